@@ -1,0 +1,16 @@
+//! Lockstep: a self-hosted compute pool for WebAssembly with redundant, verified execution.
+//!
+//! The map, in reading order: the vocabulary ([`digest`], [`id`], [`spec`], [`result`]), the rules ([`core`]), the
+//! execution of guests ([`sandbox`], [`runner`], [`compiler`], [`agent`]), what is kept ([`store`], [`blobs`]), what is said
+//! ([`protocol`]), and the shell that owns sockets and time ([`coordinator`]). `ARCHITECTURE.md` tells the whole.
+
+pub mod digest;
+pub mod id;
+pub mod result;
+pub mod spec;
+
+pub mod core;
+
+pub mod sandbox;
+
+pub mod protocol;

@@ -1,0 +1,386 @@
+//! The run spec (what determines a result) and the policy (what does not).
+//!
+//! Invariants: a [`RunSpec`] has every default filled in, so equal specs have equal canonical JSON
+//! (RFC 8785) and hence equal run keys; numbers stay below 2^53, which is what RFC 8785 can write.
+//! Nothing in a [`Policy`] may change what a guest computes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// The largest integer that canonical JSON can carry exactly: 2^53 − 1.
+pub const INTEGER_MAX: u64 = (1 << 53) - 1;
+/// Arguments and environment together, in bytes: what a Linux `execve` takes by default.
+pub const ARGS_BYTES_MAX: usize = 128 * 1024;
+/// Input files and trees of one run (a tree of any size counts once).
+pub const FILES_MAX: usize = 1_024;
+/// Length of a guest path in bytes, as `PATH_MAX` has it.
+pub const PATH_BYTES_MAX: usize = 4_096;
+
+/// A named, versioned set of semantics.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Profile {
+    /// Voters run the same artifact; nothing is paid for equality across machines.
+    #[default]
+    #[serde(rename = "det-1")]
+    Det1,
+    // `det-1-portable` takes its place here with the verification of mixed pools.
+}
+
+/// An absolute path inside the guest: no `.`, `..`, empty or NUL parts; the root itself is not one.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct GuestPath(String);
+
+/// Why a text is no guest path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` cannot be a guest path: {why}")]
+pub struct GuestPathError {
+    path: String,
+    why: &'static str,
+}
+
+impl GuestPath {
+    /// The path as text, with its leading slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `self` lies below the directory `ancestor`.
+    pub fn is_below(&self, ancestor: &str) -> bool {
+        self.0.strip_prefix(ancestor).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+impl FromStr for GuestPath {
+    type Err = GuestPathError;
+
+    fn from_str(path: &str) -> Result<GuestPath, GuestPathError> {
+        let refuse = |why| GuestPathError { path: path.chars().take(80).collect(), why };
+        let Some(rest) = path.strip_prefix('/') else {
+            return Err(refuse("it must be absolute"));
+        };
+        if path.len() > PATH_BYTES_MAX {
+            return Err(refuse("it is longer than 4096 bytes"));
+        }
+        for part in rest.split('/') {
+            match part {
+                "" => return Err(refuse("it has an empty part")),
+                "." | ".." => return Err(refuse("`.` and `..` are not allowed in it")),
+                _ if part.len() > 255 => return Err(refuse("a part is longer than 255 bytes")),
+                _ if part.contains('\0') => return Err(refuse("it has a NUL byte")),
+                _ => {}
+            }
+        }
+        Ok(GuestPath(path.to_owned()))
+    }
+}
+
+impl fmt::Display for GuestPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for GuestPath {
+    type Error = GuestPathError;
+
+    fn try_from(path: String) -> Result<GuestPath, GuestPathError> {
+        path.parse()
+    }
+}
+
+impl From<GuestPath> for String {
+    fn from(path: GuestPath) -> String {
+        path.0
+    }
+}
+
+/// What is put at a guest path before the run, read-only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum FileInput {
+    /// One file: the blob's bytes.
+    #[serde(rename = "digest")]
+    Blob(Digest),
+    /// A directory packed into one blob (`tree.rs`).
+    #[serde(rename = "tree")]
+    Tree(Digest),
+}
+
+impl FileInput {
+    /// The blob that holds it.
+    pub fn digest(&self) -> Digest {
+        match self {
+            FileInput::Blob(digest) | FileInput::Tree(digest) => *digest,
+        }
+    }
+}
+
+/// Bounds on what a guest may use; part of the spec, because reaching one is part of the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Limits {
+    /// All linear memories and tables together, in bytes (a table element counts 8).
+    pub memory_bytes: u64,
+    /// Standard output and standard error together, in bytes; one byte more ends the run.
+    pub output_bytes: u64,
+    /// Contents of all files that the guest writes, in bytes; more is `ENOSPC`.
+    pub file_bytes: u64,
+    /// Files, directories and links that the guest makes; more is `ENOSPC`.
+    pub file_count: u32,
+    /// Fuel, or none: then the guest runs uninstrumented until its timeout.
+    pub fuel: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            memory_bytes: 256 << 20,
+            output_bytes: 16 << 20,
+            file_bytes: 64 << 20,
+            file_count: 4_096,
+            fuel: None,
+        }
+    }
+}
+
+impl Limits {
+    /// The most that a run may ask for: one 32-bit memory, and outputs that a coordinator can stream.
+    pub const MAX: Limits = Limits {
+        memory_bytes: 4 << 30,
+        output_bytes: 1 << 30,
+        file_bytes: 1 << 30,
+        file_count: 65_536,
+        fuel: Some(INTEGER_MAX),
+    };
+}
+
+/// Everything that determines a result. Immutable; its canonical JSON hashes to the run key.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// The module to execute.
+    pub module: Digest,
+    /// Exported function to call; `_start` for commands.
+    pub entry: String,
+    /// For commands the arguments after the program's name, for plain functions their numbers.
+    pub args: Vec<String>,
+    /// Environment, in the order of the names.
+    pub env: BTreeMap<String, String>,
+    /// Standard input.
+    pub stdin: Digest,
+    /// Read-only inputs by their place in the guest.
+    pub files: BTreeMap<GuestPath, FileInput>,
+    /// The semantics.
+    pub profile: Profile,
+    /// What the virtual clock says at the start; nanoseconds would not fit canonical JSON, so RFC 3339 text.
+    pub clock: jiff::Timestamp,
+    /// Seed of every random source, below 2^53.
+    pub seed: u64,
+    /// Bounds on the guest.
+    pub limits: Limits,
+}
+
+impl RunSpec {
+    /// The spec of a plain run of `module`, all defaults.
+    pub fn new(module: Digest) -> RunSpec {
+        RunSpec {
+            module,
+            entry: DEFAULT_ENTRY.to_owned(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            stdin: Digest::EMPTY,
+            files: BTreeMap::new(),
+            profile: Profile::default(),
+            clock: default_clock(),
+            seed: 0,
+            limits: Limits::default(),
+        }
+    }
+
+    /// The canonical JSON (RFC 8785).
+    pub fn canonical(&self) -> Vec<u8> {
+        canonical_json(self)
+    }
+
+    /// The run key: the digest of the canonical JSON.
+    pub fn key(&self) -> Digest {
+        Digest::of(&self.canonical())
+    }
+
+    /// Every blob that must exist before the run can start, the module first, without the empty one.
+    pub fn inputs(&self) -> impl Iterator<Item = Digest> + '_ {
+        let stdin = Some(self.stdin).filter(|digest| *digest != Digest::EMPTY);
+        std::iter::once(self.module).chain(stdin).chain(self.files.values().map(FileInput::digest))
+    }
+}
+
+/// The entry of a WASI command.
+pub const DEFAULT_ENTRY: &str = "_start";
+
+/// 2026-01-01T00:00:00Z: a fixed instant, so that equal submissions have equal run keys on any day.
+pub fn default_clock() -> jiff::Timestamp {
+    jiff::Timestamp::constant(1_767_225_600, 0)
+}
+
+/// RFC 8785 text of a value made of strings, booleans, null, lists, maps and integers below 2^53.
+pub fn canonical_json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json_canonicalizer::to_vec(value).expect("specs and manifests have only string keys and no floats")
+}
+
+/// How many voters a run gets and when their votes decide.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(tag = "policy", rename_all = "lowercase")]
+pub enum Verify {
+    /// One attempt; nothing is compared. Verdict *unchecked*.
+    Once,
+    /// `n` voters at once; floor(n/2)+1 equal votes decide; up to two more voters on disagreement.
+    Quorum {
+        /// Voters placed at once, 2 to [`Verify::QUORUM_MAX`].
+        n: u8,
+    },
+    // `standard` and `high` (credibility) take their place here.
+}
+
+impl Verify {
+    /// More voters than this prove no more, and would need as many workers of one class.
+    pub const QUORUM_MAX: u8 = 15;
+
+    /// Voters placed at once.
+    pub fn voters(self) -> u8 {
+        match self {
+            Verify::Once => 1,
+            Verify::Quorum { n } => n,
+        }
+    }
+}
+
+impl Default for Verify {
+    fn default() -> Verify {
+        Verify::Quorum { n: 2 }
+    }
+}
+
+/// What happens to a run whose attempt met a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Retry {
+    /// Run it again on another worker: at least once, made effectively once by fencing.
+    #[default]
+    Reassign,
+    /// Each voter's place is tried at most once.
+    Never,
+}
+
+/// Which workers may run it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "lowercase")]
+pub enum Placement {
+    /// Any worker.
+    #[default]
+    Any,
+    /// Workers that carry all of these labels.
+    Labels {
+        /// Name and value that a worker must have been started with.
+        labels: BTreeMap<String, String>,
+    },
+    // `primary` (one elected worker of a group) takes its place here.
+}
+
+/// What a run asks of the pool beyond its spec.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Policy {
+    /// Redundancy and the rule of the votes.
+    pub verify: Verify,
+    /// What a fault leads to.
+    pub retry: Retry,
+    /// Timed-out attempts after which the run is final `timed_out`.
+    pub attempts_max: u32,
+    /// Which workers.
+    pub placement: Placement,
+    /// Wall time of one attempt from its beginning, in milliseconds.
+    pub timeout_ms: u64,
+    /// Wall time of the whole run from its submission, in milliseconds; then it is `expired`.
+    pub deadline_ms: Option<u64>,
+    /// Higher goes first within a workspace.
+    pub priority: i8,
+    /// Written to the store before it is acknowledged.
+    pub durable: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            verify: Verify::default(),
+            retry: Retry::default(),
+            attempts_max: 3,
+            placement: Placement::default(),
+            timeout_ms: 30_000,
+            deadline_ms: None,
+            priority: 0,
+            durable: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_run_key_depends_on_every_field_and_on_nothing_else() {
+        let spec = RunSpec::new(Digest::of(b"module"));
+        let mut variants = vec![spec.clone()];
+        let mut vary = |change: &dyn Fn(&mut RunSpec)| {
+            let mut other = spec.clone();
+            change(&mut other);
+            variants.push(other);
+        };
+        vary(&|s| s.module = Digest::of(b"other"));
+        vary(&|s| s.entry = "fib".into());
+        vary(&|s| s.args = vec!["".into()]);
+        vary(&|s| drop(s.env.insert("A".into(), "b".into())));
+        vary(&|s| s.stdin = Digest::of(b"x"));
+        vary(&|s| drop(s.files.insert("/a".parse().unwrap(), FileInput::Blob(Digest::EMPTY))));
+        vary(&|s| drop(s.files.insert("/a".parse().unwrap(), FileInput::Tree(Digest::EMPTY))));
+        vary(&|s| s.clock = jiff::Timestamp::UNIX_EPOCH);
+        vary(&|s| s.seed = 1);
+        vary(&|s| s.limits.memory_bytes += 1);
+        vary(&|s| s.limits.output_bytes += 1);
+        vary(&|s| s.limits.file_bytes += 1);
+        vary(&|s| s.limits.file_count += 1);
+        vary(&|s| s.limits.fuel = Some(1));
+        let keys: std::collections::BTreeSet<_> = variants.iter().map(RunSpec::key).collect();
+        assert_eq!(keys.len(), variants.len());
+    }
+
+    #[test]
+    fn the_canonical_form_is_pinned() {
+        // a changed form would silently change every run key
+        let spec = RunSpec::new(Digest::EMPTY);
+        let text = String::from_utf8(spec.canonical()).unwrap();
+        assert_eq!(
+            text,
+            format!(
+                concat!(
+                    r#"{{"args":[],"clock":"2026-01-01T00:00:00Z","entry":"_start","env":{{}},"files":{{}},"#,
+                    r#""limits":{{"file_bytes":67108864,"file_count":4096,"fuel":null,"memory_bytes":268435456,"#,
+                    r#""output_bytes":16777216}},"module":"{0}","profile":"det-1","seed":0,"stdin":"{0}"}}"#
+                ),
+                Digest::EMPTY
+            )
+        );
+        assert_eq!(serde_json::from_str::<RunSpec>(&text).unwrap(), spec);
+    }
+
+    #[test]
+    fn guest_paths_are_absolute_and_plain() {
+        assert!("/data/a.csv".parse::<GuestPath>().unwrap().is_below("/data"));
+        assert!(!"/database".parse::<GuestPath>().unwrap().is_below("/data"));
+        for wrong in ["", "/", "a", "/a/", "//a", "/a/../b", "/./a", "/a\0"] {
+            assert!(wrong.parse::<GuestPath>().is_err(), "{wrong}");
+        }
+    }
+}
