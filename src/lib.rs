@@ -14,3 +14,5 @@ pub mod core;
 pub mod sandbox;
 
 pub mod protocol;
+
+pub mod store;
