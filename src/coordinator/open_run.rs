@@ -155,6 +155,12 @@ impl OpenRun {
         RunDetail { run, stdout, stderr }
     }
 
+    /// The blobs that this voter's attempt was (or would be) asked for.
+    pub fn wanted_from(&self, attempt: AttemptId) -> Vec<Digest> {
+        let reported = self.voted.get(&attempt).and_then(|result| self.reported.get(result));
+        reported.map(Reported::missing).unwrap_or_default()
+    }
+
     /// Starts watching: what is known of the newest attempt's output, and what comes.
     pub fn watch(&mut self) -> (Vec<RunEvent>, broadcast::Receiver<RunEvent>) {
         let sender = self.watchers.get_or_insert_with(|| broadcast::Sender::new(WATCH_QUEUE_MAX));

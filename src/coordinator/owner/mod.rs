@@ -100,6 +100,8 @@ pub enum Command {
     See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
     /// Open runs as they are now, those of the list that are open.
     SeeMany(Vec<RunId>, oneshot::Sender<HashMap<RunId, RunView>>),
+    /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
+    Acknowledge(WorkspaceId, RunId, oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>),
     /// Wait for an open run's final; `None` if it is not open.
     Await(WorkspaceId, RunId, oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>),
     /// Watch an open run; `None` if it is not open.
@@ -146,6 +148,8 @@ pub struct Parts {
     pub commands: mpsc::UnboundedSender<Command>,
     /// Tells those who watch the whole pool.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
+    /// What is known of modules; emptied when the poison rule quarantines one.
+    pub modules: Arc<super::service::ModuleCache>,
     /// Key of the assignments' MACs.
     pub mac_key: [u8; 32],
     /// The term in which this process owns what it takes.
@@ -160,6 +164,8 @@ pub struct Owner {
     links: BTreeMap<WorkerId, Link>,
     /// Machine code per (class, module, counts fuel): the first vote says what the others must show.
     artifacts: HashMap<(Class, Digest, bool), Digest>,
+    /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
+    admitted: HashMap<Digest, bool>,
     ring: Ring,
     effects: Vec<Effect>,
     writes: Vec<RunWrite>,
@@ -174,6 +180,7 @@ impl Owner {
             keys: HashMap::new(),
             links: BTreeMap::new(),
             artifacts: HashMap::new(),
+            admitted: HashMap::new(),
             ring: Ring::default(),
             effects: Vec::new(),
             writes: Vec::new(),
@@ -257,8 +264,13 @@ impl Owner {
             }
             Command::Written(answers) => self.written(answers),
             Command::Collected { attempt, outcome } => self.collected(attempt, outcome),
-            Command::Admitted { module, ready: true } => self.step(Event::ModuleReady { module }),
-            Command::Admitted { module, ready: false } => self.step(Event::ModuleRefused { module }),
+            Command::Admitted { module, ready } => {
+                self.admitted.insert(module, ready);
+                self.step(match ready {
+                    true => Event::ModuleReady { module },
+                    false => Event::ModuleRefused { module },
+                });
+            }
             Command::ModuleQuarantine(module, Some(why)) => self.step(Event::ModuleQuarantined { module, why }),
             Command::ModuleQuarantine(module, None) => self.step(Event::ModuleReadmitted { module }),
             Command::Order(worker, order, reply) => self.order(worker, order, reply),
@@ -279,6 +291,7 @@ impl Owner {
             Command::Await(workspace, run, reply) => {
                 let _ = reply.send(self.await_final(workspace, run));
             }
+            Command::Acknowledge(workspace, run, reply) => self.acknowledge_to(workspace, run, reply),
             Command::Watch(workspace, run, reply) => {
                 let _ = reply.send(self.watch(workspace, run));
             }
@@ -310,6 +323,8 @@ impl Owner {
         waiters.push(reply);
         self.runs.insert(new.id, open);
         let mut effects = std::mem::take(&mut self.effects);
+        let admitted = self.admitted.get(&new.spec.module).copied();
+        let module_ready = module_ready || admitted == Some(true);
         let answer = self.parts.pool.submit(self.now(), submission(&new, module_ready), &mut effects);
         match answer {
             Ok(()) => {
@@ -323,6 +338,9 @@ impl Owner {
             }
         }
         self.effects = effects;
+        if admitted == Some(false) {
+            self.step(Event::ModuleRefused { module: new.spec.module });
+        }
     }
 
     /// Forgets an open run and tells everybody who waits for it why.
@@ -353,6 +371,17 @@ impl Owner {
         }
         let view = self.parts.pool.run(run)?;
         self.visible(workspace, run).map(|open| Arc::new(open.detail(view)))
+    }
+
+    fn acknowledge_to(&mut self, workspace: WorkspaceId, run: RunId, reply: Waiter) {
+        match self.runs.get_mut(&run).filter(|open| open.new.workspace == workspace) {
+            Some(open) if !open.visible => open.acks.push(reply),
+            _ => {
+                let seen = self.see(workspace, run);
+                // not open: it became final between the caller's question and this answer, and is in the store
+                let _ = reply.send(seen.ok_or(ServiceError::TakenOver));
+            }
+        }
     }
 
     fn await_final(

@@ -140,6 +140,7 @@ impl Owner {
                     let inline = checked_inline(&manifest, report.inline)?;
                     open.reported.insert(result, Reported { manifest, canonical: report.manifest, inline });
                 }
+                open.voted.insert(report.attempt, result);
                 let known = &open.reported[&result];
                 outcome = known.manifest.outcome.clone();
                 complete = known.missing().is_empty();

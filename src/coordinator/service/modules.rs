@@ -106,6 +106,27 @@ impl Service {
         }
     }
 
+    /// Takes up the admissions that an earlier life did not finish.
+    pub async fn resume_admissions(&self) -> Result<(), ServiceError> {
+        let mut cursor = None;
+        loop {
+            let page = self.parts.store.modules(cursor, 500).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            cursor = Some(last.digest);
+            for module in page {
+                if matches!(module.state, ModuleState::Analysed | ModuleState::Compiling) {
+                    let service = self.clone();
+                    tokio::spawn(async move {
+                        let digest = module.digest;
+                        if let Err(error) = service.compile(module).await {
+                            tracing::warn!(module = %digest.short(), %error, "module was not admitted");
+                        }
+                    });
+                }
+            }
+        }
+    }
+
     async fn put_module(&self, module: StoredModule) -> Result<(), ServiceError> {
         let digest = module.digest;
         self.parts.store.put_module(module).await?;

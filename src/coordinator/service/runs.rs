@@ -75,8 +75,10 @@ impl Service {
             return answer.map_err(|_| ServiceError::ShuttingDown)?;
         }
         // not final within the wait: then the acknowledgement is the answer, and it must be durable
-        let acknowledged = self.ask(|reply| Command::Acknowledge(caller.workspace, id, reply)).await?;
-        acknowledged
+        match self.ask(|reply| Command::Acknowledge(caller.workspace, id, reply)).await? {
+            Err(ServiceError::TakenOver) => self.run(caller, id).await,
+            answer => answer,
+        }
     }
 
     /// The run that an idempotency key made before.
