@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -36,7 +36,7 @@ use self::clock::Clock;
 use self::metrics::Metrics;
 use self::owner::Owner;
 use self::service::{
-    Caller, Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token,
+    Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token,
 };
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::{Compiler, CompilerConfig, CompilerError};
@@ -138,7 +138,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let address = listener.local_addr().map_err(CoordinatorError::Serve)?;
     private_folder(&config.data)?;
     let (store, failed) = SqliteStore::open(&config.data)?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let store: Arc<dyn Store> = store;
     let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?;
     let not_before = newest.first().map_or(Time(0), |run| run.finished_at.unwrap_or(run.created_at));
     let clock = Clock::start(not_before);

@@ -64,7 +64,7 @@ impl Embedded {
                 slots: config.slots,
                 memory_bytes: config.worker_memory_bytes,
                 labels: BTreeMap::new(),
-                class: crate::sandbox::engine::class(),
+                class: Some(crate::sandbox::engine::class()),
                 ..AgentConfig::default()
             };
             let inputs = Arc::new(LocalInputs { blobs: Arc::clone(blobs) });

@@ -43,7 +43,7 @@ impl Owner {
             && let Some(open) = self.forget(run)
             && let Some(detail) = open.finished.clone()
         {
-            self.parts.metrics.finished(&detail.run);
+            self.count_final(&detail.run);
             self.announce(open, detail);
         }
         self.step(Event::Committed { run, write: kind });

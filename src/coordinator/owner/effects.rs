@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_input};
 use crate::result::Fault;
-use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite};
+use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
 
 
 /// How long an output that was collected stays without its run's final: the final takes the reference.
@@ -57,7 +57,7 @@ impl Owner {
             }
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
             Effect::Dissented { worker, attempt, result } => {
-                self.parts.metrics.dissented();
+                self.parts.metrics.dissents.inc();
                 tracing::warn!(%worker, %attempt, result = %result.short(), "vote lost against the agreed result");
                 self.note(worker, "dissented", attempt, Some(result));
             }
@@ -105,21 +105,24 @@ impl Owner {
     /// A faulted attempt is evidence against its worker.
     fn note_fault(&self, run: RunId, record: &AttemptRecord) {
         let AttemptState::Faulted { fault } = &record.state else { return };
-        let kind = match fault {
-            Fault::Crashed { .. } => "crashed",
-            Fault::TimedOut => "timed_out",
-            Fault::Lost => "lost",
-            Fault::Refused { .. } => "refused",
-            Fault::Corrupt { .. } => "corrupt",
-            Fault::Drained => return,
-        };
-        self.note(record.worker, kind, AttemptId { run, number: record.number }, None);
+        if *fault != Fault::Drained {
+            self.note(record.worker, fault.name(), AttemptId { run, number: record.number }, None);
+        }
+    }
+
+    /// Bumps the figures of a run that ended.
+    pub(super) fn count_final(&self, run: &StoredRun) {
+        let took = run.finished_at.unwrap_or(run.created_at).0.saturating_sub(run.created_at.0);
+        self.parts.metrics.run_finished(run.state, std::time::Duration::from_micros(took));
+        let faulted = |attempt: &&AttemptRecord| matches!(attempt.state, AttemptState::Faulted { .. });
+        let reruns = run.attempts.iter().filter(faulted).count() as u64;
+        self.parts.metrics.reruns.inc_by(reruns);
     }
 
     fn finished_in_memory(&mut self, last: Final) {
         let Some(open) = self.forget(last.run) else { return };
         let detail = Arc::new(open.final_detail(&last));
-        self.parts.metrics.finished(&detail.run);
+        self.count_final(&detail.run);
         self.ring.put(Arc::clone(&detail));
         self.announce(open, detail);
     }
@@ -142,7 +145,6 @@ impl Owner {
             live: open.live,
         };
         link.sent += 1;
-        self.parts.metrics.assigned();
         self.tell(worker, ToAgent::Assign(Box::new(assignment)));
     }
 

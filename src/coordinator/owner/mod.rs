@@ -328,12 +328,12 @@ impl Owner {
         let answer = self.parts.pool.submit(self.now(), submission(&new, module_ready), &mut effects);
         match answer {
             Ok(()) => {
-                self.parts.metrics.submitted();
+                self.parts.metrics.runs_submitted.inc();
                 self.carry_out(&mut effects);
             }
             Err(error) => {
                 effects.clear();
-                self.parts.metrics.rejected();
+                self.parts.metrics.runs_rejected.inc();
                 self.fail(new.id, refusal(error));
             }
         }

@@ -46,7 +46,7 @@ impl Owner {
             FromAgent::Voted(report) => self.voted(worker, *report),
             FromAgent::Faulted { attempt, epoch, fault, begun_at_us, cpu_us } => {
                 self.begun(attempt, worker, begun_at_us);
-                self.parts.metrics.faulted(&fault);
+                self.parts.metrics.attempt_ended(fault.name());
                 tracing::info!(%worker, %attempt, %fault, "attempt faulted");
                 let begun = begun_at_us.is_some();
                 self.step(Event::AttemptFaulted { attempt, epoch, worker, fault, begun, cpu_us });
@@ -94,13 +94,13 @@ impl Owner {
         let vote = match self.check(worker, report) {
             Ok(vote) => vote,
             Err(fault) => {
-                self.parts.metrics.faulted(&fault);
+                self.parts.metrics.attempt_ended(fault.name());
                 tracing::warn!(%worker, %attempt, %fault, "vote refused");
                 self.step(Event::AttemptFaulted { attempt, epoch, worker, fault, begun: true, cpu_us });
                 return;
             }
         };
-        self.parts.metrics.voted();
+        self.parts.metrics.attempt_ended("voted");
         self.step(Event::AttemptVoted { attempt, epoch, worker, vote });
     }
 
