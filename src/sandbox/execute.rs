@@ -3,8 +3,10 @@
 //! Each attempt gets a store of its own, which is dropped whole when it ends, however it ends. Nothing that a guest
 //! did is left for the next one but dirty pages that the pool resets before they are used again.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::LazyLock;
 
 use wasmtime::{Engine, Func, InstancePre, Linker, Module, Store, Val};
 
@@ -29,6 +31,13 @@ struct Guest {
 struct Host {
     engine: Engine,
     linker: Linker<Guest>,
+}
+
+/// Every host function by module and name, with its type as text: what admission compares imports with. Taken from
+/// the linker itself, so that the two cannot differ.
+pub(super) fn offered() -> &'static BTreeMap<(String, String), String> {
+    static OFFERED: LazyLock<BTreeMap<(String, String), String>> = LazyLock::new(BTreeMap::new);
+    &OFFERED
 }
 
 /// Executes guests. Build it before the process is confined: it opens the kernel's page map once.
@@ -199,7 +208,7 @@ impl Call {
         let module = pre.module();
         let function = module.get_export(entry).and_then(|export| export.func().cloned());
         let Some(function) = function else {
-            return Err(SandboxError::Entry(format!("the module exports no function `{entry}`")));
+            return Err(SandboxError::Entry(values::no_function(entry)));
         };
         let types: Option<Vec<_>> = function.params().map(|ty| NumericType::of(&ty)).collect();
         let numeric = types.filter(|_| function.results().all(|ty| NumericType::of(&ty).is_some()));

@@ -6,6 +6,9 @@
 //!
 //! It does not know processes, sockets, digests of modules, or who asked.
 
+mod analysis;
+#[cfg(test)]
+mod analysis_tests;
 mod compile;
 #[cfg(test)]
 mod det1_tests;
@@ -13,10 +16,16 @@ mod engine;
 mod execute;
 mod limits;
 mod outcome;
+mod refusal;
+mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
 mod values;
 
+pub use analysis::{
+    Analysis, ExportInfo, FunctionType, ImportInfo, Kind, PREVIEW1, SizeRange, WasiLevel, check_entry,
+    examine,
+};
 pub use compile::{CompileError, compile};
 pub use engine::{
     ClassInputs, CpuLevel, ENGINE_VERSION, FEATURES, MEMORIES_MAX, MEMORY_BYTES_MAX, POLICY, STACK_BYTES,
@@ -24,6 +33,7 @@ pub use engine::{
 };
 pub use execute::{Loaded, REACTOR_START, Sandbox};
 pub use limits::TABLE_ELEMENT_BYTES;
+pub use refusal::Refusal;
 pub use values::{NumericType, ParseValueError};
 
 use bytes::Bytes;

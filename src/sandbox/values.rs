@@ -110,6 +110,11 @@ pub(super) fn parse_all(types: &[NumericType], texts: &[String]) -> Result<Vec<V
     types.iter().zip(texts).enumerate().map(parse).collect()
 }
 
+/// Why a name is no entry.
+pub(super) fn no_function(entry: &str) -> String {
+    format!("the module exports no function `{entry}`")
+}
+
 /// Why an exported function cannot be an entry.
 pub(super) fn not_numeric(entry: &str) -> String {
     format!("`{entry}` takes or returns vectors or references; only i32, i64, f32 and f64 have a text form")
