@@ -11,6 +11,7 @@ pub mod spec;
 
 pub mod core;
 
+pub mod compiler;
 pub mod jail;
 pub mod sandbox;
 
