@@ -9,6 +9,8 @@
 mod analysis;
 #[cfg(test)]
 mod analysis_tests;
+#[cfg(test)]
+mod command_tests;
 mod compile;
 #[cfg(test)]
 mod det1_tests;
@@ -21,10 +23,11 @@ mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
 mod values;
+pub mod vfs;
+pub mod wasi;
 
 pub use analysis::{
-    Analysis, ExportInfo, FunctionType, ImportInfo, Kind, PREVIEW1, SizeRange, WasiLevel, check_entry,
-    examine,
+    Analysis, ExportInfo, FunctionType, ImportInfo, Kind, SizeRange, WasiLevel, check_entry, examine,
 };
 pub use compile::{CompileError, compile};
 pub use engine::{
