@@ -19,3 +19,5 @@ pub mod sandbox;
 pub mod protocol;
 
 pub mod store;
+
+pub mod coordinator;
