@@ -21,3 +21,4 @@ pub mod protocol;
 pub mod store;
 
 pub mod coordinator;
+

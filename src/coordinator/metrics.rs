@@ -68,6 +68,8 @@ pub struct Metrics {
     pub runs_rejected: Counter,
     /// Attempts that were handed out because an earlier one met a fault.
     pub reruns: Counter,
+    /// Votes that lost against an agreed result.
+    pub dissents: Counter,
     runs_finished: Family<ByState, Counter>,
     attempts_ended: Family<ByEnd, Counter>,
     run_seconds: Histogram,
@@ -110,6 +112,7 @@ impl Metrics {
             runs_submitted: Counter::default(),
             runs_rejected: Counter::default(),
             reruns: Counter::default(),
+            dissents: Counter::default(),
             runs_finished: Family::default(),
             attempts_ended: Family::default(),
             run_seconds: Histogram::new(SECONDS),

@@ -39,12 +39,12 @@ use self::service::{
     Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token,
 };
 use crate::blobs::{BlobError, Blobs};
-use crate::compiler::{Compiler, CompilerConfig, CompilerError};
-use crate::core::{self, Pool, Time};
+use crate::compiler::{Compiler, CompilerConfig, InfraError};
+use crate::core::{self, Class, Pool, Time};
 use crate::digest::Digest;
 use crate::id::RunId;
-use crate::store::sqlite::SqliteStore;
-use crate::store::{ModuleState, Store, StoreError};
+use crate::store::sqlite::{OpenError, Options, SqliteStore};
+use crate::store::{Failure, ModuleState, Store, StoreError};
 
 /// Events of the whole pool that a slow reader may lag behind.
 const EVENTS_MAX: usize = 4_096;
@@ -56,6 +56,8 @@ const HTTP_DRAIN: Duration = Duration::from_secs(10);
 /// What a coordinator with embedded workers is told.
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
+    /// The equivalence class of this machine and build.
+    pub class: Class,
     /// Everything it keeps is below this folder.
     pub data: PathBuf,
     /// The program to start for runners and compilers: this one.
@@ -92,7 +94,10 @@ pub enum CoordinatorError {
         #[source]
         source: std::io::Error,
     },
-    /// The store did not open, or failed so that nothing it says can be trusted.
+    /// The store did not open.
+    #[error("the store cannot be opened")]
+    Open(#[from] OpenError),
+    /// The store failed so that nothing it says can be trusted.
     #[error("the store cannot be used")]
     Store(#[from] StoreError),
     /// The blob store did not open.
@@ -100,7 +105,7 @@ pub enum CoordinatorError {
     Blobs(#[from] BlobError),
     /// The compile service did not start.
     #[error("the compile service cannot be used")]
-    Compiler(#[from] CompilerError),
+    Compiler(#[from] InfraError),
     /// An embedded worker did not start.
     #[error("embedded worker {0} cannot be started: {1}")]
     Worker(u32, String),
@@ -128,7 +133,7 @@ pub struct Running {
     chores: tokio::task::JoinHandle<()>,
     workers: workers::Embedded,
     store: Arc<dyn Store>,
-    failed: oneshot::Receiver<String>,
+    failure: Failure,
     listener: TcpListener,
 }
 
@@ -137,13 +142,14 @@ pub struct Running {
 pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<Running, CoordinatorError> {
     let address = listener.local_addr().map_err(CoordinatorError::Serve)?;
     private_folder(&config.data)?;
-    let (store, failed) = SqliteStore::open(&config.data)?;
-    let store: Arc<dyn Store> = store;
+    let failure = Failure::new();
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&config.data, Options::default(), failure.clone())?);
     let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?;
     let not_before = newest.first().map_or(Time(0), |run| run.finished_at.unwrap_or(run.created_at));
     let clock = Clock::start(not_before);
-    let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store))?);
-    let compiler = Arc::new(Compiler::new(config.compiler.clone())?);
+    let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
+    let compiler = Compiler::new(config.compiler.clone())?;
     let token = admin_token(&config.data, store.as_ref(), clock.now()).await?;
 
     let mac_key = secret(store.as_ref(), "assignment_key").await?;
@@ -187,7 +193,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         events,
         epoch,
         facts: Facts {
-            class: crate::sandbox::engine::class(),
+            class: config.class,
             module_bytes_max: config.module_bytes_max,
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
@@ -205,7 +211,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         chores,
         workers,
         store,
-        failed,
+        failure,
         listener,
     })
 }
@@ -213,17 +219,17 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
 impl Running {
     /// Serves until `shutdown` completes or something fails that only a new start can mend.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), CoordinatorError> {
-        let Running { service, mut owner, stop_owner, mut pump, chores, workers, store, failed, listener, .. } =
+        let Running { service, mut owner, stop_owner, mut pump, chores, workers, store, failure, listener, .. } =
             self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
-        let router = http::router(service.clone());
+        let router = http::router(Arc::new(service.clone()));
         let http = axum::serve(listener, router).with_graceful_shutdown(async move {
             let _ = http_stopped.await;
         });
         let mut http = tokio::spawn(async move { http.await });
         let mut ended = tokio::select! {
             () = shutdown => Ok(()),
-            failure = failed => Err(StoreError::Fatal(failure.unwrap_or_else(|_| "closed".to_owned())).into()),
+            reason = failure.reported() => Err(StoreError::Fatal(reason).into()),
             end = &mut pump => match end {
                 Ok(Err(error)) => Err(error.into()),
                 other => Err(CoordinatorError::Task(format!("pump: {other:?}"))),

@@ -29,7 +29,8 @@ use crate::core::{Class, Stats, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
-use crate::store::{Store, StoreError, StoredRun, Usage, WorkerRow};
+use crate::store::{Store, StoreError, Usage};
+pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, WorkerRow};
 
 /// An upload stays so long without a reference: time enough to submit the runs that need it.
 const UPLOAD_PIN_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -207,6 +208,7 @@ impl From<StoreError> for ServiceError {
         match error {
             StoreError::Full => ServiceError::DiskFull,
             StoreError::Closed => ServiceError::ShuttingDown,
+            StoreError::MissingBlob(digest) => ServiceError::MissingBlob(digest),
             StoreError::Fatal(_) | StoreError::Decode { .. } => ServiceError::Internal(error.to_string()),
         }
     }
@@ -252,7 +254,7 @@ pub struct Parts {
     /// Bytes.
     pub blobs: Arc<Blobs>,
     /// Admits modules.
-    pub compiler: Arc<Compiler>,
+    pub compiler: Compiler,
     /// Tokens that were seen lately.
     pub tokens: TokenCache,
     /// Modules as runs need them.

@@ -49,7 +49,7 @@ impl Embedded {
         config: &CoordinatorConfig,
         store: &dyn Store,
         blobs: &Arc<Blobs>,
-        compiler: &Arc<Compiler>,
+        compiler: &Compiler,
         commands: &mpsc::UnboundedSender<Command>,
         now: Time,
     ) -> Result<Embedded, CoordinatorError> {
@@ -64,11 +64,11 @@ impl Embedded {
                 slots: config.slots,
                 memory_bytes: config.worker_memory_bytes,
                 labels: BTreeMap::new(),
-                class: Some(crate::sandbox::engine::class()),
+                class: config.class,
                 ..AgentConfig::default()
             };
             let inputs = Arc::new(LocalInputs { blobs: Arc::clone(blobs) });
-            let handle = agent::start(agent, inputs, Arc::clone(compiler))
+            let handle = agent::start(agent, inputs, compiler.clone())
                 .map_err(|error| CoordinatorError::Worker(number, error.to_string()))?;
             let worker = row.id;
             let joined = Command::Join { row: Box::new(row), to: handle.to.clone() };

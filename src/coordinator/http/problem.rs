@@ -129,7 +129,7 @@ impl From<ServiceError> for ApiError {
                 let detail = format!("the module `{digest}` is not there: upload it with POST /v1/modules");
                 ApiError::new(Code::MissingModule, detail).about(digest)
             }
-            ServiceError::ModuleRefused { code, text } | ServiceError::Refused { code, text } => {
+            ServiceError::ModuleRefused { code, text } => {
                 ApiError::refused(code, &text)
             }
             ServiceError::ModuleQuarantined(why) => {
@@ -153,7 +153,7 @@ impl From<ServiceError> for ApiError {
                 );
                 ApiError::new(Code::TooFewWorkers, detail).at("/verify/n")
             }
-            ServiceError::IdempotencyMismatch => ApiError::new(
+            ServiceError::Duplicate { .. } => ApiError::new(
                 Code::IdempotencyMismatch,
                 "this Idempotency-Key came with another request before: use a new key for a new run",
             )
@@ -173,6 +173,10 @@ impl From<ServiceError> for ApiError {
             ServiceError::DiskFull => {
                 ApiError::new(Code::DiskFull, "the coordinator's disk is full; nothing was accepted")
             }
+            ServiceError::TakenOver => ApiError::new(
+                Code::Unavailable,
+                "another coordinator has taken the run over: read it again in a moment",
+            ),
             ServiceError::ShuttingDown => {
                 ApiError::new(Code::Unavailable, "the coordinator is shutting down: try again")
             }

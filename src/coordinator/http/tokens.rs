@@ -45,8 +45,8 @@ pub async fn post_token(
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<(StatusCode, Json<NewToken>), ApiError> {
     let (name, scopes, expires_at) = checked(request, jiff::Timestamp::now())?;
-    let (secret, row) = service.create_token(&caller, name, scopes, expires_at).await?;
-    Ok((StatusCode::CREATED, Json(NewToken { secret, token: views::token(&row) })))
+    let made = service.create_token(&caller, &name, scopes, expires_at).await?;
+    Ok((StatusCode::CREATED, Json(NewToken { secret: made.text, token: views::token(&made.row) })))
 }
 
 fn checked(

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::digest::Digest;
-use crate::sandbox::analysis::Analysis;
+use crate::sandbox::Analysis;
 use crate::store::{ModuleState, TokenRow};
 
 /// Entries kept at most, of each kind.

@@ -15,8 +15,7 @@ use crate::compiler::AdmitError;
 use crate::coordinator::owner::Command;
 use crate::coordinator::service::PoolEvent;
 use crate::digest::Digest;
-use crate::sandbox::analysis::Analysis;
-use crate::sandbox::execute::check_entry;
+use crate::sandbox::{Analysis, check_entry};
 use crate::store::{ModuleState, StoredModule, WriteAnswer};
 
 impl Service {
@@ -89,7 +88,7 @@ impl Service {
     pub async fn compile(&self, mut module: StoredModule) -> Result<StoredModule, ServiceError> {
         let file = self.module_file(module.digest).await?;
         match self.parts.compiler.admit(module.digest, file).await {
-            Ok(()) => module.state = ModuleState::Ready,
+            Ok(_) => module.state = ModuleState::Ready,
             Err(AdmitError::Refused(refusal)) => {
                 module.state = ModuleState::Refused;
                 module.refusal = Some((refusal.code().to_owned(), refusal.to_string()));
