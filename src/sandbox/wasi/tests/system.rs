@@ -213,13 +213,14 @@ fn output_stops_exactly_at_its_limit_and_both_streams_share_it() {
 
 #[test]
 fn who_watches_hears_every_kept_byte() {
-    struct Ear(Arc<Mutex<Vec<(bool, Vec<u8>)>>>);
+    type Heard = Arc<Mutex<Vec<(bool, Vec<u8>)>>>;
+    struct Ear(Heard);
     impl LiveOutput for Ear {
         fn wrote(&mut self, is_stderr: bool, bytes: &[u8]) {
             self.0.lock().unwrap().push((is_stderr, bytes.to_vec()));
         }
     }
-    let heard = Arc::default();
+    let heard = Heard::default();
     let mut guest = Guest::new(WasiConfig { live: Some(Box::new(Ear(Arc::clone(&heard)))), ..config() });
     guest.write(1, b"one").unwrap();
     guest.write(2, b"two").unwrap();
