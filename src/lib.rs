@@ -8,6 +8,7 @@ pub mod digest;
 pub mod id;
 pub mod result;
 pub mod spec;
+pub mod units;
 
 pub mod core;
 
@@ -16,3 +17,5 @@ pub mod sandbox;
 pub mod protocol;
 
 pub mod store;
+
+pub mod config;
