@@ -8,6 +8,7 @@ pub mod digest;
 pub mod id;
 pub mod result;
 pub mod spec;
+pub mod tree;
 pub mod units;
 
 pub mod core;

@@ -6,6 +6,9 @@
 //!
 //! It does not know processes, sockets, digests of modules, or who asked.
 
+pub mod vfs;
+pub mod wasi;
+
 use bytes::Bytes;
 
 use crate::result::Outcome;
