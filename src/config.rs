@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::core;
@@ -118,7 +118,7 @@ pub enum ConfigError {
 }
 
 /// Every setting, under its name, with its default. The comments here are the reference.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     /// Directory that holds everything (default: [`Environment::data_dir`]).
@@ -160,12 +160,8 @@ struct Settings {
     module_max: Size,
     /// Largest blob.
     blob_max: Size,
-    /// Largest JSON body.
-    request_max: Size,
     /// Connections at once.
     connections_max: u32,
-    /// The longest that a request may wait for a run (`wait_ms`).
-    wait_max: Period,
     /// Compiling a module may take so long …
     compile_timeout: Period,
     /// … and so much memory.
@@ -209,14 +205,12 @@ impl Default for Settings {
             timeout_grace: ms(rules.timeout_grace_ms),
             module_max: Size::mib(128),
             blob_max: Size(4 << 30),
-            request_max: Size::mib(8),
             connections_max: 4_096,
-            wait_max: Period::seconds(60),
             compile_timeout: Period::seconds(60),
             compile_memory: Size(2 << 30),
             retention_age: Period::seconds(30 * 86_400),
             retention_runs: 1_000_000,
-            upload_keep: Period::seconds(3_600),
+            upload_keep: Period::seconds(86_400),
         }
     }
 }
@@ -264,12 +258,8 @@ pub struct LimitsConfig {
     pub module_bytes_max: u64,
     /// Largest blob, in bytes.
     pub blob_bytes_max: u64,
-    /// Largest JSON body, in bytes.
-    pub request_bytes_max: u64,
     /// Connections at once.
     pub connections_max: u32,
-    /// The longest that a request may wait for a run, in milliseconds.
-    pub wait_ms_max: u64,
 }
 
 /// Bounds of the compiler child.
@@ -360,16 +350,36 @@ impl Layers {
         Ok(())
     }
 
+    /// Every setting with its value and where that came from, as the text of a configuration file.
+    pub fn listing(&self) -> Result<String, ConfigError> {
+        let settings = self.settings()?;
+        let Ok(serde_json::Value::Object(settings)) = serde_json::to_value(settings) else {
+            return Ok(String::new());
+        };
+        let line = |(key, value): (&String, &serde_json::Value)| match (value, self.origins.get(key)) {
+            (serde_json::Value::Null, _) => format!("# {key}: chosen at the start, see --help\n"),
+            (value, Some(origin)) => format!("{key} = {value}  # {origin}\n"),
+            (value, None) => format!("{key} = {value}\n"),
+        };
+        Ok(settings.iter().map(line).collect())
+    }
+
+    fn settings(&self) -> Result<Settings, ConfigError> {
+        self.merged.clone().try_into().map_err(|error: toml::de::Error| ConfigError::Setting {
+            key: "settings".to_owned(),
+            origin: "all layers together".to_owned(),
+            why: error.message().to_owned(),
+        })
+    }
+
     /// The whole, with defaults filled in and every bound checked.
     pub fn finish(self, environment: &Environment, machine: Machine) -> Result<ServeConfig, ConfigError> {
-        let Layers { merged, origins, .. } = self;
         let refuse = |key: &str, why: String| ConfigError::Setting {
             key: key.to_owned(),
-            origin: origins.get(key).map_or("the default", String::as_str).to_owned(),
+            origin: self.origins.get(key).map_or("the default", String::as_str).to_owned(),
             why,
         };
-        let settings: Settings =
-            merged.try_into().map_err(|error: toml::de::Error| refuse("", error.message().to_owned()))?;
+        let settings = self.settings()?;
         for (key, value, least, most) in settings.bounded() {
             if value < least || value > most {
                 return Err(refuse(key, format!("{value} is out of bounds: it must be {least} to {most}")));
@@ -416,7 +426,7 @@ fn is_setting(key: &str) -> bool {
 
 impl Settings {
     /// Number settings with their least and greatest value. Sizes count bytes, periods milliseconds.
-    fn bounded(&self) -> [(&'static str, u64, u64, u64); 29] {
+    fn bounded(&self) -> [(&'static str, u64, u64, u64); 28] {
         const DAY: u64 = 86_400_000;
         const YEARS: u64 = 100 * 365 * DAY;
         let wide = |n: usize| n as u64;
@@ -444,13 +454,12 @@ impl Settings {
             ("timeout_grace", self.timeout_grace.ms, 10, DAY),
             ("module_max", self.module_max.0, 8, 4 << 30),
             ("blob_max", self.blob_max.0, 1 << 20, 1 << 40),
-            ("request_max", self.request_max.0, 64 << 10, 256 << 20),
             ("connections_max", self.connections_max.into(), 8, 1_000_000),
-            ("wait_max", self.wait_max.ms, 0, 3_600_000),
             ("compile_timeout", self.compile_timeout.ms, 100, DAY),
             ("compile_memory", self.compile_memory.0, 64 << 20, 1 << 40),
             ("retention_age", self.retention_age.ms, 60_000, YEARS),
             ("retention_runs", self.retention_runs, 1, 1 << 40),
+            ("upload_keep", self.upload_keep.ms, 60_000, YEARS),
         ]
     }
 
@@ -487,9 +496,7 @@ impl Settings {
             limits: LimitsConfig {
                 module_bytes_max: self.module_max.0,
                 blob_bytes_max: self.blob_max.0,
-                request_bytes_max: self.request_max.0,
                 connections_max: self.connections_max,
-                wait_ms_max: self.wait_max.ms,
             },
             compiler: CompilerConfig {
                 timeout_ms: self.compile_timeout.ms,
@@ -604,6 +611,20 @@ mod tests {
             layers.put_text("allow_plaintext", "true", "from --allow-plaintext").unwrap();
             assert!(config(layers).is_ok(), "{address}");
         }
+    }
+
+    #[test]
+    fn the_listing_is_a_configuration_file_that_means_the_same() {
+        let mut layers = Layers::new();
+        layers.put_text("workers", "5", "from --workers").unwrap();
+        layers.put_text("heartbeat", "250ms", "from --set").unwrap();
+        let listing = layers.listing().unwrap();
+        assert!(listing.contains("workers = 5  # from --workers\n"), "{listing}");
+        assert!(listing.contains("heartbeat = \"250ms\"  # from --set\n"), "{listing}");
+        let file = file_with(&listing);
+        let mut again = Layers::new();
+        again.file(file.path()).unwrap();
+        assert_eq!(format!("{:?}", config(again)), format!("{:?}", config(layers)));
     }
 
     #[test]

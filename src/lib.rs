@@ -20,3 +20,5 @@ pub mod protocol;
 pub mod store;
 
 pub mod config;
+
+pub mod cli;
