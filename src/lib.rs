@@ -9,6 +9,7 @@ pub mod id;
 pub mod result;
 pub mod spec;
 pub mod tree;
+pub mod units;
 
 pub mod core;
 
@@ -22,3 +23,6 @@ pub mod store;
 
 pub mod coordinator;
 
+pub mod config;
+
+pub mod cli;
