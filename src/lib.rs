@@ -26,3 +26,7 @@ pub mod coordinator;
 pub mod config;
 
 pub mod cli;
+
+pub mod agent;
+
+pub mod blobs;

@@ -68,16 +68,22 @@ pub struct CoordinatorConfig {
     pub slots: u32,
     /// Memory that the attempts of each may use together, in bytes.
     pub worker_memory_bytes: u64,
+    /// Between two heartbeats of a worker, in milliseconds.
+    pub heartbeat_ms: u64,
     /// The rules' timings and bounds.
     pub core: core::Config,
     /// What is kept of final runs.
     pub retention: RetentionConfig,
+    /// How long an upload stays that nothing refers to, in milliseconds.
+    pub upload_keep_ms: u64,
     /// How modules are compiled.
     pub compiler: CompilerConfig,
     /// Facts and bounds that callers may read.
     pub module_bytes_max: u64,
     /// Largest blob that is taken, in bytes.
     pub blob_bytes_max: u64,
+    /// Connections at once.
+    pub connections_max: u32,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
 }
@@ -197,6 +203,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             module_bytes_max: config.module_bytes_max,
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
+            upload_keep_ms: config.upload_keep_ms,
         },
         ready: AtomicBool::new(true),
     });

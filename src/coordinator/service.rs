@@ -32,9 +32,6 @@ use crate::spec::{Policy, RunSpec};
 use crate::store::{Store, StoreError, Usage};
 pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, WorkerRow};
 
-/// An upload stays so long without a reference: time enough to submit the runs that need it.
-const UPLOAD_PIN_MS: u64 = 24 * 60 * 60 * 1_000;
-
 /// Who calls: made from a token's row.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -235,6 +232,8 @@ pub struct Facts {
     pub module_bytes_max: u64,
     /// Largest blob that it takes, in bytes.
     pub blob_bytes_max: u64,
+    /// How long an upload stays that nothing refers to, in milliseconds.
+    pub upload_keep_ms: u64,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
 }
@@ -301,6 +300,11 @@ impl Service {
 
     fn now(&self) -> Time {
         self.parts.clock.now()
+    }
+
+    /// Until when what is uploaded now stays without a reference.
+    fn pin(&self) -> Time {
+        self.now().plus_ms(self.parts.facts.upload_keep_ms)
     }
 
     /// Asks the owner and waits for its answer.

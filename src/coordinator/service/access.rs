@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 
-use super::{Caller, Service, ServiceError, UPLOAD_PIN_MS};
+use super::{Caller, Service, ServiceError};
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::WorkspaceId;
@@ -103,7 +103,7 @@ impl Service {
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
         expected: Option<Digest>,
     ) -> Result<(Digest, u64, bool), ServiceError> {
-        let pin = self.now().plus_ms(UPLOAD_PIN_MS);
+        let pin = self.pin();
         if let Some(digest) = expected
             && let Some(row) = self.parts.store.pin_blob(digest, pin).await?
         {

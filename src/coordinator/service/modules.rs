@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use super::{Caller, ModuleFacts, Prepared, Service, ServiceError, UPLOAD_PIN_MS};
+use super::{Caller, ModuleFacts, Prepared, Service, ServiceError};
 use crate::blobs::BlobSource;
 use crate::compiler::AdmitError;
 use crate::coordinator::owner::Command;
@@ -34,7 +34,7 @@ impl Service {
         {
             return already_there(known);
         }
-        let pin = self.now().plus_ms(UPLOAD_PIN_MS);
+        let pin = self.pin();
         let max = self.parts.facts.module_bytes_max;
         let (digest, size) = self.parts.blobs.put_stream(body, expected, max, pin).await?;
         if let Some(known) = self.parts.store.module(digest).await? {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::{Caller, Prepared, RunDetail, RunEvent, Service, ServiceError, SubmitAnswer, UPLOAD_PIN_MS};
+use super::{Caller, Prepared, RunDetail, RunEvent, Service, ServiceError, SubmitAnswer};
 use crate::coordinator::owner::{Command, Submit};
 use crate::digest::Digest;
 use crate::id::RunId;
@@ -107,7 +107,7 @@ impl Service {
     /// Pins every input, or says which is missing.
     async fn check_inputs(&self, prepared: &Prepared) -> Result<(), ServiceError> {
         let came: BTreeSet<Digest> = prepared.blobs.iter().map(|(digest, _)| *digest).collect();
-        let until = self.now().plus_ms(UPLOAD_PIN_MS);
+        let until = self.pin();
         for digest in prepared.spec.inputs().skip(1).filter(|digest| !came.contains(digest)) {
             if self.parts.store.pin_blob(digest, until).await?.is_none() {
                 return Err(ServiceError::MissingBlob(digest));
