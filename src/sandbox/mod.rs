@@ -34,7 +34,7 @@ pub use engine::{
     ClassInputs, CpuLevel, ENGINE_VERSION, FEATURES, MEMORIES_MAX, MEMORY_BYTES_MAX, POLICY, STACK_BYTES,
     TABLE_ELEMENTS_MAX, TABLES_MAX, compatibility,
 };
-pub use execute::{Loaded, REACTOR_START, Sandbox};
+pub use execute::{Loaded, REACTOR_START, SYSTEM_CALLS, Sandbox};
 pub use limits::TABLE_ELEMENT_BYTES;
 pub use refusal::Refusal;
 pub use values::{NumericType, ParseValueError};
