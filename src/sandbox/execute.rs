@@ -160,7 +160,7 @@ impl Sandbox {
         })
     }
 
-    /// Executes one attempt on the calling thread, which must have [`engine::STACK_BYTES`] and a half of stack left.
+    /// Executes one attempt on the calling thread, which must have twice [`super::STACK_BYTES`] of stack.
     /// Returns when the guest ends; a guest that never ends is ended with its process.
     ///
     /// # Errors

@@ -372,8 +372,11 @@ fn children_die_with_the_service_that_started_them() {
     }
     let name = "compiler::children_die_with_the_service_that_started_them";
     let exe = std::env::current_exe().unwrap();
-    let mut service =
-        std::process::Command::new(exe).args(["--exact", name, "--nocapture"]).env(ROLE, "1").spawn().unwrap();
+    let mut service = std::process::Command::new(exe)
+        .args(["--exact", name, "--nocapture"])
+        .env(ROLE, "1")
+        .spawn()
+        .unwrap();
     let parent = i32::try_from(service.id()).unwrap();
     let compiling = || children_of(parent).into_iter().find(|pid| compiles(*pid, digest));
     let child = poll_until(|| compiling().or_else(|| service.try_wait().unwrap().map(|_| 0)));
