@@ -2,7 +2,7 @@
 //!
 //! The promise: for equal (artifact, [`Invocation`]) every machine of one class gives an equal [`Execution`], bit for
 //! bit, or an error that is no answer ([`SandboxError`]). A guest sees only what its invocation holds: no host
-//! descriptor, no clock, no entropy, no network. What a guest does is an [`Outcome`](crate::result::Outcome), never an `Err`.
+//! descriptor, no clock, no entropy, no network. What a guest does is an [`Outcome`], never an `Err`.
 //!
 //! It does not know processes, sockets, digests of modules, or who asked.
 
