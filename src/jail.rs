@@ -234,3 +234,7 @@ fn refused(step: &'static str, errno: rustix::io::Errno) -> JailError {
 fn seccomp_error(error: impl std::fmt::Display) -> JailError {
     JailError::Seccomp(error.to_string())
 }
+
+#[cfg(test)]
+#[path = "jail_tests.rs"]
+pub(crate) mod tests;

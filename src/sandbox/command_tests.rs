@@ -192,3 +192,33 @@ fn all_functions_of_preview_1_are_offered_to_admission() {
     }
     assert_eq!(super::execute::offered().len(), super::wasi::FUNCTIONS.len());
 }
+
+#[test]
+fn a_confined_process_loads_and_executes() {
+    use crate::jail::{Profile, Resources, confine, tests::in_its_own_process};
+    let status = in_its_own_process("sandbox::command_tests::a_confined_process_loads_and_executes", || {
+        let growing = "(drop (memory.grow (i32.const 64))) (i32.store (i32.const 4000000) (i32.const 1))";
+        let artifact = |text: &str| file(&compile(&wat::parse_str(text).unwrap(), Variant::Plain).unwrap());
+        let grows = artifact(&command(&format!("{growing} {HELLO}")));
+        let recurses = artifact(r#"(module (func $f (export "f") (call $f)))"#);
+        let sandbox = Sandbox::new().unwrap();
+        let profile = Profile {
+            last_descriptor: 100,
+            resources: Resources::default(),
+            extra_calls: super::SYSTEM_CALLS,
+            executable_memory: true,
+        };
+        confine(&profile, None).unwrap();
+        let loaded = sandbox.load_file(&grows, Variant::Plain).unwrap();
+        for _ in 0..50 {
+            let result =
+                sandbox.execute(&loaded, invocation("_start", &[], Limits::default()), None).unwrap();
+            assert_eq!((result.outcome, &result.stdout[..]), (Outcome::Exited { code: 0 }, &b"hello\n"[..]));
+        }
+        drop(loaded);
+        let deep = sandbox.load_file(&recurses, Variant::Plain).unwrap();
+        let result = sandbox.execute(&deep, invocation("f", &[], Limits::default()), None).unwrap();
+        assert_eq!(result.outcome, Outcome::Trapped { trap: Trap::StackOverflow });
+    });
+    assert!(status.success(), "{status}");
+}

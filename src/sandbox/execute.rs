@@ -23,6 +23,17 @@ pub const REACTOR_START: &str = "_initialize";
 /// A page of linear memory, in bytes.
 const PAGE_BYTES: u64 = 1 << 16;
 
+/// System calls that loading and executing make beyond memory management and descriptors that are open, by their
+/// numbers: what a jail has to allow around [`Sandbox::load_file`] and [`Sandbox::execute`].
+pub const SYSTEM_CALLS: &[i64] = &[
+    // Duplicates the artifact's descriptor.
+    libc::SYS_fcntl,
+    // Asks for its size. It could ask for the size of any file by its path, but not open one.
+    libc::SYS_statx,
+    // Asks the kernel which pages of a memory are dirty (`PAGEMAP_SCAN`).
+    libc::SYS_ioctl,
+];
+
 /// The state behind one instance.
 struct Guest {
     wasi: WasiState,
@@ -102,7 +113,7 @@ pub struct Loaded {
 }
 
 impl Sandbox {
-    /// Builds both engines: address space only, a few hundred microseconds.
+    /// Builds both engines: address space only, about a millisecond.
     ///
     /// # Errors
     ///
@@ -149,7 +160,7 @@ impl Sandbox {
         })
     }
 
-    /// Executes one attempt on the calling thread, which must have [`engine::STACK_BYTES`] and a half of stack left.
+    /// Executes one attempt on the calling thread, which must have twice [`super::STACK_BYTES`] of stack.
     /// Returns when the guest ends; a guest that never ends is ended with its process.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! The promise: for equal (artifact, [`Invocation`]) every machine of one class gives an equal [`Execution`], bit for
 //! bit, or an error that is no answer ([`SandboxError`]). A guest sees only what its invocation holds: no host
-//! descriptor, no clock, no entropy, no network. What a guest does is an [`Outcome`](crate::result::Outcome), never an `Err`.
+//! descriptor, no clock, no entropy, no network. What a guest does is an [`Outcome`], never an `Err`.
 //!
 //! It does not know processes, sockets, digests of modules, or who asked.
 
@@ -34,7 +34,7 @@ pub use engine::{
     ClassInputs, CpuLevel, ENGINE_VERSION, FEATURES, MEMORIES_MAX, MEMORY_BYTES_MAX, POLICY, STACK_BYTES,
     TABLE_ELEMENTS_MAX, TABLES_MAX, compatibility,
 };
-pub use execute::{Loaded, REACTOR_START, Sandbox};
+pub use execute::{Loaded, REACTOR_START, SYSTEM_CALLS, Sandbox};
 pub use limits::TABLE_ELEMENT_BYTES;
 pub use refusal::Refusal;
 pub use values::{NumericType, ParseValueError};

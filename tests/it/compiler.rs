@@ -359,28 +359,73 @@ async fn a_child_that_overruns_its_wall_time_is_killed() {
     assert!(children_that_compile(Digest::of(&slow)).is_empty());
 }
 
+#[test]
+fn children_die_with_the_service_that_started_them() {
+    const ROLE: &str = "LOCKSTEP_TEST_COMPILES_UNTIL_KILLED";
+    let slow = many_live_locals(15_000);
+    let digest = Digest::of(&slow);
+    if std::env::var_os(ROLE).is_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let ended = runtime.block_on(compiler(dir.path()).admit(digest, file(&slow)));
+        panic!("it was killed before: {ended:?}");
+    }
+    let name = "compiler::children_die_with_the_service_that_started_them";
+    let exe = std::env::current_exe().unwrap();
+    let mut service = std::process::Command::new(exe)
+        .args(["--exact", name, "--nocapture"])
+        .env(ROLE, "1")
+        .spawn()
+        .unwrap();
+    let parent = i32::try_from(service.id()).unwrap();
+    let compiling = || children_of(parent).into_iter().find(|pid| compiles(*pid, digest));
+    let child = poll_until(|| compiling().or_else(|| service.try_wait().unwrap().map(|_| 0)));
+    assert_ne!(child, 0, "the service ended early");
+    service.kill().unwrap();
+    service.wait().unwrap();
+    poll_until(|| (!compiles(child, digest)).then_some(()));
+}
+
+/// Asks again and again until there is an answer, for a minute at most.
+fn poll_until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while std::time::Instant::now() < deadline {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::yield_now();
+    }
+    panic!("it did not happen within a minute");
+}
+
 /// Process ids of this process's children, zombies included.
 fn children() -> Vec<i32> {
+    children_of(i32::try_from(std::process::id()).unwrap())
+}
+
+fn children_of(parent: i32) -> Vec<i32> {
     let mut found = Vec::new();
-    let me = std::process::id().to_string();
+    let me = parent.to_string();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         // After the name, which is in parentheses and may hold anything: state and parent.
         let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
-        if parent == Some(&me) {
+        if parent == Some(me.as_str()) {
             found.push(pid);
         }
     }
     found
 }
 
+/// Whether the process is a child at work on this module.
+fn compiles(pid: i32, module: Digest) -> bool {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).contains(&module.to_string())
+}
+
 fn children_that_compile(module: Digest) -> Vec<i32> {
-    let names = |pid: &i32| {
-        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&words).contains(&module.to_string())
-    };
-    children().into_iter().filter(names).collect()
+    children().into_iter().filter(|pid| compiles(*pid, module)).collect()
 }
 
 fn kill_children_that_compile(module: Digest) -> bool {
