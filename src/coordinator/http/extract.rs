@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -110,7 +111,7 @@ pub fn parse_id<T: FromStr<Err: Display>>(text: &str) -> Result<T, ApiError> {
 }
 
 /// The path does not decode.
-pub fn bad_path(error: axum::extract::rejection::PathRejection) -> ApiError {
+pub fn bad_path(error: PathRejection) -> ApiError {
     ApiError::new(ProblemCode::InvalidParameter, error.body_text())
 }
 
@@ -123,8 +124,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Params<T>, ApiError> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(params)) => Ok(Params(params)),
-            Err(error) => Err(ApiError::new(ProblemCode::InvalidParameter, error.body_text())),
+            Err(error) => Err(bad_query(&error)),
         }
+    }
+}
+
+/// The query does not decode; the error's text begins with the parameter's name, where it has one.
+pub fn bad_query(error: &QueryRejection) -> ApiError {
+    let text = error.body_text();
+    let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+    match text.split_once(": ") {
+        Some((name, why)) if !name.contains(' ') => ApiError::parameter(name, why),
+        _ => ApiError::new(ProblemCode::InvalidParameter, text),
     }
 }
 
@@ -239,18 +250,17 @@ fn pointer(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+    use http_body_util::BodyExt as _;
+
     use super::*;
-    use crate::protocol::api::{RunRequest, TokenRequest};
+    use crate::protocol::api::{Problem, RunRequest, TokenRequest};
 
     fn refusal(body: &str) -> Problem {
         problem(decode::<RunRequest>(body.as_bytes()).map(drop).unwrap_err())
     }
 
-    use crate::protocol::api::Problem;
-
     fn problem(error: ApiError) -> Problem {
-        use axum::response::IntoResponse as _;
-        use http_body_util::BodyExt as _;
         let body = error.into_response().into_body().collect();
         let body = futures_util::FutureExt::now_or_never(body).unwrap().unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
@@ -300,6 +310,22 @@ mod tests {
         }
         let missing = problem(decode::<TokenRequest>(br#"{"scopes": []}"#).map(drop).unwrap_err());
         assert!(missing.detail.contains("missing field `name`"), "{}", missing.detail);
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Limit {
+            #[expect(dead_code, reason = "only its decoding is looked at")]
+            limit: Option<u32>,
+        }
+        for (query, name) in [("limit=x", "limit"), ("limit=-1", "limit"), ("limits=1", "limits")] {
+            let uri = format!("/v1/runs?{query}").parse().unwrap();
+            let problem = problem(bad_query(&Query::<Limit>::try_from_uri(&uri).unwrap_err()));
+            assert_eq!(problem.code, ProblemCode::InvalidParameter);
+            assert_eq!(problem.pointer.as_deref(), Some(name), "{}", problem.detail);
+        }
     }
 
     #[test]

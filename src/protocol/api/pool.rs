@@ -1,21 +1,54 @@
 //! Lists, modules, blobs, workers, tokens and the pool itself as a caller reads them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{LimitsView, Scope, Timestamp};
 use crate::digest::Digest;
 use crate::id::{AttemptId, WorkerId};
 
 /// One page of a list.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Page<T> {
     /// Newest first.
     pub items: Vec<T>,
     /// `cursor` of the next page; null on the last one.
     pub next: Option<String>,
+}
+
+/// A page of modules.
+pub type ModulePage = Page<Module>;
+/// A page of workers.
+pub type WorkerPage = Page<Worker>;
+/// A page of tokens.
+pub type TokenPage = Page<Token>;
+
+// By hand: the derive would repeat the item's whole schema in each page instead of referring to it.
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let items = ArrayBuilder::new().items(Ref::from_schema_name(T::name()));
+        let next = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .description(Some("`cursor` of the next page; null on the last one"));
+        let page = ObjectBuilder::new().description(Some("One page of a list"));
+        page.property("items", items).required("items").property("next", next).required("next").into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        Cow::Owned(format!("{}Page", T::name()))
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
 }
 
 /// A module.
@@ -26,16 +59,19 @@ pub struct Module {
     /// Its size in bytes.
     pub size: u64,
     /// A name for people, as uploaded.
+    #[schema(required)]
     pub name: Option<String>,
     /// Where it stands.
     pub state: ModuleStateName,
     /// What static analysis found: kind, WASI level, imports, exports, memories, whether its results can be verified
     /// and why not.
-    #[schema(value_type = Option<Object>)]
+    #[schema(required, value_type = Option<Object>)]
     pub analysis: Option<serde_json::Value>,
     /// Why it was refused.
+    #[schema(required)]
     pub refusal: Option<Refusal>,
     /// Why it is quarantined; null if it is not.
+    #[schema(required)]
     pub quarantined: Option<String>,
     /// When it was first uploaded.
     pub created_at: Timestamp,
@@ -85,6 +121,7 @@ pub struct Worker {
     /// Whether it gets work.
     pub standing: WorkerStandingName,
     /// Why it does not.
+    #[schema(required)]
     pub why: Option<String>,
     /// Its trust domain.
     pub domain: String,
@@ -142,6 +179,7 @@ pub struct Token {
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends.
+    #[schema(required)]
     pub expires_at: Option<Timestamp>,
 }
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Clock, InputFile, PlacementRequest, Timestamp, VerifyRequest};
+use super::{Clock, InputFile, Page, PlacementRequest, Timestamp, VerifyRequest};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 use crate::result::{FailReason, Fault, Outcome, OutputRef, RunState, VerdictKind};
@@ -21,6 +21,7 @@ pub struct Run {
     /// Where it stands in its life.
     pub state: RunState,
     /// Why it failed; with `failed` only.
+    #[schema(required)]
     pub reason: Option<FailReason>,
     /// What was executed.
     pub module: Digest,
@@ -29,20 +30,25 @@ pub struct Run {
     /// 0 until it is final, then 1, and one more for each correction.
     pub revision: u32,
     /// What the guest did, once that is decided.
+    #[schema(required)]
     pub outcome: Option<Outcome>,
     /// What comparing the votes says.
     pub verdict: RunVerdict,
     /// Digest of the result manifest.
+    #[schema(required)]
     pub result: Option<Digest>,
     /// Whether an earlier result answered. Always false: results are not reused yet.
     pub cached: bool,
     /// Standard output of the result.
+    #[schema(required)]
     pub stdout: Option<Output>,
     /// Standard error of the result.
+    #[schema(required)]
     pub stderr: Option<Output>,
     /// Files that the guest left under `/out`.
     pub files: Vec<OutputFile>,
     /// Fuel used, where the run granted fuel and the guest ended by itself.
+    #[schema(required)]
     pub fuel_used: Option<u64>,
     /// Every attempt so far.
     pub attempts: Vec<Attempt>,
@@ -53,10 +59,12 @@ pub struct Run {
     /// How it is carried out, with all defaults filled in.
     pub policy: PolicyView,
     /// The run that it repeats.
+    #[schema(required)]
     pub rerun_of: Option<RunId>,
     /// When it was submitted.
     pub created_at: Timestamp,
     /// When it ended.
+    #[schema(required)]
     pub finished_at: Option<Timestamp>,
 }
 
@@ -68,6 +76,7 @@ pub struct RunSummary {
     /// Where it stands in its life.
     pub state: RunState,
     /// Why it failed.
+    #[schema(required)]
     pub reason: Option<FailReason>,
     /// What was executed.
     pub module: Digest,
@@ -78,22 +87,29 @@ pub struct RunSummary {
     /// 0 until it is final.
     pub revision: u32,
     /// What the guest did.
+    #[schema(required)]
     pub outcome: Option<Outcome>,
     /// What comparing the votes says.
     pub verdict: RunVerdict,
     /// Digest of the result manifest.
+    #[schema(required)]
     pub result: Option<Digest>,
     /// Always false: results are not reused yet.
     pub cached: bool,
     /// Attempts so far.
     pub attempt_count: u32,
     /// The run that it repeats.
+    #[schema(required)]
     pub rerun_of: Option<RunId>,
     /// When it was submitted.
     pub created_at: Timestamp,
     /// When it ended.
+    #[schema(required)]
     pub finished_at: Option<Timestamp>,
 }
+
+/// A page of runs.
+pub type RunPage = Page<RunSummary>;
 
 /// What comparing the votes says, with its figures.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -163,16 +179,21 @@ pub struct Attempt {
     /// Where it stands.
     pub state: AttemptStateName,
     /// The result that its worker voted for.
+    #[schema(required)]
     pub result: Option<Digest>,
     /// Whether that is the result that won; null while undecided.
+    #[schema(required)]
     pub won: Option<bool>,
     /// What the infrastructure did to it.
+    #[schema(required)]
     pub fault: Option<Fault>,
     /// When it was handed out.
     pub assigned_at: Timestamp,
     /// When its runner began it.
+    #[schema(required)]
     pub started_at: Option<Timestamp>,
     /// When it ended.
+    #[schema(required)]
     pub ended_at: Option<Timestamp>,
     /// CPU time used, in milliseconds.
     pub cpu_ms: f64,
@@ -238,6 +259,7 @@ pub struct LimitsView {
     /// Files, directories and links made.
     pub file_count: u32,
     /// Fuel, or none.
+    #[schema(required)]
     pub fuel: Option<u64>,
 }
 
@@ -262,6 +284,7 @@ pub struct PolicyView {
     /// Wall time of one attempt, in milliseconds.
     pub timeout_ms: u64,
     /// Wall time of the whole run, in milliseconds.
+    #[schema(required)]
     pub deadline_ms: Option<u64>,
     /// Higher goes first within a workspace.
     pub priority: i8,
