@@ -1,0 +1,4 @@
+//! Integration tests: the real binary, driven from outside.
+
+mod api;
+mod support;
