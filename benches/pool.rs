@@ -194,7 +194,7 @@ async fn time_start(mut pool: Pool) -> Duration {
 }
 
 async fn fill(data: &std::path::Path) {
-    let (store, _failed) = SqliteStore::open(data).expect("it opens");
+    let store = SqliteStore::open(data, lockstep::store::sqlite::Options::default(), lockstep::store::Failure::new()).expect("it opens");
     let spec = Arc::new(RunSpec::new(Digest::EMPTY));
     let run_key = spec.key();
     for chunk in 0..STORED_RUNS / 1_000 {
