@@ -16,3 +16,5 @@ pub mod sandbox;
 pub mod protocol;
 
 pub mod store;
+
+pub mod blobs;
