@@ -1,10 +1,12 @@
 //! What every backend is held to, written against the trait alone.
 //!
 //! A backend says where its stores live ([`Place`]) and calls the macro `conformance!`, which makes one test of each case.
+//! Beside the cases there are random histories, compared with a model.
 //! The cases know no SQL, no file and no backend.
 
 pub(crate) mod blobs;
 pub(crate) mod fixtures;
+pub(crate) mod model;
 pub(crate) mod retention;
 pub(crate) mod rows;
 pub(crate) mod runs;
@@ -33,6 +35,11 @@ macro_rules! conformance {
         )*)*
     };
     ($place:expr) => {
+        #[test]
+        fn random_histories_agree_with_the_plain_model() {
+            crate::store::conformance::model::histories(|| $place);
+        }
+
         crate::store::conformance::conformance! { $place =>
             runs:
                 a_run_is_read_back_as_it_was_inserted,
