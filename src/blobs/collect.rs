@@ -14,21 +14,21 @@ use crate::digest::Digest;
 
 /// What a collection freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Collected {
+pub struct Freed {
     /// Blobs that went; fewer than the limit means that no more are left.
-    pub blobs: u32,
+    pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
 }
 
 impl Blobs {
     /// Frees up to `limit` blobs that nothing refers to and whose pins ended before `now`.
-    pub async fn collect_garbage(&self, now: Time, limit: u32) -> Result<Collected, BlobError> {
+    pub async fn collect_garbage(&self, now: Time, limit: u32) -> Result<Freed, BlobError> {
         let garbage = self.store.take_garbage(now, limit).await?;
         for digest in garbage.files {
             self.remove_without_row(digest, self.files.path(digest)).await?;
         }
-        Ok(Collected { blobs: garbage.taken, bytes: garbage.bytes })
+        Ok(Freed { blobs: u64::from(garbage.taken), bytes: garbage.bytes })
     }
 
     /// Removes files that have no row and are older than `age`: what a crash left between a rename and its row, or

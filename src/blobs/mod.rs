@@ -1,4 +1,4 @@
-//! Bytes by their digest: small ones in their row of the store, large ones in files below `DIR/blobs`.
+//! Bytes by their digest: small ones in their row of the store, large ones in files of a directory of their own.
 //!
 //! Invariants (I12): a row is committed only after its file is durable under its final name (written apart, synced, renamed,
 //! directory synced), and a file goes only after its row; nobody is given bytes that do not hash to their name; memory
@@ -17,7 +17,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use self::collect::Collected;
+pub use self::collect::Freed;
 use self::files::Files;
 pub use self::read::BlobSource;
 use crate::digest::Digest;
@@ -36,22 +36,19 @@ pub enum BlobError {
         max: u64,
     },
     /// The bytes do not hash to the digest that was announced.
-    #[error("the bytes hash to {found}, not to {expected}")]
+    #[error("the bytes hash to {actual}, not to {expected}")]
     Mismatch {
         /// What was announced.
         expected: Digest,
         /// What came.
-        found: Digest,
+        actual: Digest,
     },
     /// The bytes stopped coming before their end.
     #[error("the body broke off: {0}")]
-    BrokenOff(String),
-    /// The range does not lie within the blob.
-    #[error("the range does not lie within the {size} bytes of the blob")]
-    OutOfRange {
-        /// Its size.
-        size: u64,
-    },
+    Body(String),
+    /// There is no such blob.
+    #[error("there is no blob {0}")]
+    Missing(Digest),
     /// What is stored cannot be read, or does not hash to its name any more.
     #[error("the stored blob {digest} is damaged: {why}")]
     Damaged {
@@ -87,10 +84,10 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Opens or makes `dir/blobs`; `store` holds the rows, and with them the lock on `dir`: what an earlier process
-    /// left half-written is removed.
+    /// Opens or makes `dir`. `store` holds the rows, and being open it shows that no other process writes here: what
+    /// an earlier one left half-written is removed.
     pub fn open(dir: &Path, store: Arc<dyn Store>, failure: Failure) -> Result<Blobs, BlobError> {
-        let files = Files::open(&dir.join("blobs"))
+        let files = Files::open(dir)
             .map_err(|error| BlobError::Fatal(format!("cannot open {}: {error}", dir.display())))?;
         Ok(Blobs { store, files: Arc::new(files), failure })
     }

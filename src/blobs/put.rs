@@ -25,8 +25,8 @@ use crate::store::{BlobRow, INLINE_BLOB_BYTES_MAX};
 const PART_BYTES: usize = 1 << 20;
 
 impl Blobs {
-    /// Puts bytes that are in memory already, pinned against collection until `pin_until`.
-    pub async fn put_bytes(&self, bytes: Bytes, pin_until: Time) -> Result<OutputRef, BlobError> {
+    /// Puts bytes that are in memory already, pinned against collection until `pin_until`. Answers digest and size.
+    pub async fn put_bytes(&self, bytes: Bytes, pin_until: Time) -> Result<(Digest, u64), BlobError> {
         let size_max = bytes.len() as u64;
         let body = stream::iter([Ok::<_, io::Error>(bytes)]);
         self.put_stream(body, None, size_max, pin_until).await
@@ -40,11 +40,12 @@ impl Blobs {
         expected: Option<Digest>,
         size_max: u64,
         pin_until: Time,
-    ) -> Result<OutputRef, BlobError> {
+    ) -> Result<(Digest, u64), BlobError> {
         let mut parts = Parts { body: Box::pin(body), rest: Bytes::new(), size: 0, size_max };
         let first = parts.next(INLINE_BLOB_BYTES_MAX + 1).await?;
         if first.len() <= INLINE_BLOB_BYTES_MAX {
-            return self.put_small(first, expected, pin_until).await;
+            let blob = self.put_small(first, expected, pin_until).await?;
+            return Ok((blob.digest, blob.size));
         }
         let stored = match expected {
             Some(expected) => self.pin_stored(expected, pin_until).await?,
@@ -53,12 +54,13 @@ impl Blobs {
         let mut upload = if stored { None } else { Some(self.begin(expected).await?) };
         let result = self.write_parts(first, &mut parts, upload.as_mut(), expected).await;
         match (result, upload) {
-            (Ok(blob), None) => Ok(blob),
+            (Ok(blob), None) => Ok((blob.digest, blob.size)),
             (Ok(blob), Some(upload)) => {
                 // In a task of its own, which goes on when the caller goes away: the lock must outlast the row's commit.
                 let blobs = self.clone();
                 let publishing = tokio::spawn(async move { blobs.publish(upload, blob, pin_until).await });
-                publishing.await.unwrap_or_else(|error| Err(BlobError::Fatal(error.to_string())))
+                let published = publishing.await.map_err(|error| BlobError::Fatal(error.to_string()))?;
+                published.map(|()| (blob.digest, blob.size))
             }
             (Err(error), upload) => {
                 if let Some(mut upload) = upload {
@@ -79,8 +81,8 @@ impl Blobs {
         size: u64,
         expected: Digest,
         pin_until: Time,
-    ) -> Result<OutputRef, BlobError> {
-        let file = Arc::new(file.try_clone().map_err(|error| BlobError::BrokenOff(error.to_string()))?);
+    ) -> Result<(Digest, u64), BlobError> {
+        let file = Arc::new(file.try_clone().map_err(|error| BlobError::Body(error.to_string()))?);
         let end = offset.saturating_add(size);
         let body = stream::try_unfold(offset, move |at| {
             let file = Arc::clone(&file);
@@ -176,11 +178,11 @@ impl Blobs {
         mut upload: Upload,
         blob: OutputRef,
         pin_until: Time,
-    ) -> Result<OutputRef, BlobError> {
+    ) -> Result<(), BlobError> {
         let _lock = self.files.lock(blob.digest).await;
         if self.pin_stored(blob.digest, pin_until).await? {
             drop(upload.writer.abort().await);
-            return Ok(blob);
+            return Ok(());
         }
         let name = Files::name(blob.digest);
         upload.writer.complete().await.map_err(|error| self.judge(&error))?;
@@ -196,7 +198,7 @@ impl Blobs {
         if let Ok(metadata) = tokio::fs::metadata(self.files.path(blob.digest)).await {
             self.files.remember_whole(blob.digest, &metadata);
         }
-        Ok(blob)
+        Ok(())
     }
 
     /// What a failed write means: no space, or the end of trust.
@@ -220,7 +222,7 @@ impl Blobs {
 
 fn check(found: Digest, expected: Option<Digest>) -> Result<(), BlobError> {
     match expected {
-        Some(expected) if expected != found => Err(BlobError::Mismatch { expected, found }),
+        Some(expected) if expected != found => Err(BlobError::Mismatch { expected, actual: found }),
         _ => Ok(()),
     }
 }
@@ -260,7 +262,7 @@ where
             let Some(piece) = self.body.next().await else {
                 return Ok(part.freeze());
             };
-            self.rest = piece.map_err(|error| BlobError::BrokenOff(error.to_string()))?;
+            self.rest = piece.map_err(|error| BlobError::Body(error.to_string()))?;
             self.size += self.rest.len() as u64;
             if self.size > self.size_max {
                 return Err(BlobError::TooLarge { max: self.size_max });

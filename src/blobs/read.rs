@@ -35,7 +35,7 @@ impl Blobs {
         match source {
             BlobSource::File(file, size) if !whole => {
                 let file = Arc::new(file);
-                self.hashed(digest, Arc::clone(&file), size).try_for_each(|_| async { Ok(()) }).await?;
+                self.check(digest, &file, size).await?;
                 let file = Arc::try_unwrap(file).or_else(|file| file.try_clone());
                 let file = file.map_err(|error| damaged(digest, error))?;
                 Ok(Some(BlobSource::File(file, size)))
@@ -50,44 +50,42 @@ impl Blobs {
             None => Ok(None),
             Some((BlobSource::Inline(bytes), _)) => Ok(Some(bytes.len() as u64)),
             Some((BlobSource::File(file, size), _)) => {
-                self.hashed(digest, Arc::new(file), size).try_for_each(|_| async { Ok(()) }).await?;
+                self.check(digest, &Arc::new(file), size).await?;
                 Ok(Some(size))
             }
         }
     }
 
-    /// Streams a blob, or the bytes `range` of it; `None` if it is not stored. The whole is hashed on its way and
-    /// ends in an error if it does not hash to its name; for a part the whole is checked before, as by
-    /// [`Blobs::open_blob`].
+    /// Streams some bytes of a blob; `range` is cut to its size. The whole is hashed on its way and ends in an error if
+    /// it does not hash to its name; for a part the whole is checked before, as by [`Blobs::open_blob`].
     pub async fn read_range(
         &self,
         digest: Digest,
-        range: Option<Range<u64>>,
-    ) -> Result<Option<BoxStream<'static, Result<Bytes, BlobError>>>, BlobError> {
-        let source = match range {
-            None => self.open_unchecked(digest).await?.map(|(source, _)| source),
-            Some(_) => self.open_blob(digest).await?,
-        };
-        let Some(source) = source else { return Ok(None) };
-        let size = match &source {
-            BlobSource::Inline(bytes) => bytes.len() as u64,
-            BlobSource::File(_, size) => *size,
-        };
-        if let Some(range) = &range
-            && (range.start > range.end || range.end > size)
-        {
-            return Err(BlobError::OutOfRange { size });
-        }
-        Ok(Some(match (source, range) {
-            (BlobSource::File(file, size), None) => self.hashed(digest, Arc::new(file), size).boxed(),
-            (BlobSource::File(file, _), Some(range)) => chunks(digest, Arc::new(file), range).boxed(),
-            (BlobSource::Inline(bytes), range) => {
-                // An inline blob is at most INLINE_BLOB_BYTES_MAX long, so its indices fit.
-                let at = |index: u64| usize::try_from(index).unwrap_or(bytes.len());
-                let part = range.map(|range| bytes.slice(at(range.start)..at(range.end)));
-                stream::iter([Ok(part.unwrap_or(bytes))]).boxed()
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, BlobError>>, BlobError> {
+        let (source, whole) = self.open_unchecked(digest).await?.ok_or(BlobError::Missing(digest))?;
+        match source {
+            BlobSource::Inline(bytes) => {
+                let at = |index: u64| usize::try_from(index).unwrap_or(bytes.len()).min(bytes.len());
+                let (start, end) = (at(range.start), at(range.end));
+                Ok(stream::iter([Ok(bytes.slice(start.min(end)..end))]).boxed())
             }
-        }))
+            BlobSource::File(file, size) if range.start == 0 && range.end >= size => {
+                Ok(self.hashed(digest, Arc::new(file), size).boxed())
+            }
+            BlobSource::File(file, size) => {
+                let file = Arc::new(file);
+                if !whole {
+                    self.check(digest, &file, size).await?;
+                }
+                Ok(chunks(digest, file, range.start..range.end.min(size)).boxed())
+            }
+        }
+    }
+
+    /// Hashes a file.
+    async fn check(&self, digest: Digest, file: &Arc<File>, size: u64) -> Result<(), BlobError> {
+        self.hashed(digest, Arc::clone(file), size).try_for_each(|_| async { Ok(()) }).await
     }
 
     /// Opens a blob; inline bytes are checked, of a file only the size, and whether it is known to be whole.
