@@ -15,7 +15,7 @@ mod values;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
