@@ -11,6 +11,7 @@ pub mod spec;
 
 pub mod core;
 
+pub mod jail;
 pub mod sandbox;
 
 pub mod protocol;
