@@ -186,7 +186,8 @@ pub fn forbid_new_privileges() -> Result<(), JailError> {
 }
 
 /// From here on, a system call that is neither in [`BASE_CALLS`] nor in `extra_calls` kills the process with `SIGSYS`.
-/// `mmap` and `mprotect` are allowed, without `PROT_EXEC` unless `executable_memory`.
+/// `mmap` and `mprotect` are allowed, without `PROT_EXEC` unless `executable_memory`; `tgkill` on the process itself,
+/// because that is how a program aborts.
 ///
 /// # Errors
 ///
@@ -203,6 +204,7 @@ fn filter(extra_calls: &[i64], executable_memory: bool) -> Result<BpfProgram, Ja
         let rule = if executable_memory { Vec::new() } else { vec![without_exec()?] };
         rules.insert(call, rule);
     }
+    rules.insert(libc::SYS_tgkill, vec![on_itself()?]);
     let architecture = std::env::consts::ARCH.try_into().map_err(seccomp_error)?;
     SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, architecture)
         .and_then(BpfProgram::try_from)
@@ -211,8 +213,16 @@ fn filter(extra_calls: &[i64], executable_memory: bool) -> Result<BpfProgram, Ja
 
 /// The protection is the third argument of both `mmap` and `mprotect`.
 fn without_exec() -> Result<SeccompRule, JailError> {
-    let exec = libc::PROT_EXEC as u64;
-    SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(exec), 0)
+    rule(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)
+}
+
+/// The process is the first argument of `tgkill`.
+fn on_itself() -> Result<SeccompRule, JailError> {
+    rule(0, SeccompCmpOp::Eq, u64::from(std::process::id()))
+}
+
+fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule, JailError> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)
         .and_then(|condition| SeccompRule::new(vec![condition]))
         .map_err(seccomp_error)
 }
@@ -224,3 +234,7 @@ fn refused(step: &'static str, errno: rustix::io::Errno) -> JailError {
 fn seccomp_error(error: impl std::fmt::Display) -> JailError {
     JailError::Seccomp(error.to_string())
 }
+
+#[cfg(test)]
+#[path = "jail_tests.rs"]
+pub(crate) mod tests;

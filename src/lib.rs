@@ -8,9 +8,11 @@ pub mod digest;
 pub mod id;
 pub mod result;
 pub mod spec;
+pub mod tree;
 
 pub mod core;
 
+pub mod compiler;
 pub mod jail;
 pub mod sandbox;
 

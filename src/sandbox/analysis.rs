@@ -15,10 +15,8 @@ use super::execute::{REACTOR_START, offered};
 use super::refusal::{LISTED_MAX, Refusal};
 use super::survey::{Survey, invalid, survey};
 use super::values::{self, NumericType};
+use super::wasi;
 use crate::spec::DEFAULT_ENTRY;
-
-/// The module under which preview 1 is imported.
-pub const PREVIEW1: &str = "wasi_snapshot_preview1";
 
 /// How a module wants to be run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -165,13 +163,13 @@ pub fn examine(wasm: &[u8]) -> Result<Analysis, Refusal> {
         (false, true) => Kind::Reactor,
         (false, false) => Kind::Functions,
     };
-    let wasi = match imports.iter().any(|import| import.module == PREVIEW1) {
+    let level = match imports.iter().any(|import| import.module == wasi::MODULE) {
         true => WasiLevel::Preview1,
         false => WasiLevel::None,
     };
     Ok(Analysis {
         kind,
-        wasi,
+        wasi: level,
         name: survey.name.map(|name| name.chars().take(200).collect()),
         size_bytes: wasm.len() as u64,
         functions: survey.functions,
@@ -290,7 +288,8 @@ fn features(survey: &Survey<'_>) -> Vec<String> {
 fn notes(imports: &[ImportInfo], exports: &[ExportInfo]) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |names: &[&str], text: &str| {
-        if imports.iter().any(|import| import.module == PREVIEW1 && names.contains(&import.name.as_str())) {
+        if imports.iter().any(|import| import.module == wasi::MODULE && names.contains(&import.name.as_str()))
+        {
             notes.push(text.to_owned());
         }
     };

@@ -372,3 +372,26 @@ fn compiling_is_reproducible() {
         assert_eq!(compile(&wasm, variant).unwrap(), compile(&wasm, variant).unwrap());
     }
 }
+
+#[test]
+fn a_growth_that_the_host_refuses_is_no_answer() {
+    let name = "sandbox::det1_tests::a_growth_that_the_host_refuses_is_no_answer";
+    let status = crate::jail::tests::in_its_own_process(name, || {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        let text = r#"(module (memory 1) (func (export "f") (param i32) (result i32)
+            (memory.grow (local.get 0))))"#;
+        let loaded = load(&SANDBOX, text, Variant::Plain);
+        let grow = |pages| SANDBOX.execute(&loaded, invocation("f", &[pages], with_memory(1 << 30)), None);
+        assert_eq!(grow("16").unwrap().outcome, returned(&["1"]));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+        let kib: u64 = data.trim().trim_end_matches(" kB").parse().unwrap();
+        let bound = Some((kib << 10) + (64 << 20));
+        setrlimit(Resource::Data, Rlimit { current: bound, maximum: bound }).unwrap();
+        let refused = grow("4096");
+        assert!(matches!(refused, Err(SandboxError::Capacity(_))), "{refused:?}");
+        assert_eq!(grow("16").unwrap().outcome, returned(&["1"]), "the next attempt is not harmed");
+        assert_eq!(grow("65536").unwrap().outcome, returned(&["-1"]), "beyond the limit it is the guest's");
+    });
+    assert!(status.success());
+}

@@ -8,23 +8,42 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
-use wasmtime::{Engine, Func, InstancePre, Linker, Module, Store, Val};
+use wasmtime::{Engine, Extern, Func, InstancePre, Linker, Module, Store, Val};
 
 use super::engine::{self, CpuLevel, MEMORY_BYTES_MAX, Role};
 use super::limits::Limiter;
 use super::values::{self, NumericType};
-use super::{Execution, Invocation, LiveOutput, SandboxError, Variant, outcome};
+use super::wasi::{self, WasiConfig, WasiOutput, WasiState};
+use super::{Execution, FunctionType, Invocation, LiveOutput, SandboxError, Variant, outcome};
 use crate::result::{Outcome, Trap};
-use crate::spec::DEFAULT_ENTRY;
+use crate::spec::{DEFAULT_ENTRY, Limits};
 
 /// What a reactor exports to be called once before anything else.
 pub const REACTOR_START: &str = "_initialize";
 /// A page of linear memory, in bytes.
 const PAGE_BYTES: u64 = 1 << 16;
 
+/// System calls that loading and executing make beyond memory management and descriptors that are open, by their
+/// numbers: what a jail has to allow around [`Sandbox::load_file`] and [`Sandbox::execute`].
+pub const SYSTEM_CALLS: &[i64] = &[
+    // Duplicates the artifact's descriptor.
+    libc::SYS_fcntl,
+    // Asks for its size. It could ask for the size of any file by its path, but not open one.
+    libc::SYS_statx,
+    // Asks the kernel which pages of a memory are dirty (`PAGEMAP_SCAN`).
+    libc::SYS_ioctl,
+];
+
 /// The state behind one instance.
 struct Guest {
+    wasi: WasiState,
     limiter: Limiter,
+}
+
+impl AsMut<WasiState> for Guest {
+    fn as_mut(&mut self) -> &mut WasiState {
+        &mut self.wasi
+    }
 }
 
 /// One engine with the host functions.
@@ -36,8 +55,45 @@ struct Host {
 /// Every host function by module and name, with its type as text: what admission compares imports with. Taken from
 /// the linker itself, so that the two cannot differ.
 pub(super) fn offered() -> &'static BTreeMap<(String, String), String> {
-    static OFFERED: LazyLock<BTreeMap<(String, String), String>> = LazyLock::new(BTreeMap::new);
+    static OFFERED: LazyLock<BTreeMap<(String, String), String>> = LazyLock::new(|| {
+        list_offered().expect("the engine and its host functions are the same on every machine")
+    });
     &OFFERED
+}
+
+fn list_offered() -> Result<BTreeMap<(String, String), String>, Box<dyn std::error::Error>> {
+    let engine = engine::build(Role::Compile, Variant::Plain, CpuLevel::of_this_machine())?;
+    let linker = linker(&engine)?;
+    let wasi = WasiState::new(WasiConfig {
+        args: Vec::new(),
+        env: Vec::new(),
+        stdin: bytes::Bytes::new(),
+        mounts: Vec::new(),
+        clock_ns: 0,
+        seed: 0,
+        limits: Limits::default(),
+        live: None,
+    })?;
+    let mut store = Store::new(&engine, Guest { wasi, limiter: Limiter::new(0, 0) });
+    let names: Vec<_> = linker
+        .iter(&mut store)
+        .map(|(module, name, item)| (module.to_owned(), name.to_owned(), item))
+        .collect();
+    let function = |(module, name, item): (String, String, Extern)| {
+        let ty = item.into_func()?.ty(&store);
+        let text =
+            |types: &mut dyn Iterator<Item = wasmtime::ValType>| types.map(|ty| ty.to_string()).collect();
+        let ty = FunctionType { params: text(&mut ty.params()), results: text(&mut ty.results()) };
+        Some(((module, name), ty.to_string()))
+    };
+    Ok(names.into_iter().filter_map(function).collect())
+}
+
+/// The host functions: WASI preview 1 and nothing else.
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasi::add_to_linker(&mut linker)?;
+    Ok(linker)
 }
 
 /// Executes guests. Build it before the process is confined: it opens the kernel's page map once.
@@ -57,7 +113,7 @@ pub struct Loaded {
 }
 
 impl Sandbox {
-    /// Builds both engines: address space only, a few hundred microseconds.
+    /// Builds both engines: address space only, about a millisecond.
     ///
     /// # Errors
     ///
@@ -65,7 +121,7 @@ impl Sandbox {
     pub fn new() -> Result<Sandbox, SandboxError> {
         let host = |variant| -> wasmtime::Result<Host> {
             let engine = engine::build(Role::Execute, variant, CpuLevel::of_this_machine())?;
-            let linker = Linker::new(&engine);
+            let linker = linker(&engine)?;
             Ok(Host { engine, linker })
         };
         let both = || -> wasmtime::Result<Sandbox> {
@@ -104,7 +160,7 @@ impl Sandbox {
         })
     }
 
-    /// Executes one attempt on the calling thread, which must have [`engine::STACK_BYTES`] and a half of stack left.
+    /// Executes one attempt on the calling thread, which must have twice [`super::STACK_BYTES`] of stack.
     /// Returns when the guest ends; a guest that never ends is ended with its process.
     ///
     /// # Errors
@@ -130,11 +186,15 @@ impl Sandbox {
         &self,
         loaded: &Loaded,
         invocation: Invocation,
-        _live: Option<Box<dyn LiveOutput>>,
+        live: Option<Box<dyn LiveOutput>>,
     ) -> Result<Execution, SandboxError> {
         let call = Call::resolve(&loaded.pre, &invocation)?;
         let limits = invocation.limits;
-        let guest = Guest { limiter: Limiter::new(limits.memory_bytes, loaded.spaces) };
+        let Invocation { args, env, stdin, mounts, clock_ns, seed, .. } = invocation;
+        let config = WasiConfig { args, env, stdin, mounts, clock_ns, seed, limits, live };
+        // Submission checks inputs for the same; a spec that passed it mounts.
+        let wasi = WasiState::new(config).map_err(|error| SandboxError::Entry(error.to_string()))?;
+        let guest = Guest { wasi, limiter: Limiter::new(limits.memory_bytes, loaded.spaces) };
         let mut store = Store::new(&self.host(loaded.variant).engine, guest);
         store.limiter(|guest| &mut guest.limiter);
         let granted = self.grant(&mut store, loaded.variant, limits.fuel)?;
@@ -157,14 +217,8 @@ impl Sandbox {
             }
             _ => None,
         };
-        drop(store);
-        Ok(Execution {
-            outcome,
-            stdout: bytes::Bytes::new(),
-            stderr: bytes::Bytes::new(),
-            files: Vec::new(),
-            fuel_used,
-        })
+        let WasiOutput { stdout, stderr, files } = store.into_data().wasi.finish();
+        Ok(Execution { outcome, stdout, stderr, files, fuel_used })
     }
 
     fn grant(

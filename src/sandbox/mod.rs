@@ -2,13 +2,15 @@
 //!
 //! The promise: for equal (artifact, [`Invocation`]) every machine of one class gives an equal [`Execution`], bit for
 //! bit, or an error that is no answer ([`SandboxError`]). A guest sees only what its invocation holds: no host
-//! descriptor, no clock, no entropy, no network. What a guest does is an [`Outcome`](crate::result::Outcome), never an `Err`.
+//! descriptor, no clock, no entropy, no network. What a guest does is an [`Outcome`], never an `Err`.
 //!
 //! It does not know processes, sockets, digests of modules, or who asked.
 
 mod analysis;
 #[cfg(test)]
 mod analysis_tests;
+#[cfg(test)]
+mod command_tests;
 mod compile;
 #[cfg(test)]
 mod det1_tests;
@@ -21,17 +23,18 @@ mod survey;
 #[cfg(test)]
 pub(crate) mod testing;
 mod values;
+pub mod vfs;
+pub mod wasi;
 
 pub use analysis::{
-    Analysis, ExportInfo, FunctionType, ImportInfo, Kind, PREVIEW1, SizeRange, WasiLevel, check_entry,
-    examine,
+    Analysis, ExportInfo, FunctionType, ImportInfo, Kind, SizeRange, WasiLevel, check_entry, examine,
 };
 pub use compile::{CompileError, compile};
 pub use engine::{
     ClassInputs, CpuLevel, ENGINE_VERSION, FEATURES, MEMORIES_MAX, MEMORY_BYTES_MAX, POLICY, STACK_BYTES,
     TABLE_ELEMENTS_MAX, TABLES_MAX, compatibility,
 };
-pub use execute::{Loaded, REACTOR_START, Sandbox};
+pub use execute::{Loaded, REACTOR_START, SYSTEM_CALLS, Sandbox};
 pub use limits::TABLE_ELEMENT_BYTES;
 pub use refusal::Refusal;
 pub use values::{NumericType, ParseValueError};

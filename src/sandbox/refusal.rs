@@ -41,7 +41,7 @@ pub enum Refusal {
     /// It needs something from its host that no guest gets here.
     #[error("the module imports what is not offered: {}", list(imports, *more))]
     UnknownImports {
-        /// `module.name` and what is wrong with it, at most [`LISTED_MAX`].
+        /// `module.name` and what is wrong with it, at most 50.
         imports: Vec<String>,
         /// How many were left off.
         more: u64,
