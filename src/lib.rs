@@ -14,6 +14,7 @@ pub mod core;
 
 pub mod compiler;
 pub mod jail;
+pub mod runner;
 pub mod sandbox;
 
 pub mod protocol;
