@@ -41,7 +41,7 @@ impl Blobs {
         size_max: u64,
         pin_until: Time,
     ) -> Result<(Digest, u64), BlobError> {
-        let mut parts = Parts { body: Box::pin(body), rest: Bytes::new(), size: 0, size_max };
+        let mut parts = Parts { body: Box::pin(body).fuse(), rest: Bytes::new(), size: 0, size_max };
         let first = parts.next(INLINE_BLOB_BYTES_MAX + 1).await?;
         if first.len() <= INLINE_BLOB_BYTES_MAX {
             let blob = self.put_small(first, expected, pin_until).await?;
@@ -235,7 +235,8 @@ struct Upload {
 
 /// A body cut into parts of a chosen size.
 struct Parts<S> {
-    body: std::pin::Pin<Box<S>>,
+    /// Fused: a part that was full ends before the body does, and the next one asks again.
+    body: futures_util::stream::Fuse<std::pin::Pin<Box<S>>>,
     /// Of the last piece, what did not fit its part.
     rest: Bytes,
     size: u64,
