@@ -12,6 +12,7 @@ pub mod tree;
 
 pub mod core;
 
+pub mod agent;
 pub mod compiler;
 pub mod jail;
 pub mod runner;
