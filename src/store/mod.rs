@@ -330,7 +330,7 @@ pub struct Usage {
 pub trait Store: Send + Sync + 'static {
     /// Applies a batch in one transaction (usually shared with others: group commit) and answers, in order, how each
     /// write ended, once all of it is durable.
-    async fn write_runs(&self, writes: Vec<RunWrite>) -> Result<Vec<WriteAnswer>, StoreError>;
+    async fn write_runs(&self, writes: Arc<Vec<RunWrite>>) -> Result<Vec<WriteAnswer>, StoreError>;
 
     /// A run.
     async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError>;

@@ -285,7 +285,7 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
             // Epochs are those before the batch, as for callers that do not see each other.
             let writes: Vec<_> = writes.iter().map(|write| model.write(write)).collect();
             let expected: Vec<_> = writes.iter().map(|write| model.apply(write)).collect();
-            assert_eq!(store.write_runs(writes).await.unwrap(), expected);
+            assert_eq!(store.write_runs(writes.into()).await.unwrap(), expected);
         }
         Step::Put { blob, pin } => {
             let (digest, bytes) = small(*blob);

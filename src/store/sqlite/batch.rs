@@ -48,23 +48,23 @@ pub(super) struct FinishRow {
 }
 
 impl PreparedWrite {
-    pub(super) fn of(write: RunWrite) -> PreparedWrite {
+    pub(super) fn of(write: &RunWrite) -> PreparedWrite {
         match write {
-            RunWrite::Insert(run) => PreparedWrite::Insert(Box::new(InsertRow::of(*run))),
+            RunWrite::Insert(run) => PreparedWrite::Insert(Box::new(InsertRow::of(run))),
             RunWrite::Attempt { run, epoch, record, explain } => PreparedWrite::Attempt {
-                run,
-                epoch,
+                run: *run,
+                epoch: *epoch,
                 number: record.number,
-                record: records::encode_attempt(&record),
-                explain: records::encode_explain(&explain),
+                record: records::encode_attempt(record),
+                explain: records::encode_explain(explain),
             },
-            RunWrite::Finish(run) => PreparedWrite::Finish(Box::new(FinishRow::of(*run))),
+            RunWrite::Finish(run) => PreparedWrite::Finish(Box::new(FinishRow::of(run))),
         }
     }
 }
 
 impl InsertRow {
-    fn of(run: NewRun) -> InsertRow {
+    fn of(run: &NewRun) -> InsertRow {
         let given = run.blobs.iter().map(|(digest, _)| *digest);
         InsertRow {
             id: run.id,
@@ -72,16 +72,16 @@ impl InsertRow {
             epoch: run.epoch,
             module: run.spec.module,
             created_at: int(run.created_at.0),
-            request: Request::encode(&run),
+            request: Request::encode(run),
             inputs: run.spec.inputs().chain(given).filter(|digest| *digest != Digest::EMPTY).collect(),
-            idempotency: run.idempotency,
-            blobs: run.blobs.into_iter().collect(),
+            idempotency: run.idempotency.clone(),
+            blobs: run.blobs.iter().cloned().collect(),
         }
     }
 }
 
 impl FinishRow {
-    fn of(run: FinalRun) -> FinishRow {
+    fn of(run: &FinalRun) -> FinishRow {
         let manifest = run.manifest.iter().flat_map(|manifest| {
             let outputs = manifest.outputs().map(|output| output.digest);
             run.record.result.into_iter().chain(outputs)
@@ -94,9 +94,9 @@ impl FinishRow {
             epoch: run.record.epoch,
             state: state_code(run.record.state),
             finished_at: int(run.record.finished_at.0),
-            ending: Ending::encode(&run),
+            ending: Ending::encode(run),
             refers: refers.filter(|digest| *digest != Digest::EMPTY).collect(),
-            blobs: run.blobs.into_iter().collect(),
+            blobs: run.blobs.iter().cloned().collect(),
         }
     }
 }

@@ -174,8 +174,8 @@ fn configure_writer(connection: &Connection, options: Options) -> rusqlite::Resu
 
 #[async_trait::async_trait]
 impl Store for SqliteStore {
-    async fn write_runs(&self, writes: Vec<RunWrite>) -> Result<Vec<WriteAnswer>, StoreError> {
-        let writes: Vec<_> = writes.into_iter().map(PreparedWrite::of).collect();
+    async fn write_runs(&self, writes: Arc<Vec<RunWrite>>) -> Result<Vec<WriteAnswer>, StoreError> {
+        let writes: Vec<_> = writes.iter().map(PreparedWrite::of).collect();
         self.writer
             .call(move |batch| {
                 writes.into_iter().map(|write| batch.write_run(write).map_err(Into::into)).collect()
