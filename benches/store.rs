@@ -225,7 +225,10 @@ async fn main() {
     });
     let read = read.await;
     next += 500;
-    println!("one caller, median: synced record {bare:.0} us, insert {lone:.0} us ({:.2}), read {read:.0} us", lone / bare);
+    println!(
+        "one caller, median: synced record {bare:.0} us, insert {lone:.0} us ({:.2}), read {read:.0} us",
+        lone / bare
+    );
 
     while next < STORED_RUNS {
         let numbers = next..next + 500;

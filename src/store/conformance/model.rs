@@ -142,7 +142,8 @@ impl Model {
 
     fn finish(&mut self, end: &FinalRun) -> WriteAnswer {
         let owned = self.runs.get(&end.record.run);
-        let Some(run) = owned.filter(|run| !run.stored.state.is_final() && run.stored.epoch == end.record.epoch)
+        let Some(run) =
+            owned.filter(|run| !run.stored.state.is_final() && run.stored.epoch == end.record.epoch)
         else {
             return WriteAnswer::Refused;
         };

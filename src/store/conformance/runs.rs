@@ -106,7 +106,8 @@ pub(crate) async fn of_racing_finals_exactly_one_wins(place: &dyn Place) {
         let racers: Vec<_> = (0..6)
             .map(|racer| {
                 let store = Arc::clone(&store);
-                let end = if racer % 2 == 0 { canceled(number, Time(50)) } else { final_run(number, Time(50)) };
+                let end =
+                    if racer % 2 == 0 { canceled(number, Time(50)) } else { final_run(number, Time(50)) };
                 tokio::spawn(async move { (end.clone(), write(&*store, finish(end)).await.unwrap()) })
             })
             .collect();
@@ -173,7 +174,8 @@ pub(crate) async fn an_idempotency_key_belongs_to_one_run_of_its_workspace(place
         insert(run)
     };
     // in one batch, and then against stored rows
-    let answers = store.write_runs(vec![keyed(1, 0, "a"), keyed(2, 0, "a"), keyed(3, 0, "b")].into()).await.unwrap();
+    let answers =
+        store.write_runs(vec![keyed(1, 0, "a"), keyed(2, 0, "a"), keyed(3, 0, "b")].into()).await.unwrap();
     let duplicate = |same_payload| WriteAnswer::Duplicate { run: run_id(1), same_payload };
     assert_eq!(answers, [WriteAnswer::Committed, duplicate(true), duplicate(false)]);
     store.write_runs(vec![finish(final_run(1, Time(9)))].into()).await.unwrap();
@@ -219,7 +221,8 @@ pub(crate) async fn open_runs_are_listed_oldest_first_with_what_was_written_of_t
     insert_all(&*store, [3, 1, 2, 5, 4]).await;
     store.write_runs(vec![finish(canceled(2, Time(50)))].into()).await.unwrap();
     let explain = vec![Explained { at: Time(2), text: "rerun".to_owned() }];
-    let record = |record| RunWrite::Attempt { run: run_id(3), epoch: Epoch(1), record, explain: explain.clone() };
+    let record =
+        |record| RunWrite::Attempt { run: run_id(3), epoch: Epoch(1), record, explain: explain.clone() };
     // the second record of attempt 1 replaces the first
     let begun = attempt(1, crate::core::AttemptState::Begun);
     store.write_runs(vec![record(faulted(2)), record(begun), record(faulted(1))].into()).await.unwrap();
@@ -271,7 +274,13 @@ pub(crate) async fn lists_are_newest_first_filtered_and_paged(place: &dyn Place)
     }
     let mut failed = canceled(5, Time(50));
     failed.record.state = RunState::Failed;
-    let ends = [final_run(1, Time(50)), final_run(2, Time(50)), canceled(3, Time(50)), canceled(4, Time(50)), failed];
+    let ends = [
+        final_run(1, Time(50)),
+        final_run(2, Time(50)),
+        canceled(3, Time(50)),
+        canceled(4, Time(50)),
+        failed,
+    ];
     store.write_runs(Arc::new(ends.into_iter().map(finish).collect())).await.unwrap();
 
     let list = async |filter: RunFilter, cursor: Option<u64>, limit| {

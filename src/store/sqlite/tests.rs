@@ -43,7 +43,8 @@ impl SmallDisk {
     pub(crate) fn mount(size: &str) -> Option<SmallDisk> {
         let dir = tempfile::tempdir().unwrap();
         let options = format!("size={size}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
         mount.is_ok_and(|output| output.status.success()).then_some(SmallDisk(dir))
     }
 
@@ -123,7 +124,8 @@ async fn the_self_check_finds_and_repairs_wrong_counts() {
     store.close().await;
     directory.tamper("UPDATE blobs SET refs = 1 - refs");
     let store = directory.open().await;
-    let found: std::collections::BTreeSet<_> = store.recount_references().await.unwrap().into_iter().collect();
+    let found: std::collections::BTreeSet<_> =
+        store.recount_references().await.unwrap().into_iter().collect();
     assert_eq!(found, ["module", "stdin", "file", "loose"].map(digest).into());
     check_references(&*store).await;
     assert_eq!(store.take_garbage(Time(0), 9).await.unwrap().taken, 0);
