@@ -8,13 +8,29 @@ pub mod digest;
 pub mod id;
 pub mod result;
 pub mod spec;
+pub mod tree;
+pub mod units;
 
 pub mod core;
 
 pub mod sandbox;
 
+pub mod jail;
+
+pub mod compiler;
+
 pub mod protocol;
+
+pub mod runner;
+
+pub mod agent;
 
 pub mod store;
 
 pub mod blobs;
+
+pub mod coordinator;
+
+pub mod config;
+
+pub mod cli;

@@ -7,12 +7,13 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::digest::Digest;
 use crate::spec::{GuestPath, canonical_json};
 
 /// What the guest did. Deterministic, part of the result, votes.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Outcome {
     /// A command ended, by returning from `_start` (0) or by `proc_exit`.
@@ -67,7 +68,7 @@ impl fmt::Display for Outcome {
 }
 
 /// Why a guest trapped, as far as every voter must agree on it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trap {
     /// The `unreachable` instruction: a panic or abort in most languages.
@@ -177,7 +178,7 @@ impl ResultManifest {
 }
 
 /// What the infrastructure did to an attempt. Never votes; leads to a rerun.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Fault {
     /// The runner died while the attempt ran.
@@ -205,6 +206,20 @@ pub enum Fault {
     Drained,
 }
 
+impl Fault {
+    /// The name that JSON, evidence and metrics use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Crashed { .. } => "crashed",
+            Fault::TimedOut => "timed_out",
+            Fault::Lost => "lost",
+            Fault::Refused { .. } => "refused",
+            Fault::Corrupt { .. } => "corrupt",
+            Fault::Drained => "drained",
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -222,7 +237,7 @@ impl fmt::Display for Fault {
 }
 
 /// Life cycle of a run as callers see it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Accepted; no attempt has been handed out.
@@ -256,7 +271,7 @@ impl RunState {
 }
 
 /// Why a run failed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailReason {
     /// The agreed outcome is an exit code that is not 0.
@@ -298,7 +313,7 @@ impl FailReason {
 }
 
 /// What comparing the votes says.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictKind {
     /// Not decided.

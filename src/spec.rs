@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::digest::Digest;
 
@@ -22,7 +23,9 @@ pub const FILES_MAX: usize = 1_024;
 pub const PATH_BYTES_MAX: usize = 4_096;
 
 /// A named, versioned set of semantics.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize, ToSchema,
+)]
 pub enum Profile {
     /// Voters run the same artifact; nothing is paid for equality across machines.
     #[default]
@@ -264,7 +267,7 @@ impl Default for Verify {
 }
 
 /// What happens to a run whose attempt met a fault.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Retry {
     /// Run it again on another worker: at least once, made effectively once by fencing.

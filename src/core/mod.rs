@@ -25,6 +25,27 @@
 //! - **L1** once faults stop every acknowledged run ends.
 //! - **L2** no workspace starves.
 
+mod attempt;
+mod bits;
+mod check;
+mod decide;
+mod explain;
+mod floor;
+mod hash;
+mod modules;
+mod placement;
+mod pool;
+mod queue;
+mod quorum;
+mod retry;
+mod roster;
+mod run;
+mod settle;
+mod slab;
+mod timers;
 mod types;
+mod workers;
 
+pub use pool::Pool;
+pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
 pub use types::*;

@@ -100,6 +100,8 @@ pub struct Submission {
     pub policy: Policy,
     /// Whether the module's artifact is there; otherwise the run waits for [`Event::ModuleReady`].
     pub module_ready: bool,
+    /// Whether it was accepted in an earlier life: then it is not inserted again and not refused.
+    pub recovered: bool,
     /// When it was submitted: base of its deadline. Earlier than `now` for recovered runs.
     pub submitted_at: Time,
     /// Attempts of an earlier life of the coordinator, read back from the store; empty for new runs.
@@ -193,6 +195,10 @@ pub enum Event {
         worker: WorkerId,
     },
     /// It is alive and grants so many attempts beyond those it holds. Absolute, so a lost one does no harm.
+    ///
+    /// The pool takes one off with each [`Effect::Assign`] and never adds one by itself. An assignment that is on
+    /// its way when the worker counts would be granted twice: the shell subtracts what it sent and the worker had
+    /// not received, so that the figure holds at the moment at which the pool hears it.
     Credits {
         /// Who.
         worker: WorkerId,
@@ -387,6 +393,8 @@ pub struct Explained {
 pub enum Effect {
     /// A conditional write; the store answers with `Committed` or `Refused`. Not for `durable: false` runs.
     Write(Write),
+    /// A `durable: false` run is final: there is no write, and the pool has forgotten it.
+    Finished(Box<Final>),
     /// Hand the attempt to the worker.
     Assign {
         /// Which.
@@ -428,7 +436,7 @@ pub enum Effect {
         /// Where.
         worker: WorkerId,
     },
-    /// The run's view changed: tell waiters and event streams.
+    /// The run's view changed: tell waiters and event streams. A final is told when its write commits.
     Changed {
         /// Which.
         run: RunId,

@@ -3,3 +3,4 @@
 //! No behaviour beyond conversion. Core types are never serialised themselves: what is promised outside is here.
 
 pub mod agent;
+pub mod api;

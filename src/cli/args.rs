@@ -1,0 +1,569 @@
+//! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+use super::parse::{self, DirInput, FileInput, ModuleRef};
+use crate::digest::Digest;
+use crate::id::{RunId, WorkerId};
+use crate::protocol::api::Clock;
+use crate::units::{Period, Size};
+
+/// A self-hosted compute pool for WebAssembly with redundant, verified execution
+///
+/// Several workers compute each run, and what comes back is what they agreed on, bit for bit.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = FIRST_STEPS, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  lockstep serve                                start a pool on this machine
+  lockstep run app.wasm -- hello < input.txt    upload, execute, print what was agreed on
+  lockstep runs show ID                         how it was decided";
+
+/// One of the commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Serve(Box<ServeArgs>),
+    Push(PushArgs),
+    Modules(ModulesArgs),
+    Run(Box<RunArgs>),
+    Runs(RunsArgs),
+    Workers(WorkersArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Where the server is: common to all client commands.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Connection")]
+pub struct ConnectArgs {
+    /// Address of the server [default: $LOCKSTEP_SERVER, else the one that runs on this machine]
+    #[arg(long, global = true, value_name = "URL", value_hint = ValueHint::Url)]
+    pub server: Option<String>,
+    /// Access token [default: $LOCKSTEP_TOKEN, else the one in the data directory of this machine's server]
+    #[arg(long, global = true, value_name = "TOKEN", hide_default_value = true)]
+    pub token: Option<String>,
+    /// Data directory of the server on this machine [default: $LOCKSTEP_DATA, else ~/.local/share/lockstep]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data: Option<PathBuf>,
+    /// Print JSON, as the API has it, instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Start a coordinator with embedded workers
+///
+/// Everything is kept below one directory. The first start makes an admin token and prints a link that signs
+/// the web console in with it. SIGTERM or Ctrl-C stops in order: nothing new is taken, what runs may end.
+#[derive(Debug, Args)]
+#[command(after_long_help = SERVE_HELP)]
+pub struct ServeArgs {
+    /// Directory that holds everything [default: $XDG_DATA_HOME/lockstep, else ~/.local/share/lockstep]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data: Option<PathBuf>,
+    /// Address and port to listen on [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Embedded workers [default: 3]
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u32>,
+    /// Attempts that each worker executes at once [default: cores / workers]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<u32>,
+    /// Memory for all attempts of one worker, such as 4GiB [default: 80 % of the machine's / workers]
+    #[arg(long, value_name = "SIZE")]
+    pub worker_memory: Option<Size>,
+    /// Listen beyond loopback without TLS: tokens and data travel in the clear
+    #[arg(long)]
+    pub allow_plaintext: bool,
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Any setting by its name; may be given often
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse::pair)]
+    pub settings: Vec<(String, String)>,
+    /// What to log, such as `debug` or `lockstep=trace` [default: $LOCKSTEP_LOG, else info]
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// Form of the log on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Read and check the configuration, print the settings that are in force, and stop
+    #[arg(long)]
+    pub check: bool,
+}
+
+const SERVE_HELP: &str = "\
+Settings come from the file, then the environment, then flags; the last one wins. Each has one name:
+`workers` in the file is LOCKSTEP_WORKERS in the environment and --set workers=… here. `--check` lists them.
+
+Examples:
+  lockstep serve
+  lockstep serve --data ./pool --workers 4 --slots 2
+  lockstep serve --set retention_age=7d --set module_max=256MiB";
+
+/// Form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Text,
+    /// One JSON object per line
+    Json,
+}
+
+/// Upload modules
+///
+/// A module is named by the SHA-256 of its bytes; one that the server has is not sent again. Prints digest,
+/// kind and whether results can be verified, and waits until runs may start.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  lockstep push target/wasm32-wasip1/release/*.wasm")]
+pub struct PushArgs {
+    /// Modules to upload
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// Name for people (with one file) [default: the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Return as soon as the upload is acknowledged; runs wait for the compilation by themselves
+    #[arg(long)]
+    pub no_wait: bool,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// List and manage modules
+///
+/// Without a subcommand: list them, newest first. A module is given as its digest or the first digits of it.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  lockstep modules\n  lockstep modules show 2cf24dba")]
+pub struct ModulesArgs {
+    #[command(subcommand)]
+    pub command: Option<ModulesCommand>,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// What to do with a module.
+#[derive(Debug, Subcommand)]
+pub enum ModulesCommand {
+    /// List them, newest first
+    List,
+    /// Show what the analysis found: kind, imports, exports, memories, whether results can be verified
+    Show {
+        /// Digest, or its first digits
+        module: ModuleRef,
+    },
+    /// Delete modules that no open run uses
+    Rm {
+        /// Digest, or its first digits
+        #[arg(required = true)]
+        modules: Vec<ModuleRef>,
+    },
+    /// Take a module out of service: nobody may run it until it is readmitted
+    Quarantine {
+        /// Digest, or its first digits
+        module: ModuleRef,
+        /// Shown to everybody who wants to run it
+        #[arg(long)]
+        why: String,
+    },
+    /// Put a quarantined module back into service
+    Readmit {
+        /// Digest, or its first digits
+        module: ModuleRef,
+    },
+    /// Write a module's bytes to a file; they are checked against the digest
+    Download {
+        /// Digest, or its first digits
+        module: ModuleRef,
+        /// File to write; `-` is standard output
+        #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        output: PathBuf,
+    },
+}
+
+/// Execute a module and print what its voters agreed on
+///
+/// Uploads the module if it is a file that the server lacks, submits the run, waits, writes the verified output to
+/// its own standard output and error, and exits with the guest's own code. Ctrl-C cancels the run.
+#[derive(Debug, Args)]
+#[command(after_long_help = RUN_HELP)]
+pub struct RunArgs {
+    /// File of the module, or digest of an uploaded one, or the first digits of it
+    #[arg(value_name = "FILE|DIGEST", value_hint = ValueHint::FilePath)]
+    pub module: ModuleRef,
+    /// Arguments of the guest; for a plain function its numbers
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+    #[command(flatten)]
+    pub input: InputArgs,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+const RUN_HELP: &str = "\
+Exit codes:
+  the guest's own code when it exited (above 255: 255); 0 when a function returned
+    2  wrong usage
+  118  the run was canceled
+  119  Lockstep could not do it: no server, refused, a file that cannot be read
+  120  the guest trapped
+  121  the guest ran out of fuel
+  122  the guest passed its output limit
+  123  no quorum: the votes never satisfied the policy
+  124  timed out, or its deadline passed
+  125  crashed, poisoned, lost, or the module was refused after all
+
+Examples:
+  lockstep run wordcount.wasm < book.txt
+  lockstep run app.wasm --quorum 3 --explain -- --verbose
+  lockstep run primes.wasm --entry count -- 100000
+  lockstep run convert.wasm --dir /data=./photos --out ./converted
+  id=$(lockstep run long.wasm --detach); lockstep runs wait $id";
+
+/// What the guest can observe.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Input")]
+pub struct InputArgs {
+    /// Exported function to call [default: _start]
+    #[arg(long, value_name = "NAME")]
+    pub entry: Option<String>,
+    /// Variable of the guest's environment, which is empty otherwise; may be given often
+    #[arg(short, long = "env", value_name = "K=V", value_parser = parse::pair)]
+    pub env: Vec<(String, String)>,
+    /// Put a local file at an absolute path of the guest, read-only; may be given often
+    #[arg(long = "file", value_name = "GUEST=LOCAL")]
+    pub files: Vec<FileInput>,
+    /// Put a local directory at an absolute path of the guest, read-only; may be given often
+    #[arg(long = "dir", value_name = "GUEST=LOCALDIR")]
+    pub dirs: Vec<DirInput>,
+    /// Standard input from this file; `-` reads it from the terminal too [default: what is piped in]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub stdin: Option<PathBuf>,
+    /// Where the virtual clock starts: RFC 3339, or `now` [default: 2026-01-01T00:00:00Z]
+    #[arg(long, value_name = "TIME")]
+    pub clock: Option<Clock>,
+    /// Seed of every random source [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// Bounds on the guest.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// All memories and tables together [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Fuel: an exact, deterministic bound on the work [default: none]
+    #[arg(long, value_name = "N")]
+    pub fuel: Option<u64>,
+    /// Standard output and error together [default: 16MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub output_limit: Option<Size>,
+    /// Contents of all files that the guest writes [default: 64MiB]
+    #[arg(long, value_name = "SIZE")]
+    pub file_limit: Option<Size>,
+}
+
+/// How the run is carried out.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Policy")]
+pub struct PolicyArgs {
+    /// So many workers compute it; the majority of equal results wins [default: 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=15))]
+    pub quorum: Option<u64>,
+    /// One worker computes it and nothing is compared
+    #[arg(long, conflicts_with = "quorum")]
+    pub once: bool,
+    /// Wall time of one attempt, such as 30s [default: 30s]
+    #[arg(long, value_name = "PERIOD")]
+    pub timeout: Option<Period>,
+    /// Wall time of the whole run from its submission [default: none]
+    #[arg(long, value_name = "PERIOD")]
+    pub deadline: Option<Period>,
+    /// What a crash, a timeout or a lost worker leads to [default: reassign]
+    #[arg(long, value_enum)]
+    pub retry: Option<RetryArg>,
+    /// Timed-out attempts after which the run is final [default: 3]
+    #[arg(long, value_name = "N")]
+    pub attempts_max: Option<u64>,
+    /// Only workers with this label; may be given often
+    #[arg(long = "label", value_name = "K=V", value_parser = parse::pair)]
+    pub labels: Vec<(String, String)>,
+    /// Higher goes first, -128 to 127 [default: 0]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub priority: Option<i64>,
+    /// Keep the run in memory only: faster, and gone when the server restarts
+    #[arg(long, conflicts_with_all = ["idempotency_key", "detach"])]
+    pub no_durable: bool,
+    /// A repeated submission with the same key is the same run [default: a new random key]
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+}
+
+/// What a fault leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RetryArg {
+    /// It runs again on another worker
+    Reassign,
+    /// Each voter's place is tried at most once
+    Never,
+}
+
+/// What becomes of the result.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Stream the output as it is written, unverified; says so when a rerun starts anew
+    #[arg(long, conflicts_with = "detach")]
+    pub live: bool,
+    /// Download the files that the guest left under /out into this directory
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "detach")]
+    pub out: Option<PathBuf>,
+    /// Print the run's id once it is accepted, and don't wait
+    #[arg(long)]
+    pub detach: bool,
+    /// Print attempts, votes and every decision to standard error
+    #[arg(long, conflicts_with = "detach")]
+    pub explain: bool,
+    /// Leave terminal escape sequences in the guest's output when it goes to a terminal
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// List, follow and manage runs
+///
+/// Without a subcommand: list them, newest first.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lockstep runs --state failed\n  lockstep runs show ID\n  lockstep runs wait ID"
+)]
+pub struct RunsArgs {
+    #[command(subcommand)]
+    pub command: Option<RunsCommand>,
+    #[command(flatten)]
+    pub filter: RunsFilter,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Filter")]
+pub struct RunsFilter {
+    /// Only runs in this state
+    #[arg(long, value_enum)]
+    pub state: Option<StateArg>,
+    /// Only runs of this module: digest, or its first digits
+    #[arg(long)]
+    pub module: Option<ModuleRef>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: u32,
+}
+
+/// A state of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateArg {
+    Queued,
+    Running,
+    Succeeded,
+    Failed,
+    Canceled,
+}
+
+/// What to do with a run.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// List them, newest first
+    List(RunsFilter),
+    /// Show a run: outcome, verdict, attempts with their votes, every decision
+    Show {
+        /// The run
+        id: RunId,
+    },
+    /// Print the verified standard output
+    Stdout {
+        /// The run
+        id: RunId,
+        /// Leave terminal escape sequences in it
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Print the verified standard error
+    Stderr {
+        /// The run
+        id: RunId,
+        /// Leave terminal escape sequences in it
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Print both outputs, each where it belongs
+    Logs {
+        /// The run
+        id: RunId,
+        /// Leave terminal escape sequences in them
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Download the files that the guest left under /out
+    Files {
+        /// The run
+        id: RunId,
+        /// Directory to write them to [default: only list them]
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+        out: Option<PathBuf>,
+    },
+    /// Wait for the end; print and exit as `lockstep run` does
+    Wait {
+        /// The run
+        id: RunId,
+        #[command(flatten)]
+        output: WaitArgs,
+    },
+    /// Follow the decisions about a run until its end
+    Watch {
+        /// The run
+        id: RunId,
+    },
+    /// Cancel runs; one that has ended stays as it is
+    Cancel {
+        /// The runs
+        #[arg(required = true)]
+        ids: Vec<RunId>,
+    },
+    /// Submit the same run once more and print the new one's id
+    Rerun {
+        /// The run to repeat
+        id: RunId,
+    },
+}
+
+/// What becomes of the result of a run that was waited for.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Download the files that the guest left under /out into this directory
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Print attempts, votes and every decision to standard error
+    #[arg(long)]
+    pub explain: bool,
+    /// Leave terminal escape sequences in the guest's output when it goes to a terminal
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// List and manage workers
+///
+/// Without a subcommand: list them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  lockstep workers\n  lockstep workers drain w2")]
+pub struct WorkersArgs {
+    #[command(subcommand)]
+    pub command: Option<WorkersCommand>,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+}
+
+/// What to do with a worker.
+#[derive(Debug, Subcommand)]
+pub enum WorkersCommand {
+    /// List them
+    List,
+    /// Give it no new work; what it holds may end
+    Drain {
+        /// The worker, such as w2
+        worker: WorkerId,
+    },
+    /// Give it nothing and don't count its votes until it is readmitted
+    Quarantine {
+        /// The worker, such as w2
+        worker: WorkerId,
+        /// Shown wherever the quarantine is
+        #[arg(long)]
+        why: String,
+    },
+    /// Let it work again, after a drain or a quarantine
+    Readmit {
+        /// The worker, such as w2
+        worker: WorkerId,
+    },
+}
+
+/// Print a completion script for a shell
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  lockstep completions bash > ~/.local/share/bash-completion/completions/lockstep"
+)]
+pub struct CompletionsArgs {
+    /// For which shell
+    pub shell: clap_complete::Shell,
+}
+
+impl ModuleRef {
+    /// The digest, if it was given whole.
+    pub fn digest(&self) -> Option<Digest> {
+        self.0.parse().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_the_guests() {
+        let line = ["lockstep", "run", "app.wasm", "--quorum", "3", "-e", "A=b=c", "--", "--quorum", "-x"];
+        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+        assert_eq!(run.args, ["--quorum", "-x"]);
+        assert_eq!(run.policy.quorum, Some(3));
+        assert_eq!(run.input.env, [("A".to_owned(), "b=c".to_owned())]);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for flags in [
+            ["--once", "--quorum=2"],
+            ["--detach", "--live"],
+            ["--no-durable", "--idempotency-key=k"],
+            ["--quorum=1", "--raw"],
+            ["--server=http://x", "--file=relative=a"],
+        ] {
+            let line = ["lockstep", "run", "app.wasm"].into_iter().chain(flags);
+            assert!(Cli::try_parse_from(line).is_err(), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn connection_flags_may_stand_after_a_subcommand() {
+        let line = ["lockstep", "modules", "show", "2cf24dba", "--json", "--server", "http://there:1"];
+        let Command::Modules(modules) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+        assert!(modules.connect.json);
+        assert_eq!(modules.connect.server.as_deref(), Some("http://there:1"));
+    }
+
+    #[test]
+    fn serve_takes_no_client_flags() {
+        assert!(Cli::try_parse_from(["lockstep", "serve", "--server", "http://there:1"]).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! `lockstep serve`: configuration, listener, coordinator, orderly end.
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::ServeArgs;
+use super::connection::{AddressFile, url_of};
+use super::error::CliError;
+use super::telemetry;
+use crate::compiler::{CompileLimits, CompilerConfig};
+use crate::config::{Environment, Layers, Machine, ServeConfig};
+use crate::coordinator::chores::RetentionConfig;
+use crate::coordinator::{self, CoordinatorConfig};
+use crate::sandbox::ClassInputs;
+
+/// Machine code that is kept beside the modules, in bytes.
+const CACHE_BYTES_MAX: u64 = 8 << 30;
+/// An upload answers with the outcome of its admission if that comes within this time.
+const ADMISSION_WAIT: Duration = Duration::from_secs(10);
+
+/// Starts a server and returns when it has stopped.
+pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, CliError> {
+    let layers = layers(args, environment)?;
+    let unknown = layers.unknown_variables.clone();
+    let listing = layers.listing()?;
+    let config = layers.finish(environment, Machine::of_process())?;
+    if args.check {
+        print(&listing)?;
+        return Ok(0);
+    }
+    telemetry::start(args.log.as_deref().or(environment.get("LOCKSTEP_LOG")), args.log_format)?;
+    for name in unknown {
+        tracing::warn!("{name} names no setting and is ignored");
+    }
+    let listener = TcpListener::bind(config.listen)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|error| CliError::Serve(format!("cannot listen on {}: {error}", config.listen)))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads)
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)?;
+    runtime.block_on(serve_on(config, listener))?;
+    Ok(0)
+}
+
+/// The three layers, in their order.
+fn layers(args: &ServeArgs, environment: &Environment) -> Result<Layers, CliError> {
+    let mut layers = Layers::new();
+    if let Some(path) = args.config.as_deref().or(environment.get("LOCKSTEP_CONFIG").map(Path::new)) {
+        layers.file(path)?;
+    }
+    layers.environment(environment)?;
+    for (key, value) in &args.settings {
+        layers.put_text(key, value, "from --set")?;
+    }
+    let not_text = || CliError::Usage("--data must be UTF-8".to_owned());
+    let data = args.data.as_ref().map(|path| path.to_str().map(str::to_owned).ok_or_else(not_text));
+    let flags = [
+        ("data", data.transpose()?),
+        ("listen", args.listen.clone()),
+        ("workers", args.workers.map(|n| n.to_string())),
+        ("slots", args.slots.map(|n| n.to_string())),
+        ("worker_memory", args.worker_memory.map(|size| size.to_string())),
+        ("allow_plaintext", args.allow_plaintext.then(|| "true".to_owned())),
+    ];
+    for (key, value) in flags {
+        if let Some(value) = value {
+            layers.put_text(key, &value, &format!("from --{}", key.replace('_', "-")))?;
+        }
+    }
+    Ok(layers)
+}
+
+/// Serves until SIGTERM or SIGINT.
+async fn serve_on(config: ServeConfig, listener: TcpListener) -> Result<(), CliError> {
+    let shutdown = shutdown_signal()?;
+    let listening = listener.local_addr().map_err(CliError::Runtime)?;
+    let url = url_of(listening);
+    let data = config.data.clone();
+    let workers = config.workers;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(CliError::Runtime)?;
+    let running = coordinator::start(coordinator_config(&config)?, listener).await?;
+    // Dropped at the end, so that a client hears at once that nobody serves here.
+    let _address = AddressFile::write(&data, &url)?;
+    print(&format!(
+        "Lockstep serves on {url}\n  sign in  {url}/#token={}\n  data     {}\n  workers  {} with {} slot(s) each\n",
+        running.token,
+        data.display(),
+        workers.count,
+        workers.slots
+    ))?;
+    Ok(running.serve(shutdown).await?)
+}
+
+/// Completes at the first SIGTERM or SIGINT; a second SIGINT ends the process at once.
+fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            interrupt.recv().await;
+            // Everything acknowledged is in the store: the next start takes it up.
+            std::process::exit(130);
+        });
+    })
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes()).map_err(CliError::Output)
+}
+
+/// What the configuration says, in the coordinator's words.
+fn coordinator_config(config: &ServeConfig) -> Result<CoordinatorConfig, CliError> {
+    let exe = std::env::current_exe().map_err(CliError::Runtime)?;
+    let class = ClassInputs::of_this_machine().map_err(|error| CliError::Serve(error.to_string()))?.class();
+    let compiler = CompilerConfig {
+        cache_dir: config.data.join("cache"),
+        cache_bytes_max: CACHE_BYTES_MAX,
+        exe: exe.clone(),
+        limits: CompileLimits {
+            module_bytes_max: config.limits.module_bytes_max,
+            cpu_s: config.compiler.timeout_ms.div_ceil(1_000),
+            address_space_bytes: config.compiler.memory_bytes,
+            // a machine that is busy with other things must not look like a guilty module
+            wall_ms: config.compiler.timeout_ms.saturating_mul(10),
+            ..CompileLimits::default()
+        },
+        concurrency: config.threads.max(1),
+    };
+    Ok(CoordinatorConfig {
+        class,
+        data: config.data.clone(),
+        exe,
+        workers: config.workers.count,
+        slots: config.workers.slots,
+        worker_memory_bytes: config.workers.memory_bytes,
+        heartbeat_ms: config.workers.heartbeat_ms,
+        core: config.core.clone(),
+        retention: RetentionConfig {
+            age_ms: config.retention.age_ms,
+            runs_max: config.retention.runs_max,
+        },
+        upload_keep_ms: config.retention.upload_keep_ms,
+        compiler,
+        module_bytes_max: config.limits.module_bytes_max,
+        blob_bytes_max: config.limits.blob_bytes_max,
+        connections_max: config.limits.connections_max,
+        admission_wait: ADMISSION_WAIT,
+    })
+}

@@ -1,0 +1,367 @@
+//! Runs, modules and workers as text for people. Pure: from the API's types to a string.
+
+use super::terminal::{duration, plain, size, table};
+use crate::digest::Digest;
+use crate::protocol::api::{
+    Attempt, AttemptStateName, Module, ModuleStateName, Run, RunSummary, RunVerdict, Timestamp, Worker,
+    WorkerStandingName,
+};
+use crate::result::{FailReason, Outcome, RunState, VerdictKind};
+
+/// How a run ended, as a sentence without its full stop; how it stands, while it is open.
+pub fn ending(state: RunState, reason: Option<FailReason>, outcome: Option<&Outcome>) -> String {
+    let because = |words: &str| format!("failed: {words}");
+    match (state, reason) {
+        (RunState::Succeeded | RunState::Failed, _) if outcome.is_some() => {
+            outcome.map(|outcome| plain(&outcome.to_string())).unwrap_or_default()
+        }
+        (RunState::Failed, Some(FailReason::TimedOut)) => {
+            because("as many attempts timed out as the policy allows")
+        }
+        (RunState::Failed, Some(FailReason::Crashed)) => {
+            because("an attempt crashed, and the policy allows no other")
+        }
+        (RunState::Failed, Some(FailReason::Poisoned)) => because("it kills the runners that execute it"),
+        (RunState::Failed, Some(FailReason::Lost)) => because("workers were lost or refused it too often"),
+        (RunState::Failed, Some(FailReason::NoQuorum)) => because("the votes never satisfied the policy"),
+        (RunState::Failed, Some(FailReason::Expired)) => because("its deadline passed"),
+        (RunState::Failed, Some(FailReason::ModuleRefused)) => because("its module was refused"),
+        (state, _) => state.name().to_owned(),
+    }
+}
+
+/// What comparing the votes says, as a sentence without its full stop.
+pub fn verdict(verdict: &RunVerdict) -> String {
+    let votes = match verdict.votes {
+        1 => "1 vote".to_owned(),
+        n => format!("{n} votes"),
+    };
+    let words = match verdict.kind {
+        VerdictKind::Pending => format!("pending: {votes} so far"),
+        VerdictKind::Agreed => format!("agreed: {votes} for the same result"),
+        VerdictKind::Vouched => "vouched: one trusted vote stood alone".to_owned(),
+        VerdictKind::Unchecked => "unchecked: computed once, nothing was compared".to_owned(),
+        VerdictKind::Disputed => format!("disputed: {votes}, and no result won"),
+        VerdictKind::Nondeterministic => "nondeterministic: trusted executions differ".to_owned(),
+    };
+    if verdict.dissenters.is_empty() {
+        return words;
+    }
+    let names: Vec<_> = verdict.dissenters.iter().map(ToString::to_string).collect();
+    format!("{words}; {} voted otherwise", names.join(", "))
+}
+
+fn short(digest: Option<&Digest>) -> String {
+    digest.map_or_else(|| "-".to_owned(), Digest::short)
+}
+
+fn elapsed_ms(from: Timestamp, to: Timestamp) -> f64 {
+    (to.0.as_microsecond() - from.0.as_microsecond()) as f64 / 1_000.0
+}
+
+fn second(at: Timestamp) -> String {
+    format!("{:.0}", at.0)
+}
+
+/// Attempts with their votes: one row each, equal results have equal digits.
+pub fn attempts(attempts: &[Attempt]) -> String {
+    let row = |attempt: &Attempt| {
+        let state = match (attempt.state, attempt.won) {
+            (AttemptStateName::Assigned, _) => "assigned".to_owned(),
+            (AttemptStateName::Begun, _) => "executing".to_owned(),
+            (AttemptStateName::Voted, Some(false)) => "voted otherwise".to_owned(),
+            (AttemptStateName::Voted, _) => "voted".to_owned(),
+            (AttemptStateName::Faulted, _) => attempt
+                .fault
+                .as_ref()
+                .map_or_else(|| "faulted".to_owned(), |fault| format!("faulted: {fault}")),
+            (AttemptStateName::Canceled, _) => "stopped".to_owned(),
+        };
+        let wall = attempt.started_at.zip(attempt.ended_at).map(|(from, to)| duration(elapsed_ms(from, to)));
+        let wall = wall.unwrap_or_else(|| "-".to_owned());
+        let worker = attempt.worker.to_string();
+        [
+            attempt.number.to_string(),
+            worker,
+            short(attempt.result.as_ref()),
+            wall,
+            duration(attempt.cpu_ms),
+            state,
+        ]
+    };
+    table(["#", "WORKER", "RESULT", "WALL", "CPU", "STATE"], &attempts.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Every decision, with its time since the submission.
+pub fn explain(run: &Run) -> String {
+    let line = |explanation: &crate::protocol::api::Explanation| {
+        let at = elapsed_ms(run.created_at, explanation.at) / 1_000.0;
+        format!("{at:+10.3} s  {}\n", plain(&explanation.text))
+    };
+    run.explain.iter().map(line).collect()
+}
+
+/// A run with everything that was decided about it.
+pub fn run(run: &Run) -> String {
+    let mut lines: Vec<(&str, String)> = vec![
+        ("run", run.id.to_string()),
+        ("state", run.state.name().to_owned()),
+        ("ending", ending(run.state, run.reason, run.outcome.as_ref())),
+        ("verdict", verdict(&run.verdict)),
+        ("module", run.module.to_string()),
+        ("entry", format!("{} {}", run.spec.entry, plain(&run.spec.args.join(" "))).trim_end().to_owned()),
+        ("run key", run.run_key.to_string()),
+        ("result", run.result.map_or_else(|| "-".to_owned(), |digest| digest.to_string())),
+        ("submitted", second(run.created_at)),
+    ];
+    if !run.state.is_final() {
+        lines.retain(|(name, _)| *name != "ending");
+    }
+    if let Some(at) = run.finished_at {
+        lines.push(("took", duration(elapsed_ms(run.created_at, at))));
+    }
+    if let Some(fuel) = run.fuel_used {
+        lines.push(("fuel used", fuel.to_string()));
+    }
+    if let Some(first) = run.rerun_of {
+        lines.push(("repeats", first.to_string()));
+    }
+    for (name, output) in [("stdout", &run.stdout), ("stderr", &run.stderr)] {
+        if let Some(output) = output.as_ref().filter(|output| output.size > 0) {
+            lines.push((name, format!("{}, {}", size(output.size), output.digest)));
+        }
+    }
+    let mut text: String = lines.iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect();
+    if !run.files.is_empty() {
+        text += &format!("\n{}", files(run));
+    }
+    if !run.attempts.is_empty() {
+        text += &format!("\n{}", attempts(&run.attempts));
+    }
+    if !run.explain.is_empty() {
+        text += &format!("\n{}", explain(run));
+    }
+    text
+}
+
+/// The files that the guest left.
+pub fn files(run: &Run) -> String {
+    let row = |file: &crate::protocol::api::OutputFile| {
+        [file.path.clone(), size(file.size), file.digest.to_string()]
+    };
+    table(["FILE", "SIZE", "DIGEST"], &run.files.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A list of runs.
+pub fn runs(runs: &[RunSummary]) -> String {
+    let row = |run: &RunSummary| {
+        let took =
+            run.finished_at.map_or_else(|| "-".to_owned(), |at| duration(elapsed_ms(run.created_at, at)));
+        [
+            run.id.to_string(),
+            run.state.name().to_owned(),
+            ending(run.state, run.reason, run.outcome.as_ref()),
+            verdict_name(run.verdict.kind).to_owned(),
+            run.module.short(),
+            run.attempt_count.to_string(),
+            took,
+            second(run.created_at),
+        ]
+    };
+    let headers = ["RUN", "STATE", "ENDING", "VERDICT", "MODULE", "ATTEMPTS", "TOOK", "SUBMITTED"];
+    table(headers, &runs.iter().map(row).collect::<Vec<_>>())
+}
+
+fn verdict_name(kind: VerdictKind) -> &'static str {
+    match kind {
+        VerdictKind::Pending => "pending",
+        VerdictKind::Agreed => "agreed",
+        VerdictKind::Vouched => "vouched",
+        VerdictKind::Unchecked => "unchecked",
+        VerdictKind::Disputed => "disputed",
+        VerdictKind::Nondeterministic => "nondeterministic",
+    }
+}
+
+fn analysis_text<'a>(module: &'a Module, field: &str) -> Option<&'a str> {
+    module.analysis.as_ref()?.get(field)?.as_str()
+}
+
+fn module_state(module: &Module) -> String {
+    match module.state {
+        _ if module.quarantined.is_some() => "quarantined",
+        ModuleStateName::Analysed => "analysed",
+        ModuleStateName::Compiling => "compiling",
+        ModuleStateName::Ready => "ready",
+        ModuleStateName::Refused => "refused",
+    }
+    .to_owned()
+}
+
+/// Whether results of a module can be compared, as a phrase.
+pub fn verifiable(module: &Module) -> &'static str {
+    let verifiable = module.analysis.as_ref().and_then(|analysis| analysis.get("verifiable")?.as_bool());
+    match verifiable {
+        Some(true) => "verifiable",
+        Some(false) => "not verifiable",
+        None => "not analysed",
+    }
+}
+
+/// What the analysis wants a user to know.
+pub fn module_notes(module: &Module) -> Vec<String> {
+    let notes = module.analysis.as_ref().and_then(|analysis| analysis.get("notes")?.as_array());
+    notes.into_iter().flatten().filter_map(|note| note.as_str().map(plain)).collect()
+}
+
+/// A list of modules.
+pub fn modules(modules: &[Module]) -> String {
+    let row = |module: &Module| {
+        [
+            module.digest.short(),
+            module.name.clone().unwrap_or_else(|| "-".to_owned()),
+            module_state(module),
+            analysis_text(module, "kind").unwrap_or("-").to_owned(),
+            verifiable(module).to_owned(),
+            size(module.size),
+            second(module.created_at),
+        ]
+    };
+    let headers = ["DIGEST", "NAME", "STATE", "KIND", "RESULTS", "SIZE", "UPLOADED"];
+    table(headers, &modules.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A module with its analysis.
+pub fn module(module: &Module) -> String {
+    let or_dash = |text: Option<&str>| text.map_or_else(|| "-".to_owned(), plain);
+    let lines = [
+        ("module", module.digest.to_string()),
+        ("name", or_dash(module.name.as_deref())),
+        ("state", module_state(module)),
+        ("size", format!("{} ({} bytes)", size(module.size), module.size)),
+        ("uploaded", second(module.created_at)),
+        ("kind", or_dash(analysis_text(module, "kind"))),
+        ("wasi", or_dash(analysis_text(module, "wasi"))),
+        ("results", verifiable(module).to_owned()),
+    ];
+    let mut text: String = lines.iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect();
+    let mut add = |name: &str, value: &str| text += &format!("{name:<10} {}\n", plain(value));
+    if let Some(refusal) = &module.refusal {
+        add("refused", &format!("{} ({})", refusal.text, refusal.code));
+    }
+    if let Some(why) = &module.quarantined {
+        add("quarantine", why);
+    }
+    for note in module_notes(module) {
+        add("note", &note);
+    }
+    for (title, list) in [("imports", "IMPORT"), ("exports", "EXPORT")] {
+        let items = module.analysis.as_ref().and_then(|analysis| analysis.get(title)?.as_array());
+        let rows: Vec<_> = items.into_iter().flatten().map(named_item).collect();
+        if !rows.is_empty() {
+            text += &format!("\n{}", table([list, "TYPE"], &rows));
+        }
+    }
+    text
+}
+
+fn named_item(item: &serde_json::Value) -> [String; 2] {
+    let text =
+        |field: &str| item.get(field).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let name = match text("module") {
+        module if module.is_empty() => text("name"),
+        module => format!("{module}.{}", text("name")),
+    };
+    [name, text("signature")]
+}
+
+/// A list of workers.
+pub fn workers(workers: &[Worker]) -> String {
+    let row = |worker: &Worker| {
+        let standing = match worker.standing {
+            WorkerStandingName::Active => "active",
+            WorkerStandingName::Draining => "draining",
+            WorkerStandingName::Lost => "lost",
+            WorkerStandingName::Quarantined => "quarantined",
+        };
+        let standing = worker.why.as_ref().map_or(standing.to_owned(), |why| format!("{standing}: {why}"));
+        [
+            worker.id.to_string(),
+            worker.name.clone(),
+            format!("{}/{}", worker.holds.len(), worker.slots),
+            format!("{}/{}", size(worker.memory_leased_bytes), size(worker.memory_bytes)),
+            worker.votes.to_string(),
+            worker.dissents.to_string(),
+            worker.faults.to_string(),
+            worker.class.short(),
+            standing,
+        ]
+    };
+    let headers = ["WORKER", "NAME", "BUSY", "MEMORY", "VOTES", "DISSENTS", "FAULTS", "CLASS", "STANDING"];
+    table(headers, &workers.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::sample;
+    use crate::id::WorkerId;
+    use crate::result::{Fault, Trap};
+
+    #[test]
+    fn an_ending_names_what_the_guest_did_or_what_was_exhausted() {
+        assert_eq!(ending(RunState::Running, None, None), "running");
+        assert_eq!(
+            ending(RunState::Succeeded, None, Some(&Outcome::Exited { code: 0 })),
+            "exited with code 0"
+        );
+        let trap = Outcome::Trapped { trap: Trap::StackOverflow };
+        let text = ending(RunState::Failed, Some(FailReason::Trap), Some(&trap));
+        assert_eq!(text, "trapped: call stack exhausted");
+        let text = ending(RunState::Failed, Some(FailReason::NoQuorum), None);
+        assert_eq!(text, "failed: the votes never satisfied the policy");
+    }
+
+    #[test]
+    fn a_verdict_names_the_dissenters() {
+        let agreed = RunVerdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![WorkerId(3)] };
+        assert_eq!(verdict(&agreed), "agreed: 2 votes for the same result; w3 voted otherwise");
+    }
+
+    #[test]
+    fn a_run_shows_its_votes_and_every_decision() {
+        let mut sample = sample::run();
+        sample.attempts[0].fault = Some(Fault::TimedOut);
+        sample.attempts[0].state = AttemptStateName::Faulted;
+        sample.attempts[0].result = None;
+        let text = run(&sample);
+        for part in [
+            "ending     exited with code 0",
+            "verdict    agreed: 2 votes for the same result",
+            "1  w1      -         1.5 ms  1.2 ms  faulted: it reached its timeout and was killed",
+            "2  w2      2cf24dba  1.5 ms  1.2 ms  voted",
+            "    +0.002 s  two equal votes",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_guest_cannot_control_the_terminal() {
+        let mut sample = sample::run();
+        sample.spec.args = vec!["\x1b[2Jx".into()];
+        sample.explain[0].text = "a\nb\x1b]0;t\x07".into();
+        assert!(!run(&sample).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_module_shows_its_analysis() {
+        let text = module(&sample::module());
+        for part in
+            ["kind       command", "results    verifiable", "wasi_snapshot_preview1.fd_write  (i32) -> (i32)"]
+        {
+            assert!(text.contains(part), "`{part}` is missing in\n{text}");
+        }
+        assert!(modules(&[sample::module()]).contains("app.wasm  ready  command  verifiable  1.0 KiB"));
+    }
+}
