@@ -173,12 +173,7 @@ impl Blobs {
     }
 
     /// Gives the written file its name and then its row, while nobody can collect either.
-    async fn publish(
-        &self,
-        mut upload: Upload,
-        blob: OutputRef,
-        pin_until: Time,
-    ) -> Result<(), BlobError> {
+    async fn publish(&self, mut upload: Upload, blob: OutputRef, pin_until: Time) -> Result<(), BlobError> {
         let _lock = self.files.lock(blob.digest).await;
         if self.pin_stored(blob.digest, pin_until).await? {
             drop(upload.writer.abort().await);
