@@ -231,7 +231,7 @@ struct Upload {
 /// A body cut into parts of a chosen size.
 struct Parts<S> {
     /// Fused: a part that was full ends before the body does, and the next one asks again.
-    body: futures_util::stream::Fuse<std::pin::Pin<Box<S>>>,
+    body: stream::Fuse<std::pin::Pin<Box<S>>>,
     /// Of the last piece, what did not fit its part.
     rest: Bytes,
     size: u64,

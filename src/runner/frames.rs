@@ -443,7 +443,8 @@ mod tests {
         let (agent, runner) = pair();
         for broken in [&[9_u8][..], &[LARGE, 1, 2], &[LARGE, 1, 0, 0, 0, 0, 0, 0, 0]] {
             rustix::net::send(&agent, broken, SendFlags::empty()).unwrap();
-            let received = Receiver::default().receive(&runner);
+            let mut receiver = Receiver::default();
+            let received = receiver.receive(&runner);
             assert!(matches!(received, Err(FrameError::Broken(_))), "{broken:?}");
         }
         let mut garbage: &[u8] = &[0xff; 5];
