@@ -248,9 +248,7 @@ impl Session {
                 Some(Doom::Broken(detail)) if had_begun => {
                     Fault::Crashed { signal: None, detail: detail.clone() }
                 }
-                None if had_begun => {
-                    Fault::Crashed { signal: end.signal, detail: end.detail.clone() }
-                }
+                None if had_begun => Fault::Crashed { signal: end.signal, detail: end.detail.clone() },
                 _ => {
                     self.set_back(attempt, &end.detail);
                     continue;
