@@ -288,6 +288,12 @@ fn kill(pid: i32, signal: rustix::process::Signal) -> bool {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).is_ok()
 }
 
+/// Whoever reaps it may be slow.
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
 #[tokio::test]
 async fn hello_is_voted_with_its_output() {
     let mut pool = Pool::start(1).await;
@@ -354,9 +360,10 @@ async fn a_killed_runner_is_known_at_once_and_replaced() {
         let attempt = pool.run("loop").await;
         pool.begun(attempt).await;
         let (victim, killed) = (busy_runner(), Instant::now());
-        assert!(kill(victim, signal));
         // The engine's handler takes the first SIGSEGV that nothing caused for a mistake of its own, and steps aside.
-        kill(victim, signal);
+        while kill(victim, signal) && is_alive(victim) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let (fault, begun_at, _) = pool.fault(attempt).await;
         assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
         let signal = Some(signal.as_raw());
@@ -720,14 +727,7 @@ async fn runners_die_with_their_agent() {
     }
     assert!(pids.len() >= 2, "one that computes and a spare: {pids:?}");
     parent.kill().await.unwrap();
-    let alive = |pid: &i32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Whoever adopts orphans may be slow to reap them.
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with(['Z', 'X']))
-    };
-    poll(|| !pids.iter().any(alive), "a runner lives on").await;
+    poll(|| !pids.iter().any(|pid| is_alive(*pid)), "a runner lives on").await;
 }
 
 #[test]
