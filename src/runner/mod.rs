@@ -1,7 +1,7 @@
 //! The jailed child that executes guests: `lockstep runner PARENT`, started by an agent and by nobody else.
 //!
 //! Invariants: before a runner reads anything that a guest or caller made, it has given away every right but computing and
-//! using the descriptors it holds (`confined`). It executes one attempt at a time, in the order in which they were
+//! using the descriptors it holds (`confine`). It executes one attempt at a time, in the order in which they were
 //! handed to it, for one workspace in its whole life. It opens nothing by itself: what it reads arrives as a descriptor,
 //! what it leaves goes out as one. It ends when its agent closes the socketpair, and dies when its agent dies.
 //!
@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 
 use self::attempt::Beginning;
 use self::frames::{Execute, FrameError, FromRunner, Receiver, ToRunner, decode, encode};
@@ -39,7 +39,7 @@ pub const MODULES_MAX: u16 = 32;
 const FRAME_CALLS: &[i64] =
     &[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_memfd_create, libc::SYS_ftruncate];
 /// Twice the guest's stack, as the sandbox asks for, and room for the loop.
-const THREAD_STACK_BYTES: usize = 2 * STACK_BYTES + (1 << 20);
+const HOST_STACK_BYTES: u64 = 2 * STACK_BYTES as u64 + (1 << 20);
 
 /// Why a runner ends before its agent wants it to. Goes to the log.
 #[derive(Debug, thiserror::Error)]
@@ -74,15 +74,12 @@ pub fn main() -> ExitCode {
 
 fn serve(parent: Option<&str>) -> Result<(), RunnerError> {
     let parent = parent.and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw).ok_or(RunnerError::Usage)?;
-    confined(Some(parent), |sandbox| Runner::new(sandbox).run())
+    Runner::new(confine(Some(parent))?).run()
 }
 
-/// Gives away every right that executing guests does not need, and goes on with `body` on a thread whose stack has the
-/// size that guests are promised, whatever the shell's limits are.
-fn confined(
-    parent: Option<Pid>,
-    body: impl FnOnce(Sandbox) -> Result<(), RunnerError> + Send + 'static,
-) -> Result<(), RunnerError> {
+/// Gives away every right that executing guests does not need. Everything happens on the one thread of the process: the
+/// C library's memory for other threads reads a file of the kernel when it shrinks, which the filter forbids.
+fn confine(parent: Option<Pid>) -> Result<Sandbox, RunnerError> {
     jail::die_with_parent(parent)?;
     jail::close_descriptors_above(LAST_DESCRIPTOR)?;
     jail::limit_resources(&Resources {
@@ -94,17 +91,24 @@ fn confined(
         // Modules, inputs and their duplicates while they are mapped.
         descriptors: Some(2 * frames::DESCRIPTORS_MAX as u64 + 2 * u64::from(MODULES_MAX) + 16),
     })?;
+    promise_stack()?;
     jail::forbid_new_privileges()?;
-    let thread = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(|| {
-        // The sandbox opens files of the kernel, so it comes before the last step, which covers both threads.
-        let sandbox = Sandbox::new()?;
-        // The first reading looks for the kernel's clock in memory, with calls that are forbidden afterwards.
-        clock::monotonic_ns();
-        let calls: Vec<i64> = SYSTEM_CALLS.iter().chain(FRAME_CALLS).copied().collect();
-        jail::install_seccomp(&calls, true)?;
-        body(sandbox)
-    })?;
-    thread.join().unwrap_or_else(|_| Err(std::io::Error::other("its thread panicked").into()))
+    let sandbox = Sandbox::new()?;
+    // The first reading looks for the kernel's clock in memory, with calls that are forbidden afterwards.
+    clock::monotonic_ns();
+    let calls: Vec<i64> = SYSTEM_CALLS.iter().chain(FRAME_CALLS).copied().collect();
+    jail::install_seccomp(&calls, true)?;
+    Ok(sandbox)
+}
+
+/// Lets the stack grow as far as guests are promised, whatever the shell's limit is.
+fn promise_stack() -> Result<(), RunnerError> {
+    let limit = getrlimit(Resource::Stack);
+    if limit.current.is_some_and(|current| current < HOST_STACK_BYTES) {
+        let wanted = Rlimit { current: Some(HOST_STACK_BYTES), ..limit };
+        setrlimit(Resource::Stack, wanted).map_err(std::io::Error::from)?;
+    }
+    Ok(())
 }
 
 /// The loop's state.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
-use super::confined;
+use super::confine;
 
 /// The argument that asks for it.
 pub(super) const FLAG: &str = "--self-test";
@@ -45,12 +45,11 @@ fn run(name: &str) -> ExitCode {
     let Some((_, probe)) = PROBES.iter().find(|(known, _)| *known == name) else {
         return ExitCode::FAILURE;
     };
-    let ended = confined(None, move |_| {
-        probe();
-        Ok(())
-    });
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
+    match confine(None) {
+        Ok(_sandbox) => {
+            probe();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("runner: {error}");
             ExitCode::FAILURE

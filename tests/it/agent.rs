@@ -216,7 +216,8 @@ impl Pool {
     async fn begun(&mut self, attempt: AttemptId) -> u64 {
         self.hear(|message| match &message {
             FromAgent::Heartbeat(beats) => {
-                let begun = beats.iter().find(|beat| beat.attempt == attempt).and_then(|beat| beat.begun_at_us);
+                let begun =
+                    beats.iter().find(|beat| beat.attempt == attempt).and_then(|beat| beat.begun_at_us);
                 begun.ok_or(message)
             }
             _ => Err(message),
@@ -246,7 +247,11 @@ fn outcome(vote: &VoteReport) -> Outcome {
 
 fn stdout(vote: &VoteReport) -> Bytes {
     let wanted = manifest(vote).stdout.digest;
-    vote.inline.iter().find(|(digest, _)| *digest == wanted).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
+    vote.inline
+        .iter()
+        .find(|(digest, _)| *digest == wanted)
+        .map(|(_, bytes)| bytes.clone())
+        .unwrap_or_default()
 }
 
 /// Runner processes of this test process, with whether each is a zombie. Tests share a process under `cargo test`,
@@ -283,6 +288,12 @@ fn kill(pid: i32, signal: rustix::process::Signal) -> bool {
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).is_ok()
 }
 
+/// Whoever reaps it may be slow.
+fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
 #[tokio::test]
 async fn hello_is_voted_with_its_output() {
     let mut pool = Pool::start(1).await;
@@ -293,4 +304,455 @@ async fn hello_is_voted_with_its_output() {
     assert_eq!(vote.run_key, pool.spec("hello").key());
     assert_ne!(vote.artifact, pool.verbs);
     pool.end().await;
+}
+
+#[tokio::test]
+async fn exit_codes_and_traps_are_outcomes_and_vote() {
+    let mut pool = Pool::start(1).await;
+    let exit = pool.run("x").await;
+    assert_eq!(outcome(&*pool.vote(exit).await), Outcome::Exited { code: 7 });
+    let trap = pool.run("t").await;
+    assert!(matches!(outcome(&*pool.vote(trap).await), Outcome::Trapped { .. }));
+    let mut spec = pool.spec("l");
+    spec.limits.fuel = Some(100_000);
+    let fueled = pool.assign(spec, |_| ()).await;
+    assert_eq!(outcome(&*pool.vote(fueled).await), Outcome::OutOfFuel);
+}
+
+#[tokio::test]
+async fn every_vote_on_the_same_spec_is_the_same() {
+    let mut pool = Pool::start(2).await;
+    let attempts = [pool.run("hello").await, pool.run("hello").await];
+    let mut votes = Vec::new();
+    for _ in attempts {
+        votes.push(
+            pool.hear(|message| match message {
+                FromAgent::Voted(vote) => Ok(vote),
+                other => Err(other),
+            })
+            .await,
+        );
+    }
+    assert_eq!((votes[0].result, votes[0].artifact), (votes[1].result, votes[1].artifact));
+    assert_ne!(votes[0].attempt, votes[1].attempt);
+}
+
+#[tokio::test]
+async fn a_timeout_kills_the_runner_before_it_is_reported() {
+    let mut pool = Pool::with(1, Blobs::default(), |config| config.spares = 0).await;
+    let spec = pool.spec("loop");
+    let started = Instant::now();
+    let attempt = pool.assign(spec, |assignment| assignment.timeout_ms = 300).await;
+    let (fault, begun_at, cpu_us) = pool.fault(attempt).await;
+    assert_eq!(fault, Fault::TimedOut);
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert!(begun_at.is_some());
+    assert!(cpu_us > 0, "it looped");
+    assert_eq!(runners(), [], "it is dead and reaped");
+    let next = pool.run("hello").await;
+    pool.vote(next).await;
+}
+
+#[tokio::test]
+async fn a_killed_runner_is_known_at_once_and_replaced() {
+    let mut pool = Pool::start(1).await;
+    for signal in [rustix::process::Signal::KILL, rustix::process::Signal::SEGV] {
+        let attempt = pool.run("loop").await;
+        pool.begun(attempt).await;
+        let (victim, killed) = (busy_runner(), Instant::now());
+        // The engine's handler takes the first SIGSEGV that nothing caused for a mistake of its own, and steps aside.
+        while kill(victim, signal) && is_alive(victim) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let (fault, begun_at, _) = pool.fault(attempt).await;
+        assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
+        let signal = Some(signal.as_raw());
+        assert!(matches!(&fault, Fault::Crashed { signal: by, .. } if *by == signal), "{fault:?}");
+        assert!(begun_at.is_some());
+        let next = pool.run("hello").await;
+        pool.vote(next).await;
+    }
+}
+
+#[tokio::test]
+async fn an_aborted_attempt_is_killed_and_not_answered() {
+    let mut pool = Pool::start(1).await;
+    let attempt = pool.run("loop").await;
+    pool.begun(attempt).await;
+    let victim = busy_runner();
+    pool.agent.to.send(ToAgent::Abort(attempt)).await.unwrap();
+    // Anything that is said of the aborted one would be unexpected here.
+    let next = pool.run("hello").await;
+    pool.vote(next).await;
+    assert!(!kill(victim, rustix::process::Signal::CONT) || runners().iter().all(|(pid, _)| *pid != victim));
+}
+
+#[tokio::test]
+async fn attempts_behind_a_crash_are_not_blamed() {
+    let mut pool = Pool::start(1).await;
+    let crowd = [pool.run("loop").await, pool.run("hello").await, pool.run("x").await];
+    pool.begun(crowd[0]).await;
+    kill(busy_runner(), rustix::process::Signal::KILL);
+    let (fault, ..) = pool.fault(crowd[0]).await;
+    assert!(matches!(fault, Fault::Crashed { signal: Some(9), .. }), "{fault:?}");
+    assert_eq!(stdout(&*pool.vote(crowd[1]).await), "hello\n");
+    assert_eq!(outcome(&*pool.vote(crowd[2]).await), Outcome::Exited { code: 7 });
+}
+
+#[tokio::test]
+async fn short_attempts_are_handed_ahead_and_taken_back_from_a_long_one() {
+    let mut pool = Pool::start(1).await;
+    for _ in 0..30 {
+        let attempt = pool.run("hello").await;
+        pool.vote(attempt).await;
+        pool.release(attempt).await;
+    }
+    // The module is known as short now, so these are handed ahead; the first one deceives.
+    let long = pool.run("loop").await;
+    let others = [pool.run("hello").await, pool.run("x").await];
+    pool.begun(long).await;
+    kill(busy_runner(), rustix::process::Signal::KILL);
+    let (fault, ..) = pool.fault(long).await;
+    assert!(matches!(fault, Fault::Crashed { .. }), "{fault:?}");
+    for attempt in others {
+        pool.vote(attempt).await;
+    }
+}
+
+#[tokio::test]
+async fn credits_are_absolute_and_say_what_they_count() {
+    let mut pool = Pool::start(2).await;
+    let credits = |message| match message {
+        FromAgent::Credits { credits, received } => Ok((credits, received)),
+        other => Err(other),
+    };
+    assert_eq!(pool.hear(credits).await, (2, 0));
+    let attempt = pool.run("hello").await;
+    pool.vote(attempt).await;
+    assert_eq!(pool.hear(credits).await, (2, 1));
+}
+
+#[tokio::test]
+async fn large_outputs_are_collected_from_the_file_in_which_they_were_left() {
+    let mut pool = Pool::start(1).await;
+    let attempt = pool.run("big").await;
+    let vote = pool.vote(attempt).await;
+    let output = manifest(&vote).stdout;
+    assert_eq!(output.size, 8 << 20);
+    assert!(vote.inline.is_empty());
+    let digests = vec![output.digest, vote.result, Digest::of(b"unknown")];
+    pool.agent.to.send(ToAgent::Collect { attempt, digests: digests.clone() }).await.unwrap();
+    let blobs = |message| match message {
+        FromAgent::Blobs { blobs, .. } => Ok(blobs),
+        other => Err(other),
+    };
+    let mut found = BTreeMap::new();
+    for (digest, body) in pool.hear(blobs).await {
+        let bytes = match body {
+            BlobBody::Inline(bytes) => bytes,
+            BlobBody::File { file, offset, size } => {
+                let mut bytes = vec![0; size as usize];
+                file.read_exact_at(&mut bytes, offset).unwrap();
+                bytes.into()
+            }
+        };
+        found.insert(digest, bytes);
+    }
+    assert_eq!(found.len(), 2);
+    assert!(found.iter().all(|(digest, bytes)| Digest::of(bytes) == *digest));
+    pool.release(attempt).await;
+    pool.agent.to.send(ToAgent::Collect { attempt, digests }).await.unwrap();
+    assert_eq!(pool.hear(blobs).await.len(), 0, "they were released");
+}
+
+#[tokio::test]
+async fn an_agent_whose_outputs_wait_for_collection_takes_no_work() {
+    let mut pool = Pool::with(1, Blobs::default(), |config| config.outputs_bytes_max = 1 << 20).await;
+    let first = pool.run("big").await;
+    pool.vote(first).await;
+    let second = pool.run("hello").await;
+    let (fault, ..) = pool.fault(second).await;
+    assert!(matches!(fault, Fault::Refused { .. }), "{fault:?}");
+    pool.release(first).await;
+    let third = pool.run("hello").await;
+    pool.vote(third).await;
+}
+
+#[tokio::test]
+async fn inputs_reach_the_guest_whatever_their_size() {
+    for size in [0, 10, 9_000, 100_000, 3_000_000] {
+        let input: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+        let mut blobs = Blobs::default();
+        let digest = blobs.add(input.clone());
+        let mut pool = Pool::with(1, blobs, |_| ()).await;
+        let mut spec = pool.spec("copy");
+        spec.stdin = digest;
+        let attempt = pool.assign(spec.clone(), |_| ()).await;
+        let fetched = pool.vote(attempt).await;
+        assert_eq!(manifest(&fetched).stdout.digest, digest, "{size} bytes");
+        let given = Arc::new(BTreeMap::from([(digest, Bytes::from(input))]));
+        let attempt = pool.assign(spec, |assignment| assignment.inline = given).await;
+        assert_eq!(pool.vote(attempt).await.result, fetched.result);
+    }
+}
+
+#[tokio::test]
+async fn as_many_input_files_as_a_run_may_have_are_handed_over() {
+    let mut blobs = Blobs::default();
+    let mut files = BTreeMap::new();
+    for number in 0..lockstep::spec::FILES_MAX {
+        // Every fourth is too large to be inline.
+        let size = if number % 4 == 0 { 10_001 } else { 100 };
+        let digest = blobs.add(format!("{number:>size$}"));
+        files.insert(format!("/data/{number}").parse().unwrap(), FileInput::Blob(digest));
+    }
+    let mut pool = Pool::with(1, blobs, |_| ()).await;
+    let mut spec = pool.spec("hello");
+    spec.files = files;
+    let attempt = pool.assign(spec, |_| ()).await;
+    assert_eq!(outcome(&*pool.vote(attempt).await), Outcome::Exited { code: 0 });
+}
+
+#[tokio::test]
+async fn what_is_missing_or_damaged_is_refused_and_nothing_has_begun() {
+    let mut pool = Pool::start(1).await;
+    let mut absent = pool.spec("copy");
+    absent.stdin = Digest::of(b"absent");
+    let mut no_module = pool.spec("hello");
+    no_module.module = Digest::of(b"no module");
+    let mut no_entry = pool.spec("hello");
+    no_entry.entry = "nothing".into();
+    for spec in [absent, no_module, no_entry] {
+        let attempt = pool.assign(spec, |_| ()).await;
+        let (fault, begun_at, _) = pool.fault(attempt).await;
+        assert!(matches!(fault, Fault::Refused { .. }), "{fault:?}");
+        assert_eq!(begun_at, None);
+    }
+    let mut damaged = pool.spec("copy");
+    damaged.stdin = Digest::of(b"right");
+    let inline = Arc::new(BTreeMap::from([(damaged.stdin, Bytes::from_static(b"wrong"))]));
+    let attempt = pool.assign(damaged, |assignment| assignment.inline = inline).await;
+    assert!(matches!(pool.fault(attempt).await.0, Fault::Refused { .. }));
+    let next = pool.run("hello").await;
+    pool.vote(next).await;
+}
+
+#[tokio::test]
+async fn output_is_heard_as_it_comes_from_the_beginning_or_later() {
+    let mut pool = Pool::start(1).await;
+    for from_the_beginning in [true, false] {
+        let spec = pool.spec("write for ever");
+        let attempt = pool.assign(spec, |assignment| assignment.live = from_the_beginning).await;
+        if !from_the_beginning {
+            pool.begun(attempt).await;
+            pool.agent.to.send(ToAgent::Watch(attempt)).await.unwrap();
+        }
+        let mut position = None;
+        while position.is_none_or(|position| position < 60) {
+            let (of, offset, bytes) = pool
+                .hear(|message| match message {
+                    FromAgent::Live { attempt, is_stderr: false, offset, bytes } => {
+                        Ok((attempt, offset, bytes))
+                    }
+                    other => Err(other),
+                })
+                .await;
+            assert_eq!(of, attempt);
+            if from_the_beginning && position.is_none() {
+                assert_eq!(offset, 0);
+            }
+            assert!(position.is_none_or(|position| position <= offset));
+            let expected = b"hello\n".iter().cycle().skip((offset % 6) as usize);
+            assert!(bytes.iter().eq(expected.take(bytes.len())), "{bytes:?}");
+            position = Some(offset + bytes.len() as u64);
+        }
+        pool.agent.to.send(ToAgent::Abort(attempt)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn all_of_a_watched_short_attempts_output_is_heard_before_its_vote() {
+    let mut pool = Pool::start(1).await;
+    let spec = pool.spec("hello");
+    let attempt = pool.assign(spec, |assignment| assignment.live = true).await;
+    let live = |message| match message {
+        FromAgent::Live { bytes, .. } => Ok(bytes),
+        other => Err(other),
+    };
+    assert_eq!(pool.hear(live).await, "hello\n");
+    pool.vote(attempt).await;
+}
+
+#[tokio::test]
+async fn a_drain_lets_work_end_and_then_closes() {
+    let mut pool = Pool::start(1).await;
+    let attempt = pool.run("hello").await;
+    pool.agent.to.send(ToAgent::Drain { within_ms: 60_000 }).await.unwrap();
+    pool.vote(attempt).await;
+    let late = pool.run("hello").await;
+    assert_eq!(pool.fault(late).await.0, Fault::Drained);
+    pool.release(attempt).await;
+    pool.hear(|message| if matches!(message, FromAgent::Drained) { Ok(()) } else { Err(message) }).await;
+    assert!(pool.agent.from.recv().await.is_none());
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn what_a_drain_does_not_wait_for_is_handed_back() {
+    let mut pool = Pool::start(1).await;
+    let running = pool.run("loop").await;
+    pool.begun(running).await;
+    let waiting = pool.run("hello").await;
+    pool.agent.to.send(ToAgent::Drain { within_ms: 50 }).await.unwrap();
+    let mut drained = Vec::new();
+    for _ in 0..2 {
+        let found = pool
+            .hear(|message| match message {
+                FromAgent::Faulted { attempt, fault: Fault::Drained, .. } => Ok(attempt),
+                other => Err(other),
+            })
+            .await;
+        drained.push(found);
+    }
+    drained.sort();
+    assert_eq!(drained, [running, waiting]);
+    pool.hear(|message| if matches!(message, FromAgent::Drained) { Ok(()) } else { Err(message) }).await;
+    assert_eq!(runners(), []);
+}
+
+#[tokio::test]
+async fn a_runner_serves_one_workspace() {
+    let mut pool = Pool::with(1, Blobs::default(), |config| config.parked_max = 1).await;
+    let mut seen = BTreeMap::new();
+    for workspace in [0, 1, 0, 2, 0] {
+        let spec = pool.spec("loop");
+        let attempt = pool.assign(spec, |assignment| assignment.workspace = WorkspaceId(workspace)).await;
+        pool.begun(attempt).await;
+        let before = seen.insert(busy_runner(), workspace);
+        assert!(before.is_none_or(|before| before == workspace), "{seen:?}");
+        pool.agent.to.send(ToAgent::Abort(attempt)).await.unwrap();
+    }
+    let parked = pool.run("hello").await;
+    pool.vote(parked).await;
+}
+
+#[tokio::test]
+async fn two_hundred_runs_leave_no_process_and_no_descriptor() {
+    let mut pool = Pool::start(2).await;
+    let mut after_ten = 0;
+    for number in 0..200 {
+        let verb = ["hello", "x", "t", "big"][number % 4];
+        let attempt = pool.run(verb).await;
+        pool.vote(attempt).await;
+        pool.release(attempt).await;
+        if number == 10 {
+            after_ten = descriptors();
+        }
+    }
+    // The last outputs may still be on their way out.
+    poll(|| descriptors() <= after_ten, "descriptors are left").await;
+    let left = runners();
+    assert!(left.len() <= 4 && left.iter().all(|(_, zombie)| !zombie), "{left:?}");
+    pool.end().await;
+    assert_eq!(runners(), []);
+}
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+async fn poll(mut done: impl FnMut() -> bool, otherwise: &str) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(30), "{otherwise}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_runner_is_refused_and_not_started_for_ever() {
+    let mut pool = Pool::with(1, Blobs::default(), |config| config.exe = "/bin/false".into()).await;
+    let attempt = pool.run("hello").await;
+    let (fault, begun_at, _) = pool.fault(attempt).await;
+    assert!(matches!(&fault, Fault::Refused { detail } if detail.contains("exit code 1")), "{fault:?}");
+    assert_eq!(begun_at, None);
+    pool.end().await;
+}
+
+#[tokio::test]
+async fn the_agent_ends_when_nobody_listens() {
+    let pool = Pool::start(1).await;
+    drop(pool.agent.from);
+    tokio::time::timeout(Duration::from_secs(20), pool.agent.ended).await.expect("it ends").unwrap();
+    assert_eq!(runners(), []);
+}
+
+const HELPER: &str = "LOCKSTEP_TEST_HELPER";
+
+/// The process that is killed: it has one runner that computes and one that waits, says so, and waits itself.
+async fn helper() {
+    let mut pool = Pool::start(1).await;
+    let attempt = pool.run("loop").await;
+    pool.begun(attempt).await;
+    for (pid, _) in runners() {
+        println!("runner {pid}");
+    }
+    println!("runner end");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn runners_die_with_their_agent() {
+    if std::env::var_os(HELPER).is_some() {
+        return helper().await;
+    }
+    let mut parent = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "agent::runners_die_with_their_agent", "--nocapture"])
+        .env(HELPER, "1")
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = {
+        use tokio::io::AsyncBufReadExt as _;
+        tokio::io::BufReader::new(parent.stdout.take().unwrap()).lines()
+    };
+    let mut pids = Vec::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        match line.strip_prefix("runner ").map(str::parse::<i32>) {
+            Some(Ok(pid)) => pids.push(pid),
+            Some(Err(_)) => break,
+            None => {}
+        }
+    }
+    assert!(pids.len() >= 2, "one that computes and a spare: {pids:?}");
+    parent.kill().await.unwrap();
+    poll(|| !pids.iter().any(|pid| is_alive(*pid)), "a runner lives on").await;
+}
+
+#[test]
+fn the_jail_of_this_machine_refuses_what_it_must() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        .args(["runner", "--self-test"])
+        .output()
+        .unwrap();
+    let report = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{report}");
+    assert!(report.contains("compute: allowed") && report.contains("open a file: refused"), "{report}");
+    assert!(report.contains("make a socket: refused") && report.contains("start a program: refused"));
+}
+
+#[test]
+fn a_runner_that_no_agent_started_ends() {
+    let runner = |argument: &str| {
+        let socket = File::open("/dev/null").unwrap();
+        std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"))
+            .args(["runner", argument])
+            .stdin(socket)
+            .output()
+            .unwrap()
+    };
+    for argument in ["", "nonsense", "1", &std::process::id().to_string()] {
+        assert!(!runner(argument).status.success(), "{argument}");
+    }
 }
