@@ -13,12 +13,20 @@ pub mod units;
 
 pub mod core;
 
+pub mod compiler;
+pub mod jail;
 pub mod sandbox;
 
 pub mod protocol;
 
 pub mod store;
 
+pub mod coordinator;
+
 pub mod config;
 
 pub mod cli;
+
+pub mod agent;
+
+pub mod blobs;

@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
-use lockstep::cli;
 use lockstep::config::Environment;
+use lockstep::{cli, compiler};
 
 fn main() -> ExitCode {
-    ExitCode::from(cli::main(&Environment::of_process()))
+    // the roles of the children come first: they start thousands of times and need no command line
+    match std::env::args_os().nth(1) {
+        Some(role) if role == "compiler" => compiler::child::main(),
+        _ => ExitCode::from(cli::main(&Environment::of_process())),
+    }
 }

@@ -206,6 +206,20 @@ pub enum Fault {
     Drained,
 }
 
+impl Fault {
+    /// The name that JSON, evidence and metrics use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Fault::Crashed { .. } => "crashed",
+            Fault::TimedOut => "timed_out",
+            Fault::Lost => "lost",
+            Fault::Refused { .. } => "refused",
+            Fault::Corrupt { .. } => "corrupt",
+            Fault::Drained => "drained",
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -19,6 +19,9 @@ pub enum CliError {
     /// The configuration of `serve` is not accepted.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The coordinator did not start, or had to end.
+    #[error(transparent)]
+    Coordinator(#[from] crate::coordinator::CoordinatorError),
     /// The server answered with a problem.
     #[error("{0}")]
     Problem(Box<ProblemText>),

@@ -3,14 +3,24 @@
 use std::future::Future;
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::ServeArgs;
-use super::connection::{AddressFile, stored_token, url_of};
+use super::connection::{AddressFile, url_of};
 use super::error::CliError;
 use super::telemetry;
+use crate::compiler::{CompileLimits, CompilerConfig};
 use crate::config::{Environment, Layers, Machine, ServeConfig};
+use crate::coordinator::chores::RetentionConfig;
+use crate::coordinator::{self, CoordinatorConfig};
+use crate::sandbox::ClassInputs;
+
+/// Machine code that is kept beside the modules, in bytes.
+const CACHE_BYTES_MAX: u64 = 8 << 30;
+/// An upload answers with the outcome of its admission if that comes within this time.
+const ADMISSION_WAIT: Duration = Duration::from_secs(10);
 
 /// Starts a server and returns when it has stopped.
 pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, CliError> {
@@ -73,17 +83,18 @@ async fn serve_on(config: ServeConfig, listener: TcpListener) -> Result<(), CliE
     let url = url_of(listening);
     let data = config.data.clone();
     let workers = config.workers;
-    let running = start(config, listener).await?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(CliError::Runtime)?;
+    let running = coordinator::start(coordinator_config(&config)?, listener).await?;
     // Dropped at the end, so that a client hears at once that nobody serves here.
     let _address = AddressFile::write(&data, &url)?;
-    let token = stored_token(&data).unwrap_or_default();
     print(&format!(
-        "Lockstep serves on {url}\n  sign in  {url}/#token={token}\n  data     {}\n  workers  {} with {} slot(s) each\n",
+        "Lockstep serves on {url}\n  sign in  {url}/#token={}\n  data     {}\n  workers  {} with {} slot(s) each\n",
+        running.token,
         data.display(),
         workers.count,
         workers.slots
     ))?;
-    running.serve(shutdown).await
+    Ok(running.serve(shutdown).await?)
 }
 
 /// Completes at the first SIGTERM or SIGINT; a second SIGINT ends the process at once.
@@ -107,14 +118,42 @@ fn print(text: &str) -> Result<(), CliError> {
     std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes()).map_err(CliError::Output)
 }
 
-struct Running;
-impl Running {
-    async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), CliError> {
-        shutdown.await;
-        Ok(())
-    }
-}
-async fn start(config: ServeConfig, _: TcpListener) -> Result<Running, CliError> {
-    std::fs::create_dir_all(&config.data).map_err(CliError::file("make", &config.data))?;
-    Ok(Running)
+/// What the configuration says, in the coordinator's words.
+fn coordinator_config(config: &ServeConfig) -> Result<CoordinatorConfig, CliError> {
+    let exe = std::env::current_exe().map_err(CliError::Runtime)?;
+    let class = ClassInputs::of_this_machine().map_err(|error| CliError::Serve(error.to_string()))?.class();
+    let compiler = CompilerConfig {
+        cache_dir: config.data.join("cache"),
+        cache_bytes_max: CACHE_BYTES_MAX,
+        exe: exe.clone(),
+        limits: CompileLimits {
+            module_bytes_max: config.limits.module_bytes_max,
+            cpu_s: config.compiler.timeout_ms.div_ceil(1_000),
+            address_space_bytes: config.compiler.memory_bytes,
+            // a machine that is busy with other things must not look like a guilty module
+            wall_ms: config.compiler.timeout_ms.saturating_mul(10),
+            ..CompileLimits::default()
+        },
+        concurrency: config.threads.max(1),
+    };
+    Ok(CoordinatorConfig {
+        class,
+        data: config.data.clone(),
+        exe,
+        workers: config.workers.count,
+        slots: config.workers.slots,
+        worker_memory_bytes: config.workers.memory_bytes,
+        heartbeat_ms: config.workers.heartbeat_ms,
+        core: config.core.clone(),
+        retention: RetentionConfig {
+            age_ms: config.retention.age_ms,
+            runs_max: config.retention.runs_max,
+        },
+        upload_keep_ms: config.retention.upload_keep_ms,
+        compiler,
+        module_bytes_max: config.limits.module_bytes_max,
+        blob_bytes_max: config.limits.blob_bytes_max,
+        connections_max: config.limits.connections_max,
+        admission_wait: ADMISSION_WAIT,
+    })
 }

@@ -27,4 +27,21 @@
 
 mod types;
 
+mod pool;
+mod run;
+
+mod queue;
+mod quorum;
+
+mod census;
+mod faults;
+mod placement;
+mod timers;
+mod votes;
+
+mod map;
+mod worker;
+
+pub use pool::Pool;
+pub use quorum::{EXTRA_VOTERS_MAX, Tally, tally};
 pub use types::*;

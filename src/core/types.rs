@@ -100,6 +100,8 @@ pub struct Submission {
     pub policy: Policy,
     /// Whether the module's artifact is there; otherwise the run waits for [`Event::ModuleReady`].
     pub module_ready: bool,
+    /// Whether it was accepted in an earlier life: then it is not inserted again and not refused.
+    pub recovered: bool,
     /// When it was submitted: base of its deadline. Earlier than `now` for recovered runs.
     pub submitted_at: Time,
     /// Attempts of an earlier life of the coordinator, read back from the store; empty for new runs.
@@ -387,6 +389,8 @@ pub struct Explained {
 pub enum Effect {
     /// A conditional write; the store answers with `Committed` or `Refused`. Not for `durable: false` runs.
     Write(Write),
+    /// A `durable: false` run is final.
+    Finished(Box<Final>),
     /// Hand the attempt to the worker.
     Assign {
         /// Which.

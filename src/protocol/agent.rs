@@ -149,8 +149,13 @@ pub enum FromAgent {
         /// The build, for people.
         version: String,
     },
-    /// It would take so many more attempts now.
-    Credits(u32),
+    /// It would take so many more attempts.
+    Credits {
+        /// Beyond those that it holds.
+        credits: u32,
+        /// Assignments that it had received in this session when it counted.
+        received: u64,
+    },
     /// It is alive, and so are these.
     Heartbeat(Vec<Beat>),
     /// A vote.

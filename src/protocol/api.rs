@@ -963,7 +963,7 @@ pub struct Problem {
     /// With `module_refused`: the stable code of the refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
-    /// With `run_failed` and `run_unfinished`: the run.
+    /// With `run_failed`, `run_timed_out` and `run_unfinished`: the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Box<Run>>,
     /// Names the request in the coordinator's log; also in the header `X-Request-Id`.
@@ -1058,6 +1058,8 @@ problem_codes! {
     Unavailable = "unavailable", 503, "The coordinator is not available";
     /// The run did not end in the time that the request waits; `run` tells where it stands, and goes on.
     RunUnfinished = "run_unfinished", 504, "The run has not ended yet";
+    /// The run failed because its attempts or the run itself took too long; `run` tells how. Raise the bound.
+    RunTimedOut = "run_timed_out", 504, "The run took too long";
     /// The disk is full; nothing was accepted.
     DiskFull = "disk_full", 507, "The disk is full";
 }

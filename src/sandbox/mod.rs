@@ -2,12 +2,42 @@
 //!
 //! The promise: for equal (artifact, [`Invocation`]) every machine of one class gives an equal [`Execution`], bit for
 //! bit, or an error that is no answer ([`SandboxError`]). A guest sees only what its invocation holds: no host
-//! descriptor, no clock, no entropy, no network. What a guest does is an [`Outcome`](crate::result::Outcome), never an `Err`.
+//! descriptor, no clock, no entropy, no network. What a guest does is an [`Outcome`], never an `Err`.
 //!
 //! It does not know processes, sockets, digests of modules, or who asked.
 
+mod analysis;
+#[cfg(test)]
+mod analysis_tests;
+#[cfg(test)]
+mod command_tests;
+mod compile;
+#[cfg(test)]
+mod det1_tests;
+mod engine;
+mod execute;
+mod limits;
+mod outcome;
+mod refusal;
+mod survey;
+#[cfg(test)]
+pub(crate) mod testing;
+mod values;
 pub mod vfs;
 pub mod wasi;
+
+pub use analysis::{
+    Analysis, ExportInfo, FunctionType, ImportInfo, Kind, SizeRange, WasiLevel, check_entry, examine,
+};
+pub use compile::{CompileError, compile};
+pub use engine::{
+    ClassInputs, CpuLevel, ENGINE_VERSION, FEATURES, MEMORIES_MAX, MEMORY_BYTES_MAX, POLICY, STACK_BYTES,
+    TABLE_ELEMENTS_MAX, TABLES_MAX, compatibility,
+};
+pub use execute::{Loaded, REACTOR_START, SYSTEM_CALLS, Sandbox};
+pub use limits::TABLE_ELEMENT_BYTES;
+pub use refusal::Refusal;
+pub use values::{NumericType, ParseValueError};
 
 use bytes::Bytes;
 
@@ -22,6 +52,13 @@ pub enum Variant {
     Plain,
     /// Counts fuel.
     Fueled,
+}
+
+impl Variant {
+    /// The one that a run with these limits needs.
+    pub fn of(limits: &Limits) -> Variant {
+        if limits.fuel.is_some() { Variant::Fueled } else { Variant::Plain }
+    }
 }
 
 /// What is at a guest path. The bytes may be a mapped blob: they are shared, never copied.

@@ -7,6 +7,13 @@
 //!
 //! It knows no HTTP, no scheduling rule and no file: large blobs live behind [`crate::blobs`], here are their rows.
 
+mod failure;
+mod records;
+pub mod sqlite;
+
+#[cfg(test)]
+mod conformance;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +23,8 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict};
 use crate::spec::{Policy, RunSpec};
+
+pub use failure::Failure;
 
 /// Blobs up to this size live in their row; larger ones in the blob store, with their row here.
 pub const INLINE_BLOB_BYTES_MAX: usize = 16 * 1024;
@@ -41,6 +50,9 @@ pub enum StoreError {
         /// The decoder's words.
         why: String,
     },
+    /// A module's blob has no row: nothing was changed.
+    #[error("the blob {0} is not stored")]
+    MissingBlob(Digest),
 }
 
 /// A run as it is inserted.
@@ -64,7 +76,7 @@ pub struct NewRun {
     pub idempotency: Option<(String, Digest)>,
     /// The run that it repeats, if it is a rerun.
     pub rerun_of: Option<RunId>,
-    /// Small inputs that came in the request: their rows are made in the same transaction.
+    /// Small inputs that came in the request: their rows are made in the same transaction. The run refers to each.
     pub blobs: Vec<(Digest, Bytes)>,
 }
 
@@ -76,7 +88,7 @@ pub struct FinalRun {
     /// The manifest of the result, if there is one.
     pub manifest: Option<ResultManifest>,
     /// Small outputs and the manifest itself; their rows are made in the same transaction. Every other blob of the
-    /// manifest must have its row already.
+    /// manifest must have its row already. The run refers to each, also to one that no manifest names.
     pub blobs: Vec<(Digest, Bytes)>,
     /// Dissenting attempts whose manifest (the digest) was kept for comparison; its row must exist or be in `blobs`.
     pub dissents: Vec<(AttemptId, Digest)>,
@@ -285,6 +297,17 @@ pub struct Retention {
     pub batch_max: u32,
 }
 
+/// What [`Store::take_garbage`] took.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Garbage {
+    /// Rows that went; fewer than the limit means that no more are left.
+    pub taken: u32,
+    /// Bytes of their blobs.
+    pub bytes: u64,
+    /// Those that had their bytes in the blob store: the caller deletes them there.
+    pub files: Vec<Digest>,
+}
+
 /// How much is stored, for people and metrics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
@@ -307,7 +330,7 @@ pub struct Usage {
 pub trait Store: Send + Sync + 'static {
     /// Applies a batch in one transaction (usually shared with others: group commit) and answers, in order, how each
     /// write ended, once all of it is durable.
-    async fn write_runs(&self, writes: Vec<RunWrite>) -> Result<Vec<WriteAnswer>, StoreError>;
+    async fn write_runs(&self, writes: Arc<Vec<RunWrite>>) -> Result<Vec<WriteAnswer>, StoreError>;
 
     /// A run.
     async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError>;
@@ -347,12 +370,13 @@ pub trait Store: Send + Sync + 'static {
     async fn pin_blob(&self, digest: Digest, until: Time) -> Result<Option<BlobRow>, StoreError>;
     /// A blob's row.
     async fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError>;
-    /// Takes the rows of up to `limit` blobs that nothing refers to and whose pins have ended, and returns those that
+    /// Takes the rows of up to `limit` blobs that nothing refers to and whose pins have ended, and says which of them
     /// had their bytes in the blob store.
-    async fn take_garbage(&self, now: Time, limit: u32) -> Result<Vec<Digest>, StoreError>;
+    async fn take_garbage(&self, now: Time, limit: u32) -> Result<Garbage, StoreError>;
     /// Deletes final runs beyond the retention and drops their references; returns how many went.
     async fn retain(&self, retention: Retention) -> Result<u32, StoreError>;
-    /// Recounts every reference from the rows that refer, and answers the blobs whose count differed (a self-check).
+    /// Recounts every reference from the rows that refer, sets right and answers the blobs whose count differed (a
+    /// self-check: there are none unless something is broken).
     async fn recount_references(&self) -> Result<Vec<Digest>, StoreError>;
 
     /// Makes a token's row; the id is given by the store.

@@ -1,0 +1,68 @@
+# Two commands are all the set-up: `make run` and `make test`.
+
+CARGO ?= cargo
+NPM ?= npm
+DATA ?= lockstep-data
+NICE_NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+
+.PHONY: help run build ui test check fmt clippy doc deny test-rust test-ui bench guests clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: build ## build the page and the release binary, start the pool, print the link
+	./target/release/lockstep serve --data $(DATA)
+
+build: ui ## the release binary with the page inside
+	$(CARGO) build --release --locked
+
+ui: ## the page (web-ui/dist); skipped with a word where there is no npm
+	@if command -v $(NPM) >/dev/null 2>&1; then \
+	  cd web-ui && $(NPM) ci --no-audit --no-fund && $(NPM) run build; \
+	else echo "no npm: the binary is built without its page (install Node 20 or newer to have it)"; fi
+
+test: tools fmt clippy doc test-ui test-rust ## everything that continuous integration runs
+
+.PHONY: tools
+tools: ## what the tests need beside Rust and Node
+	@command -v cc >/dev/null 2>&1 || { echo "a C compiler is needed (SQLite is built from source): apt-get install gcc libc6-dev"; \
+	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev; else exit 1; fi; }
+
+check: fmt clippy doc deny ## formatting, lints, documentation, licences and sources
+
+fmt:
+	$(CARGO) fmt --check
+
+clippy:
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+deny: ## bans, licences, sources; advisories where their database can be reached
+	@command -v cargo-deny >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked
+	$(CARGO) deny --locked check bans licenses sources
+	@$(CARGO) deny --locked check advisories || \
+	  if $(CARGO) deny --locked fetch db >/dev/null 2>&1; then exit 1; \
+	  else echo "advisories: SKIPPED, their database cannot be reached from here"; fi
+
+test-rust: ## core, simulation, sandbox, store, real processes
+ifdef NICE_NEXTEST
+	$(CARGO) nextest run --locked
+else
+	@echo "cargo-nextest is not there (cargo install cargo-nextest --locked makes this quicker); plain cargo test it is"
+	$(CARGO) test --locked --lib --bins --tests
+endif
+
+test-ui: ui ## the page's own tests
+	@if command -v $(NPM) >/dev/null 2>&1; then cd web-ui && $(NPM) test; else echo "test-ui: SKIPPED, no npm"; fi
+
+bench: ## every figure as a ratio with a reference measured in the same run
+	./bench/run
+
+guests: ## rebuild guest-examples/prebuilt (needs a wasm32-wasip1 toolchain, see guest-examples/README.md)
+	guest-examples/build.sh
+
+clean: ## what was built
+	$(CARGO) clean
+	rm -rf web-ui/dist web-ui/node_modules

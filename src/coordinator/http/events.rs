@@ -1,0 +1,94 @@
+//! Server-sent events: the life of one run, and the ids of whatever changes in the pool.
+//!
+//! A stream is read with `fetch`, which can send the token in a header; `EventSource` cannot, and a token never travels in an
+//! address. A reader that is slow holds up nobody: the service drops what it cannot take and says so.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderName;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{Stream, StreamExt as _, stream};
+use serde::Serialize;
+
+use super::extract::{Named, Reader};
+use super::problem::ApiError;
+use super::views;
+use crate::coordinator::service::{PoolEvent, RunEvent, Service};
+use crate::id::RunId;
+use crate::protocol::api::{Changed, LiveOutput, RunEnd, StreamName, text_or_base64};
+
+/// Comments at this pace keep proxies from closing a quiet stream.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Watch a run
+///
+/// Server-sent events. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
+/// it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final, nothing follows (`RunEnd`).
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/events", tag = "runs", params(("id" = RunId, Path)),
+    responses((status = 200, description = "events", body = String, content_type = "text/event-stream"))
+)]
+pub async fn run_events(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<RunId>,
+) -> Result<Response, ApiError> {
+    let events = service.watch_run(&caller, id).await?;
+    Ok(respond(events.flat_map(|event| stream::iter(of_run(event)))))
+}
+
+fn of_run(event: RunEvent) -> Vec<Event> {
+    match event {
+        RunEvent::Changed(detail) => {
+            let mut events = vec![named("run", &views::run(&detail))];
+            if detail.run.state.is_final() {
+                events.push(named("end", &RunEnd { id: detail.run.id, state: detail.run.state }));
+            }
+            events
+        }
+        RunEvent::Live { attempt, is_stderr, offset, bytes } => {
+            let (text, base64) = text_or_base64(&bytes);
+            let stream = if is_stderr { StreamName::Stderr } else { StreamName::Stdout };
+            vec![named("output", &LiveOutput { attempt, stream, offset, text, base64, verified: false })]
+        }
+    }
+}
+
+/// Watch the pool
+///
+/// Server-sent events. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
+/// `lagged`: the reader was too slow and missed some; read everything again.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "pool",
+    responses((status = 200, description = "events", body = String, content_type = "text/event-stream"))
+)]
+pub async fn pool_events(Reader(caller): Reader, State(service): State<Arc<Service>>) -> Response {
+    respond(service.watch_all(&caller).map(|event| of_pool(&event)))
+}
+
+fn of_pool(event: &PoolEvent) -> Event {
+    match event {
+        PoolEvent::Run(id) => named("run", &Changed { id: id.to_string() }),
+        PoolEvent::Worker(id) => named("worker", &Changed { id: id.to_string() }),
+        PoolEvent::Module(digest) => named("module", &Changed { id: digest.to_string() }),
+        PoolEvent::Lagged => Event::default().event("lagged").data("{}"),
+    }
+}
+
+fn named<T: Serialize>(name: &str, data: &T) -> Event {
+    // the wire types have string keys and no failing serialiser; should one fail, the stream goes on without its data
+    let fallback = |_| Event::default().comment("an event could not be written");
+    Event::default().event(name).json_data(data).unwrap_or_else(fallback)
+}
+
+fn respond(events: impl Stream<Item = Event> + Send + 'static) -> Response {
+    let events = events.map(Ok::<_, Infallible>);
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
+    // nginx buffers answers unless it is told not to
+    let unbuffered = [(HeaderName::from_static("x-accel-buffering"), "no")];
+    (unbuffered, Sse::new(events).keep_alive(keep_alive)).into_response()
+}

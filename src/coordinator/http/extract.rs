@@ -1,0 +1,326 @@
+//! What handlers take from a request: who calls, ids of the path, the query, a JSON body, a streamed body.
+//!
+//! Invariants: whatever cannot be taken is refused as a problem; a body is never read beyond its bound; a caller that stops
+//! sending is let go. A handler gets a [`Caller`] only through an extractor that checked its scope, and the service asks
+//! for one everywhere: so no route can forget to authenticate.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream};
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+
+use super::problem::ApiError;
+use crate::coordinator::service::{Caller, Service};
+use crate::coordinator::submission::escape;
+use crate::protocol::api::{ProblemCode, Scope};
+
+/// The largest JSON body: a few inline inputs fit, more belong into blobs.
+pub const JSON_BYTES_MAX: usize = 8 << 20;
+/// A caller that sends nothing of its body for so long is let go.
+pub const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Longer than any token that this coordinator makes.
+const TOKEN_BYTES_MAX: usize = 512;
+
+async fn authorize(parts: &Parts, service: &Service, wanted: Scope) -> Result<Caller, ApiError> {
+    let refuse = |why: &str| ApiError::new(ProblemCode::Unauthorized, why.to_owned());
+    let Some(value) = parts.headers.get(header::AUTHORIZATION) else {
+        return Err(refuse("this needs a token: send `Authorization: Bearer TOKEN`"));
+    };
+    let token = value.to_str().ok().and_then(bearer);
+    let token = token.ok_or_else(|| refuse("the Authorization header must be `Bearer TOKEN`"))?;
+    let Some(caller) = service.authenticate(token).await? else {
+        return Err(refuse("the token is unknown, expired or deleted: use another one"));
+    };
+    let allowed = caller.scopes.iter().filter_map(|name| Scope::of_name(name));
+    if allowed.into_iter().any(|scope| scope.includes(wanted)) {
+        return Ok(caller);
+    }
+    let detail = format!(
+        "this needs the scope `{}`, and the token has {}: use a token that has it",
+        wanted.name(),
+        if caller.scopes.is_empty() {
+            "none".to_owned()
+        } else {
+            format!("`{}`", caller.scopes.join("`, `"))
+        },
+    );
+    Err(ApiError::new(ProblemCode::Forbidden, detail))
+}
+
+/// The token of `Bearer TOKEN`; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    let fits = scheme.eq_ignore_ascii_case("bearer") && (1..=TOKEN_BYTES_MAX).contains(&token.len());
+    fits.then_some(token)
+}
+
+macro_rules! callers {
+    ($($(#[doc = $doc:literal])+ $name:ident: $scope:expr;)+) => {$(
+        $(#[doc = $doc])+
+        pub struct $name(pub Caller);
+
+        impl FromRequestParts<Arc<Service>> for $name {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<$name, ApiError> {
+                authorize(parts, service, $scope).await.map($name)
+            }
+        }
+    )+};
+}
+
+callers! {
+    /// A caller that may read.
+    Reader: Scope::Read;
+    /// A caller that may upload and submit.
+    Submitter: Scope::Submit;
+    /// A caller that may do everything.
+    Admin: Scope::Admin;
+}
+
+/// The path's only parameter as an id.
+pub struct Named<T>(pub T);
+
+impl<T, S> FromRequestParts<S> for Named<T>
+where
+    T: FromStr<Err: Display> + Send,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named<T>, ApiError> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(bad_path)?;
+        parse_id(&text).map(Named)
+    }
+}
+
+/// An id of the path.
+pub fn parse_id<T: FromStr<Err: Display>>(text: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|error: T::Err| ApiError::new(ProblemCode::InvalidParameter, error.to_string()))
+}
+
+/// The path does not decode.
+pub fn bad_path(error: axum::extract::rejection::PathRejection) -> ApiError {
+    ApiError::new(ProblemCode::InvalidParameter, error.body_text())
+}
+
+/// The query string, unknown parameters refused by the type's `deny_unknown_fields`.
+pub struct Params<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Params<T>, ApiError> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Params(params)),
+            Err(error) => Err(ApiError::new(ProblemCode::InvalidParameter, error.body_text())),
+        }
+    }
+}
+
+/// A JSON body.
+pub struct JsonBody<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<JsonBody<T>, ApiError> {
+        if !is_json(request.headers()) {
+            let detail = "the body must be JSON, sent with `Content-Type: application/json`";
+            return Err(ApiError::new(ProblemCode::UnsupportedMediaType, detail));
+        }
+        let body = read_bounded(request.headers().clone(), request.into_body()).await?;
+        decode(&body).map(JsonBody)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = media_type.split(';').next().unwrap_or("").trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+async fn read_bounded(headers: HeaderMap, body: Body) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let detail = format!(
+            "a JSON body may have {JSON_BYTES_MAX} bytes: upload large inputs with POST /v1/blobs, and refer to them \
+             by digest"
+        );
+        ApiError::new(ProblemCode::TooLarge, detail)
+    };
+    if content_length(&headers).is_some_and(|length| length > JSON_BYTES_MAX as u64) {
+        return Err(too_large());
+    }
+    let mut pieces = pieces(body);
+    let mut whole = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| {
+            let detail = format!("the body ended or broke before it was whole ({error}): send it again");
+            ApiError::new(ProblemCode::InvalidBody, detail)
+        })?;
+        if whole.len() + piece.len() > JSON_BYTES_MAX {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// What `Content-Length` says.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A body piece by piece, each within [`BODY_IDLE_MAX`] of the one before. Bounded by whoever reads it.
+pub fn pieces(body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + Unpin + 'static {
+    let pieces = stream::unfold(Some(body.into_data_stream()), |pieces| async {
+        let mut pieces = pieces?;
+        match tokio::time::timeout(BODY_IDLE_MAX, pieces.next()).await {
+            Ok(piece) => piece.map(|piece| (piece, Some(pieces))),
+            Err(_) => {
+                let why = std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was sent for 30 s");
+                Some((Err(axum::Error::new(why)), None))
+            }
+        }
+    });
+    Box::pin(pieces)
+}
+
+/// Decodes JSON; an error names the field.
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let pointer = pointer(&error);
+        let inner = error.into_inner();
+        if inner.is_data() {
+            ApiError::new(ProblemCode::InvalidField, inner.to_string()).at(pointer)
+        } else {
+            ApiError::new(ProblemCode::InvalidBody, format!("the body is no JSON: {inner}"))
+        }
+    })?;
+    json.end()
+        .map_err(|error| ApiError::new(ProblemCode::InvalidBody, format!("the body is no JSON: {error}")))?;
+    Ok(value)
+}
+
+/// Where an error is, as a JSON pointer. An unknown field is named itself: it is what has to go.
+fn pointer(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
+    let mut pointer = String::new();
+    for segment in error.path() {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } | Segment::Enum { variant: key } => {
+                pointer.push('/');
+                pointer.push_str(&escape(key));
+            }
+            Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::api::{RunRequest, TokenRequest};
+
+    fn refusal(body: &str) -> Problem {
+        problem(decode::<RunRequest>(body.as_bytes()).map(drop).unwrap_err())
+    }
+
+    use crate::protocol::api::Problem;
+
+    fn problem(error: ApiError) -> Problem {
+        use axum::response::IntoResponse as _;
+        use http_body_util::BodyExt as _;
+        let body = error.into_response().into_body().collect();
+        let body = futures_util::FutureExt::now_or_never(body).unwrap().unwrap().to_bytes();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_apart_from_a_wrong_field() {
+        for (body, code) in [
+            ("", ProblemCode::InvalidBody),
+            ("{", ProblemCode::InvalidBody),
+            ("{\"module\": ", ProblemCode::InvalidBody),
+            ("{} {}", ProblemCode::InvalidBody),
+            ("\u{feff}{}", ProblemCode::InvalidBody),
+            ("[1]", ProblemCode::InvalidField),
+            ("null", ProblemCode::InvalidField),
+        ] {
+            assert_eq!(refusal(body).code, code, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_pointer_names_the_field() {
+        let cases = [
+            (r#"{"modul": "x"}"#, "/modul", "unknown field `modul`"),
+            (r#"{"module": "x"}"#, "/module", "`x` is no digest"),
+            (r#"{"args": ["a", 1]}"#, "/args/1", "invalid type"),
+            (r#"{"env": {"a/b": 1}}"#, "/env/a~1b", "invalid type"),
+            (r#"{"seed": -1}"#, "/seed", "-1"),
+            (r#"{"seed": 1.5}"#, "/seed", "1.5"),
+            (r#"{"limits": {"memory": 1}}"#, "/limits/memory", "unknown field"),
+            (r#"{"stdin": {"text": "a", "digest": "sha256:00"}}"#, "/stdin/digest", "no digest"),
+            (r#"{"stdin": {"text": "a", "base64": ""}}"#, "/stdin", "exactly one of"),
+            (r#"{"stdin": {}}"#, "/stdin", "exactly one of"),
+            (r#"{"files": {"/a": {"zip": "x"}}}"#, "/files/~1a/zip", "unknown field"),
+            (r#"{"verify": {"policy": "most"}}"#, "/verify/policy", "unknown variant `most`"),
+            (r#"{"clock": "noon"}"#, "/clock", "neither `now` nor"),
+            (r#"{"retry": "often"}"#, "/retry", "unknown variant"),
+        ];
+        for (body, pointer, words) in cases {
+            let problem = refusal(body);
+            assert_eq!(
+                (problem.code, problem.pointer.as_deref()),
+                (ProblemCode::InvalidField, Some(pointer)),
+                "{body}"
+            );
+            assert!(problem.detail.contains(words), "{} should say {words}", problem.detail);
+        }
+        let missing = problem(decode::<TokenRequest>(br#"{"scopes": []}"#).map(drop).unwrap_err());
+        assert!(missing.detail.contains("missing field `name`"), "{}", missing.detail);
+    }
+
+    #[test]
+    fn only_bearer_tokens_are_taken() {
+        assert_eq!(bearer("Bearer abc"), Some("abc"));
+        assert_eq!(bearer("bearer  abc "), Some("abc"));
+        for wrong in ["abc", "Basic abc", "Bearer", "Bearer ", ""] {
+            assert_eq!(bearer(wrong), None, "{wrong}");
+        }
+        assert_eq!(bearer(&format!("Bearer {}", "x".repeat(513))), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_stops_sending_is_let_go() {
+        let body = Body::from_stream(
+            stream::iter([Ok::<_, axum::Error>(Bytes::from_static(b"{"))]).chain(stream::pending()),
+        );
+        let error = read_bounded(HeaderMap::new(), body).await.unwrap_err();
+        assert_eq!(error.code(), ProblemCode::InvalidBody);
+    }
+
+    #[tokio::test]
+    async fn a_body_is_bounded_whether_it_says_its_length_or_not() {
+        let piece = Bytes::from(vec![b' '; 1 << 20]);
+        let endless = Body::from_stream(stream::repeat_with(move || Ok::<_, axum::Error>(piece.clone())));
+        assert_eq!(read_bounded(HeaderMap::new(), endless).await.unwrap_err().code(), ProblemCode::TooLarge);
+        let length = HeaderMap::from_iter([(header::CONTENT_LENGTH, "8388609".parse().unwrap())]);
+        assert_eq!(read_bounded(length, Body::empty()).await.unwrap_err().code(), ProblemCode::TooLarge);
+        let fits = read_bounded(HeaderMap::new(), Body::from(vec![b' '; JSON_BYTES_MAX])).await.unwrap();
+        assert_eq!(fits.len(), JSON_BYTES_MAX);
+    }
+}

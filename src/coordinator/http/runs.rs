@@ -1,0 +1,295 @@
+//! `/v1/runs`: submit, list, read, cancel, repeat, and read what a run gave out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::content::Content;
+use super::extract::{JsonBody, Named, Params, Reader, Submitter, bad_path, parse_id};
+use super::lists;
+use super::problem::ApiError;
+use super::views;
+use crate::coordinator::service::{RunDetail, RunFilter, Service, SubmitAnswer};
+use crate::coordinator::submission::{WAIT_MS_MAX, prepare};
+use crate::digest::Digest;
+use crate::id::RunId;
+use crate::protocol::api::{Page, ProblemCode, Run, RunRequest, RunSummary, Timestamp};
+use crate::result::{OutputRef, ResultManifest, RunState};
+
+/// Submit a run
+///
+/// With `wait_ms` the answer waits for the run's end; without, or if it has not ended by then, it shows the run as it
+/// is. A failed run is an answer too: look at `state`. With an Idempotency-Key the same request makes one run, however
+/// often it is sent; another request with that key is refused with `idempotency_mismatch`.
+#[utoipa::path(
+    post, path = "/v1/runs", tag = "runs", request_body = RunRequest,
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
+    responses(
+        (status = 201, description = "accepted", body = Run),
+        (status = 200, description = "accepted before, under the same Idempotency-Key", body = Run),
+    )
+)]
+pub async fn post_run(
+    Submitter(caller): Submitter,
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    JsonBody(request): JsonBody<RunRequest>,
+) -> Result<Response, ApiError> {
+    let key = match headers.get("idempotency-key") {
+        None => None,
+        Some(value) => Some(value.to_str().map_err(|_| {
+            ApiError::parameter("Idempotency-Key", "an Idempotency-Key has visible ASCII characters only")
+        })?),
+    };
+    let checked = prepare(&request, key, jiff::Timestamp::now())?;
+    let answer = service.submit(&caller, checked.prepared, checked.wait).await?;
+    Ok(submitted(&answer))
+}
+
+fn submitted(answer: &SubmitAnswer) -> Response {
+    let (status, detail) = match answer {
+        SubmitAnswer::Accepted(detail) => (StatusCode::CREATED, detail),
+        SubmitAnswer::Existing(detail) => (StatusCode::OK, detail),
+    };
+    let location = [(header::LOCATION, format!("/v1/runs/{}", detail.run.id))];
+    (status, location, Json(views::run(detail))).into_response()
+}
+
+/// Which runs a list shows.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RunListParams {
+    /// A state; `queued` finds every run that has not ended.
+    #[param(inline)]
+    state: Option<RunState>,
+    /// Digest of a module.
+    #[param(value_type = Option<String>)]
+    module: Option<Digest>,
+    /// Submitted at or after, RFC 3339.
+    #[param(value_type = Option<String>)]
+    since: Option<Timestamp>,
+    /// Submitted before, RFC 3339.
+    #[param(value_type = Option<String>)]
+    until: Option<Timestamp>,
+    /// `next` of the page before; the first page without it.
+    cursor: Option<String>,
+    /// Items of the page, 1 to 200; 50 by default.
+    limit: Option<u32>,
+}
+
+/// List runs
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = "/v1/runs", tag = "runs", params(RunListParams),
+    responses((status = 200, description = "a page", body = Page<RunSummary>))
+)]
+pub async fn list_runs(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    Params(params): Params<RunListParams>,
+) -> Result<Json<Page<RunSummary>>, ApiError> {
+    let cursor = lists::cursor(params.cursor.as_deref())?;
+    let limit = lists::limit(params.limit)?;
+    let filter = RunFilter {
+        workspace: Some(caller.workspace),
+        state: params.state,
+        module: params.module,
+        since: params.since.map(Into::into),
+        until: params.until.map(Into::into),
+    };
+    let runs = service.runs(&caller, filter, cursor, limit + 1).await?;
+    let page = lists::page(runs, limit, |detail| detail.run.id.to_string());
+    Ok(Json(lists::map(page, |detail| views::summary(&detail.run))))
+}
+
+/// How long an answer waits.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WaitParams {
+    /// How long the answer waits for the run's end, in milliseconds, up to 300000; 0 by default.
+    wait_ms: Option<u64>,
+}
+
+impl WaitParams {
+    fn wait(&self) -> Result<Option<Duration>, ApiError> {
+        match self.wait_ms {
+            None | Some(0) => Ok(None),
+            Some(wait_ms) if wait_ms <= WAIT_MS_MAX => Ok(Some(Duration::from_millis(wait_ms))),
+            Some(wait_ms) => {
+                let detail = format!("{wait_ms} is out of range: it must be from 0 to {WAIT_MS_MAX}");
+                Err(ApiError::parameter("wait_ms", detail))
+            }
+        }
+    }
+}
+
+/// Read a run
+#[utoipa::path(
+    get, path = "/v1/runs/{id}", tag = "runs", params(("id" = RunId, Path), WaitParams),
+    responses((status = 200, description = "the run as it is", body = Run))
+)]
+pub async fn get_run(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<RunId>,
+    Params(params): Params<WaitParams>,
+) -> Result<Json<Run>, ApiError> {
+    let detail = match params.wait()? {
+        Some(wait) => service.wait_run(&caller, id, wait).await?,
+        None => service.run(&caller, id).await?,
+    };
+    Ok(Json(views::run(&detail)))
+}
+
+/// Cancel a run
+///
+/// A run that has ended stays as it is and is the answer: every caller hears the same.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/cancel", tag = "runs", params(("id" = RunId, Path)),
+    responses((status = 200, description = "the run, final", body = Run))
+)]
+pub async fn cancel_run(
+    Submitter(caller): Submitter,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<RunId>,
+) -> Result<Json<Run>, ApiError> {
+    let detail = service.cancel(&caller, id).await?;
+    Ok(Json(views::run(&detail)))
+}
+
+/// Submit a run again
+///
+/// A new run of the same spec and policy; its `rerun_of` names the earlier one.
+#[utoipa::path(
+    post, path = "/v1/runs/{id}/rerun", tag = "runs", params(("id" = RunId, Path), WaitParams),
+    responses((status = 201, description = "the new run", body = Run))
+)]
+pub async fn rerun_run(
+    Submitter(caller): Submitter,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<RunId>,
+    Params(params): Params<WaitParams>,
+) -> Result<Response, ApiError> {
+    let answer = service.rerun(&caller, id, params.wait()?).await?;
+    Ok(submitted(&answer))
+}
+
+/// Read a run's standard output
+///
+/// The output of the result, once the run has ended. One range may be asked for.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/stdout", tag = "runs",
+    params(("id" = RunId, Path), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
+    responses(
+        (status = 200, description = "the bytes", body = String, content_type = "text/plain"),
+        (status = 206, description = "the range", body = String, content_type = "text/plain"),
+        (status = 304, description = "not changed"),
+    )
+)]
+pub async fn get_stdout(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<RunId>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let detail = service.run(&caller, id).await?;
+    let output = manifest(&detail)?.stdout;
+    stream_content(output).respond(&service, &caller, &method, &headers).await
+}
+
+/// Read a run's standard error
+///
+/// The output of the result, once the run has ended. One range may be asked for.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/stderr", tag = "runs",
+    params(("id" = RunId, Path), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
+    responses(
+        (status = 200, description = "the bytes", body = String, content_type = "text/plain"),
+        (status = 206, description = "the range", body = String, content_type = "text/plain"),
+        (status = 304, description = "not changed"),
+    )
+)]
+pub async fn get_stderr(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<RunId>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let detail = service.run(&caller, id).await?;
+    let output = manifest(&detail)?.stderr;
+    stream_content(output).respond(&service, &caller, &method, &headers).await
+}
+
+/// A final may be corrected by a later revision, so what is at this address may change: caches have to ask.
+fn stream_content(output: OutputRef) -> Content<'static> {
+    Content {
+        digest: output.digest,
+        size: output.size,
+        media_type: "text/plain; charset=utf-8",
+        file_name: None,
+        immutable: false,
+    }
+}
+
+fn manifest(detail: &RunDetail) -> Result<&ResultManifest, ApiError> {
+    detail.run.manifest.as_ref().ok_or_else(|| {
+        let (id, state) = (detail.run.id, detail.run.state);
+        let why = if state.is_final() {
+            format!("the run `{id}` ended as {} without a result, so it gave nothing out", state.name())
+        } else {
+            format!("the run `{id}` has not ended: wait for it with GET /v1/runs/{id}?wait_ms=60000")
+        };
+        ApiError::new(ProblemCode::NotFound, why)
+    })
+}
+
+/// Read a file that a run left
+///
+/// `path` is the file's path in the guest without its first slash, for instance `out/plot.png`. One range may be asked for.
+#[utoipa::path(
+    get, path = "/v1/runs/{id}/files/{*path}", tag = "runs",
+    params(
+        ("id" = RunId, Path), ("path" = String, Path),
+        ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`"),
+    ),
+    responses(
+        (status = 200, description = "the bytes", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 206, description = "the range", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 304, description = "not changed"),
+    )
+)]
+pub async fn get_file(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let Path((id, path)) = path.map_err(bad_path)?;
+    let id: RunId = parse_id(&id)?;
+    let detail = service.run(&caller, id).await?;
+    // the path only selects among names of the manifest; nothing is opened by it
+    let wanted = format!("/{path}");
+    let file = manifest(&detail)?.files.iter().find(|file| file.path.as_str() == wanted);
+    let file = file.ok_or_else(|| ApiError::not_found("output file", &wanted))?;
+    let name = wanted.rsplit('/').next().unwrap_or("file");
+    let content = Content {
+        digest: file.digest,
+        size: file.size,
+        media_type: "application/octet-stream",
+        file_name: Some(name),
+        immutable: false,
+    };
+    content.respond(&service, &caller, &method, &headers).await
+}

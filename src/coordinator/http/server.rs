@@ -1,0 +1,197 @@
+//! The connection loop: bounds on connections and on the time that a request's head may take, and an orderly end.
+//!
+//! It knows no route. Bodies have their own bound ([`super::extract::BODY_IDLE_MAX`]).
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+/// Bounds of the loop.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerConfig {
+    /// Connections at once; more wait in the kernel's queue.
+    pub connections_max: usize,
+    /// How long a client may take to send the head of a request, idle time of a kept connection included.
+    pub head_timeout: Duration,
+    /// How long answers under way may take after the stop signal; then their connections are cut.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> ServerConfig {
+        ServerConfig {
+            connections_max: 4_096,
+            head_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Accepting fails when descriptors run out; trying again at once would only burn the CPU.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `router` on `listener` until `shutdown` resolves, then lets answers under way end.
+///
+/// The order of the end: no new connection, no new request on the kept ones, answers under way until `drain_timeout`, then the
+/// rest is cut. Event streams end when the service ends them.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    config: ServerConfig,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut shutdown = pin!(shutdown);
+    let permits = Arc::new(Semaphore::new(config.connections_max));
+    let connections = TaskTracker::new();
+    // the receivers watch for the sender's value: `true` is "finish what you answer", and dropping it is "stop"
+    let (stopping, stop) = watch::channel(false);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = accept(&listener, &permits) => accepted,
+        };
+        match accepted {
+            Ok((stream, permit)) => {
+                connections.spawn(connection(stream, permit, router.clone(), config, stop.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    stopping.send_replace(true);
+    connections.close();
+    if tokio::time::timeout(config.drain_timeout, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "answers under way were cut at the drain timeout");
+        drop(stopping);
+        connections.wait().await;
+    }
+}
+
+/// The next connection, once there is room for one. Cancel-safe: a permit or connection is never lost in between.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+async fn connection(
+    stream: TcpStream,
+    permit: OwnedSemaphorePermit,
+    router: Router,
+    config: ServerConfig,
+    mut stop: watch::Receiver<bool>,
+) {
+    // answers are written whole; waiting for more to send would only delay them
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection does without TCP_NODELAY");
+    }
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(config.head_timeout);
+    let served =
+        http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).with_upgrades();
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = &mut served => ended,
+        () = async { drop(stop.wait_for(|stop| *stop).await) } => {
+            served.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = &mut served => ended,
+                // only the end of the sender is left to wait for
+                () = async { while stop.changed().await.is_ok() {} } => Ok(()),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        // clients go away whenever they like
+        tracing::debug!(%error, "a connection ended early");
+    }
+    drop(permit);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// A server that answers `/` and the stop signal that ends it.
+    async fn started(
+        config: ServerConfig,
+    ) -> (std::net::SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async { drop(stopped.await) };
+        (address, stop, tokio::spawn(serve(listener, router, config, shutdown)))
+    }
+
+    async fn read_all(stream: &mut TcpStream) -> String {
+        let mut text = String::new();
+        let read = stream.read_to_string(&mut text);
+        tokio::time::timeout(Duration::from_secs(10), read).await.expect("within its bound").unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn it_answers_and_ends_when_told_although_a_connection_is_kept() {
+        let (address, stop, server) = started(ServerConfig::default()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = [0; 4096];
+        let length = stream.read(&mut answer).await.unwrap();
+        assert!(std::str::from_utf8(&answer[..length]).unwrap().starts_with("HTTP/1.1 200"));
+        stop.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), server).await.expect("it ends").unwrap();
+        assert_eq!(read_all(&mut stream).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_dawdles_over_its_request_is_cut() {
+        let config = ServerConfig { head_timeout: Duration::from_millis(100), ..ServerConfig::default() };
+        let (address, _stop, _server) = started(config).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nho").await.unwrap();
+        let answer = read_all(&mut stream).await;
+        assert!(!answer.contains("200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_request_with_two_lengths_is_refused() {
+        let (address, _stop, _server) = started(ServerConfig::default()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let smuggled = b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc";
+        stream.write_all(smuggled).await.unwrap();
+        assert!(read_all(&mut stream).await.starts_with("HTTP/1.1 400"));
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_than_the_bound_are_served_at_once() {
+        let config = ServerConfig { connections_max: 1, ..ServerConfig::default() };
+        let (address, _stop, _server) = started(config).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut piece = [0; 4096];
+        assert!(first.read(&mut piece).await.unwrap() > 0);
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(200), second.read(&mut piece)).await;
+        assert!(early.is_err(), "the second one waits");
+        drop(first);
+        assert!(read_all(&mut second).await.starts_with("HTTP/1.1 200"));
+    }
+}

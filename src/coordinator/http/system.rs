@@ -1,0 +1,107 @@
+//! What is asked about the coordinator itself: information, figures, health.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+
+use super::extract::{JSON_BYTES_MAX, Reader};
+use super::problem::ApiError;
+use super::views;
+use crate::coordinator::metrics;
+use crate::coordinator::service::Service;
+use crate::coordinator::submission::WAIT_MS_MAX;
+use crate::protocol::api::{Info, PoolFigures, ProblemCode, StoredFigures};
+use crate::spec::Limits;
+
+/// Read what this pool is and allows
+#[utoipa::path(
+    get, path = "/v1/info", tag = "pool",
+    responses((status = 200, description = "what it is", body = Info))
+)]
+pub async fn info(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+) -> Result<Json<Info>, ApiError> {
+    let (pool, stored) = service.stats().await?;
+    let workers = service.workers(&caller).await?;
+    let classes: BTreeSet<_> = workers.iter().map(|(_, view)| view.class.0).collect();
+    Ok(Json(Info {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        workspace: views::workspace(caller.workspace),
+        scopes: views::scopes(&caller.scopes),
+        classes: classes.into_iter().collect(),
+        limits_default: Limits::default().into(),
+        limits_max: Limits::MAX.into(),
+        json_bytes_max: JSON_BYTES_MAX as u64,
+        wait_ms_max: WAIT_MS_MAX,
+        pool: PoolFigures {
+            queued: pool.queued as u64,
+            running: pool.running as u64,
+            attempts_live: pool.attempts_live as u64,
+            workers_active: pool.workers_active as u64,
+            slots: pool.slots.into(),
+        },
+        stored: StoredFigures {
+            runs: stored.runs,
+            runs_open: stored.runs_open,
+            modules: stored.modules,
+            blobs: stored.blobs,
+            blob_bytes: stored.blob_bytes,
+        },
+    }))
+}
+
+/// Read the figures
+///
+/// OpenMetrics text, for Prometheus. Needs a token with the scope `read`.
+#[utoipa::path(
+    get, path = "/metrics", tag = "pool",
+    responses((status = 200, description = "the figures", body = String, content_type = "application/openmetrics-text"))
+)]
+pub async fn metrics(
+    Reader(_caller): Reader,
+    State(service): State<Arc<Service>>,
+) -> Result<Response, ApiError> {
+    let (pool, stored) = service.stats().await?;
+    let stored = metrics::StoredFigures {
+        runs: stored.runs,
+        runs_open: stored.runs_open,
+        modules: stored.modules,
+        blobs: stored.blobs,
+        blob_bytes: stored.blob_bytes,
+        garbage_bytes: stored.garbage_bytes,
+    };
+    let text = service.metrics().render(pool, stored);
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
+}
+
+/// Is the process alive?
+///
+/// Needs no token.
+#[utoipa::path(
+    get, path = "/healthz", tag = "pool", security(()),
+    responses((status = 200, description = "it is", body = String, content_type = "text/plain"))
+)]
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Does it take submissions?
+///
+/// Needs no token. Answers 503 with `unavailable` while it starts or stops.
+#[utoipa::path(
+    get, path = "/readyz", tag = "pool", security(()),
+    responses((status = 200, description = "it does", body = String, content_type = "text/plain"))
+)]
+pub async fn readyz(State(service): State<Arc<Service>>) -> Result<&'static str, ApiError> {
+    if service.is_ready() {
+        Ok("ready\n")
+    } else {
+        Err(ApiError::new(ProblemCode::Unavailable, "the coordinator is starting or stopping: try again"))
+    }
+}

@@ -1,0 +1,125 @@
+//! `/v1/tokens`: who may call. All of it needs the scope `admin`; a secret is shown once, when it is made.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::extract::{Admin, JsonBody, Named};
+use super::modules::words_fit;
+use super::problem::ApiError;
+use super::views;
+use crate::coordinator::service::Service;
+use crate::core::Time;
+use crate::protocol::api::{NewToken, Page, ProblemCode, Token, TokenRequest};
+
+/// Length of a token's name.
+const NAME_CHARS_MAX: usize = 100;
+
+/// List tokens
+///
+/// Without their secrets, on one page.
+#[utoipa::path(
+    get, path = "/v1/tokens", tag = "tokens",
+    responses((status = 200, description = "the tokens", body = Page<Token>))
+)]
+pub async fn list_tokens(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+) -> Result<Json<Page<Token>>, ApiError> {
+    let tokens = service.tokens(&caller).await?;
+    Ok(Json(Page { items: tokens.iter().map(views::token).collect(), next: None }))
+}
+
+/// Make a token
+///
+/// The answer is the only place where its secret is ever shown.
+#[utoipa::path(
+    post, path = "/v1/tokens", tag = "tokens", request_body = TokenRequest,
+    responses((status = 201, description = "the token with its secret", body = NewToken))
+)]
+pub async fn post_token(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+    JsonBody(request): JsonBody<TokenRequest>,
+) -> Result<(StatusCode, Json<NewToken>), ApiError> {
+    let (name, scopes, expires_at) = checked(request, jiff::Timestamp::now())?;
+    let made = service.create_token(&caller, &name, scopes, expires_at).await?;
+    Ok((StatusCode::CREATED, Json(NewToken { secret: made.text, token: views::token(&made.row) })))
+}
+
+fn checked(
+    request: TokenRequest,
+    now: jiff::Timestamp,
+) -> Result<(String, Vec<String>, Option<Time>), ApiError> {
+    let refuse = |pointer: &str, why: String| Err(ApiError::new(ProblemCode::InvalidField, why).at(pointer));
+    if !words_fit(&request.name, NAME_CHARS_MAX) {
+        let why = format!("a name has 1 to {NAME_CHARS_MAX} characters and no control characters");
+        return refuse("/name", why);
+    }
+    let mut scopes = request.scopes;
+    scopes.sort_unstable();
+    scopes.dedup();
+    if scopes.is_empty() {
+        return refuse(
+            "/scopes",
+            "a token has at least one of `admin`, `submit`, `read` and `worker`".to_owned(),
+        );
+    }
+    if let Some(expires_at) = request.expires_at
+        && expires_at.0 <= now
+    {
+        return refuse("/expires_at", format!("{expires_at} is past: give a time to come, or none"));
+    }
+    let scopes = scopes.into_iter().map(|scope| scope.name().to_owned()).collect();
+    Ok((request.name, scopes, request.expires_at.map(Time::from)))
+}
+
+/// Delete a token
+///
+/// It stops working at once.
+#[utoipa::path(
+    delete, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = u32, Path)),
+    responses((status = 204, description = "it is gone"))
+)]
+pub async fn delete_token(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<u32>,
+) -> Result<StatusCode, ApiError> {
+    service.delete_token(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::api::{Scope, Timestamp};
+
+    #[test]
+    fn a_token_has_a_name_a_scope_and_a_future() {
+        let now: jiff::Timestamp = "2026-07-01T00:00:00Z".parse().unwrap();
+        let later = Some(Timestamp("2026-07-02T00:00:00Z".parse().unwrap()));
+        let request = |name: &str, scopes: &[Scope], expires_at| TokenRequest {
+            name: name.to_owned(),
+            scopes: scopes.to_vec(),
+            expires_at,
+        };
+        let twice = request("ci", &[Scope::Read, Scope::Submit, Scope::Read], later);
+        let (name, scopes, expires_at) = checked(twice, now).unwrap();
+        assert_eq!(
+            (name.as_str(), scopes, expires_at),
+            ("ci", vec!["submit".into(), "read".into()], later.map(Time::from))
+        );
+        for wrong in [
+            request("", &[Scope::Read], None),
+            request(&"x".repeat(101), &[Scope::Read], None),
+            request("a\u{1b}[31m", &[Scope::Read], None),
+            request("ci", &[], None),
+            request("ci", &[Scope::Read], Some(Timestamp(now))),
+        ] {
+            assert_eq!(checked(wrong, now).unwrap_err().code(), ProblemCode::InvalidField);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! From what the service knows to what callers read. Conversion only: no rule is decided here.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::coordinator::service::{ModuleState, RunDetail, StoredModule, StoredRun, TokenRow, WorkerRow};
+use crate::core::{AttemptRecord, AttemptState, WorkerStanding, WorkerView};
+use crate::id::{AttemptId, RunId, WorkspaceId};
+use crate::protocol::api::{
+    Attempt, AttemptStateName, Clock, Explanation, InputFile, Module, ModuleStateName, Output, OutputFile,
+    PlacementMode, PlacementRequest, PolicyView, Refusal, Run, RunSummary, RunVerdict, Scope, SpecView,
+    Timestamp, Token, VerifyPolicy, VerifyRequest, Worker, WorkerStandingName,
+};
+use crate::result::Verdict;
+use crate::spec::{FileInput, Placement, Policy, RunSpec, Verify};
+
+/// A run with everything about it.
+pub fn run(detail: &RunDetail) -> Run {
+    let stored = &detail.run;
+    let manifest = stored.manifest.as_ref();
+    Run {
+        id: stored.id,
+        state: stored.state,
+        reason: stored.reason,
+        module: stored.spec.module,
+        run_key: stored.run_key,
+        revision: stored.revision,
+        outcome: stored.outcome.clone(),
+        verdict: verdict(&stored.verdict),
+        result: stored.result,
+        cached: false,
+        stdout: manifest.map(|manifest| Output::new(manifest.stdout, detail.stdout.as_deref())),
+        stderr: manifest.map(|manifest| Output::new(manifest.stderr, detail.stderr.as_deref())),
+        files: manifest.map_or_else(Vec::new, |manifest| {
+            let file = |file: &crate::result::OutputFile| OutputFile {
+                path: file.path.to_string(),
+                digest: file.digest,
+                size: file.size,
+            };
+            manifest.files.iter().map(file).collect()
+        }),
+        fuel_used: manifest.and_then(|manifest| manifest.fuel_used),
+        attempts: stored.attempts.iter().map(|record| attempt(stored.id, record)).collect(),
+        explain: stored
+            .explain
+            .iter()
+            .map(|said| Explanation { at: said.at.into(), text: said.text.clone() })
+            .collect(),
+        spec: spec(&stored.spec),
+        policy: policy(&stored.policy),
+        rerun_of: stored.rerun_of,
+        created_at: stored.created_at.into(),
+        finished_at: stored.finished_at.map(Timestamp::from),
+    }
+}
+
+/// A run in a list.
+pub fn summary(stored: &StoredRun) -> RunSummary {
+    RunSummary {
+        id: stored.id,
+        state: stored.state,
+        reason: stored.reason,
+        module: stored.spec.module,
+        entry: stored.spec.entry.clone(),
+        run_key: stored.run_key,
+        revision: stored.revision,
+        outcome: stored.outcome.clone(),
+        verdict: verdict(&stored.verdict),
+        result: stored.result,
+        cached: false,
+        attempt_count: u32::try_from(stored.attempts.len()).unwrap_or(u32::MAX),
+        rerun_of: stored.rerun_of,
+        created_at: stored.created_at.into(),
+        finished_at: stored.finished_at.map(Timestamp::from),
+    }
+}
+
+fn verdict(verdict: &Verdict) -> RunVerdict {
+    RunVerdict { kind: verdict.kind, votes: verdict.votes, dissenters: verdict.dissenters.clone() }
+}
+
+fn attempt(run: RunId, record: &AttemptRecord) -> Attempt {
+    let (state, result, won, fault) = match &record.state {
+        AttemptState::Assigned => (AttemptStateName::Assigned, None, None, None),
+        AttemptState::Begun => (AttemptStateName::Begun, None, None, None),
+        AttemptState::Voted { result, won } => (AttemptStateName::Voted, Some(*result), *won, None),
+        AttemptState::Faulted { fault } => (AttemptStateName::Faulted, None, None, Some(fault.clone())),
+        AttemptState::Canceled => (AttemptStateName::Canceled, None, None, None),
+    };
+    Attempt {
+        id: AttemptId { run, number: record.number },
+        number: record.number,
+        worker: record.worker,
+        state,
+        result,
+        won,
+        fault,
+        assigned_at: record.assigned_at.into(),
+        started_at: record.begun_at.map(Timestamp::from),
+        ended_at: record.ended_at.map(Timestamp::from),
+        cpu_ms: milliseconds(record.cpu_us),
+    }
+}
+
+/// Exact below 2^53 µs, which is 285 years of CPU time.
+#[expect(clippy::cast_precision_loss, reason = "no attempt uses 285 years of CPU time")]
+fn milliseconds(us: u64) -> f64 {
+    us as f64 / 1_000.0
+}
+
+fn spec(spec: &RunSpec) -> SpecView {
+    let input = |input: &FileInput| match input {
+        FileInput::Blob(digest) => InputFile::Digest(*digest),
+        FileInput::Tree(digest) => InputFile::Tree(*digest),
+    };
+    SpecView {
+        entry: spec.entry.clone(),
+        args: spec.args.clone(),
+        env: spec.env.clone(),
+        stdin: spec.stdin,
+        files: spec.files.iter().map(|(path, file)| (path.to_string(), input(file))).collect(),
+        profile: spec.profile,
+        clock: Clock::At(Timestamp(spec.clock)),
+        seed: spec.seed,
+        limits: spec.limits.into(),
+    }
+}
+
+fn policy(policy: &Policy) -> PolicyView {
+    PolicyView {
+        verify: match policy.verify {
+            Verify::Once => VerifyRequest { policy: VerifyPolicy::Once, n: None },
+            Verify::Quorum { n } => VerifyRequest { policy: VerifyPolicy::Quorum, n: Some(n.into()) },
+        },
+        retry: policy.retry,
+        attempts_max: policy.attempts_max,
+        placement: match &policy.placement {
+            Placement::Any => PlacementRequest { mode: PlacementMode::Any, labels: None },
+            Placement::Labels { labels } => {
+                PlacementRequest { mode: PlacementMode::Labels, labels: Some(labels.clone()) }
+            }
+        },
+        timeout_ms: policy.timeout_ms,
+        deadline_ms: policy.deadline_ms,
+        priority: policy.priority,
+        durable: policy.durable,
+    }
+}
+
+/// A module; an analysis that is no JSON any more is left out rather than failing the answer.
+pub fn module(stored: &StoredModule) -> Module {
+    Module {
+        digest: stored.digest,
+        size: stored.size,
+        name: stored.name.clone(),
+        state: match stored.state {
+            ModuleState::Analysed => ModuleStateName::Analysed,
+            ModuleState::Compiling => ModuleStateName::Compiling,
+            ModuleState::Ready => ModuleStateName::Ready,
+            ModuleState::Refused => ModuleStateName::Refused,
+        },
+        analysis: stored.analysis.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+        refusal: stored.refusal.clone().map(|(code, text)| Refusal { code, text }),
+        quarantined: stored.quarantined.clone(),
+        created_at: stored.created_at.into(),
+    }
+}
+
+/// A worker, from its row and what the pool sees of it.
+pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
+    Worker {
+        id: row.id,
+        name: row.name.clone(),
+        key: BASE64.encode(row.key),
+        standing: match view.standing {
+            WorkerStanding::Active => WorkerStandingName::Active,
+            WorkerStanding::Draining => WorkerStandingName::Draining,
+            WorkerStanding::Lost => WorkerStandingName::Lost,
+            WorkerStanding::Quarantined => WorkerStandingName::Quarantined,
+        },
+        why: view.why.clone().or_else(|| row.quarantined.clone()),
+        domain: view.domain.clone(),
+        class: view.class.0,
+        labels: view.labels.clone(),
+        slots: view.slots,
+        credits: view.credits,
+        holds: view.holds.clone(),
+        memory_bytes: view.memory_bytes,
+        memory_leased_bytes: view.memory_leased,
+        votes: view.votes,
+        dissents: view.dissents,
+        faults: view.faults,
+        created_at: row.created_at.into(),
+        heard_at: view.heard_at.into(),
+    }
+}
+
+/// A token without its secret.
+pub fn token(row: &TokenRow) -> Token {
+    Token {
+        id: row.id,
+        name: row.name.clone(),
+        workspace: workspace(row.workspace),
+        scopes: scopes(&row.scopes),
+        created_at: row.created_at.into(),
+        expires_at: row.expires_at.map(Timestamp::from),
+    }
+}
+
+/// Scopes by name; one of a newer build is not shown, because it allows nothing here.
+pub fn scopes(names: &[String]) -> Vec<Scope> {
+    names.iter().filter_map(|name| Scope::of_name(name)).collect()
+}
+
+/// A workspace's name; only the default one has a name of its own so far.
+pub fn workspace(id: WorkspaceId) -> String {
+    match id {
+        WorkspaceId(0) => "default".to_owned(),
+        WorkspaceId(number) => number.to_string(),
+    }
+}

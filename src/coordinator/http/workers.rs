@@ -1,0 +1,100 @@
+//! `/v1/workers`: who works, and taking one out of service. Changing anything needs the scope `admin`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+
+use super::extract::{Admin, JsonBody, Named, Reader};
+use super::modules::why;
+use super::problem::ApiError;
+use super::views;
+use crate::coordinator::service::{Caller, Service};
+use crate::id::WorkerId;
+use crate::protocol::api::{Page, QuarantineRequest, Worker};
+
+/// List workers
+///
+/// All of them, on one page.
+#[utoipa::path(
+    get, path = "/v1/workers", tag = "workers",
+    responses((status = 200, description = "the workers", body = Page<Worker>))
+)]
+pub async fn list_workers(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+) -> Result<Json<Page<Worker>>, ApiError> {
+    let workers = service.workers(&caller).await?;
+    let items = workers.iter().map(|(row, view)| views::worker(row, view)).collect();
+    Ok(Json(Page { items, next: None }))
+}
+
+/// Read a worker
+#[utoipa::path(
+    get, path = "/v1/workers/{id}", tag = "workers", params(("id" = WorkerId, Path)),
+    responses((status = 200, description = "the worker", body = Worker))
+)]
+pub async fn get_worker(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<WorkerId>,
+) -> Result<Json<Worker>, ApiError> {
+    find(&service, &caller, id).await
+}
+
+async fn find(service: &Service, caller: &Caller, id: WorkerId) -> Result<Json<Worker>, ApiError> {
+    let workers = service.workers(caller).await?;
+    let found = workers.iter().find(|(row, _)| row.id == id);
+    let (row, view) = found.ok_or_else(|| ApiError::not_found("worker", &id.to_string()))?;
+    Ok(Json(views::worker(row, view)))
+}
+
+/// Drain a worker
+///
+/// It gets no new work and finishes what it holds.
+#[utoipa::path(
+    post, path = "/v1/workers/{id}/drain", tag = "workers", params(("id" = WorkerId, Path)),
+    responses((status = 200, description = "the worker", body = Worker))
+)]
+pub async fn drain_worker(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<WorkerId>,
+) -> Result<Json<Worker>, ApiError> {
+    service.drain_worker(&caller, id).await?;
+    find(&service, &caller, id).await
+}
+
+/// Quarantine a worker
+///
+/// It gets nothing and its votes count for nothing until it is readmitted.
+#[utoipa::path(
+    post, path = "/v1/workers/{id}/quarantine", tag = "workers", params(("id" = WorkerId, Path)),
+    request_body = QuarantineRequest,
+    responses((status = 200, description = "the worker", body = Worker))
+)]
+pub async fn quarantine_worker(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<WorkerId>,
+    JsonBody(request): JsonBody<QuarantineRequest>,
+) -> Result<Json<Worker>, ApiError> {
+    service.quarantine_worker(&caller, id, why(request)?).await?;
+    find(&service, &caller, id).await
+}
+
+/// Readmit a worker
+///
+/// After a drain or a quarantine.
+#[utoipa::path(
+    post, path = "/v1/workers/{id}/readmit", tag = "workers", params(("id" = WorkerId, Path)),
+    responses((status = 200, description = "the worker", body = Worker))
+)]
+pub async fn readmit_worker(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<WorkerId>,
+) -> Result<Json<Worker>, ApiError> {
+    service.readmit_worker(&caller, id).await?;
+    find(&service, &caller, id).await
+}

@@ -1,0 +1,354 @@
+//! The coordinator's shell: owns sockets and time, drives the core, and keeps what it decided.
+//!
+//! Life of a run: `http` validates ([`submission`]), [`service`] checks inputs and module, [`owner`] applies the submission
+//! to the core and carries out the effects (assignments to agents, writes through the [`pump`]), agents report, the
+//! owner checks their votes, collects outputs into the blob store, finishes, and answers whoever waits.
+//!
+//! Shutdown order: no new runs (`readyz` says so); HTTP finishes what it answers; agents are dropped, which kills
+//! their runners (their runs are taken up at the next start); the owner ends; the pump writes what it has; the store closes.
+
+pub mod chores;
+pub mod clock;
+pub mod http;
+pub mod metrics;
+mod open_run;
+mod owner;
+mod pump;
+mod ring;
+pub mod service;
+pub mod submission;
+mod workers;
+
+use std::future::Future;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use self::chores::RetentionConfig;
+use self::clock::Clock;
+use self::metrics::Metrics;
+use self::owner::Owner;
+use self::service::{
+    Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token,
+};
+use crate::blobs::{BlobError, Blobs};
+use crate::compiler::{Compiler, CompilerConfig, InfraError};
+use crate::core::{self, Class, Pool, Time};
+use crate::digest::Digest;
+use crate::id::RunId;
+use crate::store::sqlite::{OpenError, Options, SqliteStore};
+use crate::store::{Failure, ModuleState, Store, StoreError};
+
+/// Events of the whole pool that a slow reader may lag behind.
+const EVENTS_MAX: usize = 4_096;
+/// Open runs that are read at once at the start.
+const RECOVERY_PAGE: u32 = 1_000;
+/// Connections get so long to finish what they answer when the process ends.
+const HTTP_DRAIN: Duration = Duration::from_secs(10);
+
+/// What a coordinator with embedded workers is told.
+#[derive(Clone, Debug)]
+pub struct CoordinatorConfig {
+    /// The equivalence class of this machine and build.
+    pub class: Class,
+    /// Everything it keeps is below this folder.
+    pub data: PathBuf,
+    /// The program to start for runners and compilers: this one.
+    pub exe: PathBuf,
+    /// Embedded workers.
+    pub workers: u32,
+    /// Attempts that each executes at once.
+    pub slots: u32,
+    /// Memory that the attempts of each may use together, in bytes.
+    pub worker_memory_bytes: u64,
+    /// Between two heartbeats of a worker, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// The rules' timings and bounds.
+    pub core: core::Config,
+    /// What is kept of final runs.
+    pub retention: RetentionConfig,
+    /// How long an upload stays that nothing refers to, in milliseconds.
+    pub upload_keep_ms: u64,
+    /// How modules are compiled.
+    pub compiler: CompilerConfig,
+    /// Facts and bounds that callers may read.
+    pub module_bytes_max: u64,
+    /// Largest blob that is taken, in bytes.
+    pub blob_bytes_max: u64,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// How long an upload waits for its admission before it answers `compiling`.
+    pub admission_wait: Duration,
+}
+
+/// Why a coordinator did not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The data folder.
+    #[error("the data folder `{path}` cannot be used")]
+    Data {
+        /// Which part of it.
+        path: PathBuf,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store did not open.
+    #[error("the store cannot be opened")]
+    Open(#[from] OpenError),
+    /// The store failed so that nothing it says can be trusted.
+    #[error("the store cannot be used")]
+    Store(#[from] StoreError),
+    /// The blob store did not open.
+    #[error("the blob store cannot be used")]
+    Blobs(#[from] BlobError),
+    /// The compile service did not start.
+    #[error("the compile service cannot be used")]
+    Compiler(#[from] InfraError),
+    /// An embedded worker did not start.
+    #[error("embedded worker {0} cannot be started: {1}")]
+    Worker(u32, String),
+    /// A use case at the start.
+    #[error("the start failed")]
+    Start(#[from] ServiceError),
+    /// The listener.
+    #[error("serving ended")]
+    Serve(#[source] std::io::Error),
+    /// A task that must not end did.
+    #[error("an inner task ended: {0}")]
+    Task(String),
+}
+
+/// A coordinator that serves.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The admin token of this data folder.
+    pub token: String,
+    service: Service,
+    owner: tokio::task::JoinHandle<()>,
+    stop_owner: oneshot::Sender<()>,
+    pump: tokio::task::JoinHandle<Result<(), StoreError>>,
+    chores: tokio::task::JoinHandle<()>,
+    workers: workers::Embedded,
+    store: Arc<dyn Store>,
+    failure: Failure,
+    listener: TcpListener,
+}
+
+/// Opens the data folder, takes over what an earlier life left, starts the embedded workers. Serving begins with
+/// [`Running::serve`]; until then connections wait in the listener's queue.
+pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<Running, CoordinatorError> {
+    let address = listener.local_addr().map_err(CoordinatorError::Serve)?;
+    private_folder(&config.data)?;
+    let failure = Failure::new();
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&config.data, Options::default(), failure.clone())?);
+    let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?;
+    let not_before = newest.first().map_or(Time(0), |run| run.finished_at.unwrap_or(run.created_at));
+    let clock = Clock::start(not_before);
+    let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
+    let compiler = Compiler::new(config.compiler.clone())?;
+    let token = admin_token(&config.data, store.as_ref(), clock.now()).await?;
+
+    let mac_key = secret(store.as_ref(), "assignment_key").await?;
+    let epoch = store.adopt_open_runs().await?;
+    let (commands, queue) = mpsc::unbounded_channel();
+    let (writes, batches) = mpsc::unbounded_channel();
+    let events = broadcast::Sender::new(EVENTS_MAX);
+    let metrics = Arc::new(Metrics::new());
+    let modules = Arc::new(ModuleCache::default());
+    let parts = owner::Parts {
+        pool: Pool::new(config.core.clone(), clock.now()),
+        clock,
+        store: Arc::clone(&store),
+        blobs: Arc::clone(&blobs),
+        metrics: Arc::clone(&metrics),
+        modules: Arc::clone(&modules),
+        writes,
+        commands: commands.clone(),
+        events: events.clone(),
+        mac_key,
+        epoch,
+    };
+    let mut owner = Owner::new(parts);
+    recover(&mut owner, store.as_ref()).await?;
+    let pump = tokio::spawn(pump::run(Arc::clone(&store), batches, commands.clone()));
+    let (stop_owner, stop) = oneshot::channel();
+    let owner = tokio::spawn(owner.run(queue, stop));
+    let workers =
+        workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
+    let chores =
+        tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
+    let service = Service::new(service::Parts {
+        commands,
+        store: Arc::clone(&store),
+        blobs,
+        compiler,
+        modules,
+        tokens: TokenCache::default(),
+        clock,
+        metrics,
+        events,
+        epoch,
+        facts: Facts {
+            class: config.class,
+            module_bytes_max: config.module_bytes_max,
+            blob_bytes_max: config.blob_bytes_max,
+            admission_wait: config.admission_wait,
+            upload_keep_ms: config.upload_keep_ms,
+        },
+        ready: AtomicBool::new(true),
+    });
+    service.resume_admissions().await?;
+    Ok(Running {
+        address,
+        token,
+        service,
+        owner,
+        stop_owner,
+        pump,
+        chores,
+        workers,
+        store,
+        failure,
+        listener,
+    })
+}
+
+impl Running {
+    /// Serves until `shutdown` completes or something fails that only a new start can mend.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), CoordinatorError> {
+        let Running { service, mut owner, stop_owner, mut pump, chores, workers, store, failure, listener, .. } =
+            self;
+        let (stop_http, http_stopped) = oneshot::channel::<()>();
+        let router = http::router(Arc::new(service.clone()));
+        let http = axum::serve(listener, router).with_graceful_shutdown(async move {
+            let _ = http_stopped.await;
+        });
+        let mut http = tokio::spawn(async move { http.await });
+        let mut ended = tokio::select! {
+            () = shutdown => Ok(()),
+            reason = failure.reported() => Err(StoreError::Fatal(reason).into()),
+            end = &mut pump => match end {
+                Ok(Err(error)) => Err(error.into()),
+                other => Err(CoordinatorError::Task(format!("pump: {other:?}"))),
+            },
+            end = &mut owner => Err(CoordinatorError::Task(format!("owner: {end:?}"))),
+            end = &mut http => Err(match end {
+                Ok(Err(error)) => CoordinatorError::Serve(error),
+                other => CoordinatorError::Task(format!("http: {other:?}")),
+            }),
+        };
+        tracing::info!("shutting down");
+        service.begin_shutdown();
+        let _ = stop_http.send(());
+        if ended.is_ok() && tokio::time::timeout(HTTP_DRAIN, &mut http).await.is_err() {
+            tracing::warn!("connections were cut that did not end within {HTTP_DRAIN:?}");
+        }
+        http.abort();
+        workers.stop().await;
+        let _ = stop_owner.send(());
+        if !owner.is_finished() {
+            let _ = owner.await;
+        }
+        // the owner's sender is gone, so the pump ends when everything is written
+        if ended.is_ok() && !pump.is_finished() {
+            ended = match pump.await {
+                Ok(Err(error)) => Err(error.into()),
+                _ => Ok(()),
+            };
+        }
+        chores.abort();
+        store.close().await;
+        ended
+    }
+}
+
+/// Hands every run that an earlier life acknowledged to the owner.
+async fn recover(owner: &mut Owner, store: &dyn Store) -> Result<(), StoreError> {
+    let mut cursor: Option<RunId> = None;
+    let mut ready = std::collections::HashMap::<Digest, bool>::new();
+    let mut count = 0_u64;
+    loop {
+        let page = store.open_runs(cursor, RECOVERY_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        cursor = Some(last.id);
+        count += page.len() as u64;
+        for run in page {
+            let module = run.spec.module;
+            let is_ready = match ready.get(&module) {
+                Some(is_ready) => *is_ready,
+                None => {
+                    let row = store.module(module).await?;
+                    let is_ready = row.is_some_and(|row| row.state == ModuleState::Ready);
+                    ready.insert(module, is_ready);
+                    is_ready
+                }
+            };
+            owner.recover(&run, is_ready);
+        }
+    }
+    if count > 0 {
+        tracing::info!(runs = count, "took over the runs of an earlier life");
+    }
+    Ok(())
+}
+
+/// Makes a folder that only its owner may enter.
+fn private_folder(path: &Path) -> Result<(), CoordinatorError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| CoordinatorError::Data { path: path.to_owned(), source })
+}
+
+/// 32 secret bytes of this pool, made once.
+async fn secret(store: &dyn Store, name: &str) -> Result<[u8; 32], CoordinatorError> {
+    let mut fresh = [0; 32];
+    getrandom::fill(&mut fresh).map_err(|error| CoordinatorError::Task(format!("no randomness: {error}")))?;
+    let bytes = store.init_meta(name, fresh.to_vec()).await?;
+    bytes.try_into().map_err(|_| {
+        StoreError::Decode { what: "secret", why: format!("`{name}` is not 32 bytes long") }.into()
+    })
+}
+
+/// The admin token in `DIR/token` (mode 0600): made at the first start, or again when the file was deleted.
+async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String, CoordinatorError> {
+    let path = data.join("token");
+    let failed = |source| CoordinatorError::Data { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let text = text.trim().to_owned();
+            if store.token(Digest::of(text.as_bytes())).await?.is_some() {
+                return Ok(text);
+            }
+            tracing::warn!("the token in `{}` is not valid (any more); making a new one", path.display());
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let text = new_token_text()?;
+    let scopes = ["admin", "submit", "read", "worker"].map(str::to_owned).to_vec();
+    store_token(store, &text, "admin of the first start", scopes, now, None).await?;
+    // beside and renamed, so that a crash leaves a whole token or none
+    let beside = data.join("token.new");
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(failed)?;
+    file.write_all(format!("{text}\n").as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    std::fs::rename(&beside, &path).map_err(failed)?;
+    Ok(text)
+}

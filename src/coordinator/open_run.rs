@@ -1,0 +1,231 @@
+//! What the shell knows of a run that is not final: its spec, who waits for it, and what its voters reported.
+//!
+//! The rules are the core's; here is only what the core needs no knowledge of.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{broadcast, oneshot};
+
+use super::service::{RunDetail, RunEvent, ServiceError};
+use crate::core::{Effect, Final, RunView};
+use crate::digest::Digest;
+use crate::id::{AttemptId, Epoch};
+use crate::result::{ResultManifest, RunState, Verdict};
+use crate::store::{NewRun, StoredRun};
+
+/// Answers a caller that waits.
+pub type Waiter = oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>;
+
+/// Live output kept for those who start watching late, in messages.
+const LIVE_KEPT_MAX: usize = 64;
+/// Messages that a slow watcher may lag behind.
+const WATCH_QUEUE_MAX: usize = 256;
+
+/// A result as its voters described it.
+#[derive(Debug)]
+pub struct Reported {
+    /// The manifest, checked against its digest.
+    pub manifest: ResultManifest,
+    /// Its canonical bytes.
+    pub canonical: Bytes,
+    /// Outputs that came with a vote, checked against their digests.
+    pub inline: BTreeMap<Digest, Bytes>,
+}
+
+impl Reported {
+    /// Outputs that have to be asked for.
+    pub fn missing(&self) -> Vec<Digest> {
+        let mut digests: Vec<Digest> = self
+            .manifest
+            .outputs()
+            .map(|output| output.digest)
+            .filter(|digest| !self.inline.contains_key(digest))
+            .collect();
+        digests.sort_unstable();
+        digests.dedup();
+        digests
+    }
+}
+
+/// Why blobs were asked from an agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// To finish the run.
+    Result,
+    /// To keep a dissenting output for comparison.
+    Dissent,
+}
+
+/// A run that is not final.
+#[derive(Debug)]
+pub struct OpenRun {
+    /// The run as it was (or will be) inserted.
+    pub new: Arc<NewRun>,
+    /// Small inputs, sent along with assignments.
+    pub inline: Arc<BTreeMap<Digest, Bytes>>,
+    /// Whether callers may see it: its insertion is committed, or it needs none.
+    pub visible: bool,
+    /// Writes that the store has not answered.
+    pub writes_in_flight: u32,
+    /// What must not be told before they are.
+    pub held: Vec<Effect>,
+    /// Wait for the acknowledgement.
+    pub acks: Vec<Waiter>,
+    /// Wait for the final.
+    pub finals: Vec<Waiter>,
+    /// The finished record while its write is in flight.
+    pub finished: Option<Arc<RunDetail>>,
+    /// What was voted for, by result digest.
+    pub reported: HashMap<Digest, Reported>,
+    /// Which result each voter's attempt stands for.
+    pub voted: HashMap<AttemptId, Digest>,
+    /// Blobs that were asked for, by attempt.
+    pub collecting: HashMap<AttemptId, Purpose>,
+    /// Dissenting attempts whose manifest is kept.
+    pub dissents: Vec<(AttemptId, Digest)>,
+    /// Whether agents are to show output as it comes.
+    pub live: bool,
+    /// Those who watch.
+    pub watchers: Option<broadcast::Sender<RunEvent>>,
+    /// Live output of the newest attempt so far, for those who come late.
+    pub live_kept: Vec<RunEvent>,
+}
+
+impl OpenRun {
+    /// A run that was just submitted or recovered.
+    pub fn new(new: Arc<NewRun>, live: bool, visible: bool) -> OpenRun {
+        let inline = Arc::new(new.blobs.iter().cloned().collect());
+        OpenRun {
+            new,
+            inline,
+            visible,
+            writes_in_flight: 0,
+            held: Vec::new(),
+            acks: Vec::new(),
+            finals: Vec::new(),
+            finished: None,
+            reported: HashMap::new(),
+            voted: HashMap::new(),
+            collecting: HashMap::new(),
+            dissents: Vec::new(),
+            live,
+            watchers: None,
+            live_kept: Vec::new(),
+        }
+    }
+
+    /// Whether it is written to the store.
+    pub fn is_durable(&self) -> bool {
+        self.new.policy.durable
+    }
+
+    /// The run as callers see it before it is final.
+    pub fn detail(&self, view: RunView) -> RunDetail {
+        let mut run = base(&self.new);
+        run.state = view.state;
+        run.verdict = view.verdict;
+        run.attempts = view.attempts;
+        run.explain = view.explain;
+        RunDetail { run, stdout: None, stderr: None }
+    }
+
+    /// The run as callers see it once `last` is committed.
+    pub fn final_detail(&self, last: &Final) -> RunDetail {
+        let mut run = base(&self.new);
+        run.state = last.state;
+        run.reason = last.reason;
+        run.revision = last.revision;
+        run.outcome = last.outcome.clone();
+        run.verdict = last.verdict.clone();
+        run.result = last.result;
+        run.attempts = last.attempts.clone();
+        run.explain = last.explain.clone();
+        run.dissents = self.dissents.clone();
+        run.finished_at = Some(last.finished_at);
+        let reported = last.result.and_then(|result| self.reported.get(&result));
+        let text = |output: Digest| {
+            let empty = (output == Digest::EMPTY).then(Bytes::new);
+            empty.or_else(|| reported.and_then(|reported| reported.inline.get(&output).cloned()))
+        };
+        run.manifest = reported.map(|reported| reported.manifest.clone());
+        let stdout = run.manifest.as_ref().and_then(|manifest| text(manifest.stdout.digest));
+        let stderr = run.manifest.as_ref().and_then(|manifest| text(manifest.stderr.digest));
+        RunDetail { run, stdout, stderr }
+    }
+
+    /// The blobs that this voter's attempt was (or would be) asked for.
+    pub fn wanted_from(&self, attempt: AttemptId) -> Vec<Digest> {
+        let reported = self.voted.get(&attempt).and_then(|result| self.reported.get(result));
+        reported.map(Reported::missing).unwrap_or_default()
+    }
+
+    /// Starts watching: what is known of the newest attempt's output, and what comes.
+    pub fn watch(&mut self) -> (Vec<RunEvent>, broadcast::Receiver<RunEvent>) {
+        let sender = self.watchers.get_or_insert_with(|| broadcast::Sender::new(WATCH_QUEUE_MAX));
+        (self.live_kept.clone(), sender.subscribe())
+    }
+
+    /// Tells those who watch.
+    pub fn tell(&self, event: RunEvent) {
+        if let Some(watchers) = &self.watchers {
+            let _ = watchers.send(event);
+        }
+    }
+
+    /// Takes a piece of live output.
+    pub fn wrote(&mut self, attempt: u32, is_stderr: bool, offset: u64, bytes: Bytes) {
+        let newer = |event: &RunEvent| matches!(event, RunEvent::Live { attempt: other, .. } if *other != attempt);
+        if self.live_kept.first().is_some_and(newer) {
+            self.live_kept.clear();
+        }
+        let event = RunEvent::Live { attempt, is_stderr, offset, bytes };
+        if self.live_kept.len() < LIVE_KEPT_MAX {
+            self.live_kept.push(event.clone());
+        }
+        self.tell(event);
+    }
+}
+
+/// The fields of a run that its submission decides.
+fn base(new: &NewRun) -> StoredRun {
+    StoredRun {
+        id: new.id,
+        workspace: new.workspace,
+        epoch: new.epoch,
+        state: RunState::Queued,
+        reason: None,
+        spec: Arc::clone(&new.spec),
+        run_key: new.run_key,
+        policy: new.policy.clone(),
+        revision: 0,
+        outcome: None,
+        verdict: Verdict::default(),
+        result: None,
+        manifest: None,
+        attempts: Vec::new(),
+        explain: Vec::new(),
+        dissents: Vec::new(),
+        rerun_of: new.rerun_of,
+        created_at: new.created_at,
+        finished_at: None,
+    }
+}
+
+/// A stored open run as a submission that was accepted in an earlier life.
+pub fn recovered(stored: &StoredRun, epoch: Epoch) -> NewRun {
+    NewRun {
+        id: stored.id,
+        workspace: stored.workspace,
+        epoch,
+        spec: Arc::clone(&stored.spec),
+        run_key: stored.run_key,
+        policy: stored.policy.clone(),
+        created_at: stored.created_at,
+        idempotency: None,
+        rerun_of: stored.rerun_of,
+        blobs: Vec::new(),
+    }
+}
+

@@ -1,0 +1,108 @@
+//! What the store and the collecting tasks answer.
+
+use std::sync::Arc;
+
+use super::Owner;
+use crate::coordinator::open_run::OpenRun;
+use crate::coordinator::pump::Written;
+use crate::coordinator::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
+use crate::core::{Event, WriteKind};
+use crate::id::{AttemptId, RunId};
+use crate::result::Fault;
+use crate::store::WriteAnswer;
+
+impl Owner {
+    /// The store's answers, in the order of the writes.
+    pub(super) fn written(&mut self, answers: Vec<((RunId, WriteKind), Written)>) {
+        for ((run, kind), written) in answers {
+            match written {
+                Written::Answered(WriteAnswer::Committed) => self.committed(run, kind),
+                Written::Answered(WriteAnswer::Refused) => {
+                    // somebody else finished it, or owns it: what they committed is the truth now
+                    self.refused(run, ServiceError::TakenOver);
+                }
+                Written::Answered(WriteAnswer::Duplicate { run: other, same_payload }) => {
+                    self.refused(run, ServiceError::Duplicate { run: other, same_payload });
+                }
+                Written::Answered(WriteAnswer::MissingBlob(digest)) => {
+                    self.refused(run, ServiceError::MissingBlob(digest));
+                }
+                Written::DiskFull => self.refused(run, ServiceError::DiskFull),
+            }
+        }
+    }
+
+    fn committed(&mut self, run: RunId, kind: WriteKind) {
+        if let Some(open) = self.runs.get_mut(&run) {
+            open.writes_in_flight = open.writes_in_flight.saturating_sub(1);
+            if kind == WriteKind::Inserted {
+                self.acknowledge(run);
+            }
+        }
+        if kind == WriteKind::Finished
+            && let Some(open) = self.forget(run)
+            && let Some(detail) = open.finished.clone()
+        {
+            self.count_final(&detail.run);
+            self.announce(open, detail);
+        }
+        self.step(Event::Committed { run, write: kind });
+        self.tell_held(run);
+    }
+
+    /// The run is durable: its submitter and everybody else may know it.
+    fn acknowledge(&mut self, run: RunId) {
+        let view = self.parts.pool.run(run);
+        let Some(open) = self.runs.get_mut(&run) else { return };
+        open.visible = true;
+        if open.acks.is_empty() {
+            return;
+        }
+        let detail = match (&open.finished, view) {
+            (_, Some(view)) => Arc::new(open.detail(view)),
+            (Some(finished), None) => Arc::clone(finished),
+            (None, None) => return,
+        };
+        for waiter in open.acks.drain(..) {
+            let _ = waiter.send(Ok(Arc::clone(&detail)));
+        }
+    }
+
+    /// Tells what waited for the last write of a run.
+    fn tell_held(&mut self, run: RunId) {
+        let ready = self.runs.get_mut(&run).filter(|open| open.writes_in_flight == 0);
+        let held = ready.map(|open| std::mem::take(&mut open.held)).unwrap_or_default();
+        for effect in held {
+            self.perform(effect);
+        }
+    }
+
+    /// The final is there: everybody hears the same (I8). What was held for its commit is told too.
+    pub(super) fn announce(&mut self, open: OpenRun, detail: Arc<RunDetail>) {
+        for waiter in open.acks.into_iter().chain(open.finals) {
+            let _ = waiter.send(Ok(Arc::clone(&detail)));
+        }
+        let _ = self.parts.events.send((Some(detail.run.workspace), PoolEvent::Run(detail.run.id)));
+        if let Some(watchers) = open.watchers {
+            let _ = watchers.send(RunEvent::Changed(detail));
+        }
+        for effect in open.held {
+            self.perform(effect);
+        }
+    }
+
+    fn refused(&mut self, run: RunId, error: ServiceError) {
+        if self.runs.contains_key(&run) {
+            self.fail(run, error);
+            self.step(Event::Refused { run });
+        }
+    }
+
+    /// A collecting task ended.
+    pub(super) fn collected(&mut self, attempt: AttemptId, outcome: Result<(), Fault>) {
+        match outcome {
+            Ok(()) => self.step(Event::Collected { attempt }),
+            Err(fault) => self.step(Event::CollectFailed { attempt, fault }),
+        }
+    }
+}

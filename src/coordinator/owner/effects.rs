@@ -1,0 +1,272 @@
+//! Carrying out the core's effects.
+//!
+//! A [`Effect::Changed`] or [`Effect::Release`] of a run with a write on its way is held until the store has answered.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+
+use super::{Owner, Purpose};
+use crate::blobs::Blobs;
+use crate::coordinator::service::{PoolEvent, RunEvent};
+use crate::core::{AttemptRecord, AttemptState, Effect, Final, Write};
+use crate::digest::Digest;
+use crate::id::{AttemptId, Epoch, RunId, WorkerId};
+use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_input};
+use crate::result::Fault;
+use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
+
+
+/// How long an output that was collected stays without its run's final: the final takes the reference.
+pub(super) const COLLECTED_PIN_MS: u64 = 60 * 60 * 1_000;
+/// How long a dissenting output stays for comparison.
+const DISSENT_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+
+impl Owner {
+    /// Carries out `effects` in their order and leaves the list empty.
+    pub(super) fn carry_out(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            let told_when_durable = match &effect {
+                Effect::Changed { run } => Some(*run),
+                Effect::Release { attempt, .. } => Some(attempt.run),
+                _ => None,
+            };
+            let waits = told_when_durable.and_then(|run| self.runs.get_mut(&run));
+            match waits.filter(|open| open.writes_in_flight > 0) {
+                Some(open) => open.held.push(effect),
+                None => self.perform(effect),
+            }
+        }
+    }
+
+    /// Carries out one effect now.
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Write(write) => self.write(write),
+            Effect::Finished(last) => self.finished_in_memory(*last),
+            Effect::Assign { attempt, epoch, worker } => self.assign(attempt, epoch, worker),
+            Effect::Abort { attempt, worker } => self.tell(worker, ToAgent::Abort(attempt)),
+            Effect::Collect { attempt, worker, result } => {
+                self.collect(attempt, worker, result, Purpose::Result);
+            }
+            Effect::KeepDissent { attempt, worker, result } => self.keep_dissent(attempt, worker, result),
+            Effect::Release { attempt, worker } => self.tell(worker, ToAgent::Release(attempt)),
+            Effect::Changed { run } => self.changed(run),
+            Effect::WorkerChanged { worker } => {
+                let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
+            }
+            Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
+            Effect::Dissented { worker, attempt, result } => {
+                self.parts.metrics.dissents.inc();
+                tracing::warn!(%worker, %attempt, result = %result.short(), "vote lost against the agreed result");
+                self.note(worker, "dissented", attempt, Some(result));
+            }
+        }
+    }
+
+    fn write(&mut self, write: Write) {
+        let run = match &write {
+            Write::Insert { run, .. } | Write::Attempt { run, .. } => *run,
+            Write::Finish(last) => last.run,
+        };
+        let Some(open) = self.runs.get_mut(&run) else { return };
+        open.writes_in_flight += 1;
+        match write {
+            Write::Insert { .. } => {
+                let new = Box::new(open.new.as_ref().clone());
+                self.writes.push(RunWrite::Insert(new));
+            }
+            Write::Attempt { run, epoch, record } => {
+                let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
+                self.note_fault(run, &record);
+                self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
+            }
+            Write::Finish(last) => {
+                open.finished = Some(Arc::new(open.final_detail(&last)));
+                let mut blobs = Vec::new();
+                let mut manifest = None;
+                if let Some(reported) = last.result.and_then(|result| open.reported.get(&result)) {
+                    blobs.extend(last.result.map(|result| (result, reported.canonical.clone())));
+                    blobs.extend(reported.inline.iter().map(|(digest, bytes)| (*digest, bytes.clone())));
+                    manifest = Some(reported.manifest.clone());
+                }
+                for (_, result) in &open.dissents {
+                    blobs.extend(
+                        open.reported.get(result).map(|reported| (*result, reported.canonical.clone())),
+                    );
+                }
+                let dissents = open.dissents.clone();
+                let last = FinalRun { record: *last, manifest, blobs, dissents };
+                self.writes.push(RunWrite::Finish(Box::new(last)));
+            }
+        }
+    }
+
+    /// A faulted attempt is evidence against its worker.
+    fn note_fault(&self, run: RunId, record: &AttemptRecord) {
+        let AttemptState::Faulted { fault } = &record.state else { return };
+        if *fault != Fault::Drained {
+            self.note(record.worker, fault.name(), AttemptId { run, number: record.number }, None);
+        }
+    }
+
+    /// Bumps the figures of a run that ended.
+    pub(super) fn count_final(&self, run: &StoredRun) {
+        let took = run.finished_at.unwrap_or(run.created_at).0.saturating_sub(run.created_at.0);
+        self.parts.metrics.run_finished(run.state, std::time::Duration::from_micros(took));
+        let faulted = |attempt: &&AttemptRecord| matches!(attempt.state, AttemptState::Faulted { .. });
+        let reruns = run.attempts.iter().filter(faulted).count() as u64;
+        self.parts.metrics.reruns.inc_by(reruns);
+    }
+
+    fn finished_in_memory(&mut self, last: Final) {
+        let Some(open) = self.forget(last.run) else { return };
+        let detail = Arc::new(open.final_detail(&last));
+        self.count_final(&detail.run);
+        self.ring.put(Arc::clone(&detail));
+        self.announce(open, detail);
+    }
+
+    fn assign(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) {
+        let (Some(open), Some(link)) = (self.runs.get(&attempt.run), self.links.get_mut(&worker)) else {
+            return;
+        };
+        let mac = assignment_mac(&self.parts.mac_key, attempt, epoch);
+        let assignment = Assignment {
+            attempt,
+            epoch,
+            mac,
+            nonce: nonce(&self.parts.mac_key, attempt, epoch),
+            workspace: open.new.workspace,
+            spec: Arc::clone(&open.new.spec),
+            run_key: open.new.run_key,
+            inline: Arc::clone(&open.inline),
+            timeout_ms: open.new.policy.timeout_ms,
+            live: open.live,
+        };
+        link.sent += 1;
+        self.tell(worker, ToAgent::Assign(Box::new(assignment)));
+    }
+
+    /// Says something to a worker. Its queue holds more than its credits and their aborts, so a full one is a worker
+    /// that has stopped reading: it will be lost, and what was not said with it.
+    pub(super) fn tell(&mut self, worker: WorkerId, message: ToAgent) {
+        let Some(link) = self.links.get(&worker) else { return };
+        if let Err(error) = link.to.try_send(message) {
+            tracing::warn!(%worker, %error, "worker does not take messages");
+        }
+    }
+
+    fn changed(&mut self, run: RunId) {
+        let Some(open) = self.runs.get(&run).filter(|open| open.visible) else { return };
+        let _ = self.parts.events.send((Some(open.new.workspace), PoolEvent::Run(run)));
+        if open.watchers.is_some()
+            && let Some(view) = self.parts.pool.run(run)
+        {
+            open.tell(RunEvent::Changed(Arc::new(open.detail(view))));
+        }
+    }
+
+    /// Asks agents to show their output as it comes.
+    pub(super) fn show_live(&mut self, attempts: &[AttemptId]) {
+        for attempt in attempts {
+            let holder = self.parts.pool.run(attempt.run).and_then(|view| {
+                view.attempts.iter().find(|record| record.number == attempt.number).map(|record| record.worker)
+            });
+            if let Some(worker) = holder {
+                self.tell(worker, ToAgent::Watch(*attempt));
+            }
+        }
+    }
+
+    fn collect(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest, purpose: Purpose) {
+        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
+        let digests = open.reported.get(&result).map(super::super::open_run::Reported::missing).unwrap_or_default();
+        open.collecting.insert(attempt, purpose);
+        self.tell(worker, ToAgent::Collect { attempt, digests });
+    }
+
+    fn keep_dissent(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest) {
+        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
+        let Some(reported) = open.reported.get(&result) else { return };
+        open.dissents.push((attempt, result));
+        let inline: Vec<_> =
+            reported.inline.iter().map(|(digest, bytes)| (*digest, BlobBody::Inline(bytes.clone()))).collect();
+        let is_whole = reported.missing().is_empty();
+        self.store_dissent(inline);
+        if !is_whole {
+            self.collect(attempt, worker, result, Purpose::Dissent);
+        }
+    }
+
+    /// Keeps dissenting outputs for a while; best effort.
+    pub(super) fn store_dissent(&self, bodies: Vec<(Digest, BlobBody)>) {
+        if bodies.is_empty() {
+            return;
+        }
+        let (blobs, pin) = (Arc::clone(&self.parts.blobs), self.now().plus_ms(DISSENT_PIN_MS));
+        tokio::spawn(async move {
+            if let Err(fault) = store_bodies(&blobs, bodies, pin).await {
+                tracing::info!(%fault, "a dissenting output was not kept");
+            }
+        });
+    }
+
+    fn quarantine_module(&mut self, module: Digest, why: String) {
+        tracing::warn!(module = %module.short(), %why, "module quarantined");
+        let _ = self.parts.events.send((None, PoolEvent::Module(module)));
+        let store = Arc::clone(&self.parts.store);
+        let modules = Arc::clone(&self.parts.modules);
+        tokio::spawn(async move {
+            modules.forget(module);
+            if let Err(error) = store.quarantine_module(module, Some(why)).await {
+                tracing::error!(%error, module = %module.short(), "quarantine was not stored");
+            }
+            modules.forget(module);
+        });
+    }
+}
+
+/// Stores blobs that an agent delivered, each checked against its digest.
+pub(super) async fn store_bodies(
+    blobs: &Blobs,
+    bodies: Vec<(Digest, BlobBody)>,
+    pin: crate::core::Time,
+) -> Result<(), Fault> {
+    for (digest, body) in bodies {
+        let stored = match body {
+            BlobBody::Inline(bytes) => {
+                if Digest::of(&bytes) != digest {
+                    return Err(Fault::Corrupt { detail: format!("{digest} does not name what was delivered") });
+                }
+                blobs.put_bytes(bytes, pin).await.map(drop)
+            }
+            BlobBody::File { file, offset, size } => {
+                blobs.put_file(&file, offset, size, digest, pin).await.map(drop)
+            }
+        };
+        stored.map_err(|error| Fault::Corrupt { detail: error.to_string() })?;
+    }
+    Ok(())
+}
+
+/// See [`AssignmentMac`].
+pub(super) fn assignment_mac(key: &[u8; 32], attempt: AttemptId, epoch: Epoch) -> AssignmentMac {
+    keyed(key, b"assignment", attempt, epoch)
+}
+
+/// A nonce that no worker can guess before it is assigned, and that the coordinator need not remember.
+pub(super) fn nonce(key: &[u8; 32], attempt: AttemptId, epoch: Epoch) -> [u8; 16] {
+    let mut nonce = [0; 16];
+    nonce.copy_from_slice(&keyed(key, b"nonce", attempt, epoch)[..16]);
+    nonce
+}
+
+fn keyed(key: &[u8; 32], purpose: &[u8], attempt: AttemptId, epoch: Epoch) -> [u8; 32] {
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(purpose);
+    mac.update(&mac_input(attempt.run, attempt.number, epoch));
+    mac.finalize().into_bytes().into()
+}
+
+const _: () = assert!(crate::protocol::agent::INLINE_BYTES_MAX <= INLINE_BLOB_BYTES_MAX);

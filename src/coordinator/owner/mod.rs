@@ -1,0 +1,487 @@
+//! The one task that owns the core: takes commands, applies events, carries out effects.
+//!
+//! Nobody else touches the pool, so nothing here is locked and events have one order. Commands are handled in batches; the
+//! writes of a batch leave together and are answered together. What tells somebody something durable waits for them.
+//! It awaits nothing but its queue and its timer: whatever takes time (store, blobs, agents) is another task that
+//! answers with a command.
+
+mod answers;
+mod effects;
+mod reports;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use super::clock::Clock;
+use super::metrics::Metrics;
+use super::open_run::{OpenRun, Purpose, Waiter, recovered};
+use super::pump::Written;
+use super::ring::Ring;
+use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
+use crate::blobs::Blobs;
+use crate::core::{
+    Class, Effect, Event, Joining, Pool, RunView, Stats, Submission, SubmitError, Time, WorkerView, WriteKind,
+};
+use crate::digest::Digest;
+use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::protocol::agent::{FromAgent, ToAgent};
+use crate::result::Fault;
+use crate::store::{Evidence, NewRun, RunWrite, Store, StoredRun, WorkerRow};
+
+/// Commands that are handled before their writes leave and the timer is looked at again.
+const COMMANDS_AT_ONCE: usize = 256;
+
+/// A submission, its inputs checked and pinned.
+#[derive(Debug)]
+pub struct Submit {
+    /// The run to insert.
+    pub new: Box<NewRun>,
+    /// Whether its module's artifact is there.
+    pub module_ready: bool,
+    /// Whether output is watched as it comes.
+    pub live: bool,
+    /// Answer when it is final, instead of when it is acknowledged.
+    pub wait: bool,
+    /// The answer; its sender is dropped only with the owner.
+    pub reply: Waiter,
+}
+
+/// What an operator does to a worker.
+#[derive(Clone, Debug)]
+pub enum WorkerOrder {
+    /// Finish what it holds, take nothing more.
+    Drain(String),
+    /// Gets nothing and counts for nothing.
+    Quarantine(String),
+    /// Works again.
+    Readmit,
+}
+
+/// Everything that anybody may ask of the owner.
+pub enum Command {
+    /// A new run.
+    Submit(Submit),
+    /// A worker's session begins.
+    Join {
+        /// Its row.
+        row: Box<WorkerRow>,
+        /// How to speak to it.
+        to: mpsc::Sender<ToAgent>,
+    },
+    /// A worker said something.
+    Said(WorkerId, FromAgent),
+    /// A worker's session ended.
+    Gone(WorkerId),
+    /// The store answered, in the order of the writes.
+    Written(Vec<((RunId, WriteKind), Written)>),
+    /// The blobs that an agent delivered are stored, or are not what they should be.
+    Collected {
+        /// From which attempt.
+        attempt: AttemptId,
+        /// How it went.
+        outcome: Result<(), Fault>,
+    },
+    /// A module's artifact is there, or never will be.
+    Admitted {
+        /// Which.
+        module: Digest,
+        /// Whether it may run.
+        ready: bool,
+    },
+    /// A module was taken out of service (with the reason) or put back.
+    ModuleQuarantine(Digest, Option<String>),
+    /// An operator's order; answers whether there is such a worker.
+    Order(WorkerId, WorkerOrder, oneshot::Sender<bool>),
+    /// Stop a run; answered when it is final, with `None` if it is not open.
+    Cancel(WorkspaceId, RunId, oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>),
+    /// An open run, or one in the memory ring, as it is now.
+    See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
+    /// Open runs as they are now, those of the list that are open.
+    SeeMany(Vec<RunId>, oneshot::Sender<HashMap<RunId, RunView>>),
+    /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
+    Acknowledge(WorkspaceId, RunId, oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>),
+    /// Wait for an open run's final; `None` if it is not open.
+    Await(WorkspaceId, RunId, oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>),
+    /// Watch an open run; `None` if it is not open.
+    Watch(WorkspaceId, RunId, oneshot::Sender<Option<Watch>>),
+    /// The workers as they are now.
+    Workers(oneshot::Sender<Vec<(WorkerRow, WorkerView)>>),
+    /// The pool's figures.
+    Stats(oneshot::Sender<Stats>),
+}
+
+/// The start of a watch.
+pub struct Watch {
+    /// The run now, then the output that is known.
+    pub now: Vec<RunEvent>,
+    /// What comes.
+    pub next: broadcast::Receiver<RunEvent>,
+}
+
+/// A worker's session.
+struct Link {
+    row: WorkerRow,
+    to: mpsc::Sender<ToAgent>,
+    /// Known from its Hello.
+    class: Option<Class>,
+    /// Assignments sent in this session: what a grant must be held against.
+    sent: u64,
+}
+
+/// What the owner works with.
+pub struct Parts {
+    /// The rules.
+    pub pool: Pool,
+    /// Its time.
+    pub clock: Clock,
+    /// Where evidence goes.
+    pub store: Arc<dyn Store>,
+    /// Where outputs go.
+    pub blobs: Arc<Blobs>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// The pump's queue.
+    pub writes: mpsc::UnboundedSender<Vec<RunWrite>>,
+    /// The owner's own queue, for tasks that answer.
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// Tells those who watch the whole pool.
+    pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
+    /// What is known of modules; emptied when the poison rule quarantines one.
+    pub modules: Arc<super::service::ModuleCache>,
+    /// Key of the assignments' MACs.
+    pub mac_key: [u8; 32],
+    /// The term in which this process owns what it takes.
+    pub epoch: Epoch,
+}
+
+/// The owner; see the module.
+pub struct Owner {
+    parts: Parts,
+    runs: HashMap<RunId, OpenRun>,
+    keys: HashMap<(WorkspaceId, String), (RunId, Digest)>,
+    links: BTreeMap<WorkerId, Link>,
+    /// Machine code per (class, module, counts fuel): the first vote says what the others must show.
+    artifacts: HashMap<(Class, Digest, bool), Digest>,
+    /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
+    admitted: HashMap<Digest, bool>,
+    ring: Ring,
+    effects: Vec<Effect>,
+    writes: Vec<RunWrite>,
+}
+
+impl Owner {
+    /// An owner of an empty pool.
+    pub fn new(parts: Parts) -> Owner {
+        Owner {
+            parts,
+            runs: HashMap::new(),
+            keys: HashMap::new(),
+            links: BTreeMap::new(),
+            artifacts: HashMap::new(),
+            admitted: HashMap::new(),
+            ring: Ring::default(),
+            effects: Vec::new(),
+            writes: Vec::new(),
+        }
+    }
+
+    /// Takes over a run that an earlier life acknowledged.
+    pub fn recover(&mut self, stored: &StoredRun, module_ready: bool) {
+        let new = Arc::new(recovered(stored, self.parts.epoch));
+        let submission = Submission {
+            history: stored.attempts.clone(),
+            explained: stored.explain.clone(),
+            recovered: true,
+            ..submission(&new, module_ready)
+        };
+        self.runs.insert(new.id, OpenRun::new(new, false, true));
+        self.step(Event::Submitted(Box::new(submission)));
+    }
+
+    /// Runs until every sender of commands but its own is gone or `stop` is heard.
+    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>, mut stop: oneshot::Receiver<()>) {
+        let mut batch = Vec::with_capacity(COMMANDS_AT_ONCE);
+        loop {
+            let deadline = self.parts.pool.next_deadline();
+            let timer = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(self.parts.clock.instant(at).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            // cancel safe: `recv_many` loses nothing, the timer has no state
+            tokio::select! {
+                count = commands.recv_many(&mut batch, COMMANDS_AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                }
+                () = timer => {}
+                _ = &mut stop => return,
+            }
+            for command in batch.drain(..) {
+                self.handle(command);
+            }
+            if self.parts.pool.next_deadline().is_some_and(|at| at <= self.parts.clock.now()) {
+                self.step(Event::Tick);
+            }
+            self.flush();
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.parts.clock.now()
+    }
+
+    /// Applies one event and carries out what follows.
+    fn step(&mut self, event: Event) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.parts.pool.step(self.now(), event, &mut effects);
+        self.carry_out(&mut effects);
+        self.effects = effects;
+    }
+
+    /// Sends the writes of this batch on their way.
+    fn flush(&mut self) {
+        if !self.writes.is_empty() {
+            let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
+        }
+    }
+
+    fn handle(&mut self, command: Command) {
+        match command {
+            Command::Submit(submit) => self.submit(submit),
+            Command::Join { row, to } => {
+                self.links.insert(row.id, Link { row: *row, to, class: None, sent: 0 });
+            }
+            Command::Said(worker, message) => self.said(worker, message),
+            Command::Gone(worker) => {
+                if self.links.remove(&worker).is_some() {
+                    self.step(Event::WorkerLeft { worker });
+                }
+            }
+            Command::Written(answers) => self.written(answers),
+            Command::Collected { attempt, outcome } => self.collected(attempt, outcome),
+            Command::Admitted { module, ready } => {
+                self.admitted.insert(module, ready);
+                self.step(match ready {
+                    true => Event::ModuleReady { module },
+                    false => Event::ModuleRefused { module },
+                });
+            }
+            Command::ModuleQuarantine(module, Some(why)) => self.step(Event::ModuleQuarantined { module, why }),
+            Command::ModuleQuarantine(module, None) => self.step(Event::ModuleReadmitted { module }),
+            Command::Order(worker, order, reply) => self.order(worker, order, reply),
+            Command::Cancel(workspace, run, reply) => {
+                let waiting = self.await_final(workspace, run);
+                if waiting.is_some() {
+                    self.step(Event::Cancel { run });
+                }
+                let _ = reply.send(waiting);
+            }
+            Command::See(workspace, run, reply) => {
+                let _ = reply.send(self.see(workspace, run));
+            }
+            Command::SeeMany(runs, reply) => {
+                let view = |run: RunId| self.parts.pool.run(run).map(|view| (run, view));
+                let _ = reply.send(runs.into_iter().filter_map(view).collect());
+            }
+            Command::Await(workspace, run, reply) => {
+                let _ = reply.send(self.await_final(workspace, run));
+            }
+            Command::Acknowledge(workspace, run, reply) => self.acknowledge_to(workspace, run, reply),
+            Command::Watch(workspace, run, reply) => {
+                let _ = reply.send(self.watch(workspace, run));
+            }
+            Command::Workers(reply) => {
+                let view = |link: &Link| {
+                    self.parts.pool.worker(link.row.id).map(|view| (link.row.clone(), view))
+                };
+                let _ = reply.send(self.links.values().filter_map(view).collect());
+            }
+            Command::Stats(reply) => {
+                let _ = reply.send(self.parts.pool.stats());
+            }
+        }
+    }
+
+    fn submit(&mut self, submit: Submit) {
+        let Submit { new, module_ready, live, wait, reply } = submit;
+        let new = Arc::new(*new);
+        if let Some((key, payload)) = &new.idempotency {
+            if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
+                let same_payload = known == payload;
+                let _ = reply.send(Err(ServiceError::Duplicate { run: *run, same_payload }));
+                return;
+            }
+            self.keys.insert((new.workspace, key.clone()), (new.id, *payload));
+        }
+        let mut open = OpenRun::new(Arc::clone(&new), live, !new.policy.durable);
+        let waiters = if wait || !open.is_durable() { &mut open.finals } else { &mut open.acks };
+        waiters.push(reply);
+        self.runs.insert(new.id, open);
+        let mut effects = std::mem::take(&mut self.effects);
+        let admitted = self.admitted.get(&new.spec.module).copied();
+        let module_ready = module_ready || admitted == Some(true);
+        let answer = self.parts.pool.submit(self.now(), submission(&new, module_ready), &mut effects);
+        match answer {
+            Ok(()) => {
+                self.parts.metrics.runs_submitted.inc();
+                self.carry_out(&mut effects);
+            }
+            Err(error) => {
+                effects.clear();
+                self.parts.metrics.runs_rejected.inc();
+                self.fail(new.id, refusal(error));
+            }
+        }
+        self.effects = effects;
+        if admitted == Some(false) {
+            self.step(Event::ModuleRefused { module: new.spec.module });
+        }
+    }
+
+    /// Forgets an open run and tells everybody who waits for it why.
+    fn fail(&mut self, run: RunId, error: ServiceError) {
+        let Some(open) = self.forget(run) else { return };
+        for waiter in open.acks.into_iter().chain(open.finals) {
+            let _ = waiter.send(Err(error.clone()));
+        }
+    }
+
+    /// Removes an open run.
+    fn forget(&mut self, run: RunId) -> Option<OpenRun> {
+        let open = self.runs.remove(&run)?;
+        if let Some((key, _)) = &open.new.idempotency {
+            self.keys.remove(&(open.new.workspace, key.clone()));
+        }
+        Some(open)
+    }
+
+    /// The open run, if callers of this workspace may see it.
+    fn visible(&mut self, workspace: WorkspaceId, run: RunId) -> Option<&mut OpenRun> {
+        self.runs.get_mut(&run).filter(|open| open.visible && open.new.workspace == workspace)
+    }
+
+    fn see(&mut self, workspace: WorkspaceId, run: RunId) -> Option<Arc<RunDetail>> {
+        if let Some(detail) = self.ring.get(workspace, run) {
+            return Some(detail);
+        }
+        let view = self.parts.pool.run(run)?;
+        self.visible(workspace, run).map(|open| Arc::new(open.detail(view)))
+    }
+
+    fn acknowledge_to(&mut self, workspace: WorkspaceId, run: RunId, reply: Waiter) {
+        match self.runs.get_mut(&run).filter(|open| open.new.workspace == workspace) {
+            Some(open) if !open.visible => open.acks.push(reply),
+            _ => {
+                let seen = self.see(workspace, run);
+                // not open: it became final between the caller's question and this answer, and is in the store
+                let _ = reply.send(seen.ok_or(ServiceError::TakenOver));
+            }
+        }
+    }
+
+    fn await_final(
+        &mut self,
+        workspace: WorkspaceId,
+        run: RunId,
+    ) -> Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>> {
+        let open = self.visible(workspace, run)?;
+        let (waiter, receiver) = oneshot::channel();
+        open.finals.push(waiter);
+        Some(receiver)
+    }
+
+    fn watch(&mut self, workspace: WorkspaceId, run: RunId) -> Option<Watch> {
+        let detail = self.see(workspace, run)?;
+        let live: Vec<AttemptId> = detail
+            .run
+            .attempts
+            .iter()
+            .filter(|attempt| attempt.state.is_live())
+            .map(|attempt| AttemptId { run, number: attempt.number })
+            .collect();
+        let open = self.visible(workspace, run)?;
+        open.live = true;
+        let (kept, next) = open.watch();
+        let mut now = vec![RunEvent::Changed(detail)];
+        now.extend(kept);
+        self.show_live(&live);
+        Some(Watch { now, next })
+    }
+
+    fn order(&mut self, worker: WorkerId, order: WorkerOrder, reply: oneshot::Sender<bool>) {
+        let known = self.links.contains_key(&worker);
+        if known {
+            self.step(match order {
+                WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },
+                WorkerOrder::Quarantine(why) => Event::WorkerQuarantined { worker, why },
+                WorkerOrder::Readmit => Event::WorkerReadmitted { worker },
+            });
+        }
+        let _ = reply.send(known);
+    }
+
+    /// Appends to a worker's evidence log, off this task; losing it costs an observation, never a rule.
+    fn note(&self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
+        let Some(class) = self.links.get(&worker).and_then(|link| link.class) else { return };
+        let evidence =
+            Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at: self.now() };
+        let store = Arc::clone(&self.parts.store);
+        tokio::spawn(async move {
+            if let Err(error) = store.append_evidence(vec![evidence]).await {
+                tracing::warn!(%error, "evidence was not stored");
+            }
+        });
+    }
+
+    /// Puts `Joining` together from what a worker says and what the store knows.
+    fn joining(&self, link: &Link, hello: Hello) -> Joining {
+        Joining {
+            worker: link.row.id,
+            class: hello.class,
+            domain: link.row.domain.clone(),
+            labels: hello.labels,
+            slots: hello.slots,
+            memory_bytes: hello.memory_bytes,
+            holds: hello.holds,
+            quarantined: link.row.quarantined.is_some(),
+        }
+    }
+}
+
+/// A worker's first word, its MACs checked.
+struct Hello {
+    class: Class,
+    slots: u32,
+    memory_bytes: u64,
+    labels: BTreeMap<String, String>,
+    holds: Vec<(AttemptId, Epoch)>,
+}
+
+fn submission(new: &NewRun, module_ready: bool) -> Submission {
+    Submission {
+        run: new.id,
+        epoch: new.epoch,
+        workspace: new.workspace,
+        module: new.spec.module,
+        memory_bytes: new.spec.limits.memory_bytes,
+        policy: new.policy.clone(),
+        module_ready,
+        submitted_at: new.created_at,
+        recovered: false,
+        history: Vec::new(),
+        explained: Vec::new(),
+    }
+}
+
+fn refusal(error: SubmitError) -> ServiceError {
+    match error {
+        SubmitError::QueueFull { queued } => ServiceError::QueueFull { queued },
+        SubmitError::TooFewWorkers { wanted, there } => ServiceError::TooFewWorkers { wanted, there },
+        SubmitError::ModuleQuarantined { why } => ServiceError::ModuleQuarantined(why),
+    }
+}

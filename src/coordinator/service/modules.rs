@@ -1,0 +1,263 @@
+//! Use cases of modules: upload and admission, reading, quarantine, deletion.
+//!
+//! A module is admitted once, here: analysed and compiled in a child process. What the child refuses is refused for
+//! good. A run may be submitted as soon as the analysis is known; it waits for the artifact.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use super::{Caller, ModuleFacts, Prepared, Service, ServiceError};
+use crate::blobs::BlobSource;
+use crate::compiler::AdmitError;
+use crate::coordinator::owner::Command;
+use crate::coordinator::service::PoolEvent;
+use crate::digest::Digest;
+use crate::sandbox::{Analysis, check_entry};
+use crate::store::{ModuleState, StoredModule, WriteAnswer};
+
+impl Service {
+    /// Stores and admits a module as it streams in. True if it was there before. Waits `wait` for the admission;
+    /// a module that is still being compiled then is answered as such, and runs of it wait.
+    pub async fn upload_module<E: std::fmt::Display>(
+        &self,
+        caller: &Caller,
+        body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        expected: Option<Digest>,
+        name: Option<String>,
+        wait: Duration,
+    ) -> Result<(StoredModule, bool), ServiceError> {
+        if let Some(digest) = expected
+            && let Some(known) = self.parts.store.module(digest).await?
+        {
+            return already_there(known);
+        }
+        let pin = self.pin();
+        let max = self.parts.facts.module_bytes_max;
+        let (digest, size) = self.parts.blobs.put_stream(body, expected, max, pin).await?;
+        if let Some(known) = self.parts.store.module(digest).await? {
+            return already_there(known);
+        }
+        // the admission goes on when the caller hangs up: its answer is for everybody
+        let (service, caller) = (self.clone(), caller.clone());
+        let admission =
+            tokio::spawn(async move { service.admit_new(&caller, digest, size, name).await });
+        match tokio::time::timeout(wait, admission).await {
+            Ok(Ok(answer)) => answer.map(|module| (module, false)),
+            Ok(Err(panic)) => Err(ServiceError::Internal(format!("admission failed: {panic}"))),
+            Err(_) => Ok((self.module_row(digest).await?, false)),
+        }
+    }
+
+    /// Analyses a module that was just stored, and compiles it.
+    async fn admit_new(
+        &self,
+        _caller: &Caller,
+        digest: Digest,
+        size: u64,
+        name: Option<String>,
+    ) -> Result<StoredModule, ServiceError> {
+        let analysis = match self.parts.compiler.analyse(digest, self.module_file(digest).await?).await {
+            Ok(analysis) => analysis,
+            // what cannot be parsed is no module: nothing of it is kept
+            Err(AdmitError::Refused(refusal)) => {
+                let (code, text) = (refusal.code().to_owned(), refusal.to_string());
+                return Err(ServiceError::ModuleRefused { code, text });
+            }
+            Err(error) => return Err(ServiceError::Internal(error.to_string())),
+        };
+        let text = serde_json::to_string(&analysis)
+            .map_err(|error| ServiceError::Internal(format!("the analysis does not encode: {error}")))?;
+        let module = StoredModule {
+            digest,
+            size,
+            name,
+            state: ModuleState::Compiling,
+            analysis: Some(text),
+            refusal: None,
+            quarantined: None,
+            created_at: self.now(),
+        };
+        self.put_module(module.clone()).await?;
+        self.compile(module).await
+    }
+
+    /// Compiles a module and tells the owner and the store how it went.
+    pub async fn compile(&self, mut module: StoredModule) -> Result<StoredModule, ServiceError> {
+        let file = self.module_file(module.digest).await?;
+        match self.parts.compiler.admit(module.digest, file).await {
+            Ok(_) => module.state = ModuleState::Ready,
+            Err(AdmitError::Refused(refusal)) => {
+                module.state = ModuleState::Refused;
+                module.refusal = Some((refusal.code().to_owned(), refusal.to_string()));
+            }
+            Err(error) => return Err(ServiceError::Internal(error.to_string())),
+        }
+        let ready = module.state == ModuleState::Ready;
+        self.put_module(module.clone()).await?;
+        let admitted = Command::Admitted { module: module.digest, ready };
+        self.parts.commands.send(admitted).map_err(|_| ServiceError::ShuttingDown)?;
+        match module.refusal {
+            Some((code, text)) => Err(ServiceError::ModuleRefused { code, text }),
+            None => Ok(module),
+        }
+    }
+
+    /// Takes up the admissions that an earlier life did not finish.
+    pub async fn resume_admissions(&self) -> Result<(), ServiceError> {
+        let mut cursor = None;
+        loop {
+            let page = self.parts.store.modules(cursor, 500).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            cursor = Some(last.digest);
+            for module in page {
+                if matches!(module.state, ModuleState::Analysed | ModuleState::Compiling) {
+                    let service = self.clone();
+                    tokio::spawn(async move {
+                        let digest = module.digest;
+                        if let Err(error) = service.compile(module).await {
+                            tracing::warn!(module = %digest.short(), %error, "module was not admitted");
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn put_module(&self, module: StoredModule) -> Result<(), ServiceError> {
+        let digest = module.digest;
+        self.parts.store.put_module(module).await?;
+        self.module_changed(digest);
+        Ok(())
+    }
+
+    fn module_changed(&self, digest: Digest) {
+        self.parts.modules.forget(digest);
+        let _ = self.parts.events.send((None, PoolEvent::Module(digest)));
+    }
+
+    /// The module's bytes as an open file: small ones live in a row, the compiler reads descriptors.
+    async fn module_file(&self, digest: Digest) -> Result<std::fs::File, ServiceError> {
+        match self.parts.blobs.open_blob(digest).await? {
+            Some(BlobSource::File(file, _)) => Ok(file),
+            Some(BlobSource::Inline(bytes)) => crate::agent::anonymous_file("module", &bytes)
+                .map_err(|error| ServiceError::Internal(format!("no memory for a module: {error}"))),
+            None => Err(ServiceError::ModuleNotThere(digest)),
+        }
+    }
+
+    /// What a submission needs to know of its module, from the cache or the store.
+    pub(super) async fn check_module(&self, prepared: &Prepared) -> Result<bool, ServiceError> {
+        let digest = prepared.spec.module;
+        let facts = match self.parts.modules.get(digest) {
+            Some(facts) => facts,
+            None => self.load_module(digest).await?,
+        };
+        if let Some((code, text)) = &facts.refusal {
+            return Err(ServiceError::ModuleRefused { code: code.clone(), text: text.clone() });
+        }
+        if let Some(why) = &facts.quarantined {
+            return Err(ServiceError::ModuleQuarantined(why.clone()));
+        }
+        if let Some(analysis) = &facts.analysis {
+            check_entry(analysis, &prepared.spec.entry, &prepared.spec.args)
+                .map_err(ServiceError::BadEntry)?;
+        }
+        Ok(facts.state == ModuleState::Ready)
+    }
+
+    async fn load_module(&self, digest: Digest) -> Result<Arc<ModuleFacts>, ServiceError> {
+        let row = self.parts.store.module(digest).await?.ok_or(ServiceError::ModuleNotThere(digest))?;
+        let analysis: Option<Analysis> = match &row.analysis {
+            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
+                ServiceError::Internal(format!("the analysis of {digest} does not decode: {error}"))
+            })?),
+            None => None,
+        };
+        let facts = Arc::new(ModuleFacts {
+            state: row.state,
+            analysis,
+            refusal: row.refusal,
+            quarantined: row.quarantined,
+        });
+        self.parts.modules.remember(digest, Arc::clone(&facts));
+        Ok(facts)
+    }
+
+    /// A module's row.
+    pub async fn module(&self, _caller: &Caller, digest: Digest) -> Result<StoredModule, ServiceError> {
+        self.module_row(digest).await
+    }
+
+    async fn module_row(&self, digest: Digest) -> Result<StoredModule, ServiceError> {
+        self.parts.store.module(digest).await?.ok_or_else(|| no_module(digest))
+    }
+
+    /// Modules, newest first.
+    pub async fn modules(
+        &self,
+        _caller: &Caller,
+        cursor: Option<Digest>,
+        limit: u32,
+    ) -> Result<Vec<StoredModule>, ServiceError> {
+        Ok(self.parts.store.modules(cursor, limit).await?)
+    }
+
+    /// Deletes a module that no open run needs.
+    pub async fn delete_module(&self, _caller: &Caller, digest: Digest) -> Result<(), ServiceError> {
+        self.module_row(digest).await?;
+        let answer = self.parts.store.delete_module(digest).await?;
+        self.module_changed(digest);
+        match answer {
+            WriteAnswer::Committed => Ok(()),
+            _ => Err(ServiceError::ModuleInUse),
+        }
+    }
+
+    /// Takes a module out of service: its queued runs fail, new ones are refused.
+    pub async fn quarantine_module(
+        &self,
+        _caller: &Caller,
+        digest: Digest,
+        why: String,
+    ) -> Result<StoredModule, ServiceError> {
+        self.set_quarantine(digest, Some(why)).await
+    }
+
+    /// Puts a module back into service.
+    pub async fn readmit_module(
+        &self,
+        _caller: &Caller,
+        digest: Digest,
+    ) -> Result<StoredModule, ServiceError> {
+        self.set_quarantine(digest, None).await
+    }
+
+    async fn set_quarantine(
+        &self,
+        digest: Digest,
+        why: Option<String>,
+    ) -> Result<StoredModule, ServiceError> {
+        if !self.parts.store.quarantine_module(digest, why.clone()).await? {
+            return Err(no_module(digest));
+        }
+        self.module_changed(digest);
+        let order = Command::ModuleQuarantine(digest, why);
+        self.parts.commands.send(order).map_err(|_| ServiceError::ShuttingDown)?;
+        self.module_row(digest).await
+    }
+}
+
+/// An upload of what is known: the answer is the one of the first time.
+fn already_there(known: StoredModule) -> Result<(StoredModule, bool), ServiceError> {
+    match known.refusal {
+        Some((code, text)) => Err(ServiceError::ModuleRefused { code, text }),
+        None => Ok((known, true)),
+    }
+}
+
+fn no_module(digest: Digest) -> ServiceError {
+    ServiceError::NotFound { what: "module", id: digest.to_string() }
+}

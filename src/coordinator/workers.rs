@@ -1,0 +1,105 @@
+//! The embedded workers: agents in this process, spoken to by channel.
+//!
+//! Each has its own key and row, like any other worker, so that its votes and its evidence are its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::owner::Command;
+use super::{CoordinatorConfig, CoordinatorError, secret};
+use crate::agent::{self, AgentConfig, Input, InputSource};
+use crate::blobs::{BlobSource, Blobs};
+use crate::compiler::Compiler;
+use crate::core::Time;
+use crate::digest::Digest;
+use crate::protocol::agent::ToAgent;
+use crate::store::Store;
+
+/// The trust domain of every worker in this process: one machine, one owner.
+const LOCAL_DOMAIN: &str = "local";
+
+/// The embedded workers of a coordinator.
+pub struct Embedded {
+    links: Vec<(mpsc::Sender<ToAgent>, JoinHandle<()>)>,
+}
+
+/// The coordinator's own blobs, without a hop.
+struct LocalInputs {
+    blobs: Arc<Blobs>,
+}
+
+#[async_trait::async_trait]
+impl InputSource for LocalInputs {
+    async fn open(&self, digest: Digest) -> Result<Option<Input>, String> {
+        let source = self.blobs.open_blob(digest).await.map_err(|error| error.to_string())?;
+        Ok(source.map(|source| match source {
+            BlobSource::Inline(bytes) => Input::Inline(bytes),
+            BlobSource::File(file, size) => Input::File(file, size),
+        }))
+    }
+}
+
+impl Embedded {
+    /// Enrols and starts them; they join by their own first word.
+    pub async fn start(
+        config: &CoordinatorConfig,
+        store: &dyn Store,
+        blobs: &Arc<Blobs>,
+        compiler: &Compiler,
+        commands: &mpsc::UnboundedSender<Command>,
+        now: Time,
+    ) -> Result<Embedded, CoordinatorError> {
+        let mut links = Vec::new();
+        for number in 1..=config.workers {
+            let name = format!("local-{number}");
+            let key = SigningKey::from_bytes(&secret(store, &format!("worker_key_{number}")).await?);
+            let row = store.enrol_worker(key.verifying_key().to_bytes(), &name, LOCAL_DOMAIN, now).await?;
+            let agent = AgentConfig {
+                exe: config.exe.clone(),
+                name,
+                slots: config.slots,
+                memory_bytes: config.worker_memory_bytes,
+                labels: BTreeMap::new(),
+                class: config.class,
+                ..AgentConfig::default()
+            };
+            let inputs = Arc::new(LocalInputs { blobs: Arc::clone(blobs) });
+            let handle = agent::start(agent, inputs, compiler.clone())
+                .map_err(|error| CoordinatorError::Worker(number, error.to_string()))?;
+            let worker = row.id;
+            let joined = Command::Join { row: Box::new(row), to: handle.to.clone() };
+            let _ = commands.send(joined);
+            links.push((handle.to, forward(worker, handle.from, commands.clone())));
+        }
+        Ok(Embedded { links })
+    }
+
+    /// Ends them, and with them their runners.
+    pub async fn stop(self) {
+        for (to, forwarder) in self.links {
+            drop(to);
+            forwarder.abort();
+            let _ = forwarder.await;
+        }
+    }
+}
+
+/// Passes what a worker says on to the owner; ends with the worker.
+fn forward(
+    worker: crate::id::WorkerId,
+    mut from: mpsc::Receiver<crate::protocol::agent::FromAgent>,
+    commands: mpsc::UnboundedSender<Command>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Some(message) = from.recv().await {
+            if commands.send(Command::Said(worker, message)).is_err() {
+                return;
+            }
+        }
+        let _ = commands.send(Command::Gone(worker));
+    })
+}

@@ -1,0 +1,273 @@
+//! How a run's parts are encoded in a row: versioned JSON, the same for every backend.
+//!
+//! The core's types know no serde, so each has a mirror here. Invariant: what was encoded decodes to the same value; a
+//! version that this build does not know is refused with [`StoreError::Decode`], never guessed at. What is filtered or
+//! sorted by lives in columns, not here.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{FinalRun, NewRun, StoreError};
+use crate::core::{AttemptRecord, AttemptState, Explained, Time};
+use crate::digest::Digest;
+use crate::id::{AttemptId, RunId, WorkerId};
+use crate::result::{FailReason, Fault, Outcome, ResultManifest, Verdict};
+use crate::spec::{Policy, RunSpec};
+
+/// The only version so far. A change that older builds would misread raises it; the decoder then takes both.
+const VERSION: u32 = 1;
+
+/// A record with its version in front.
+#[derive(Serialize)]
+struct Sealed<T> {
+    v: u32,
+    record: T,
+}
+
+/// The same as it is read: the record is looked at only when its version is known.
+#[derive(Deserialize)]
+struct Opened<'a> {
+    v: u32,
+    #[serde(borrow)]
+    record: &'a RawValue,
+}
+
+fn encode<T: Serialize>(record: T) -> Vec<u8> {
+    serde_json::to_vec(&Sealed { v: VERSION, record }).expect("records have string keys and no failing impls")
+}
+
+fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, StoreError> {
+    let refuse = |why: String| StoreError::Decode { what, why };
+    let opened: Opened<'_> = serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
+    if opened.v != VERSION {
+        return Err(refuse(format!("version {} is not known to this build", opened.v)));
+    }
+    serde_json::from_str(opened.record.get()).map_err(|error| refuse(error.to_string()))
+}
+
+/// What a run was asked to do, beyond its columns.
+#[derive(Serialize, Deserialize)]
+pub struct Request {
+    /// See [`NewRun::spec`].
+    pub spec: Arc<RunSpec>,
+    /// See [`NewRun::run_key`].
+    pub run_key: Digest,
+    /// See [`NewRun::policy`].
+    pub policy: Policy,
+    /// See [`NewRun::rerun_of`].
+    pub rerun_of: Option<RunId>,
+}
+
+impl Request {
+    /// Encodes the request of `run`.
+    pub fn encode(run: &NewRun) -> Vec<u8> {
+        encode(Request {
+            spec: Arc::clone(&run.spec),
+            run_key: run.run_key,
+            policy: run.policy.clone(),
+            rerun_of: run.rerun_of,
+        })
+    }
+
+    /// Decodes it.
+    pub fn decode(bytes: &[u8]) -> Result<Request, StoreError> {
+        decode("run request", bytes)
+    }
+}
+
+/// How a run ended, beyond its columns.
+pub struct Ending {
+    /// See [`crate::core::Final::revision`].
+    pub revision: u32,
+    /// With `Failed`.
+    pub reason: Option<FailReason>,
+    /// The agreed outcome.
+    pub outcome: Option<Outcome>,
+    /// What the votes say.
+    pub verdict: Verdict,
+    /// The result digest.
+    pub result: Option<Digest>,
+    /// The result's manifest.
+    pub manifest: Option<ResultManifest>,
+    /// Every attempt.
+    pub attempts: Vec<AttemptRecord>,
+    /// Every decision.
+    pub explain: Vec<Explained>,
+    /// Dissenting attempts whose manifest was kept.
+    pub dissents: Vec<(AttemptId, Digest)>,
+}
+
+/// An [`Ending`] as it is written.
+#[derive(Serialize)]
+struct EndingOut<'a> {
+    revision: u32,
+    reason: Option<FailReason>,
+    outcome: &'a Option<Outcome>,
+    verdict: &'a Verdict,
+    result: Option<Digest>,
+    manifest: &'a Option<ResultManifest>,
+    attempts: Vec<Attempt>,
+    explain: Vec<Line>,
+    dissents: Vec<(u32, Digest)>,
+}
+
+/// An [`Ending`] as it is read.
+#[derive(Deserialize)]
+struct EndingIn {
+    revision: u32,
+    reason: Option<FailReason>,
+    outcome: Option<Outcome>,
+    verdict: Verdict,
+    result: Option<Digest>,
+    manifest: Option<ResultManifest>,
+    attempts: Vec<Attempt>,
+    explain: Vec<Line>,
+    dissents: Vec<(u32, Digest)>,
+}
+
+impl Ending {
+    /// Encodes how `run` ended.
+    pub fn encode(run: &FinalRun) -> Vec<u8> {
+        let record = &run.record;
+        encode(EndingOut {
+            revision: record.revision,
+            reason: record.reason,
+            outcome: &record.outcome,
+            verdict: &record.verdict,
+            result: record.result,
+            manifest: &run.manifest,
+            attempts: record.attempts.iter().map(Attempt::from).collect(),
+            explain: record.explain.iter().map(Line::from).collect(),
+            dissents: run.dissents.iter().map(|(attempt, digest)| (attempt.number, *digest)).collect(),
+        })
+    }
+
+    /// Decodes how `run` ended.
+    pub fn decode(run: RunId, bytes: &[u8]) -> Result<Ending, StoreError> {
+        let record: EndingIn = decode("run ending", bytes)?;
+        let dissents = record.dissents.into_iter();
+        Ok(Ending {
+            revision: record.revision,
+            reason: record.reason,
+            outcome: record.outcome,
+            verdict: record.verdict,
+            result: record.result,
+            manifest: record.manifest,
+            attempts: record.attempts.into_iter().map(AttemptRecord::from).collect(),
+            explain: record.explain.into_iter().map(Explained::from).collect(),
+            dissents: dissents.map(|(number, digest)| (AttemptId { run, number }, digest)).collect(),
+        })
+    }
+}
+
+/// Encodes one attempt of a run that is not final.
+pub fn encode_attempt(attempt: &AttemptRecord) -> Vec<u8> {
+    encode(Attempt::from(attempt))
+}
+
+/// Decodes it.
+pub fn decode_attempt(bytes: &[u8]) -> Result<AttemptRecord, StoreError> {
+    decode::<Attempt>("attempt", bytes).map(AttemptRecord::from)
+}
+
+/// The explain log of a run that is not final.
+#[derive(Serialize, Deserialize)]
+struct Log {
+    lines: Vec<Line>,
+}
+
+/// Encodes the explain log of a run that is not final.
+pub fn encode_explain(explain: &[Explained]) -> Vec<u8> {
+    encode(Log { lines: explain.iter().map(Line::from).collect() })
+}
+
+/// Decodes it.
+pub fn decode_explain(bytes: &[u8]) -> Result<Vec<Explained>, StoreError> {
+    let log: Log = decode("explain log", bytes)?;
+    Ok(log.lines.into_iter().map(Explained::from).collect())
+}
+
+/// Mirror of [`AttemptRecord`]; times are microseconds since the Unix epoch.
+#[derive(Serialize, Deserialize)]
+struct Attempt {
+    number: u32,
+    worker: WorkerId,
+    state: State,
+    assigned_at: u64,
+    begun_at: Option<u64>,
+    ended_at: Option<u64>,
+    cpu_us: u64,
+}
+
+/// Mirror of [`AttemptState`].
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Assigned,
+    Begun,
+    Voted { result: Digest, won: Option<bool> },
+    Faulted { fault: Fault },
+    Canceled,
+}
+
+/// Mirror of [`Explained`].
+#[derive(Serialize, Deserialize)]
+struct Line {
+    at: u64,
+    text: String,
+}
+
+impl From<&AttemptRecord> for Attempt {
+    fn from(attempt: &AttemptRecord) -> Attempt {
+        Attempt {
+            number: attempt.number,
+            worker: attempt.worker,
+            state: match &attempt.state {
+                AttemptState::Assigned => State::Assigned,
+                AttemptState::Begun => State::Begun,
+                AttemptState::Voted { result, won } => State::Voted { result: *result, won: *won },
+                AttemptState::Faulted { fault } => State::Faulted { fault: fault.clone() },
+                AttemptState::Canceled => State::Canceled,
+            },
+            assigned_at: attempt.assigned_at.0,
+            begun_at: attempt.begun_at.map(|at| at.0),
+            ended_at: attempt.ended_at.map(|at| at.0),
+            cpu_us: attempt.cpu_us,
+        }
+    }
+}
+
+impl From<Attempt> for AttemptRecord {
+    fn from(attempt: Attempt) -> AttemptRecord {
+        AttemptRecord {
+            number: attempt.number,
+            worker: attempt.worker,
+            state: match attempt.state {
+                State::Assigned => AttemptState::Assigned,
+                State::Begun => AttemptState::Begun,
+                State::Voted { result, won } => AttemptState::Voted { result, won },
+                State::Faulted { fault } => AttemptState::Faulted { fault },
+                State::Canceled => AttemptState::Canceled,
+            },
+            assigned_at: Time(attempt.assigned_at),
+            begun_at: attempt.begun_at.map(Time),
+            ended_at: attempt.ended_at.map(Time),
+            cpu_us: attempt.cpu_us,
+        }
+    }
+}
+
+impl From<&Explained> for Line {
+    fn from(line: &Explained) -> Line {
+        Line { at: line.at.0, text: line.text.clone() }
+    }
+}
+
+impl From<Line> for Explained {
+    fn from(line: Line) -> Explained {
+        Explained { at: Time(line.at), text: line.text }
+    }
+}

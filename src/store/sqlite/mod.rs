@@ -1,0 +1,330 @@
+//! The store in one SQLite database: embedded mode, one process.
+//!
+//! Invariants: exactly one process has a directory open (a lock file says so); a write that was answered survives
+//! the loss of power (write-ahead log, `synchronous = FULL`); one thread writes, others only read; a failed fsync, an
+//! I/O error or corruption ends all of it and is reported once ([`Failure`]). Encoding and decoding happen in the
+//! caller's or a reader's thread, never in the writer's.
+
+mod batch;
+mod reads;
+mod readers;
+mod references;
+mod rows;
+mod schema;
+mod values;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use self::batch::PreparedWrite;
+use self::readers::Readers;
+use self::writer::Writer;
+use super::{
+    BlobRow, Evidence, Failure, Garbage, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule,
+    StoredRun, TokenRow, Usage, WorkerRow, WriteAnswer,
+};
+use crate::core::Time;
+use crate::digest::Digest;
+use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
+
+/// SQLite before 3.51.3 could corrupt a database when its write-ahead log started anew.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// The database below the directory.
+const DATABASE_FILE: &str = "lockstep.db";
+/// The lock file beside it.
+const LOCK_FILE: &str = "lockstep.lock";
+/// How long SQLite waits for a lock that an operator's shell or a backup holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a store did not open.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{} is in use by another process (it holds {LOCK_FILE})", .dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The SQLite in this build can corrupt databases.
+    #[error("SQLite {found} is too old: 3.51.3 or newer is required")]
+    SqliteTooOld {
+        /// Its version.
+        found: &'static str,
+    },
+    /// A newer build wrote it.
+    #[error("the database has schema {found}, this build knows up to {known}: use the newer build")]
+    NewerSchema {
+        /// The schema of the database.
+        found: u32,
+        /// The newest that is known here.
+        known: usize,
+    },
+    /// A file or thread could not be had.
+    #[error("cannot {what}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The system's words.
+        error: Arc<std::io::Error>,
+    },
+    /// SQLite refused.
+    #[error("cannot open the database: {0}")]
+    Sqlite(Arc<rusqlite::Error>),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> OpenError {
+        OpenError::Sqlite(Arc::new(error))
+    }
+}
+
+/// What an operator may set.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Pages of 4096 bytes that the database may have; a write beyond answers [`StoreError::Full`]. No bound if `None`.
+    pub pages_max: Option<u32>,
+}
+
+/// The store; see the module.
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+}
+
+impl SqliteStore {
+    /// Opens or makes the database in `dir`. Blocks for a moment: at most the recovery of the write-ahead log.
+    pub fn open(dir: &Path, options: Options, failure: Failure) -> Result<SqliteStore, OpenError> {
+        check_version(rusqlite::version_number(), rusqlite::version())?;
+        let io = |what| move |error| OpenError::Io { what, error: Arc::new(error) };
+        std::fs::create_dir_all(dir).map_err(io("make the data directory"))?;
+        let lock = lock(dir)?;
+        let file = dir.join(DATABASE_FILE);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut connection = Connection::open_with_flags(&file, flags)?;
+        configure(&connection)?;
+        configure_writer(&connection, options)?;
+        schema::migrate(&mut connection)?;
+        // The database's own name must survive the loss of power as its contents do.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(io("sync the data directory"))?;
+        let readers = Readers::open(&file, failure.clone())?;
+        let writer = Writer::start(connection, lock, failure)?;
+        Ok(SqliteStore { writer, readers })
+    }
+}
+
+fn check_version(number: i32, name: &'static str) -> Result<(), OpenError> {
+    if number < SQLITE_VERSION_MIN { Err(OpenError::SqliteTooOld { found: name }) } else { Ok(()) }
+}
+
+/// The kernel drops the lock with the process, however it ends.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let io = |error| OpenError::Io { what: "open the lock file", error: Arc::new(error) };
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join(LOCK_FILE))
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io(error)),
+    }
+}
+
+/// Settings of every connection.
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Compiled once; there are fewer different texts than this.
+    connection.set_prepared_statement_cache_capacity(128);
+    // A mapped database turns an I/O error into a SIGBUS.
+    connection.pragma_update(None, "mmap_size", 0)?;
+    // Nothing of ours belongs into /tmp, and it must not fail when that is full.
+    connection.pragma_update(None, "temp_store", "MEMORY")
+}
+
+fn configure_writer(connection: &Connection, options: Options) -> rusqlite::Result<()> {
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    debug_assert_eq!(mode, "wal", "a file on a local disk can have a write-ahead log");
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // macOS only: there a plain fsync leaves the data in the drive's cache.
+    connection.pragma_update(None, "fullfsync", true)?;
+    // The writer copies the log itself, after it has answered, and sees errors that a commit would hide.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // After a burst the log's file shrinks back to this (64 MiB).
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // The hot pages of the indexes: 32 MiB.
+    connection.pragma_update(None, "cache_size", -(32 << 10))?;
+    if let Some(pages) = options.pages_max {
+        connection.pragma_update(None, "max_page_count", pages)?;
+    }
+    Ok(())
+}
+
+#[async_trait::async_trait]
+impl Store for SqliteStore {
+    async fn write_runs(&self, writes: Arc<Vec<RunWrite>>) -> Result<Vec<WriteAnswer>, StoreError> {
+        let writes: Vec<_> = writes.iter().map(PreparedWrite::of).collect();
+        self.writer
+            .call(move |batch| {
+                writes.into_iter().map(|write| batch.write_run(write).map_err(Into::into)).collect()
+            })
+            .await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
+        self.readers.call(move |connection| reads::run(connection, id)).await
+    }
+
+    async fn runs(
+        &self,
+        filter: RunFilter,
+        cursor: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<StoredRun>, StoreError> {
+        self.readers.call(move |connection| reads::runs(connection, &filter, cursor, limit)).await
+    }
+
+    async fn open_runs(&self, cursor: Option<RunId>, limit: u32) -> Result<Vec<StoredRun>, StoreError> {
+        self.readers.call(move |connection| reads::open_runs(connection, cursor, limit)).await
+    }
+
+    async fn adopt_open_runs(&self) -> Result<Epoch, StoreError> {
+        self.writer.call(rows::adopt_open_runs).await
+    }
+
+    async fn idempotency(
+        &self,
+        workspace: WorkspaceId,
+        key: &str,
+    ) -> Result<Option<(RunId, Digest)>, StoreError> {
+        let key = key.to_owned();
+        self.readers.call(move |connection| batch::key_owner(connection, workspace, &key)).await
+    }
+
+    async fn put_module(&self, module: StoredModule) -> Result<(), StoreError> {
+        self.writer.call(move |batch| rows::put_module(batch, &module)).await
+    }
+
+    async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::quarantine_module(batch, digest, why.as_deref())).await
+    }
+
+    async fn module(&self, digest: Digest) -> Result<Option<StoredModule>, StoreError> {
+        self.readers.call(move |connection| reads::module(connection, digest)).await
+    }
+
+    async fn modules(&self, cursor: Option<Digest>, limit: u32) -> Result<Vec<StoredModule>, StoreError> {
+        self.readers.call(move |connection| reads::modules(connection, cursor, limit)).await
+    }
+
+    async fn delete_module(&self, digest: Digest) -> Result<WriteAnswer, StoreError> {
+        self.writer.call(move |batch| rows::delete_module(batch, digest)).await
+    }
+
+    async fn put_blob(&self, digest: Digest, row: BlobRow, pin_until: Time) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::put_blob(batch, digest, &row, pin_until)).await
+    }
+
+    async fn pin_blob(&self, digest: Digest, until: Time) -> Result<Option<BlobRow>, StoreError> {
+        self.writer.call(move |batch| rows::pin_blob(batch, digest, until)).await
+    }
+
+    async fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError> {
+        self.readers.call(move |connection| reads::blob(connection, digest)).await
+    }
+
+    async fn take_garbage(&self, now: Time, limit: u32) -> Result<Garbage, StoreError> {
+        self.writer.call(move |batch| rows::take_garbage(batch, now, limit)).await
+    }
+
+    async fn retain(&self, retention: Retention) -> Result<u32, StoreError> {
+        // Counting the newest is the long part, so a reader does it.
+        let cutoff =
+            self.readers.call(move |connection| reads::cutoff(connection, retention.runs_max)).await?;
+        self.writer.call(move |batch| rows::retain(batch, retention, cutoff)).await
+    }
+
+    async fn recount_references(&self) -> Result<Vec<Digest>, StoreError> {
+        // A reader counts in its snapshot; the writer is held up only when there is something to set right.
+        let differing = self.readers.call(references::miscounted).await?;
+        if differing.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.writer.call(rows::repair_references).await
+    }
+
+    async fn put_token(&self, token: TokenRow) -> Result<TokenRow, StoreError> {
+        self.writer.call(move |batch| rows::put_token(batch, &token)).await
+    }
+
+    async fn token(&self, hash: Digest) -> Result<Option<TokenRow>, StoreError> {
+        self.readers.call(move |connection| reads::token(connection, hash)).await
+    }
+
+    async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
+        self.readers.call(reads::tokens).await
+    }
+
+    async fn delete_token(&self, id: u32) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::delete_token(batch, id)).await
+    }
+
+    async fn enrol_worker(
+        &self,
+        key: [u8; 32],
+        name: &str,
+        domain: &str,
+        now: Time,
+    ) -> Result<WorkerRow, StoreError> {
+        let (name, domain) = (name.to_owned(), domain.to_owned());
+        self.writer.call(move |batch| rows::enrol_worker(batch, key, &name, &domain, now)).await
+    }
+
+    async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
+        self.readers.call(reads::workers).await
+    }
+
+    async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::quarantine_worker(batch, id, why.as_deref())).await
+    }
+
+    async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {
+        self.writer.call(move |batch| rows::append_evidence(batch, &evidence)).await
+    }
+
+    async fn evidence(&self, worker: WorkerId, limit: u32) -> Result<Vec<Evidence>, StoreError> {
+        self.readers.call(move |connection| reads::evidence(connection, worker, limit)).await
+    }
+
+    async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let name = name.to_owned();
+        self.readers.call(move |connection| reads::meta(connection, &name)).await
+    }
+
+    async fn init_meta(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        let name = name.to_owned();
+        self.writer.call(move |batch| rows::init_meta(batch, &name, &value)).await
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        self.readers.call(reads::usage).await
+    }
+
+    async fn close(&self) {
+        // Readers first: the last connection to go is then the writer's, which copies the log into the database.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,376 @@
+//! Queries. Each runs in a read transaction of its own, so what it answers was true at one instant.
+
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+
+use super::rows::Cutoff;
+use super::values::{epoch, int, run_id, run_key, state_code, state_of, time, uint};
+use super::writer::Abort;
+use crate::digest::Digest;
+use crate::id::{AttemptId, RunId, WorkerId, WorkspaceId};
+use crate::store::records::{self, Ending, Request};
+use crate::store::{
+    BlobRow, Evidence, ModuleState, RunFilter, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+};
+
+/// Why a query has no answer.
+pub(super) enum ReadError {
+    /// SQLite said so.
+    Sql(rusqlite::Error),
+    /// A row does not decode.
+    Own(StoreError),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> ReadError {
+        ReadError::Sql(error)
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> ReadError {
+        ReadError::Own(error)
+    }
+}
+
+/// A read within a write.
+pub(super) fn own_or_sql(error: ReadError) -> Abort {
+    match error {
+        ReadError::Sql(error) => Abort::Sql(error),
+        ReadError::Own(error) => Abort::Own(error),
+    }
+}
+
+const RUN_COLUMNS: &str = "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain";
+
+fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
+    let id = run_id(row.get(1)?);
+    let request = Request::decode(row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?)?;
+    let state = state_of(row.get(4)?)?;
+    let mut run = StoredRun {
+        id,
+        workspace: WorkspaceId(row.get(2)?),
+        epoch: epoch(row.get(3)?),
+        state,
+        reason: None,
+        spec: request.spec,
+        run_key: request.run_key,
+        policy: request.policy,
+        revision: 0,
+        outcome: None,
+        verdict: Default::default(),
+        result: None,
+        manifest: None,
+        attempts: Vec::new(),
+        explain: Vec::new(),
+        dissents: Vec::new(),
+        rerun_of: request.rerun_of,
+        created_at: time(row.get(5)?),
+        finished_at: row.get::<_, Option<i64>>(6)?.map(time),
+    };
+    if !state.is_final() {
+        run.attempts = attempts(connection, row.get(0)?)?;
+        if let Some(explain) = row.get_ref(9)?.as_blob_or_null().map_err(rusqlite::Error::from)? {
+            run.explain = records::decode_explain(explain)?;
+        }
+        return Ok(run);
+    }
+    let ending = Ending::decode(id, row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?)?;
+    Ok(StoredRun {
+        reason: ending.reason,
+        revision: ending.revision,
+        outcome: ending.outcome,
+        verdict: ending.verdict,
+        result: ending.result,
+        manifest: ending.manifest,
+        attempts: ending.attempts,
+        explain: ending.explain,
+        dissents: ending.dissents,
+        ..run
+    })
+}
+
+fn attempts(connection: &Connection, run: i64) -> Result<Vec<crate::core::AttemptRecord>, ReadError> {
+    let mut select =
+        connection.prepare_cached("SELECT record FROM attempts WHERE run = ?1 ORDER BY number")?;
+    let mut rows = select.query(params![run])?;
+    let mut attempts = Vec::new();
+    while let Some(row) = rows.next()? {
+        let record = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        attempts.push(records::decode_attempt(record)?);
+    }
+    Ok(attempts)
+}
+
+fn select_runs(
+    connection: &Connection,
+    sql: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<StoredRun>, ReadError> {
+    let mut select = connection.prepare_cached(sql)?;
+    let mut rows = select.query(values)?;
+    let mut runs = Vec::new();
+    while let Some(row) = rows.next()? {
+        runs.push(stored_run(connection, row)?);
+    }
+    Ok(runs)
+}
+
+/// See [`crate::store::Store::run`].
+pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<StoredRun>, ReadError> {
+    let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
+    Ok(select_runs(connection, &sql, &[&run_key(id)])?.pop())
+}
+
+/// See [`crate::store::Store::runs`].
+pub(super) fn runs(
+    connection: &Connection,
+    filter: &RunFilter,
+    cursor: Option<RunId>,
+    limit: u32,
+) -> Result<Vec<StoredRun>, ReadError> {
+    let mut conditions = String::from("true");
+    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+    let mut filter_by = |condition: &str, value: Box<dyn ToSql>| {
+        conditions.push_str(" AND ");
+        conditions.push_str(condition);
+        values.push(value);
+    };
+    if let Some(cursor) = cursor {
+        filter_by("id < ?", Box::new(run_key(cursor)));
+    }
+    if let Some(workspace) = filter.workspace {
+        filter_by("workspace = ?", Box::new(workspace.0));
+    }
+    if let Some(state) = filter.state {
+        // Written out, so that the planner sees that the partial indexes hold these rows.
+        let condition = match state_code(state) {
+            0 => "state = 0 AND state = ?",
+            1 => "state = ?",
+            _ => "state >= 2 AND state = ?",
+        };
+        filter_by(condition, Box::new(state_code(state)));
+    }
+    if let Some(module) = filter.module {
+        filter_by("module = ?", Box::new(*module.as_bytes()));
+    }
+    if let Some(since) = filter.since {
+        filter_by("created_at >= ?", Box::new(int(since.0)));
+    }
+    if let Some(until) = filter.until {
+        filter_by("created_at < ?", Box::new(int(until.0)));
+    }
+    values.push(Box::new(limit));
+    let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE {conditions} ORDER BY id DESC LIMIT ?");
+    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
+    select_runs(connection, &sql, &values)
+}
+
+/// See [`crate::store::Store::open_runs`].
+pub(super) fn open_runs(
+    connection: &Connection,
+    cursor: Option<RunId>,
+    limit: u32,
+) -> Result<Vec<StoredRun>, ReadError> {
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM runs INDEXED BY runs_open WHERE state = 0 AND id > ?1 ORDER BY id LIMIT ?2"
+    );
+    match cursor {
+        Some(cursor) => select_runs(connection, &sql, &[&run_key(cursor), &limit]),
+        // Any blob is greater than the empty one.
+        None => select_runs(connection, &sql, &[&[0_u8; 0].as_slice(), &limit]),
+    }
+}
+
+/// The name that the state column uses.
+pub(super) fn module_state_name(state: ModuleState) -> &'static str {
+    match state {
+        ModuleState::Analysed => "analysed",
+        ModuleState::Compiling => "compiling",
+        ModuleState::Ready => "ready",
+        ModuleState::Refused => "refused",
+    }
+}
+
+const MODULE_COLUMNS: &str =
+    "digest, size, name, state, analysis, refusal_code, refusal_text, quarantined, created_at";
+
+fn stored_module(row: &Row<'_>) -> Result<StoredModule, ReadError> {
+    let name: String = row.get(3)?;
+    let states = [ModuleState::Analysed, ModuleState::Compiling, ModuleState::Ready, ModuleState::Refused];
+    let state = states.into_iter().find(|state| module_state_name(*state) == name);
+    let unknown = || StoreError::Decode { what: "module state", why: format!("`{name}` is not known") };
+    let code: Option<String> = row.get(5)?;
+    let text: Option<String> = row.get(6)?;
+    Ok(StoredModule {
+        digest: Digest::from_bytes(row.get(0)?),
+        size: uint(row.get(1)?),
+        name: row.get(2)?,
+        state: state.ok_or_else(unknown)?,
+        analysis: row.get(4)?,
+        refusal: code.zip(text),
+        quarantined: row.get(7)?,
+        created_at: time(row.get(8)?),
+    })
+}
+
+/// See [`crate::store::Store::module`].
+pub(super) fn module(connection: &Connection, digest: Digest) -> Result<Option<StoredModule>, ReadError> {
+    let sql = format!("SELECT {MODULE_COLUMNS} FROM modules WHERE digest = ?1");
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut rows = select.query(params![digest.as_bytes()])?;
+    rows.next()?.map(stored_module).transpose()
+}
+
+/// See [`crate::store::Store::modules`]. A cursor that is gone ends the list.
+pub(super) fn modules(
+    connection: &Connection,
+    cursor: Option<Digest>,
+    limit: u32,
+) -> Result<Vec<StoredModule>, ReadError> {
+    let sql = format!(
+        "SELECT {MODULE_COLUMNS} FROM modules
+         WHERE ?1 IS NULL OR (created_at, digest) < (SELECT created_at, digest FROM modules WHERE digest = ?1)
+         ORDER BY created_at DESC, digest DESC LIMIT ?2"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut rows = select.query(params![cursor.as_ref().map(Digest::as_bytes), limit])?;
+    let mut modules = Vec::new();
+    while let Some(row) = rows.next()? {
+        modules.push(stored_module(row)?);
+    }
+    Ok(modules)
+}
+
+/// See [`crate::store::Store::blob`].
+pub(super) fn blob(connection: &Connection, digest: Digest) -> rusqlite::Result<Option<BlobRow>> {
+    connection
+        .prepare_cached(
+            "SELECT size, bytes FROM blobs LEFT JOIN blob_bytes ON blob_bytes.row = bytes_row
+             WHERE digest = ?1",
+        )?
+        .query_row(params![digest.as_bytes()], |row| {
+            let inline: Option<Vec<u8>> = row.get(1)?;
+            Ok(BlobRow { size: uint(row.get(0)?), inline: inline.map(Into::into) })
+        })
+        .optional()
+}
+
+/// The newest final run that has to go so that `runs_max` stay.
+pub(super) fn cutoff(connection: &Connection, runs_max: u64) -> rusqlite::Result<Cutoff> {
+    connection
+        .prepare_cached(
+            "SELECT finished_at, row FROM runs WHERE finished_at IS NOT NULL
+             ORDER BY finished_at DESC, row DESC LIMIT 1 OFFSET ?1",
+        )?
+        .query_row(params![int(runs_max)], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+const TOKEN_COLUMNS: &str = "id, hash, name, workspace, scopes, created_at, expires_at";
+
+fn stored_token(row: &Row<'_>) -> Result<TokenRow, ReadError> {
+    let scopes = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
+    let scopes = serde_json::from_str(scopes)
+        .map_err(|error| StoreError::Decode { what: "token's scopes", why: error.to_string() })?;
+    Ok(TokenRow {
+        id: row.get(0)?,
+        hash: Digest::from_bytes(row.get(1)?),
+        name: row.get(2)?,
+        workspace: WorkspaceId(row.get(3)?),
+        scopes,
+        created_at: time(row.get(5)?),
+        expires_at: row.get::<_, Option<i64>>(6)?.map(time),
+    })
+}
+
+/// See [`crate::store::Store::token`].
+pub(super) fn token(connection: &Connection, hash: Digest) -> Result<Option<TokenRow>, ReadError> {
+    let sql = format!("SELECT {TOKEN_COLUMNS} FROM tokens WHERE hash = ?1");
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut rows = select.query(params![hash.as_bytes()])?;
+    rows.next()?.map(stored_token).transpose()
+}
+
+/// See [`crate::store::Store::tokens`].
+pub(super) fn tokens(connection: &Connection) -> Result<Vec<TokenRow>, ReadError> {
+    let sql = format!("SELECT {TOKEN_COLUMNS} FROM tokens ORDER BY id");
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut rows = select.query([])?;
+    let mut tokens = Vec::new();
+    while let Some(row) = rows.next()? {
+        tokens.push(stored_token(row)?);
+    }
+    Ok(tokens)
+}
+
+const WORKER_COLUMNS: &str = "id, key, name, domain, quarantined, created_at";
+
+fn stored_worker(row: &Row<'_>) -> rusqlite::Result<WorkerRow> {
+    Ok(WorkerRow {
+        id: WorkerId(row.get(0)?),
+        key: row.get(1)?,
+        name: row.get(2)?,
+        domain: row.get(3)?,
+        quarantined: row.get(4)?,
+        created_at: time(row.get(5)?),
+    })
+}
+
+/// The worker with this key, which is there.
+pub(super) fn worker_by_key(connection: &Connection, key: [u8; 32]) -> rusqlite::Result<WorkerRow> {
+    let sql = format!("SELECT {WORKER_COLUMNS} FROM workers WHERE key = ?1");
+    connection.prepare_cached(&sql)?.query_row(params![key], stored_worker)
+}
+
+/// See [`crate::store::Store::workers`].
+pub(super) fn workers(connection: &Connection) -> rusqlite::Result<Vec<WorkerRow>> {
+    let sql = format!("SELECT {WORKER_COLUMNS} FROM workers ORDER BY id");
+    connection.prepare_cached(&sql)?.query_map([], stored_worker)?.collect()
+}
+
+/// See [`crate::store::Store::evidence`].
+pub(super) fn evidence(
+    connection: &Connection,
+    worker: WorkerId,
+    limit: u32,
+) -> rusqlite::Result<Vec<Evidence>> {
+    connection
+        .prepare_cached(
+            "SELECT class, kind, run, number, result, at FROM evidence WHERE worker = ?1
+             ORDER BY row DESC LIMIT ?2",
+        )?
+        .query_map(params![worker.0, limit], |row| {
+            Ok(Evidence {
+                worker,
+                class: Digest::from_bytes(row.get(0)?),
+                kind: row.get(1)?,
+                attempt: AttemptId { run: run_id(row.get(2)?), number: row.get(3)? },
+                result: row.get::<_, Option<[u8; 32]>>(4)?.map(Digest::from_bytes),
+                at: time(row.get(5)?),
+            })
+        })?
+        .collect()
+}
+
+/// See [`crate::store::Store::meta`].
+pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection
+        .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
+        .query_row(params![name], |row| row.get(0))
+        .optional()
+}
+
+/// See [`crate::store::Store::usage`].
+pub(super) fn usage(connection: &Connection) -> rusqlite::Result<Usage> {
+    let count = |sql: &'static str| -> rusqlite::Result<u64> {
+        Ok(uint(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?))
+    };
+    Ok(Usage {
+        runs: count("SELECT count(*) FROM runs")?,
+        runs_open: count("SELECT count(*) FROM runs WHERE state = 0")?,
+        modules: count("SELECT count(*) FROM modules")?,
+        blobs: count("SELECT count(*) FROM blobs")?,
+        blob_bytes: count("SELECT coalesce(sum(size), 0) FROM blobs")?,
+        garbage_bytes: count("SELECT coalesce(sum(size), 0) FROM blobs WHERE refs = 0")?,
+    })
+}

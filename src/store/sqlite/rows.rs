@@ -1,0 +1,285 @@
+//! Writes of everything but runs; each is one call's part of a transaction.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::batch::Batch;
+use super::reads;
+use super::references::{self, delete_blob, insert_blob};
+use super::values::{int, uint};
+use super::writer::Abort;
+use crate::core::Time;
+use crate::digest::Digest;
+use crate::id::{Epoch, WorkerId};
+use crate::store::{
+    BlobRow, Evidence, Garbage, Retention, StoreError, StoredModule, TokenRow, WorkerRow, WriteAnswer,
+};
+
+/// See [`crate::store::Store::adopt_open_runs`].
+pub(super) fn adopt_open_runs(batch: &mut Batch<'_>) -> Result<Epoch, Abort> {
+    let (connection, _) = batch.rows()?;
+    let known: i64 = connection.query_row("SELECT value FROM epoch", [], |row| row.get(0))?;
+    let used: Option<i64> =
+        connection.query_row("SELECT max(epoch) FROM runs WHERE state = 0", [], |row| row.get(0))?;
+    let epoch = known.max(used.unwrap_or(0)) + 1;
+    connection.execute("UPDATE epoch SET value = ?1", params![epoch])?;
+    connection.execute("UPDATE runs SET epoch = ?1 WHERE state = 0", params![epoch])?;
+    Ok(Epoch(uint(epoch)))
+}
+
+/// See [`crate::store::Store::put_module`].
+pub(super) fn put_module(batch: &mut Batch<'_>, module: &StoredModule) -> Result<(), Abort> {
+    let (connection, references) = batch.rows()?;
+    let (code, text) = module.refusal.as_ref().map(|(code, text)| (code, text)).unzip();
+    let state = reads::module_state_name(module.state);
+    let updated = connection
+        .prepare_cached(
+            "UPDATE modules SET name = ?2, state = ?3, analysis = ?4, refusal_code = ?5, refusal_text = ?6
+             WHERE digest = ?1",
+        )?
+        .execute(params![module.digest.as_bytes(), module.name, state, module.analysis, code, text])?;
+    if updated > 0 {
+        return Ok(());
+    }
+    if !references.exists(module.digest)? {
+        return Err(Abort::Own(StoreError::MissingBlob(module.digest)));
+    }
+    references.hold(module.digest, None)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO modules (digest, size, name, state, analysis, refusal_code, refusal_text, quarantined,
+                 created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            module.digest.as_bytes(),
+            int(module.size),
+            module.name,
+            state,
+            module.analysis,
+            code,
+            text,
+            module.quarantined,
+            int(module.created_at.0),
+        ])?;
+    Ok(())
+}
+
+/// See [`crate::store::Store::quarantine_module`].
+pub(super) fn quarantine_module(
+    batch: &mut Batch<'_>,
+    digest: Digest,
+    why: Option<&str>,
+) -> Result<bool, Abort> {
+    let (connection, _) = batch.rows()?;
+    let changed = connection
+        .prepare_cached("UPDATE modules SET quarantined = ?2 WHERE digest = ?1")?
+        .execute(params![digest.as_bytes(), why])?;
+    Ok(changed > 0)
+}
+
+/// See [`crate::store::Store::delete_module`].
+pub(super) fn delete_module(batch: &mut Batch<'_>, digest: Digest) -> Result<WriteAnswer, Abort> {
+    let (connection, references) = batch.rows()?;
+    // The named index holds the open runs only; the planner might prefer all runs of the module.
+    let used = connection
+        .prepare_cached("SELECT 1 FROM runs INDEXED BY runs_open WHERE state = 0 AND module = ?1 LIMIT 1")?
+        .exists(params![digest.as_bytes()])?;
+    if used {
+        return Ok(WriteAnswer::Refused);
+    }
+    let deleted = connection
+        .prepare_cached("DELETE FROM modules WHERE digest = ?1")?
+        .execute(params![digest.as_bytes()])?;
+    if deleted > 0 {
+        references.release(digest);
+    }
+    Ok(WriteAnswer::Committed)
+}
+
+/// See [`crate::store::Store::put_blob`].
+pub(super) fn put_blob(
+    batch: &mut Batch<'_>,
+    digest: Digest,
+    row: &BlobRow,
+    pin_until: Time,
+) -> Result<bool, Abort> {
+    let (connection, _) = batch.rows()?;
+    if pin(connection, digest, pin_until)? {
+        return Ok(true);
+    }
+    insert_blob(connection, digest, row.size, row.inline.as_ref(), 0, int(pin_until.0))?;
+    Ok(false)
+}
+
+/// See [`crate::store::Store::pin_blob`].
+pub(super) fn pin_blob(
+    batch: &mut Batch<'_>,
+    digest: Digest,
+    until: Time,
+) -> Result<Option<BlobRow>, Abort> {
+    let (connection, _) = batch.rows()?;
+    if !pin(connection, digest, until)? {
+        return Ok(None);
+    }
+    Ok(reads::blob(connection, digest)?)
+}
+
+fn pin(connection: &Connection, digest: Digest, until: Time) -> rusqlite::Result<bool> {
+    let pinned = connection
+        .prepare_cached("UPDATE blobs SET pinned_until = max(pinned_until, ?2) WHERE digest = ?1")?
+        .execute(params![digest.as_bytes(), int(until.0)])?;
+    Ok(pinned > 0)
+}
+
+/// See [`crate::store::Store::take_garbage`].
+pub(super) fn take_garbage(batch: &mut Batch<'_>, now: Time, limit: u32) -> Result<Garbage, Abort> {
+    let (connection, _) = batch.rows()?;
+    let mut select = connection.prepare_cached(
+        "SELECT digest, size, bytes_row FROM blobs WHERE refs = 0 AND pinned_until <= ?1
+         ORDER BY pinned_until LIMIT ?2",
+    )?;
+    let rows = select.query_map(params![int(now.0), limit], |row| {
+        Ok((Digest::from_bytes(row.get(0)?), row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?))
+    })?;
+    let rows: Vec<_> = rows.collect::<rusqlite::Result<_>>()?;
+    let mut garbage = Garbage::default();
+    for (digest, size, bytes_row) in rows {
+        delete_blob(connection, digest, bytes_row)?;
+        garbage.taken += 1;
+        garbage.bytes += uint(size);
+        if bytes_row.is_none() {
+            garbage.files.push(digest);
+        }
+    }
+    Ok(garbage)
+}
+
+/// The newest final run that has to go because of [`Retention::runs_max`], as its place in the order of ends.
+pub(super) type Cutoff = Option<(i64, i64)>;
+
+/// See [`crate::store::Store::retain`]. The cutoff was read before; runs that ended since are newer and only make
+/// it too careful.
+pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff) -> Result<u32, Abort> {
+    let (connection, references) = batch.rows()?;
+    let mut select = connection.prepare_cached(
+        "SELECT finished_at, row, inputs, outputs FROM runs WHERE finished_at IS NOT NULL
+         ORDER BY finished_at, row LIMIT ?1",
+    )?;
+    let before = int(retention.finished_before.0);
+    let mut gone = Vec::new();
+    let mut rows = select.query(params![retention.batch_max])?;
+    while let Some(row) = rows.next()? {
+        let place: (i64, i64) = (row.get(0)?, row.get(1)?);
+        if place.0 >= before && Some(place) > cutoff {
+            break;
+        }
+        gone.push(place.1);
+        for digest in references::of_run(row.get_ref(2)?, row.get_ref(3)?)? {
+            references.release(digest);
+        }
+    }
+    drop(rows);
+    let mut delete = connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?;
+    for row in &gone {
+        delete.execute(params![row])?;
+    }
+    Ok(u32::try_from(gone.len()).unwrap_or(u32::MAX))
+}
+
+/// Sets every miscounted reference right and answers whose they were.
+pub(super) fn repair_references(batch: &mut Batch<'_>) -> Result<Vec<Digest>, Abort> {
+    let (connection, _) = batch.rows()?;
+    let differing = references::miscounted(connection)?;
+    for (digest, count) in &differing {
+        references::set_count(connection, *digest, *count)?;
+    }
+    Ok(differing.into_iter().map(|(digest, _)| digest).collect())
+}
+
+/// See [`crate::store::Store::put_token`].
+pub(super) fn put_token(batch: &mut Batch<'_>, token: &TokenRow) -> Result<TokenRow, Abort> {
+    let (connection, _) = batch.rows()?;
+    let scopes = serde_json::to_string(&token.scopes).expect("a list of texts is always JSON");
+    connection
+        .prepare_cached(
+            "INSERT INTO tokens (hash, name, workspace, scopes, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (hash) DO NOTHING",
+        )?
+        .execute(params![
+            token.hash.as_bytes(),
+            token.name,
+            token.workspace.0,
+            scopes,
+            int(token.created_at.0),
+            token.expires_at.map(|at| int(at.0)),
+        ])?;
+    let stored = reads::token(connection, token.hash).map_err(reads::own_or_sql)?;
+    stored.ok_or(Abort::Sql(rusqlite::Error::QueryReturnedNoRows))
+}
+
+/// See [`crate::store::Store::delete_token`].
+pub(super) fn delete_token(batch: &mut Batch<'_>, id: u32) -> Result<bool, Abort> {
+    let (connection, _) = batch.rows()?;
+    Ok(connection.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute(params![id])? > 0)
+}
+
+/// See [`crate::store::Store::enrol_worker`].
+pub(super) fn enrol_worker(
+    batch: &mut Batch<'_>,
+    key: [u8; 32],
+    name: &str,
+    domain: &str,
+    now: Time,
+) -> Result<WorkerRow, Abort> {
+    let (connection, _) = batch.rows()?;
+    connection
+        .prepare_cached(
+            "INSERT INTO workers (key, name, domain, created_at) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (key) DO NOTHING",
+        )?
+        .execute(params![key, name, domain, int(now.0)])?;
+    Ok(reads::worker_by_key(connection, key)?)
+}
+
+/// See [`crate::store::Store::quarantine_worker`].
+pub(super) fn quarantine_worker(
+    batch: &mut Batch<'_>,
+    id: WorkerId,
+    why: Option<&str>,
+) -> Result<bool, Abort> {
+    let (connection, _) = batch.rows()?;
+    let changed = connection
+        .prepare_cached("UPDATE workers SET quarantined = ?2 WHERE id = ?1")?
+        .execute(params![id.0, why])?;
+    Ok(changed > 0)
+}
+
+/// See [`crate::store::Store::append_evidence`].
+pub(super) fn append_evidence(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(), Abort> {
+    let (connection, _) = batch.rows()?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO evidence (worker, class, kind, run, number, result, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for seen in evidence {
+        insert.execute(params![
+            seen.worker.0,
+            seen.class.as_bytes(),
+            seen.kind,
+            super::values::run_key(seen.attempt.run),
+            seen.attempt.number,
+            seen.result.as_ref().map(Digest::as_bytes),
+            int(seen.at.0),
+        ])?;
+    }
+    Ok(())
+}
+
+/// See [`crate::store::Store::init_meta`].
+pub(super) fn init_meta(batch: &mut Batch<'_>, name: &str, value: &[u8]) -> Result<Vec<u8>, Abort> {
+    let (connection, _) = batch.rows()?;
+    connection
+        .prepare_cached("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING")?
+        .execute(params![name, value])?;
+    let stored = reads::meta(connection, name).optional()?.flatten();
+    Ok(stored.unwrap_or_else(|| value.to_vec()))
+}

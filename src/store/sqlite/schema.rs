@@ -1,0 +1,133 @@
+//! Tables, and how an older database becomes a newer one.
+//!
+//! Invariants: migrations only go forward and each is one transaction together with its number in `user_version`; a
+//! database of a newer build is refused untouched. A published migration is never edited: a change is a new one.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::OpenError;
+
+/// Times are microseconds since the Unix epoch, digests 32 bytes, run ids 16 bytes (big endian: they sort as the ids do).
+const MIGRATIONS: &[&str] = &[
+    // 1: the first schema.
+    "
+    CREATE TABLE runs (
+        row INTEGER PRIMARY KEY,
+        id BLOB NOT NULL,
+        workspace INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        -- 0 while it is not final, then 1 succeeded, 2 failed, 3 canceled
+        state INTEGER NOT NULL,
+        module BLOB NOT NULL,
+        created_at INTEGER NOT NULL,
+        finished_at INTEGER,
+        idempotency_key TEXT,
+        fingerprint BLOB,
+        -- the distinct digests that the run refers to since its insertion, one after the other
+        inputs BLOB NOT NULL,
+        -- those that came with its final and are not among `inputs`
+        outputs BLOB,
+        -- records.rs: Request, Ending, and the explain log until it is final
+        request BLOB NOT NULL,
+        ending BLOB,
+        explain BLOB
+    );
+    CREATE UNIQUE INDEX runs_id ON runs (id);
+    CREATE UNIQUE INDEX runs_idempotency ON runs (workspace, idempotency_key)
+        WHERE idempotency_key IS NOT NULL;
+    CREATE INDEX runs_module ON runs (module, id);
+    -- for the restart; small, because most rows are final
+    CREATE INDEX runs_open ON runs (id, module) WHERE state = 0;
+    -- what people look for among many successes
+    CREATE INDEX runs_unsuccessful ON runs (id) WHERE state >= 2;
+    -- for the retention
+    CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
+
+    -- attempts of runs that are not final; a final run has them in its ending
+    CREATE TABLE attempts (
+        run INTEGER NOT NULL,
+        number INTEGER NOT NULL,
+        record BLOB NOT NULL,
+        PRIMARY KEY (run, number)
+    ) WITHOUT ROWID;
+
+    -- small rows, so that counting references and sums stays cheap; inline bytes are apart
+    CREATE TABLE blobs (
+        digest BLOB PRIMARY KEY,
+        size INTEGER NOT NULL,
+        refs INTEGER NOT NULL,
+        pinned_until INTEGER NOT NULL,
+        bytes_row INTEGER
+    ) WITHOUT ROWID;
+    CREATE INDEX blobs_garbage ON blobs (pinned_until) WHERE refs = 0;
+    CREATE TABLE blob_bytes (row INTEGER PRIMARY KEY, bytes BLOB NOT NULL);
+
+    CREATE TABLE modules (
+        row INTEGER PRIMARY KEY,
+        digest BLOB NOT NULL UNIQUE,
+        size INTEGER NOT NULL,
+        name TEXT,
+        state TEXT NOT NULL,
+        analysis TEXT,
+        refusal_code TEXT,
+        refusal_text TEXT,
+        quarantined TEXT,
+        created_at INTEGER NOT NULL
+    );
+    CREATE INDEX modules_created ON modules (created_at, digest);
+
+    CREATE TABLE tokens (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        hash BLOB NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        workspace INTEGER NOT NULL,
+        -- a JSON array of texts
+        scopes TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER
+    );
+
+    CREATE TABLE workers (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        key BLOB NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        quarantined TEXT,
+        created_at INTEGER NOT NULL
+    );
+
+    CREATE TABLE evidence (
+        row INTEGER PRIMARY KEY,
+        worker INTEGER NOT NULL,
+        class BLOB NOT NULL,
+        kind TEXT NOT NULL,
+        run BLOB NOT NULL,
+        number INTEGER NOT NULL,
+        result BLOB,
+        at INTEGER NOT NULL
+    );
+    CREATE INDEX evidence_worker ON evidence (worker, row);
+
+    CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+    -- the highest epoch that was ever adopted
+    CREATE TABLE epoch (only INTEGER PRIMARY KEY CHECK (only = 0), value INTEGER NOT NULL);
+    INSERT INTO epoch VALUES (0, 0);
+    ",
+];
+
+/// Brings the database to this build's schema.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let known = MIGRATIONS.len();
+    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let done = usize::try_from(found).unwrap_or(usize::MAX);
+    if done > known {
+        return Err(OpenError::NewerSchema { found, known });
+    }
+    for (number, script) in (1_u32..).zip(MIGRATIONS).skip(done) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(script)?;
+        transaction.pragma_update(None, "user_version", number)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}

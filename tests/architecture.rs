@@ -1,0 +1,160 @@
+//! The rules of the house that a compiler does not know: who may import whom, how long a file may be, and that
+//! every module says what it is for.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longer files hold two things.
+const LINES_MAX: usize = 600;
+
+/// For each module the modules of this crate that it may import (itself is always allowed). What is not listed may
+/// not exist: a new module has to find its place here first.
+const MAY_IMPORT: &[(&str, &[&str])] = &[
+    ("digest", &[]),
+    ("id", &[]),
+    ("spec", &["digest"]),
+    ("result", &["digest", "id", "spec"]),
+    ("tree", &["spec"]),
+    ("core", &["digest", "id", "spec", "result"]),
+    ("sandbox", &["digest", "result", "spec", "tree", "core"]),
+    ("jail", &[]),
+    ("runner", &["digest", "id", "jail", "protocol", "result", "sandbox", "spec"]),
+    ("compiler", &["core", "digest", "jail", "sandbox"]),
+    ("protocol", &["core", "digest", "id", "result", "spec", "store"]),
+    ("agent", &["compiler", "core", "digest", "id", "protocol", "result", "runner", "sandbox", "spec"]),
+    ("store", &["core", "digest", "id", "result", "spec"]),
+    ("blobs", &["core", "digest", "store"]),
+    (
+        "coordinator",
+        &[
+            "agent", "blobs", "compiler", "core", "digest", "id", "protocol", "result", "sandbox", "spec", "store",
+        ],
+    ),
+    ("config", &["coordinator", "core"]),
+    ("cli", &["config", "coordinator", "digest", "id", "protocol", "spec", "tree"]),
+    ("main", &["agent", "cli", "compiler", "config", "coordinator", "runner"]),
+    ("lib", &[]),
+];
+
+/// Words that must not occur in a module's code: the absences that make it what it is.
+const MUST_NOT_MENTION: &[(&str, &[&str])] = &[
+    ("core", &["tokio", "std::time", "serde", "tracing", "getrandom", "std::fs", "std::net", "RandomState", "async "]),
+    ("coordinator/http", &["crate::store::Store;", "dyn Store", "rusqlite", "wasmtime"]),
+    ("store", &["axum", "wasmtime"]),
+    ("protocol", &["axum", "rusqlite", "wasmtime", "tokio"]),
+];
+
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("src can be read") {
+            let path: PathBuf = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let name = path.strip_prefix(&root).expect("below src").to_string_lossy().into_owned();
+                found.push((name, fs::read_to_string(&path).expect("a source file")));
+            }
+        }
+    }
+    found.sort();
+    assert!(found.len() > 20, "the walk finds the sources");
+    found
+}
+
+/// The first part of a path below `src`, without its ending.
+fn module_of(name: &str) -> &str {
+    let first = name.split('/').next().expect("a path has a part");
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+/// The code without comments and without the tests at its end: both may name anything.
+fn code_of(text: &str) -> String {
+    let code = text.split("#[cfg(test)]").next().expect("split gives a part");
+    code.lines().map(|line| line.split("//").next().expect("split gives a part")).collect::<Vec<_>>().join("\n")
+}
+
+/// Modules named after `crate::` in the code.
+fn imports(code: &str) -> Vec<&str> {
+    let after = code.split("crate::").skip(1);
+    after.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("")).collect()
+}
+
+#[test]
+fn modules_import_only_what_they_may() {
+    let allowed: BTreeMap<_, _> = MAY_IMPORT.iter().copied().collect();
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let module = module_of(&name);
+        let Some(may) = allowed.get(module) else {
+            wrong.push(format!("{name}: module `{module}` has no row in MAY_IMPORT"));
+            continue;
+        };
+        for import in imports(&code_of(&text)) {
+            let is_module = allowed.contains_key(import);
+            if is_module && import != module && !may.contains(&import) {
+                wrong.push(format!("{name}: `{module}` may not import `{import}`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn only_the_sandbox_knows_the_engine_and_only_the_store_the_database() {
+    let owners = [("wasmtime::", "sandbox"), ("rusqlite::", "store"), ("object_store::", "blobs"), ("axum::", "coordinator")];
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let code = code_of(&text);
+        for (word, owner) in owners {
+            if code.contains(word) && module_of(&name) != owner {
+                wrong.push(format!("{name}: only `{owner}` may use `{word}`"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn modules_do_not_mention_what_they_must_not_know() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        let code = code_of(&text);
+        for (place, words) in MUST_NOT_MENTION {
+            if name.starts_with(place) {
+                let found = words.iter().filter(|word| code.contains(**word));
+                wrong.extend(found.map(|word| format!("{name}: must not mention `{word}`")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_module_says_what_it_is_for_and_stays_short() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        if !text.starts_with("//!") {
+            wrong.push(format!("{name}: begins without `//!`"));
+        }
+        let lines = text.split("#[cfg(test)]").next().expect("split gives a part").lines().count();
+        if lines > LINES_MAX {
+            wrong.push(format!("{name}: {lines} lines of code, at most {LINES_MAX}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_unfinished_is_left_in_the_sources() {
+    // put together, so that this file does not find itself
+    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["todo", "!"].concat()];
+    let mut wrong = Vec::new();
+    for (name, text) in sources() {
+        wrong.extend(marks.iter().filter(|mark| text.contains(*mark)).map(|mark| format!("{name}: `{mark}`")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -1,0 +1,8 @@
+//! Integration: the real binary with real runners, on a free port, over a temporary folder.
+
+mod bad_input;
+mod compiler;
+mod pool;
+mod recovery;
+#[path = "../support/mod.rs"]
+mod support;
