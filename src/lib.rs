@@ -13,20 +13,24 @@ pub mod units;
 
 pub mod core;
 
-pub mod compiler;
-pub mod jail;
 pub mod sandbox;
+
+pub mod jail;
+
+pub mod compiler;
 
 pub mod protocol;
 
+pub mod runner;
+
+pub mod agent;
+
 pub mod store;
+
+pub mod blobs;
 
 pub mod coordinator;
 
 pub mod config;
 
 pub mod cli;
-
-pub mod agent;
-
-pub mod blobs;

@@ -22,6 +22,9 @@ use crate::store::Store;
 /// The trust domain of every worker in this process: one machine, one owner.
 const LOCAL_DOMAIN: &str = "local";
 
+/// Outputs that one worker keeps until they are released: a few of the largest that a run may have.
+const OUTPUTS_BYTES_MAX: u64 = 4 << 30;
+
 /// The embedded workers of a coordinator.
 pub struct Embedded {
     links: Vec<(mpsc::Sender<ToAgent>, JoinHandle<()>)>,
@@ -65,7 +68,8 @@ impl Embedded {
                 memory_bytes: config.worker_memory_bytes,
                 labels: BTreeMap::new(),
                 class: config.class,
-                ..AgentConfig::default()
+                heartbeat: std::time::Duration::from_millis(config.heartbeat_ms),
+                outputs_bytes_max: OUTPUTS_BYTES_MAX,
             };
             let inputs = Arc::new(LocalInputs { blobs: Arc::clone(blobs) });
             let handle = agent::start(agent, inputs, compiler.clone())
