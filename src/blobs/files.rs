@@ -115,7 +115,10 @@ impl Files {
     }
 
     /// The digests of objects that were last written before `age` ago.
-    pub(super) fn older_than(&self, age: Duration) -> impl Stream<Item = Result<Digest, BlobError>> + Send + Unpin {
+    pub(super) fn older_than(
+        &self,
+        age: Duration,
+    ) -> impl Stream<Item = Result<Digest, BlobError>> + Send + Unpin {
         let failure = self.failure.clone();
         let age_s = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
         let now_s = jiff::Timestamp::now().as_second();

@@ -60,7 +60,8 @@ async fn what_is_refused_leaves_nothing() {
     let expected = Digest::of(b"something else");
     let mismatch = fixture.blobs.put_stream(body(&[&large]), Some(expected), u64::MAX, Time(1)).await;
     assert!(matches!(mismatch, Err(BlobError::Mismatch { .. })));
-    let too_large = fixture.blobs.put_stream(body(&[&large, &large]), None, large.len() as u64, Time(1)).await;
+    let too_large =
+        fixture.blobs.put_stream(body(&[&large, &large]), None, large.len() as u64, Time(1)).await;
     assert!(matches!(too_large, Err(BlobError::TooLarge { .. })));
     let broken = stream::iter([Ok(Bytes::from(large.clone())), Err(io::Error::other("cut"))]);
     assert!(matches!(

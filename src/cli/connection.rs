@@ -76,11 +76,6 @@ pub fn url_of(listening: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, listening.port()))
 }
 
-/// The token that a server made at its first start, if it is there.
-pub fn stored_token(data: &Path) -> Option<String> {
-    read_line(&data.join(TOKEN_FILE))
-}
-
 /// The address file of a running server; gone when it stops in order.
 #[derive(Debug)]
 pub struct AddressFile(PathBuf);

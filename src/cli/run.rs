@@ -58,15 +58,9 @@ pub async fn run(client: &Client, args: &RunArgs) -> Result<u8, CliError> {
     else {
         return Ok(exit::CANCELED);
     };
-    let OutputOf { explain, out } =
-        OutputOf { explain: args.output.explain, out: args.output.out.as_deref() };
-    let wanted = Wanted { json: args.connect.json, explain, out };
+    let wanted =
+        Wanted { json: args.connect.json, explain: args.output.explain, out: args.output.out.as_deref() };
     result::report(client, &run, &live, wanted, &mut screen).await
-}
-
-struct OutputOf<'a> {
-    explain: bool,
-    out: Option<&'a Path>,
 }
 
 /// The digest of the module that was named; a file is uploaded unless the server has it.

@@ -29,8 +29,8 @@ use crate::core::{Class, Stats, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
-use crate::store::{Store, StoreError, Usage};
 pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, WorkerRow};
+use crate::store::{Store, StoreError, Usage};
 
 /// Who calls: made from a token's row.
 #[derive(Clone, Debug)]

@@ -25,7 +25,9 @@ impl Pool {
         }
         let leased: Vec<AttemptId> = worker.view.holds.clone();
         self.workers.insert(id, worker);
-        for attempt in leased.into_iter().filter(|attempt| !joining.holds.iter().any(|(held, _)| held == attempt)) {
+        for attempt in
+            leased.into_iter().filter(|attempt| !joining.holds.iter().any(|(held, _)| held == attempt))
+        {
             let begun = self.has_begun(attempt);
             self.attempt_failed(now, attempt, id, Fault::Lost, begun, 0, effects);
         }
@@ -46,7 +48,8 @@ impl Pool {
         let Some(run) = self.runs.get(&attempt.run) else { return false };
         let is_known = run.attempts.iter().any(|record| record.number == attempt.number);
         let class_fits = run.class.is_none_or(|class| class == worker.view.class);
-        let fits = run.phase == Phase::Open && epoch <= run.epoch && !is_known && class_fits && worker.is_active();
+        let fits =
+            run.phase == Phase::Open && epoch <= run.epoch && !is_known && class_fits && worker.is_active();
         if !fits || run.wants() == 0 || run.excludes(id) {
             return false;
         }
@@ -122,7 +125,13 @@ impl Pool {
         }
     }
 
-    fn stand(&mut self, id: WorkerId, standing: WorkerStanding, why: Option<String>, effects: &mut Vec<Effect>) {
+    fn stand(
+        &mut self,
+        id: WorkerId,
+        standing: WorkerStanding,
+        why: Option<String>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         worker.view.standing = standing;
         worker.view.why = why;
@@ -189,8 +198,9 @@ impl Pool {
         for cast in void {
             let (epoch, durable) = (run.epoch, run.policy.durable);
             let Some(record) = run.attempt_mut(cast.attempt) else { continue };
-            record.state =
-                AttemptState::Faulted { fault: Fault::Corrupt { detail: "its worker is quarantined".to_owned() } };
+            record.state = AttemptState::Faulted {
+                fault: Fault::Corrupt { detail: "its worker is quarantined".to_owned() },
+            };
             let record = record.clone();
             effects.push(Effect::Release { attempt: AttemptId { run: id, number: cast.attempt }, worker });
             if durable {

@@ -67,7 +67,15 @@ impl Pool {
     }
 
     /// A worker that fails different modules and completes none in between is drained: it is the worker.
-    fn blame(&mut self, now: Time, id: WorkerId, module: Digest, fault: &Fault, begun: bool, effects: &mut Vec<Effect>) {
+    fn blame(
+        &mut self,
+        now: Time,
+        id: WorkerId,
+        module: Digest,
+        fault: &Fault,
+        begun: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         let bound = self.config.worker_failures_max as usize;
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if *fault == Fault::Drained || !begun {
@@ -113,7 +121,9 @@ impl Pool {
         let text = match (reason, run.policy.retry) {
             (_, Retry::Never) => "it is not tried again, as it asked: retry never".to_owned(),
             (FailReason::Poisoned, _) => format!("it killed {} runners: poisoned", spent.crashes),
-            (FailReason::TimedOut, _) => format!("{} attempts timed out and no more are allowed", spent.timeouts),
+            (FailReason::TimedOut, _) => {
+                format!("{} attempts timed out and no more are allowed", spent.timeouts)
+            }
             _ => format!("{} losses and {} refusals: it is given up", spent.losses, spent.refusals),
         };
         run.explain(now, text);
@@ -139,7 +149,13 @@ impl Pool {
     }
 
     /// A module goes out of service: its open runs end.
-    pub(super) fn quarantine_module(&mut self, now: Time, digest: Digest, why: &str, effects: &mut Vec<Effect>) {
+    pub(super) fn quarantine_module(
+        &mut self,
+        now: Time,
+        digest: Digest,
+        why: &str,
+        effects: &mut Vec<Effect>,
+    ) {
         self.modules.entry(digest).or_default().quarantined = Some(why.to_owned());
         for id in self.runs_of(digest) {
             self.end_poisoned(now, id, &format!("its module was quarantined: {why}"), effects);

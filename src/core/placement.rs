@@ -61,8 +61,12 @@ impl Pool {
         }
         run.takes_any = true;
         let text = match fresh {
-            true => format!("no worker that held none of its attempts had room for {wait} ms: any worker will do"),
-            false => "every worker that could run it has held an attempt of it: any of them will do".to_owned(),
+            true => {
+                format!("no worker that held none of its attempts had room for {wait} ms: any worker will do")
+            }
+            false => {
+                "every worker that could run it has held an attempt of it: any of them will do".to_owned()
+            }
         };
         run.explain(now, text);
     }
@@ -76,7 +80,10 @@ impl Pool {
         let wait = self.config.quorum_wait_ms;
         if let Some(run) = self.runs.get_mut(&id) {
             run.voteless_since = Some(now);
-            run.explain(now, format!("no worker is there that could cast the next vote: waiting up to {wait} ms"));
+            run.explain(
+                now,
+                format!("no worker is there that could cast the next vote: waiting up to {wait} ms"),
+            );
         }
         self.timers.set(now.plus_ms(wait), Timer::Voteless(id));
     }
@@ -84,9 +91,10 @@ impl Pool {
     /// Whether some worker that is there could cast another vote of this run.
     pub(super) fn could_vote(&self, run: &Run) -> bool {
         let spent = |worker: WorkerId| {
-            run.attempts.iter().filter(|record| record.worker == worker).any(|record| {
-                record.state.is_live() || matches!(record.state, AttemptState::Voted { .. })
-            })
+            run.attempts
+                .iter()
+                .filter(|record| record.worker == worker)
+                .any(|record| record.state.is_live() || matches!(record.state, AttemptState::Voted { .. }))
         };
         self.eligible(run).any(|worker| !spent(worker.view.worker))
     }
@@ -125,7 +133,10 @@ impl Pool {
     fn domains_taken(&self, run: &Run) -> Vec<String> {
         let of = |record: &AttemptRecord| {
             let counts = record.state.is_live() || matches!(record.state, AttemptState::Voted { .. });
-            counts.then(|| self.workers.get(&record.worker)).flatten().map(|worker| worker.view.domain.clone())
+            counts
+                .then(|| self.workers.get(&record.worker))
+                .flatten()
+                .map(|worker| worker.view.domain.clone())
         };
         let mut taken: Vec<String> = run.attempts.iter().filter_map(of).collect();
         if taken.is_empty() {
@@ -176,7 +187,8 @@ impl Pool {
     /// A run is bound to the class of its first attempt, so that class must be able to cast all its votes.
     fn class_is_large_enough(&self, run: &Run, class: Class) -> bool {
         let voters = usize::from(run.policy.verify.voters());
-        voters == 1 || self.eligible(run).filter(|worker| worker.view.class == class).nth(voters - 1).is_some()
+        voters == 1
+            || self.eligible(run).filter(|worker| worker.view.class == class).nth(voters - 1).is_some()
     }
 
     fn assign(&mut self, now: Time, id: RunId, to: WorkerId, effects: &mut Vec<Effect>) {

@@ -123,7 +123,8 @@ impl Pool {
         if self.runs.len() >= self.config.runs_max || of_workspace >= self.config.runs_per_workspace_max {
             return Err(SubmitError::QueueFull { queued: self.runs.len() });
         }
-        if let Some(why) = self.modules.get(&submission.module).and_then(|module| module.quarantined.clone()) {
+        if let Some(why) = self.modules.get(&submission.module).and_then(|module| module.quarantined.clone())
+        {
             return Err(SubmitError::ModuleQuarantined { why });
         }
         // right after a start the workers have not all come back: nobody is refused for that
@@ -251,7 +252,8 @@ impl Pool {
         }
         for record in &run.attempts {
             if matches!(record.state, AttemptState::Voted { .. }) {
-                effects.push(Effect::Release { attempt: run.attempt_id(record.number), worker: record.worker });
+                effects
+                    .push(Effect::Release { attempt: run.attempt_id(record.number), worker: record.worker });
             }
         }
         effects.push(Effect::Changed { run: id });
@@ -325,9 +327,10 @@ impl Pool {
                 return Err(format!("I4: a worker counts twice for {}", run.id));
             }
             for record in run.live() {
-                let holds = self.workers.get(&record.worker).is_some_and(|worker| {
-                    worker.leases.contains_key(&run.attempt_id(record.number))
-                });
+                let holds = self
+                    .workers
+                    .get(&record.worker)
+                    .is_some_and(|worker| worker.leases.contains_key(&run.attempt_id(record.number)));
                 if !holds {
                     return Err(format!("{} is live and leased by nobody", run.attempt_id(record.number)));
                 }

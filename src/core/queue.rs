@@ -101,7 +101,9 @@ impl Queue {
 
     /// Every run that waits.
     pub fn runs(&self) -> impl Iterator<Item = RunId> + '_ {
-        self.workspaces.values().flat_map(|entry| entry.lanes.values().flat_map(|lane| lane.values().copied()))
+        self.workspaces
+            .values()
+            .flat_map(|entry| entry.lanes.values().flat_map(|lane| lane.values().copied()))
     }
 
     /// How many wait.

@@ -27,7 +27,9 @@ pub const EXTRA_VOTERS_MAX: u8 = 2;
 /// more voter at a time, up to n+2.
 pub fn tally(verify: Verify, votes: &[(WorkerId, Digest)]) -> Tally {
     let n = match verify {
-        Verify::Once => return votes.first().map_or(Tally::Wanting(1), |(_, digest)| Tally::Decided(*digest)),
+        Verify::Once => {
+            return votes.first().map_or(Tally::Wanting(1), |(_, digest)| Tally::Decided(*digest));
+        }
         Verify::Quorum { n } => n,
     };
     let cast = u8::try_from(votes.len()).unwrap_or(u8::MAX);

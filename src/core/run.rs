@@ -174,7 +174,8 @@ impl Run {
 
     /// What its votes say.
     pub fn tally(&self) -> Tally {
-        let votes: Vec<(WorkerId, Digest)> = self.votes.iter().map(|cast| (cast.worker, cast.result)).collect();
+        let votes: Vec<(WorkerId, Digest)> =
+            self.votes.iter().map(|cast| (cast.worker, cast.result)).collect();
         tally(self.policy.verify, &votes)
     }
 
@@ -203,8 +204,12 @@ impl Run {
 
     /// The workers that it excludes, sorted.
     pub fn excluded(&self) -> Vec<WorkerId> {
-        let mut workers: Vec<WorkerId> =
-            self.attempts.iter().map(|record| record.worker).filter(|worker| self.excludes(*worker)).collect();
+        let mut workers: Vec<WorkerId> = self
+            .attempts
+            .iter()
+            .map(|record| record.worker)
+            .filter(|worker| self.excludes(*worker))
+            .collect();
         workers.sort_unstable();
         workers.dedup();
         workers
@@ -231,7 +236,9 @@ impl Run {
     pub fn explain(&mut self, at: Time, text: impl Into<String>) {
         match self.explain.len() {
             0..EXPLAINED_MAX => self.explain.push(Explained { at, text: text.into() }),
-            EXPLAINED_MAX => self.explain.push(Explained { at, text: "more was decided than is kept here".to_owned() }),
+            EXPLAINED_MAX => {
+                self.explain.push(Explained { at, text: "more was decided than is kept here".to_owned() })
+            }
             _ => {}
         }
     }

@@ -79,8 +79,10 @@ impl Pool {
         }
         match run.voteless_since {
             Some(since) if now >= since.plus_ms(wait) => {
-                let ending = Ending { hopeless: !run.votes.is_empty(), ..Ending::failed(FailReason::NoQuorum) };
-                let text = format!("no worker that could cast the next vote was there for {wait} ms: no quorum");
+                let ending =
+                    Ending { hopeless: !run.votes.is_empty(), ..Ending::failed(FailReason::NoQuorum) };
+                let text =
+                    format!("no worker that could cast the next vote was there for {wait} ms: no quorum");
                 if let Some(run) = self.runs.get_mut(&id) {
                     run.explain(now, text);
                 }
@@ -113,7 +115,8 @@ impl Pool {
         if now >= silent_at {
             return self.lost(now, id, effects);
         }
-        let overdue: Vec<_> = worker.view.holds.iter().copied().filter(|attempt| self.is_overdue(now, *attempt)).collect();
+        let overdue: Vec<_> =
+            worker.view.holds.iter().copied().filter(|attempt| self.is_overdue(now, *attempt)).collect();
         self.timers.set(silent_at, Timer::Silence(id));
         for attempt in overdue {
             effects.push(Effect::Abort { attempt, worker: id });
@@ -125,7 +128,9 @@ impl Pool {
     /// Whether an attempt runs on although its worker should have killed it.
     fn is_overdue(&self, now: Time, attempt: crate::id::AttemptId) -> bool {
         let Some(run) = self.runs.get(&attempt.run) else { return false };
-        let Some(record) = run.attempts.iter().find(|record| record.number == attempt.number) else { return false };
+        let Some(record) = run.attempts.iter().find(|record| record.number == attempt.number) else {
+            return false;
+        };
         let bound = run.policy.timeout_ms.saturating_add(self.config.timeout_grace_ms);
         record.state == AttemptState::Begun && record.begun_at.is_some_and(|at| now >= at.plus_ms(bound))
     }

@@ -65,9 +65,15 @@ impl Pool {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         if let Some(module) = self.modules.get_mut(&run.module) {
             module.proven = true;
-            module.cpu_us = if module.cpu_us == 0 { vote.cpu_us } else { (module.cpu_us * 7 + vote.cpu_us) / 8 };
+            module.cpu_us =
+                if module.cpu_us == 0 { vote.cpu_us } else { (module.cpu_us * 7 + vote.cpu_us) / 8 };
         }
-        let text = format!("{worker} voted {} in attempt {}: the guest {}", vote.result.short(), attempt.number, vote.outcome);
+        let text = format!(
+            "{worker} voted {} in attempt {}: the guest {}",
+            vote.result.short(),
+            attempt.number,
+            vote.outcome
+        );
         run.explain(now, text);
         if let Some(record) = run.attempt_mut(attempt.number) {
             record.state = AttemptState::Voted { result: vote.result, won: None };
@@ -176,7 +182,13 @@ impl Pool {
     }
 
     /// A voter did not deliver what it voted for: the next one is asked.
-    pub(super) fn collect_failed(&mut self, now: Time, attempt: AttemptId, fault: Fault, effects: &mut Vec<Effect>) {
+    pub(super) fn collect_failed(
+        &mut self,
+        now: Time,
+        attempt: AttemptId,
+        fault: Fault,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(run) = self.runs.get_mut(&attempt.run) else { return };
         let Phase::Collecting { attempt: number, .. } = run.phase else { return };
         if number != attempt.number {
@@ -208,7 +220,10 @@ impl Pool {
             let Some(record) = run.attempt_mut(cast.attempt) else { continue };
             record.state = AttemptState::Faulted { fault: Fault::Corrupt { detail: detail.clone() } };
             let record = record.clone();
-            effects.push(Effect::Release { attempt: AttemptId { run: id, number: cast.attempt }, worker: cast.worker });
+            effects.push(Effect::Release {
+                attempt: AttemptId { run: id, number: cast.attempt },
+                worker: cast.worker,
+            });
             if durable {
                 effects.push(Effect::Write(Write::Attempt { run: id, epoch, record }));
             }

@@ -129,9 +129,7 @@ impl From<ServiceError> for ApiError {
                 let detail = format!("the module `{digest}` is not there: upload it with POST /v1/modules");
                 ApiError::new(Code::MissingModule, detail).about(digest)
             }
-            ServiceError::ModuleRefused { code, text } => {
-                ApiError::refused(code, &text)
-            }
+            ServiceError::ModuleRefused { code, text } => ApiError::refused(code, &text),
             ServiceError::ModuleQuarantined(why) => {
                 let detail = format!("the module is quarantined ({why}); an admin can readmit it");
                 ApiError::new(Code::ModuleQuarantined, detail)

@@ -42,8 +42,7 @@ impl Service {
         }
         // the admission goes on when the caller hangs up: its answer is for everybody
         let (service, caller) = (self.clone(), caller.clone());
-        let admission =
-            tokio::spawn(async move { service.admit_new(&caller, digest, size, name).await });
+        let admission = tokio::spawn(async move { service.admit_new(&caller, digest, size, name).await });
         match tokio::time::timeout(wait, admission).await {
             Ok(Ok(answer)) => answer.map(|module| (module, false)),
             Ok(Err(panic)) => Err(ServiceError::Internal(format!("admission failed: {panic}"))),
