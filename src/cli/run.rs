@@ -15,7 +15,7 @@ use super::live::Live;
 use super::modules;
 use super::result::{self, Wanted};
 use super::screen::Screen;
-use super::upload::push_module;
+use super::upload::{COMPILE_WAIT, push_module};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::{Run, RunRequest};
@@ -72,7 +72,7 @@ async fn module_of(client: &Client, args: &RunArgs, screen: &Screen) -> Result<D
     if !path.is_file() {
         return modules::resolve(client, &args.module).await;
     }
-    let pushed = push_module(client, path, None).await?;
+    let pushed = push_module(client, path, None, COMPILE_WAIT).await?;
     for note in super::show::module_notes(&pushed.module) {
         if !pushed.was_there {
             screen.note(&note);

@@ -102,7 +102,7 @@ export async function findModule(digest: string): Promise<Module | null> {
 export function uploadModule(file: File, digest: string, sent: (bytes: number) => void): Promise<Module> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
-    request.open("PUT", `/v1/modules/${id(digest)}${query({ name: file.name, wait_ms: "0" })}`);
+    request.open("PUT", `/v1/modules/${id(digest)}${query({ name: file.name })}`);
     if (session.token !== null) request.setRequestHeader("Authorization", `Bearer ${session.token}`);
     request.setRequestHeader("Content-Type", "application/wasm");
     request.upload.onprogress = (event) => sent(event.loaded);
