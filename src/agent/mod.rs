@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, watch};
 use self::inputs::Inputs;
 pub use self::inputs::{Input, InputSource};
 use self::outputs::{Kept, Outputs};
-use self::process::Spawner;
 pub use self::process::anonymous_file;
+use self::process::Spawner;
 use self::slot::{Slot, Wish};
 use crate::compiler::Compiler;
 use crate::core::Class;
@@ -74,11 +74,7 @@ enum SlotReport {
 /// # Errors
 ///
 /// If the thread that starts runners cannot be had.
-pub fn start(
-    config: AgentConfig,
-    source: Arc<dyn InputSource>,
-    compiler: Compiler,
-) -> io::Result<AgentHandle> {
+pub fn start(config: AgentConfig, source: Arc<dyn InputSource>, compiler: Compiler) -> io::Result<AgentHandle> {
     let (to, orders) = mpsc::channel(QUEUE_MAX);
     let (said, from) = mpsc::channel(QUEUE_MAX);
     let config = Arc::new(config);
@@ -271,15 +267,10 @@ impl Agent {
                 self.drained_if_idle().await
             }
             SlotReport::Fares { attempt, cpu_us, begun_at_us, live } => {
-                let known =
-                    self.beats.insert(attempt, Beat { attempt, cpu_us, begun_at_us: Some(begun_at_us) });
+                let known = self.beats.insert(attempt, Beat { attempt, cpu_us, begun_at_us: Some(begun_at_us) });
                 if known.is_none() {
-                    self.say(FromAgent::Heartbeat(vec![Beat {
-                        attempt,
-                        cpu_us,
-                        begun_at_us: Some(begun_at_us),
-                    }]))
-                    .await?;
+                    self.say(FromAgent::Heartbeat(vec![Beat { attempt, cpu_us, begun_at_us: Some(begun_at_us) }]))
+                        .await?;
                 }
                 for (is_stderr, offset, bytes) in live {
                     self.say(FromAgent::Live { attempt, is_stderr, offset, bytes }).await?;

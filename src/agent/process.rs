@@ -69,12 +69,7 @@ impl Runner {
         // the runner reads and writes one frame at a time and has nothing else to do meanwhile
         rustix::io::ioctl_fionbio(&theirs, false)?;
         let mut command = Command::new(exe);
-        command
-            .arg("runner")
-            .env_clear()
-            .stdin(Stdio::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
+        command.arg("runner").env_clear().stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::inherit());
         let child = spawner.spawn(command).await?;
         // when memory is short the kernel takes a runner, not the agent; if it cannot be said it is not fatal
         let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "900");

@@ -66,11 +66,7 @@ struct Bound {
 /// How an attempt ended, as the coordinator will hear it.
 enum End {
     Voted(Box<VoteReport>, Kept),
-    Faulted {
-        fault: Fault,
-        begun_at_us: Option<u64>,
-        cpu_us: u64,
-    },
+    Faulted { fault: Fault, begun_at_us: Option<u64>, cpu_us: u64 },
     /// Nobody wants to know.
     Aborted,
 }
@@ -92,9 +88,7 @@ impl Slot {
                 }
             };
             let attempt = assignment.attempt;
-            if bound.as_ref().is_some_and(|bound| {
-                bound.workspace.is_some_and(|workspace| workspace != assignment.workspace)
-            }) {
+            if bound.as_ref().is_some_and(|bound| bound.workspace.is_some_and(|workspace| workspace != assignment.workspace)) {
                 // one workspace per runner: nothing that a guest left in the process is met by another's
                 bound = self.start_runner().await;
             }
@@ -118,9 +112,7 @@ impl Slot {
                     }),
                     outputs: None,
                 },
-                End::Aborted => {
-                    SlotReport::Ended { slot: self.number, attempt, message: None, outputs: None }
-                }
+                End::Aborted => SlotReport::Ended { slot: self.number, attempt, message: None, outputs: None },
             };
             if self.reports.send(report).await.is_err() {
                 return;
@@ -134,13 +126,9 @@ impl Slot {
 
     async fn start_runner(&self) -> Option<Bound> {
         match Runner::start(&self.spawner, &self.config.exe).await {
-            Ok(runner) => Some(Bound {
-                runner,
-                workspace: None,
-                loaded: VecDeque::new(),
-                next_module: 0,
-                next_sequence: 1,
-            }),
+            Ok(runner) => {
+                Some(Bound { runner, workspace: None, loaded: VecDeque::new(), next_module: 0, next_sequence: 1 })
+            }
             Err(error) => {
                 tracing::error!(worker = %self.config.name, %error, "a runner did not start");
                 tokio::time::sleep(START_PAUSE).await;
@@ -151,8 +139,7 @@ impl Slot {
 
     /// Executes one attempt and returns how it ended, with the runner if it can go on.
     async fn execute(&mut self, bound: Option<Bound>, assignment: &Assignment) -> (End, Option<Bound>) {
-        let refused =
-            |detail: String| End::Faulted { fault: Fault::Refused { detail }, begun_at_us: None, cpu_us: 0 };
+        let refused = |detail: String| End::Faulted { fault: Fault::Refused { detail }, begun_at_us: None, cpu_us: 0 };
         let Some(mut bound) = bound else { return (refused("no runner could be started".to_owned()), None) };
         bound.workspace = Some(assignment.workspace);
         let spec = &assignment.spec;
@@ -253,14 +240,7 @@ impl Slot {
     }
 
     /// Tells how the attempt fares, and passes on what it shows.
-    async fn show(
-        &self,
-        bound: &Bound,
-        attempt: AttemptId,
-        shown: &mut [u64; 2],
-        cpu_before: u64,
-        sequence: u64,
-    ) {
+    async fn show(&self, bound: &Bound, attempt: AttemptId, shown: &mut [u64; 2], cpu_before: u64, sequence: u64) {
         let Some(begun_at_us) = bound.runner.begun_at(sequence) else { return };
         let cpu_us = bound.runner.cpu_us().saturating_sub(cpu_before);
         let mut live = Vec::new();
@@ -329,14 +309,8 @@ impl Slot {
     }
 
     /// Sees to it that the runner has the module loaded: its number there, and the digest of its machine code.
-    async fn load(
-        &self,
-        bound: &mut Bound,
-        module: Digest,
-        variant: Variant,
-    ) -> Result<(u32, Digest), LoadError> {
-        let position =
-            bound.loaded.iter().position(|(other, kind, _, _)| (*other, *kind) == (module, variant));
+    async fn load(&self, bound: &mut Bound, module: Digest, variant: Variant) -> Result<(u32, Digest), LoadError> {
+        let position = bound.loaded.iter().position(|(other, kind, _, _)| (*other, *kind) == (module, variant));
         if let Some(entry) = position.and_then(|position| bound.loaded.remove(position)) {
             bound.loaded.push_front(entry);
             return Ok((entry.2, entry.3));

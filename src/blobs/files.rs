@@ -1,226 +1,122 @@
-//! Objects by digest over `object_store`, whose local files are staged, synced and renamed, their folder synced too.
+//! Where the files are, who may touch one just now, and which were seen to be whole.
 //!
-//! What an object is, who refers to it and when it may go is decided above.
+//! A blob is at `ab/cdef…`, the hex digits of its digest. What has no digest yet is written in `incoming/`. All writing
+//! goes through `object_store`, which with `with_fsync` writes apart (`NAME#1`), syncs the file, renames it and syncs the
+//! directory; so a name is either absent or whole and durable.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
-use std::path::Path as FilePath;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart};
+use object_store::path::Path as ObjectPath;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use super::{BlobError, CHUNK};
-use crate::digest::{Digest, Hasher};
-use crate::store::Failure;
+use crate::digest::Digest;
 
-/// Objects whose check this process remembers.
-const CHECKED_MAX: usize = 16_384;
-/// Pieces of an upload that may be on their way to the disk at once.
-const WRITES_AT_ONCE: usize = 2;
-/// Where uploads are until their digest is known.
-const STAGING: &str = "staging";
+/// Where bytes without a digest are written.
+pub(super) const INCOMING: &str = "incoming";
+/// Locks for all digests together; two digests that share one only wait for each other.
+const LOCKS: usize = 256;
+/// Files remembered as whole; then all are forgotten, which costs hashing each once more.
+const WHOLE_MAX: usize = 65_536;
 
-/// Which file it was, and that nobody wrote to it since.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
 }
 
-/// See the module.
-pub(super) struct Files {
-    objects: Arc<LocalFileSystem>,
-    failure: Failure,
-    checked: Mutex<HashMap<Digest, Identity>>,
+impl Stamp {
+    fn of(metadata: &Metadata) -> Stamp {
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
 }
 
-/// An upload whose digest is not known yet; dropped, it leaves nothing.
-pub(super) struct Staged {
-    objects: Arc<LocalFileSystem>,
-    failure: Failure,
-    path: Path,
-    upload: Option<WriteMultipart>,
+pub(super) struct Files {
+    root: PathBuf,
+    pub(super) objects: LocalFileSystem,
+    locks: Vec<Arc<AsyncMutex<()>>>,
+    whole: Mutex<HashMap<Digest, Stamp>>,
 }
 
 impl Files {
-    pub(super) fn open(dir: &FilePath, failure: Failure) -> Result<Files, BlobError> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        // what an earlier life was uploading will never be finished
-        match std::fs::remove_dir_all(dir.join(STAGING)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
+    /// Makes all directories at once, so that no upload has to, and clears `incoming/`.
+    pub(super) fn open(root: &Path) -> io::Result<Files> {
+        let incoming = root.join(INCOMING);
+        std::fs::create_dir_all(&incoming)?;
+        for leftover in std::fs::read_dir(&incoming)? {
+            std::fs::remove_file(leftover?.path())?;
         }
-        let objects = LocalFileSystem::new_with_prefix(dir)
-            .map_err(|error| BlobError::Io(error.to_string()))?
-            .with_fsync(true);
-        Ok(Files { objects: Arc::new(objects), failure, checked: Mutex::default() })
-    }
-
-    /// Begins an upload.
-    pub(super) async fn stage(&self) -> Result<Staged, BlobError> {
-        let path = Path::from(format!("{STAGING}/{}", uuid::Uuid::now_v7()));
-        let upload = self.objects.put_multipart(&path).await.map_err(|error| sort(&self.failure, error))?;
-        Ok(Staged {
-            objects: Arc::clone(&self.objects),
-            failure: self.failure.clone(),
-            path,
-            upload: Some(WriteMultipart::new_with_chunk_size(upload, CHUNK)),
+        for directory in directories(root) {
+            match std::fs::create_dir(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        File::open(root)?.sync_all()?;
+        if let Some(parent) = root.parent() {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Files {
+            root: root.to_owned(),
+            objects: LocalFileSystem::new_with_prefix(root).map_err(io::Error::other)?.with_fsync(true),
+            locks: (0..LOCKS).map(|_| Arc::default()).collect(),
+            whole: Mutex::default(),
         })
     }
 
-    /// Opens an object and, the first time that this process does, hashes all of it.
-    pub(super) async fn open_checked(&self, digest: Digest, size: u64) -> Result<File, BlobError> {
-        let path = self
-            .objects
-            .path_to_filesystem(&location(digest))
-            .map_err(|error| BlobError::Io(error.to_string()))?;
-        let known = self.checked.lock().unwrap_or_else(PoisonError::into_inner).get(&digest).copied();
-        let work = move || -> Result<(File, Identity), BlobError> {
-            let file = File::open(path)?;
-            let identity = identity(&file)?;
-            if identity.size != size {
-                return Err(BlobError::Damaged(digest));
-            }
-            if known != Some(identity) && hash(&file, size)? != digest {
-                return Err(BlobError::Damaged(digest));
-            }
-            Ok((file, identity))
-        };
-        let (file, identity) =
-            tokio::task::spawn_blocking(work).await.map_err(|panic| BlobError::Io(panic.to_string()))??;
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        if checked.len() >= CHECKED_MAX {
-            checked.clear();
+    /// The name of a blob among the objects.
+    pub(super) fn name(digest: Digest) -> ObjectPath {
+        let hex = digest.hex();
+        ObjectPath::from(format!("{}/{}", &hex[..2], &hex[2..]))
+    }
+
+    /// The file of a blob.
+    pub(super) fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// The directories that hold blobs.
+    pub(super) fn directories(&self) -> impl Iterator<Item = PathBuf> + use<> {
+        directories(&self.root)
+    }
+
+    /// Holds off everybody else who would make or remove this blob's file.
+    pub(super) async fn lock(&self, digest: Digest) -> OwnedMutexGuard<()> {
+        let stripe = usize::from(digest.as_bytes()[0]) % LOCKS;
+        Arc::clone(&self.locks[stripe]).lock_owned().await
+    }
+
+    /// Notes that a file in this state hashes to its name.
+    pub(super) fn remember_whole(&self, digest: Digest, metadata: &Metadata) {
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        if whole.len() >= WHOLE_MAX {
+            whole.clear();
         }
-        checked.insert(digest, identity);
-        Ok(file)
+        whole.insert(digest, Stamp::of(metadata));
     }
 
-    /// Deletes an object; one that is not there is fine.
-    pub(super) async fn delete(&self, digest: Digest) -> Result<(), BlobError> {
-        self.checked.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
-        match self.objects.delete(&location(digest)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(sort(&self.failure, error)),
-        }
-    }
-
-    /// The digests of objects that were last written before `age` ago.
-    pub(super) fn older_than(
-        &self,
-        age: Duration,
-    ) -> impl Stream<Item = Result<Digest, BlobError>> + Send + Unpin {
-        let failure = self.failure.clone();
-        let age_s = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-        let now_s = jiff::Timestamp::now().as_second();
-        let objects = self.objects.list(None).map_err(move |error| sort(&failure, error));
-        let named = objects.try_filter_map(move |object| {
-            let is_old = now_s.saturating_sub(object.last_modified.timestamp()) > age_s;
-            let hex: String = object.location.parts().map(|part| part.as_ref().to_owned()).collect();
-            let digest = format!("sha256:{hex}").parse().ok();
-            std::future::ready(Ok(digest.filter(|_| is_old)))
-        });
-        named.boxed()
+    /// Whether the file was seen to hash to its name and is unchanged since.
+    pub(super) fn is_whole(&self, digest: Digest, metadata: &Metadata) -> bool {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        whole.get(&digest) == Some(&Stamp::of(metadata))
     }
 }
 
-impl Staged {
-    /// Appends a piece; waits while too many are on their way.
-    pub(super) async fn write(&mut self, piece: Bytes) -> Result<(), BlobError> {
-        let Some(upload) = &mut self.upload else { return Ok(()) };
-        upload.wait_for_capacity(WRITES_AT_ONCE).await.map_err(|error| sort(&self.failure, error))?;
-        upload.put(piece);
-        Ok(())
-    }
-
-    /// Makes it durable under its digest.
-    pub(super) async fn publish(mut self, digest: Digest) -> Result<(), BlobError> {
-        let Some(upload) = self.upload.take() else { return Ok(()) };
-        let finished = upload.finish().await.map_err(|error| sort(&self.failure, error));
-        let published = match finished {
-            Ok(_) => {
-                let renamed = self.objects.rename(&self.path, &location(digest)).await;
-                renamed.map_err(|error| sort(&self.failure, error))
-            }
-            Err(error) => Err(error),
-        };
-        if published.is_err() {
-            // best effort: what stays is swept at the next start
-            let _ = self.objects.delete(&self.path).await;
-        }
-        published
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let Some(upload) = self.upload.take() {
-            // the store removes its own staging file when the upload is given up
-            if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                runtime.spawn(async move {
-                    let _ = upload.abort().await;
-                });
-            }
-        }
-    }
-}
-
-fn location(digest: Digest) -> Path {
-    let hex = digest.hex();
-    Path::from(format!("{}/{}", &hex[..2], &hex[2..]))
-}
-
-/// A full disk is the caller's news; any other failed write is nobody's to retry: what was synced is not known.
-fn sort(failure: &Failure, error: object_store::Error) -> BlobError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(inner) = cause {
-        if let Some(io) = inner.downcast_ref::<io::Error>() {
-            return match io.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobError::Full,
-                _ => {
-                    if io.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) {
-                        failure.report(&format!("a blob could not be synced: {error}"));
-                    }
-                    BlobError::Io(error.to_string())
-                }
-            };
-        }
-        cause = inner.source();
-    }
-    BlobError::Io(error.to_string())
-}
-
-fn identity(file: &File) -> io::Result<Identity> {
-    let metadata = file.metadata()?;
-    Ok(Identity {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        size: metadata.len(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-    })
-}
-
-fn hash(file: &File, size: u64) -> io::Result<Digest> {
-    let mut hasher = Hasher::new();
-    while hasher.size() < size {
-        let length = usize::try_from(size - hasher.size()).unwrap_or(CHUNK).min(CHUNK);
-        hasher.update(&read_exact_at(file, hasher.size(), length)?);
-    }
-    Ok(hasher.finish())
-}
-
-/// `length` bytes from `offset`.
-pub(super) fn read_exact_at(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
-    let mut piece = vec![0; length];
-    file.read_exact_at(&mut piece, offset)?;
-    Ok(piece.into())
+fn directories(root: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let root = root.to_owned();
+    (0_u32..256).map(move |number| root.join(format!("{number:02x}")))
 }

@@ -2,7 +2,7 @@
 //! gauges that are set from the pool's own figures when somebody asks.
 //!
 //! Invariant: label values come from closed sets (states, route patterns, methods, statuses), never from a request, so
-//! that the number of series is bounded. It knows no HTTP and no store.
+//! that the number of series is bounded. It knows no HTTP, and of the store only its figures.
 
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
@@ -18,23 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::core::Stats;
 use crate::result::RunState;
-
-/// How much is stored, as gauges show it; the caller copies it from the store's own figures.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct StoredFigures {
-    /// Runs.
-    pub runs: u64,
-    /// Runs that are not final.
-    pub runs_open: u64,
-    /// Modules.
-    pub modules: u64,
-    /// Blobs.
-    pub blobs: u64,
-    /// Bytes of all blobs.
-    pub blob_bytes: u64,
-    /// Bytes of blobs that nothing refers to.
-    pub garbage_bytes: u64,
-}
+use crate::store::Usage;
 
 /// Label of finished runs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
@@ -143,7 +127,7 @@ impl Metrics {
     }
 
     /// The OpenMetrics text, with the gauges as of now.
-    pub fn render(&self, pool: Stats, stored: StoredFigures) -> String {
+    pub fn render(&self, pool: Stats, stored: Usage) -> String {
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let gauges = &self.gauges;
         gauges.runs_queued.set(wide(pool.queued));
@@ -234,7 +218,7 @@ mod tests {
         metrics.attempt_ended("voted");
         metrics.request_answered("GET", "/v1/runs/{id}", 200, Duration::from_micros(300));
         let pool = Stats { queued: 7, slots: 4, ..Stats::default() };
-        let text = metrics.render(pool, StoredFigures { blob_bytes: 9, ..StoredFigures::default() });
+        let text = metrics.render(pool, Usage { blob_bytes: 9, ..Usage::default() });
         for line in [
             "lockstep_runs_submitted_total 1",
             "lockstep_runs_finished_total{state=\"succeeded\"} 1",

@@ -30,12 +30,15 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
 use self::owner::Owner;
-use self::service::{Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token};
+use self::service::{
+    Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token,
+};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
 use crate::core::{self, Class, Pool, Time};
@@ -130,6 +133,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// The admin token of this data folder.
     pub token: String,
+    connections_max: u32,
     service: Service,
     owner: tokio::task::JoinHandle<()>,
     stop_owner: oneshot::Sender<()>,
@@ -183,7 +187,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
-    let chores = tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
+    let chores =
+        tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
     let service = Service::new(service::Parts {
         commands,
         store: Arc::clone(&store),
@@ -203,11 +208,13 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             upload_keep_ms: config.upload_keep_ms,
         },
         ready: AtomicBool::new(true),
+        stopping: CancellationToken::new(),
     });
     service.resume_admissions().await?;
     Ok(Running {
         address,
         token,
+        connections_max: config.connections_max,
         service,
         owner,
         stop_owner,
@@ -222,28 +229,19 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
 
 impl Running {
     /// Serves until `shutdown` completes or something fails that only a new start can mend.
-    pub async fn serve(
-        self,
-        shutdown: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), CoordinatorError> {
-        let Running {
-            service,
-            mut owner,
-            stop_owner,
-            mut pump,
-            chores,
-            workers,
-            store,
-            failure,
-            listener,
-            ..
-        } = self;
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), CoordinatorError> {
+        let Running { connections_max, service, mut owner, stop_owner, mut pump, chores, workers, store, failure, listener, .. } =
+            self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let router = http::router(Arc::new(service.clone()));
-        let http = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let server = http::ServerConfig {
+            connections_max: connections_max as usize,
+            drain_timeout: HTTP_DRAIN,
+            ..http::ServerConfig::default()
+        };
+        let mut http = tokio::spawn(http::serve(listener, router, server, async move {
             let _ = http_stopped.await;
-        });
-        let mut http = tokio::spawn(async move { http.await });
+        }));
         let mut ended = tokio::select! {
             () = shutdown => Ok(()),
             reason = failure.reported() => Err(StoreError::Fatal(reason).into()),
@@ -252,16 +250,14 @@ impl Running {
                 other => Err(CoordinatorError::Task(format!("pump: {other:?}"))),
             },
             end = &mut owner => Err(CoordinatorError::Task(format!("owner: {end:?}"))),
-            end = &mut http => Err(match end {
-                Ok(Err(error)) => CoordinatorError::Serve(error),
-                other => CoordinatorError::Task(format!("http: {other:?}")),
-            }),
+            end = &mut http => Err(CoordinatorError::Task(format!("http: {end:?}"))),
         };
         tracing::info!("shutting down");
         service.begin_shutdown();
         let _ = stop_http.send(());
-        if ended.is_ok() && tokio::time::timeout(HTTP_DRAIN, &mut http).await.is_err() {
-            tracing::warn!("connections were cut that did not end within {HTTP_DRAIN:?}");
+        if ended.is_ok() {
+            // bounded by its own drain timeout
+            let _ = (&mut http).await;
         }
         http.abort();
         workers.stop().await;

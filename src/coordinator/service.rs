@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::BroadcastStream;
+use tokio_util::sync::CancellationToken;
 
 pub use access::{NewToken, new_token_text, store_token};
 pub use caches::{ModuleCache, ModuleFacts, TokenCache};
@@ -29,8 +30,10 @@ use crate::core::{Class, Stats, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
-pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, WorkerRow};
-use crate::store::{Store, StoreError, Usage};
+use crate::store::{Store, StoreError};
+pub use crate::store::{
+    ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+};
 
 /// Who calls: made from a token's row.
 #[derive(Clone, Debug)]
@@ -270,6 +273,8 @@ pub struct Parts {
     pub facts: Facts,
     /// Whether the restart is over and nothing is ending.
     pub ready: AtomicBool,
+    /// Ends streams that would otherwise go on for ever.
+    pub stopping: CancellationToken,
 }
 
 impl Service {
@@ -296,6 +301,7 @@ impl Service {
     /// Refuses new runs from now on (and says so to load balancers).
     pub fn begin_shutdown(&self) {
         self.parts.ready.store(false, Ordering::Relaxed);
+        self.parts.stopping.cancel();
     }
 
     fn now(&self) -> Time {
@@ -356,12 +362,14 @@ impl Service {
     /// Ids of what changes, for lists that are kept up to date.
     pub fn watch_all(&self, caller: &Caller) -> impl Stream<Item = PoolEvent> + Send + 'static {
         let workspace = caller.workspace;
-        BroadcastStream::new(self.parts.events.subscribe()).filter_map(move |event| {
+        let stopping = self.parts.stopping.clone();
+        let events = BroadcastStream::new(self.parts.events.subscribe()).filter_map(move |event| {
             std::future::ready(match event {
                 Ok((Some(other), _)) if other != workspace => None,
                 Ok((_, event)) => Some(event),
                 Err(_) => Some(PoolEvent::Lagged),
             })
-        })
+        });
+        events.take_until(stopping.cancelled_owned())
     }
 }

@@ -25,23 +25,27 @@
 //! - **L1** once faults stop every acknowledged run ends.
 //! - **L2** no workspace starves.
 
-mod types;
-
+mod attempt;
+mod bits;
+mod check;
+mod decide;
+mod explain;
+mod floor;
+mod hash;
+mod modules;
+mod placement;
 mod pool;
-mod run;
-
 mod queue;
 mod quorum;
-
-mod census;
-mod faults;
-mod placement;
+mod retry;
+mod roster;
+mod run;
+mod settle;
+mod slab;
 mod timers;
-mod votes;
-
-mod map;
-mod worker;
+mod types;
+mod workers;
 
 pub use pool::Pool;
-pub use quorum::{EXTRA_VOTERS_MAX, Tally, tally};
+pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
 pub use types::*;

@@ -1,234 +1,227 @@
-//! Which worker gets which run.
+//! Which workers may execute what, and which of the free ones does.
 //!
-//! A run that wants attempts stands in the queue under a constraint. Each placement takes the first head that some free worker
-//! may have; nothing behind a head is looked at. With no free worker nothing is looked at at all.
+//! Runs that ask the same of a worker share a [`Shape`]; the set of workers that suit a shape is worked out once and
+//! again only when somebody joins, leaves or changes standing. Whether a shape can be placed right now is then a matter
+//! of two bit sets, whatever the number of queued runs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::pool::Pool;
-use super::queue::Constraint;
-use super::run::{Phase, Run};
-use super::timers::Timer;
-use super::types::{AttemptRecord, AttemptState, Class, Effect, Time, Write};
-use super::worker::Worker;
-use crate::id::{RunId, WorkerId};
-use crate::spec::{Placement, Retry, Verify};
+use super::Class;
+use super::Time;
+use super::bits::Bits;
+use super::explain::Choice;
+use super::workers::{Crew, Worker};
+use crate::id::WorkerId;
 
-/// A module's first attempts are charged so much until one has shown what they cost, in microseconds.
-const UNKNOWN_CPU_US: u64 = 1_000;
+/// The least that an attempt leases: below it the bookkeeping costs more than the memory.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
 
-impl Pool {
-    /// Puts a run where it now belongs in the queue: called whenever what it wants may have changed.
-    pub(super) fn reconsider(&mut self, now: Time, id: RunId, _effects: &mut Vec<Effect>) {
-        self.dequeue(id);
-        let Some(run) = self.runs.get(&id) else { return };
-        if run.phase != Phase::Open || run.wants() == 0 {
-            return;
+/// What a run asks of a worker.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Shape {
+    /// Labels that it must carry.
+    pub labels: Option<Arc<BTreeMap<String, String>>>,
+    /// Memory to lease, see [`leased_bytes`].
+    pub memory_bytes: u64,
+    /// Voters that the policy places at once; 1 for `once`.
+    pub voters: u8,
+    /// Attempts that are missing.
+    pub missing: u8,
+    /// The class that the run is bound to.
+    pub class: Option<Class>,
+    /// Workers with a live attempt or a vote of the run, ascending: never again (I4, I5).
+    pub seated: Vec<WorkerId>,
+    /// Workers that held an attempt and may get another only when no other one can be had, ascending.
+    pub avoided: Vec<WorkerId>,
+}
+
+/// The workers that suit a shape.
+#[derive(Default, Debug)]
+pub(super) struct Suited {
+    /// Their places, without those to avoid.
+    pub places: Bits,
+    /// Their number, with those to avoid; for an unbound quorum run, in the largest class.
+    pub there: usize,
+    /// Since when a quorum run of this shape could not get its voters.
+    pub short_since: Option<Time>,
+}
+
+/// Memory that is leased for a run that may use `memory_bytes`: rounded up to an eighth of its power of two, so that
+/// callers cannot make a shape of their own by an odd byte more.
+pub(super) fn leased_bytes(memory_bytes: u64) -> u64 {
+    let bytes = memory_bytes.max(MEMORY_BYTES_MIN);
+    let step = 1 << (bytes.ilog2() - 3);
+    bytes.checked_next_multiple_of(step).unwrap_or(bytes)
+}
+
+/// The workers that suit `shape`, whether they are free or not.
+///
+/// Voters sit in distinct trust domains if there are as many domains as voters; otherwise each worker counts as a
+/// fault domain of its own.
+/// `short_since` is what was known before; it is kept while the shape stays short.
+pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now: Time) -> Suited {
+    let carries = |worker: &Worker| shape.labels.as_ref().is_none_or(|labels| worker.carries(labels));
+    let mut candidates: Vec<&Worker> = crew
+        .iter()
+        .filter(|worker| worker.is_active() && worker.memory_bytes >= shape.memory_bytes)
+        .filter(|worker| carries(worker) && shape.class.is_none_or(|class| worker.class == class))
+        .collect();
+    let mut there = candidates.len();
+    if shape.voters > 1 && shape.class.is_none() {
+        let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
+        for worker in &candidates {
+            *classes.entry(worker.class).or_default() += 1;
         }
-        if !run.attempts.is_empty() {
-            self.wait_for_a_fresh_worker(now, id);
-            self.watch_for_voters(now, id);
+        there = classes.values().copied().max().unwrap_or(0);
+        candidates.retain(|worker| classes[&worker.class] >= usize::from(shape.voters));
+    }
+    if !shape.seated.is_empty() {
+        unseat(shape, &mut candidates, crew);
+        there = candidates.len();
+    }
+    let is_short = shape.voters > 1 && there < usize::from(shape.missing);
+    let mut places = Bits::default();
+    for worker in candidates.iter().filter(|worker| !shape.avoided.contains(&worker.id)) {
+        if let Some(place) = crew.place(worker.id) {
+            places.set(place, true);
         }
-        let Some(run) = self.runs.get(&id) else { return };
-        let constraint = self.constraint(run);
-        let (workspace, place) = (run.workspace, run.place());
-        self.queue.insert(workspace, constraint.clone(), place, id);
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.queued = Some(constraint);
+    }
+    Suited { places, there, short_since: is_short.then(|| short_since.unwrap_or(now)) }
+}
+
+/// Removes the workers that have a seat already, and those of their domains where domains matter.
+fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
+    let domains: BTreeSet<&str> = candidates.iter().map(|worker| worker.domain.as_str()).collect();
+    let seats = usize::from(shape.voters).max(shape.seated.len() + 1);
+    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    if shape.voters > 1 && domains.len() >= seats {
+        let seated = shape.seated.iter().filter_map(|worker| crew.get(*worker));
+        taken.extend(seated.map(|worker| worker.domain.as_str()));
+    }
+    candidates.retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(worker.domain.as_str()));
+}
+
+/// Whether a free worker could take an attempt of this shape now.
+pub(super) fn is_placeable(shape: &Shape, suited: &Suited, crew: &Crew) -> bool {
+    suited.places.both(crew.free()).any(|place| crew.at(place).memory_free() >= shape.memory_bytes)
+}
+
+/// The free worker that takes an attempt of this shape: one that held none of the run before one that did, then one
+/// that has the module loaded, then the one that grants the most attempts, then the first.
+pub(super) fn choose(
+    shape: &Shape,
+    suited: &Suited,
+    crew: &Crew,
+    loaded: &Bits,
+    held: &[WorkerId],
+) -> Option<(usize, Choice)> {
+    let free = suited.places.both(crew.free());
+    let fits = free.filter(|place| crew.at(*place).memory_free() >= shape.memory_bytes);
+    let rank = |place: &usize| {
+        let worker = crew.at(*place);
+        (!held.contains(&worker.id), loaded.contains(*place), worker.credits, std::cmp::Reverse(*place))
+    };
+    let place = fits.max_by_key(rank)?;
+    let (is_fresh, is_loaded, ..) = rank(&place);
+    let choice = match (is_fresh, is_loaded) {
+        (false, _) => Choice::Again,
+        (true, true) => Choice::Loaded,
+        (true, false) => Choice::Roomiest,
+    };
+    Some((place, choice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::Joining;
+    use crate::digest::Digest;
+
+    fn crew(workers: &[(u32, &str, u8)]) -> Crew {
+        let mut crew = Crew::default();
+        for (worker, domain, class) in workers {
+            let joining = Joining {
+                worker: WorkerId(*worker),
+                class: Class(Digest::from_bytes([*class; 32])),
+                domain: (*domain).to_owned(),
+                labels: BTreeMap::new(),
+                slots: 2,
+                memory_bytes: 1 << 30,
+                holds: vec![],
+                quarantined: false,
+            };
+            let place = crew.join(joining, Time(0));
+            crew.update(place, |worker| worker.credits = 2);
+        }
+        crew
+    }
+
+    fn shape(voters: u8, seated: &[u32]) -> Shape {
+        Shape {
+            labels: None,
+            memory_bytes: 1 << 20,
+            voters,
+            missing: voters.saturating_sub(seated.len() as u8).max(1),
+            class: None,
+            seated: seated.iter().map(|worker| WorkerId(*worker)).collect(),
+            avoided: vec![],
         }
     }
 
-    /// A rerun avoids workers that held an attempt while there are others, and for a bounded time.
-    fn wait_for_a_fresh_worker(&mut self, now: Time, id: RunId) {
-        let wait = self.config.fresh_worker_wait_ms;
-        let Some(run) = self.runs.get(&id) else { return };
-        let held = |record: &AttemptRecord| {
-            matches!(record.state, AttemptState::Faulted { .. }) && record.begun_at.is_some()
-        };
-        if run.takes_any || !run.attempts.iter().any(held) {
-            return;
-        }
-        let fresh = self.eligible(run).any(|worker| !run.excludes(worker.view.worker));
-        let since = run.waits_since.unwrap_or(now);
-        let is_over = now >= since.plus_ms(wait);
-        let Some(run) = self.runs.get_mut(&id) else { return };
-        if fresh && !is_over {
-            if run.waits_since.is_none() {
-                run.waits_since = Some(now);
-                self.timers.set(now.plus_ms(wait), Timer::FreshWorker(id));
-            }
-            return;
-        }
-        run.takes_any = true;
-        let text = match fresh {
-            true => {
-                format!("no worker that held none of its attempts had room for {wait} ms: any worker will do")
-            }
-            false => {
-                "every worker that could run it has held an attempt of it: any of them will do".to_owned()
-            }
-        };
-        run.explain(now, text);
+    fn names(shape: &Shape, crew: &Crew) -> Vec<u32> {
+        let suited = suited(shape, crew, None, Time(0));
+        crew.iter()
+            .enumerate()
+            .filter(|(place, _)| suited.places.contains(*place))
+            .map(|(_, w)| w.id.0)
+            .collect()
     }
 
-    /// A quorum run that nobody could vote on ends after a while.
-    pub(super) fn watch_for_voters(&mut self, now: Time, id: RunId) {
-        let Some(run) = self.runs.get(&id) else { return };
-        if run.policy.verify == Verify::Once || run.voteless_since.is_some() || self.could_vote(run) {
-            return;
-        }
-        let wait = self.config.quorum_wait_ms;
-        if let Some(run) = self.runs.get_mut(&id) {
-            run.voteless_since = Some(now);
-            run.explain(
-                now,
-                format!("no worker is there that could cast the next vote: waiting up to {wait} ms"),
+    #[test]
+    fn a_quorum_keeps_to_classes_that_are_large_enough() {
+        let crew = crew(&[(1, "a", 1), (2, "a", 2), (3, "a", 2)]);
+        assert_eq!(names(&shape(1, &[]), &crew), [1, 2, 3]);
+        assert_eq!(names(&shape(2, &[]), &crew), [2, 3]);
+        assert_eq!(names(&shape(3, &[]), &crew), [0; 0]);
+    }
+
+    #[test]
+    fn voters_sit_in_distinct_domains_where_there_are_enough() {
+        let two_domains = crew(&[(1, "a", 1), (2, "a", 1), (3, "b", 1)]);
+        assert_eq!(names(&shape(2, &[1]), &two_domains), [3]);
+        let one_domain = crew(&[(1, "a", 1), (2, "a", 1), (3, "a", 1)]);
+        assert_eq!(names(&shape(2, &[1]), &one_domain), [2, 3]);
+        assert_eq!(names(&shape(2, &[1, 3]), &two_domains), [2], "a third voter finds no third domain");
+    }
+
+    #[test]
+    fn odd_sizes_of_memory_share_a_few_shapes() {
+        let sizes: BTreeSet<u64> = (1..100_000u64).map(|i| leased_bytes(i * 12_345)).collect();
+        assert!(sizes.len() <= 8 * 12, "{}", sizes.len());
+        for bytes in [1, 1 << 20, (1 << 20) + 1, 256 << 20, 300 << 20, 4 << 30] {
+            let leased = leased_bytes(bytes);
+            assert!(
+                leased >= bytes && leased <= (bytes + bytes / 8).max(MEMORY_BYTES_MIN),
+                "{bytes} {leased}"
             );
         }
-        self.timers.set(now.plus_ms(wait), Timer::Voteless(id));
+        assert_eq!(leased_bytes(256 << 20), 256 << 20, "a power of two is leased as it is");
     }
 
-    /// Whether some worker that is there could cast another vote of this run.
-    pub(super) fn could_vote(&self, run: &Run) -> bool {
-        let spent = |worker: WorkerId| {
-            run.attempts
-                .iter()
-                .filter(|record| record.worker == worker)
-                .any(|record| record.state.is_live() || matches!(record.state, AttemptState::Voted { .. }))
-        };
-        self.eligible(run).any(|worker| !spent(worker.view.worker))
-    }
-
-    /// Active workers that could execute the run, whatever they do now.
-    pub(super) fn eligible<'a>(&'a self, run: &'a Run) -> impl Iterator<Item = &'a Worker> {
-        self.workers.values().filter(|worker| worker.is_active() && run.suits(&worker.view))
-    }
-
-    /// Eligible workers of the class that has most of them.
-    pub(super) fn largest_class(&self, run: &Run) -> usize {
-        let mut sizes = BTreeMap::<Class, usize>::new();
-        for worker in self.eligible(run) {
-            *sizes.entry(worker.view.class).or_default() += 1;
-        }
-        sizes.into_values().max().unwrap_or(0)
-    }
-
-    fn constraint(&self, run: &Run) -> Constraint {
-        let gate = self.modules.get(&run.module).is_none_or(|module| !module.ready || !module.proven);
-        let labels = match &run.policy.placement {
-            Placement::Any => BTreeMap::new(),
-            Placement::Labels { labels } => labels.clone(),
-        };
-        Constraint {
-            class: run.class,
-            excluded: run.excluded(),
-            domains: self.domains_taken(run),
-            labels,
-            gate: gate.then_some(run.module),
-        }
-    }
-
-    /// Trust domains that may not vote again: those of its voters, if there are enough domains for all votes. Where there
-    /// are not (one machine, one owner) each worker counts as its own.
-    fn domains_taken(&self, run: &Run) -> Vec<String> {
-        let of = |record: &AttemptRecord| {
-            let counts = record.state.is_live() || matches!(record.state, AttemptState::Voted { .. });
-            counts
-                .then(|| self.workers.get(&record.worker))
-                .flatten()
-                .map(|worker| worker.view.domain.clone())
-        };
-        let mut taken: Vec<String> = run.attempts.iter().filter_map(of).collect();
-        if taken.is_empty() {
-            return taken;
-        }
-        let there: BTreeSet<&str> = self.eligible(run).map(|worker| worker.view.domain.as_str()).collect();
-        taken.sort_unstable();
-        taken.dedup();
-        let free = there.iter().filter(|domain| !taken.iter().any(|other| other == *domain)).count();
-        if there.len() < usize::from(run.policy.verify.voters()) || free == 0 {
-            taken.clear();
-        }
-        taken
-    }
-
-    /// Places whatever can be placed.
-    pub(super) fn place(&mut self, now: Time, effects: &mut Vec<Effect>) {
-        while !self.free.is_empty() {
-            let choice = self.queue.heads().find_map(|id| self.choose(id).map(|worker| (id, worker)));
-            let Some((id, worker)) = choice else { return };
-            self.assign(now, id, worker, effects);
-        }
-    }
-
-    /// The best free worker for a run: one that has the module loaded, then the one with the most room.
-    fn choose(&self, id: RunId) -> Option<WorkerId> {
-        let run = self.runs.get(&id)?;
-        let constraint = run.queued.as_ref()?;
-        let module = self.modules.get(&run.module)?;
-        if !module.ready || (!module.proven && module.live >= self.config.probation_attempts_max) {
-            return None;
-        }
-        let may = |worker: &&Worker| {
-            worker.has_room(run.memory_bytes)
-                && run.suits(&worker.view)
-                && constraint.excluded.binary_search(&worker.view.worker).is_err()
-                && !constraint.domains.contains(&worker.view.domain)
-                && (run.class.is_some() || self.class_is_large_enough(run, worker.view.class))
-        };
-        let free = self.free.iter().filter_map(|worker| self.workers.get(worker)).filter(may);
-        let best = free.max_by_key(|worker| {
-            let view = &worker.view;
-            (worker.has_loaded(run.module), view.credits, std::cmp::Reverse((view.votes, view.worker)))
-        });
-        best.map(|worker| worker.view.worker)
-    }
-
-    /// A run is bound to the class of its first attempt, so that class must be able to cast all its votes.
-    fn class_is_large_enough(&self, run: &Run, class: Class) -> bool {
-        let voters = usize::from(run.policy.verify.voters());
-        voters == 1
-            || self.eligible(run).filter(|worker| worker.view.class == class).nth(voters - 1).is_some()
-    }
-
-    fn assign(&mut self, now: Time, id: RunId, to: WorkerId, effects: &mut Vec<Effect>) {
-        let (Some(run), Some(worker)) = (self.runs.get_mut(&id), self.workers.get_mut(&to)) else { return };
-        let number = run.next_number();
-        let attempt = run.attempt_id(number);
-        let is_loaded = worker.has_loaded(run.module);
-        self.running += usize::from(run.attempts.is_empty());
-        self.live += 1;
-        run.class = Some(worker.view.class);
-        run.waits_since = None;
-        run.voteless_since = None;
-        let record = AttemptRecord {
-            number,
-            worker: to,
-            state: AttemptState::Assigned,
-            assigned_at: now,
-            begun_at: None,
-            ended_at: None,
-            cpu_us: 0,
-        };
-        run.attempts.push(record.clone());
-        let why = if is_loaded { "its module is loaded there" } else { "it has the most room" };
-        run.explain(now, format!("attempt {number} goes to {to}: {why}"));
-        worker.lease(attempt, run.memory_bytes);
-        worker.loads(run.module);
-        if worker.view.credits == 0 {
-            self.free.remove(&to);
-        }
-        let module = self.modules.entry(run.module).or_default();
-        module.live += 1;
-        let estimate = if module.cpu_us == 0 { UNKNOWN_CPU_US } else { module.cpu_us };
-        let (epoch, workspace) = (run.epoch, run.workspace);
-        if run.policy.retry == Retry::Never && run.policy.durable {
-            effects.push(Effect::Write(Write::Attempt { run: id, epoch, record }));
-        } else {
-            effects.push(Effect::Assign { attempt, epoch, worker: to });
-        }
-        effects.push(Effect::Changed { run: id });
-        self.queue.charge(workspace, estimate);
-        self.reconsider(now, id, effects);
+    #[test]
+    fn a_free_worker_with_the_module_goes_before_a_roomier_one() {
+        let mut crew = crew(&[(1, "a", 1), (2, "a", 1)]);
+        crew.update(1, |worker| worker.credits = 9);
+        let shape = shape(1, &[]);
+        let suited = suited(&shape, &crew, None, Time(0));
+        let mut loaded = Bits::default();
+        assert_eq!(choose(&shape, &suited, &crew, &loaded, &[]), Some((1, Choice::Roomiest)));
+        loaded.set(0, true);
+        assert_eq!(choose(&shape, &suited, &crew, &loaded, &[]), Some((0, Choice::Loaded)));
+        assert_eq!(choose(&shape, &suited, &crew, &loaded, &[WorkerId(1)]), Some((1, Choice::Roomiest)));
+        crew.update(0, |worker| worker.credits = 0);
+        crew.update(1, |worker| worker.credits = 0);
+        assert!(!is_placeable(&shape, &suited, &crew));
     }
 }

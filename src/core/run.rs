@@ -1,332 +1,250 @@
-//! One run: its attempts, its votes, its budgets, and where it stands between submission and final.
+//! One run: where it stands, its attempts and votes, and what it wants next.
 //!
-//! ```text
-//!            first attempt            votes decide             blobs stored
-//!   Open(queued) ────▶ Open(running) ──────────▶ Collecting ───────────────▶ Finishing ──▶ gone
-//!        │                 │   ▲ no voter delivers │                            ▲
-//!        │                 │   └──────────────────┘                            │
-//!        └─────────────────┴── cancel, deadline, budget, no quorum ─────────────┘
-//! ```
-//!
-//! It knows no worker's state and no queue: the pool asks it what it wants.
+//! Knows nothing of workers, queues or time beyond what it is told; `decide` and `settle` act on what it says.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::queue::{Constraint, Place};
+use super::attempt::Attempt;
+use super::explain::{Log, Note};
+use super::placement::{Shape, leased_bytes};
+use super::queue::Ticket;
 use super::quorum::{Tally, tally};
-use super::types::{
-    AttemptRecord, AttemptState, Class, Explained, Final, RunView, Submission, Time, WorkerView,
-};
+use super::retry::Spent;
+use super::{AttemptRecord, AttemptState, Class, Explained, RunView, Submission, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
-use crate::result::{Fault, Outcome, RunState, Verdict, VerdictKind};
-use crate::spec::{Placement, Policy};
-
-/// Entries of an explain log at most; a run that needs more has said enough.
-const EXPLAINED_MAX: usize = 200;
+use crate::result::{RunState, Verdict, VerdictKind};
+use crate::spec::{Placement, Policy, Retry, Verify};
 
 /// Where a run stands.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// It wants votes.
+///
+/// ```text
+///          ┌────────────────────────────────┐ cancel, budget, deadline, no quorum
+///  Open ───┴─▶ Collecting ──────────────▶ Finishing ──committed──▶ Gone
+///   ▲             │    a complete vote needs no collecting
+///   └─────────────┘ nobody delivers, or a vote that carried the decision was discarded
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Attempts and votes are awaited.
     Open,
-    /// The votes decided; this attempt's worker was asked for the blobs, at `since`.
+    /// The votes decided; a voter was asked for the blobs.
     Collecting {
-        /// Whose.
-        attempt: u32,
-        /// When.
-        since: Time,
+        /// What won.
+        result: Digest,
+        /// Number of the attempt whose worker was asked.
+        from: u32,
+        /// When the next one is asked.
+        until: Time,
     },
-    /// Its final write is on its way; nothing can change it any more (I7, I8).
+    /// The final is with the store, or was refused by it: nothing changes any more (I7).
     Finishing,
-}
-
-/// A vote that counts.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Cast {
-    /// By which attempt.
-    pub attempt: u32,
-    /// By whom.
-    pub worker: WorkerId,
-    /// For what.
-    pub result: Digest,
-    /// What the guest did.
-    pub outcome: Outcome,
-    /// Whether all blobs came with it.
-    pub complete: bool,
-    /// It was asked for its blobs and did not deliver.
-    pub failed: bool,
-}
-
-/// Faults so far, each kind against its own budget.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Spent {
-    /// Runners killed.
-    pub crashes: u32,
-    /// Timeouts.
-    pub timeouts: u32,
-    /// Workers lost, or results not delivered.
-    pub losses: u32,
-    /// Refusals.
-    pub refusals: u32,
+    /// To be forgotten.
+    Gone,
 }
 
 /// A run that is not final.
-#[derive(Clone, Debug)]
-pub struct Run {
-    /// Its id.
+pub(super) struct Run {
     pub id: RunId,
-    /// Its owner's term.
     pub epoch: Epoch,
-    /// Whose turn it takes.
     pub workspace: WorkspaceId,
-    /// What it executes.
-    pub module: Digest,
-    /// Memory leased per attempt.
+    /// Its module, by number.
+    pub module: u32,
+    /// Memory that each attempt leases, in bytes.
     pub memory_bytes: u64,
-    /// What was asked.
     pub policy: Policy,
-    /// Base of its deadline.
-    pub submitted_at: Time,
-    /// Where it stands.
+    pub labels: Option<Arc<BTreeMap<String, String>>>,
+    /// The order of submission.
+    pub age: u64,
+    pub deadline_at: Option<Time>,
+    pub is_recovered: bool,
     pub phase: Phase,
-    /// Bound by the first attempt.
+    /// Where it waits for a worker, if it wants one.
+    pub ticket: Option<Ticket>,
+    /// What won, once the final rests on a comparison: later votes for anything else are evidence.
+    pub agreed: Option<Digest>,
+    /// Since when it waits in its present shape.
+    pub waits_since: Time,
+    /// Until when a rerun waits for a worker that held no attempt.
+    pub fresh_until: Option<Time>,
+    /// It has waited for that long enough.
+    pub is_relaxed: bool,
+    /// The class whose votes are compared.
     pub class: Option<Class>,
-    /// Every attempt, by number.
-    pub attempts: Vec<AttemptRecord>,
-    /// Attempts that a worker brought back from before a restart, under the term of then.
-    pub adopted: BTreeMap<u32, Epoch>,
-    /// Votes that count, in the order in which they came.
-    pub votes: Vec<Cast>,
-    /// Faults so far.
-    pub spent: Spent,
-    /// Since when a rerun waits for a worker that held none of its attempts.
-    pub waits_since: Option<Time>,
-    /// That wait is over: any worker that has not voted will do.
-    pub takes_any: bool,
-    /// Since when no worker could cast a vote that it needs.
-    pub voteless_since: Option<Time>,
-    /// Where it stands in the queue, if it does.
-    pub queued: Option<Constraint>,
-    /// Its age among all runs.
-    pub sequence: u64,
-    /// The reasons for everything.
-    pub explain: Vec<Explained>,
+    pub attempts: Vec<Attempt>,
+    /// Positions of the attempts that voted, in the order of their votes.
+    pub voted: Vec<usize>,
+    pub log: Log,
+    /// Whether its view changed in this step.
+    pub is_changed: bool,
 }
 
 impl Run {
-    /// A run as it is submitted or recovered.
-    pub fn new(submission: Submission, sequence: u64) -> Run {
-        let mut spent = Spent::default();
-        for record in &submission.history {
-            if let AttemptState::Faulted { fault } = &record.state {
-                spent.count(fault, record.begun_at.is_some());
-            }
+    /// A run as it was submitted.
+    pub(super) fn new(submission: Submission, module: u32, age: u64) -> Run {
+        let labels = match &submission.policy.placement {
+            Placement::Labels { labels } if !labels.is_empty() => Some(Arc::new(labels.clone())),
+            Placement::Labels { .. } | Placement::Any => None,
+        };
+        let mut log = Log::default();
+        for Explained { at, text } in submission.explained {
+            log.note(at, Note::Kept(text.into_boxed_str()));
         }
+        let deadline_ms = submission.policy.deadline_ms;
         Run {
             id: submission.run,
             epoch: submission.epoch,
             workspace: submission.workspace,
-            module: submission.module,
-            memory_bytes: submission.memory_bytes,
+            module,
+            memory_bytes: leased_bytes(submission.memory_bytes),
             policy: submission.policy,
-            submitted_at: submission.submitted_at,
+            labels,
+            age,
+            deadline_at: deadline_ms.map(|ms| submission.submitted_at.plus_ms(ms)),
+            is_recovered: submission.recovered,
             phase: Phase::Open,
+            ticket: None,
+            agreed: None,
+            waits_since: submission.submitted_at,
+            fresh_until: None,
+            is_relaxed: false,
             class: None,
-            attempts: submission.history,
-            adopted: BTreeMap::new(),
-            votes: Vec::new(),
-            spent,
-            waits_since: None,
-            takes_any: false,
-            voteless_since: None,
-            queued: None,
-            sequence,
-            explain: submission.explained,
+            attempts: submission.history.into_iter().map(Attempt::recovered).collect(),
+            voted: Vec::new(),
+            log,
+            is_changed: false,
         }
     }
 
-    /// The id of one of its attempts.
-    pub fn attempt_id(&self, number: u32) -> AttemptId {
+    /// The name of one of its attempts.
+    pub(super) fn attempt_id(&self, number: u32) -> AttemptId {
         AttemptId { run: self.id, number }
     }
 
-    /// The term under which one of its attempts was assigned.
-    pub fn epoch_of(&self, number: u32) -> Epoch {
-        self.adopted.get(&number).copied().unwrap_or(self.epoch)
+    /// Position of the attempt with this number.
+    pub(super) fn position(&self, number: u32) -> Option<usize> {
+        self.attempts.iter().position(|attempt| attempt.record.number == number)
     }
 
-    /// One of its attempts.
-    pub fn attempt_mut(&mut self, number: u32) -> Option<&mut AttemptRecord> {
-        self.attempts.iter_mut().find(|record| record.number == number)
+    /// A number that no attempt has.
+    pub(super) fn next_number(&self) -> u32 {
+        self.attempts.iter().map(|attempt| attempt.record.number).max().unwrap_or(0) + 1
     }
 
-    /// Attempts that a worker may still be executing.
-    pub fn live(&self) -> impl Iterator<Item = &AttemptRecord> {
-        self.attempts.iter().filter(|record| record.state.is_live())
+    /// Whether nothing can change any more.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self.phase, Phase::Finishing | Phase::Gone)
     }
 
-    /// The next attempt's number.
-    pub fn next_number(&self) -> u32 {
-        self.attempts.iter().map(|record| record.number).max().unwrap_or(0) + 1
+    /// Attempts that workers hold.
+    pub(super) fn live(&self) -> u32 {
+        self.attempts.iter().filter(|attempt| attempt.is_live()).count() as u32
     }
 
-    /// What its votes say.
-    pub fn tally(&self) -> Tally {
-        let votes: Vec<(WorkerId, Digest)> =
-            self.votes.iter().map(|cast| (cast.worker, cast.result)).collect();
-        tally(self.policy.verify, &votes)
+    /// Votes that count, in the order in which they came. Under `once` an undelivered one is dropped: nothing was
+    /// compared, so the next attempt's result is as good.
+    pub(super) fn votes(&self) -> Vec<(WorkerId, Digest)> {
+        let is_once = self.policy.verify == Verify::Once;
+        let counted = self.voted.iter().filter_map(|position| {
+            let attempt = &self.attempts[*position];
+            let ballot = attempt.ballot.as_ref().filter(|ballot| ballot.counts)?;
+            (ballot.delivers || !is_once).then_some((attempt.record.worker, ballot.result))
+        });
+        counted.collect()
     }
 
-    /// Attempts that it would take now, given that all live ones vote.
-    pub fn wants(&self) -> u8 {
-        let Tally::Wanting(voters) = self.tally() else { return 0 };
-        if self.phase != Phase::Open {
-            return 0;
-        }
-        let live = u8::try_from(self.live().count()).unwrap_or(u8::MAX);
-        let cast = u8::try_from(self.votes.len()).unwrap_or(u8::MAX);
-        let missing = voters.saturating_sub(cast).saturating_sub(live);
-        // after a crash one at a time: a poisonous module must not take several runners down at once (I10)
-        if self.spent.crashes > 0 { missing.min(1_u8.saturating_sub(live)) } else { missing }
+    /// What the votes say.
+    pub(super) fn tally(&self) -> Tally {
+        tally(self.policy.verify, &self.votes())
     }
 
-    /// Whether `worker` may not have it: it votes or voted (I4, I5), or held an attempt while others could be asked.
-    pub fn excludes(&self, worker: WorkerId) -> bool {
-        self.attempts.iter().filter(|record| record.worker == worker).any(|record| match record.state {
-            AttemptState::Assigned | AttemptState::Begun | AttemptState::Voted { .. } => true,
-            // what never began says nothing about the worker
-            AttemptState::Faulted { .. } => !self.takes_any && record.begun_at.is_some(),
-            AttemptState::Canceled => false,
-        })
+    /// What its faults cost so far.
+    pub(super) fn spent(&self) -> Spent {
+        Spent::by(&self.attempts)
     }
 
-    /// The workers that it excludes, sorted.
-    pub fn excluded(&self) -> Vec<WorkerId> {
-        let mut workers: Vec<WorkerId> = self
-            .attempts
-            .iter()
-            .map(|record| record.worker)
-            .filter(|worker| self.excludes(*worker))
-            .collect();
-        workers.sort_unstable();
-        workers.dedup();
-        workers
+    /// Attempts to add when the votes ask for `more`: one at a time once it has crashed (I10).
+    pub(super) fn missing(&self, more: u32) -> u32 {
+        let live = self.live();
+        if self.spent().crashes > 0 { u32::from(live == 0) } else { more.saturating_sub(live) }
     }
 
-    /// Whether a worker of this class and with these labels could ever execute it.
-    pub fn suits(&self, worker: &WorkerView) -> bool {
-        let class_fits = self.class.is_none_or(|class| class == worker.class);
-        let labels_fit = match &self.policy.placement {
-            Placement::Any => true,
-            Placement::Labels { labels } => {
-                labels.iter().all(|(name, value)| worker.labels.get(name) == Some(value))
-            }
-        };
-        class_fits && labels_fit && self.memory_bytes <= worker.memory_bytes
+    /// Whether a worker executes it, or voted on it in a way that bars it from voting again (I4, I5).
+    pub(super) fn is_seated(&self, attempt: &Attempt) -> bool {
+        attempt.is_live() || (attempt.ballot.is_some() && self.policy.verify != Verify::Once)
     }
 
-    /// Its place in its lane.
-    pub fn place(&self) -> Place {
-        (Reverse(self.policy.priority), self.sequence)
+    /// Workers that may get no further attempt.
+    pub(super) fn seated(&self) -> Vec<WorkerId> {
+        sorted(self.attempts.iter().filter(|attempt| self.is_seated(attempt)))
     }
 
-    /// Writes down why.
-    pub fn explain(&mut self, at: Time, text: impl Into<String>) {
-        match self.explain.len() {
-            0..EXPLAINED_MAX => self.explain.push(Explained { at, text: text.into() }),
-            EXPLAINED_MAX => {
-                self.explain.push(Explained { at, text: "more was decided than is kept here".to_owned() })
-            }
-            _ => {}
+    /// Workers that held an attempt.
+    pub(super) fn held(&self) -> Vec<WorkerId> {
+        sorted(self.attempts.iter())
+    }
+
+    /// What it asks of a worker.
+    pub(super) fn shape(&self, missing: u32) -> Shape {
+        let seated = self.seated();
+        let mut avoided = if self.is_relaxed { Vec::new() } else { self.held() };
+        avoided.retain(|worker| !seated.contains(worker));
+        Shape {
+            labels: self.labels.clone(),
+            memory_bytes: self.memory_bytes,
+            voters: self.policy.verify.voters(),
+            missing: u8::try_from(missing).unwrap_or(u8::MAX),
+            class: self.class,
+            seated,
+            avoided,
         }
     }
 
-    /// `Queued` until its first attempt.
-    pub fn state(&self) -> RunState {
-        if self.attempts.is_empty() { RunState::Queued } else { RunState::Running }
+    /// Whether at most one attempt of it may ever be tried per voter.
+    pub(super) fn is_tried_once(&self) -> bool {
+        self.policy.retry == Retry::Never
+    }
+
+    /// What the votes say, for people.
+    pub(super) fn verdict(&self) -> Verdict {
+        let votes = self.votes();
+        let all = votes.len() as u32;
+        match self.tally() {
+            Tally::Decided { votes, dissenters, .. } => {
+                let kind = match self.policy.verify {
+                    Verify::Once => VerdictKind::Unchecked,
+                    Verify::Quorum { .. } => VerdictKind::Agreed,
+                };
+                Verdict { kind, votes, dissenters }
+            }
+            Tally::Disputed => Verdict { kind: VerdictKind::Disputed, votes: all, dissenters: vec![] },
+            Tally::Open { .. } => Verdict { kind: VerdictKind::Pending, votes: all, dissenters: vec![] },
+        }
+    }
+
+    /// The attempts as they are stored.
+    pub(super) fn records(&self) -> Vec<AttemptRecord> {
+        self.attempts.iter().map(|attempt| attempt.record.clone()).collect()
     }
 
     /// As others may see it.
-    pub fn view(&self) -> RunView {
-        RunView {
-            state: self.state(),
-            verdict: self.verdict(None, false),
-            attempts: self.attempts.clone(),
-            explain: self.explain.clone(),
-        }
-    }
-
-    /// The verdict, with the digest that won if one did.
-    pub fn verdict(&self, winner: Option<Digest>, hopeless: bool) -> Verdict {
-        let Some(winner) = winner else {
-            let kind = if hopeless { VerdictKind::Disputed } else { VerdictKind::Pending };
-            let votes = u32::try_from(self.votes.len()).unwrap_or(u32::MAX);
-            return Verdict { kind, votes, dissenters: Vec::new() };
-        };
-        let kind = match self.policy.verify {
-            crate::spec::Verify::Once => VerdictKind::Unchecked,
-            crate::spec::Verify::Quorum { .. } => VerdictKind::Agreed,
-        };
-        let (for_it, against): (Vec<_>, Vec<_>) = self.votes.iter().partition(|cast| cast.result == winner);
-        Verdict {
-            kind,
-            votes: u32::try_from(for_it.len()).unwrap_or(u32::MAX),
-            dissenters: against.into_iter().map(|cast| cast.worker).collect(),
-        }
-    }
-
-    /// The final record of a run that ends now.
-    pub fn finish(&mut self, now: Time, ending: Ending) -> Final {
-        let winner = ending.result;
-        let verdict = self.verdict(winner, ending.hopeless);
-        for record in &mut self.attempts {
-            if let AttemptState::Voted { result, won } = &mut record.state {
-                *won = winner.map(|winner| winner == *result);
+    pub(super) fn view(&self) -> RunView {
+        let mut attempts = self.records();
+        for record in &mut attempts {
+            // nobody learns who won before the final is there
+            if let AttemptState::Voted { won, .. } = &mut record.state {
+                *won = None;
             }
         }
-        Final {
-            run: self.id,
-            epoch: self.epoch,
-            revision: 1,
-            state: ending.state,
-            reason: ending.reason,
-            outcome: ending.outcome,
-            verdict,
-            result: winner,
-            attempts: self.attempts.clone(),
-            explain: self.explain.clone(),
-            finished_at: now,
-        }
+        let state = if attempts.is_empty() { RunState::Queued } else { RunState::Running };
+        RunView { state, verdict: self.verdict(), attempts, explain: self.log.render() }
     }
 }
 
-/// How a run ends.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ending {
-    /// Its final state.
-    pub state: RunState,
-    /// With `Failed`.
-    pub reason: Option<crate::result::FailReason>,
-    /// The outcome that won.
-    pub outcome: Option<Outcome>,
-    /// The digest that won.
-    pub result: Option<Digest>,
-    /// The votes were exhausted.
-    pub hopeless: bool,
-}
-
-impl Spent {
-    /// Counts a fault against its budget. What never began costs nothing but a refusal's budget.
-    pub fn count(&mut self, fault: &Fault, begun: bool) {
-        match fault {
-            Fault::Crashed { .. } if begun => self.crashes += 1,
-            Fault::TimedOut => self.timeouts += 1,
-            Fault::Lost if begun => self.losses += 1,
-            Fault::Corrupt { .. } => self.losses += 1,
-            Fault::Refused { .. } => self.refusals += 1,
-            Fault::Crashed { .. } | Fault::Lost | Fault::Drained => {}
-        }
-    }
+fn sorted<'a>(attempts: impl Iterator<Item = &'a Attempt>) -> Vec<WorkerId> {
+    let mut workers: Vec<WorkerId> = attempts.map(|attempt| attempt.record.worker).collect();
+    workers.sort_unstable();
+    workers.dedup();
+    workers
 }

@@ -195,6 +195,10 @@ pub enum Event {
         worker: WorkerId,
     },
     /// It is alive and grants so many attempts beyond those it holds. Absolute, so a lost one does no harm.
+    ///
+    /// The pool takes one off with each [`Effect::Assign`] and never adds one by itself. An assignment that is on
+    /// its way when the worker counts would be granted twice: the shell subtracts what it sent and the worker had
+    /// not received, so that the figure holds at the moment at which the pool hears it.
     Credits {
         /// Who.
         worker: WorkerId,
@@ -389,7 +393,7 @@ pub struct Explained {
 pub enum Effect {
     /// A conditional write; the store answers with `Committed` or `Refused`. Not for `durable: false` runs.
     Write(Write),
-    /// A `durable: false` run is final.
+    /// A `durable: false` run is final: there is no write, and the pool has forgotten it.
     Finished(Box<Final>),
     /// Hand the attempt to the worker.
     Assign {
@@ -432,7 +436,7 @@ pub enum Effect {
         /// Where.
         worker: WorkerId,
     },
-    /// The run's view changed: tell waiters and event streams.
+    /// The run's view changed: tell waiters and event streams. A final is told when its write commits.
     Changed {
         /// Which.
         run: RunId,

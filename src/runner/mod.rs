@@ -18,9 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use rustix::fs::MemfdFlags;
 
-use self::frames::{
-    Execute, FRAME_BYTES_MAX, FrameError, FromRunner, Source, ToRunner, encode, receive, send,
-};
+use self::frames::{Execute, FRAME_BYTES_MAX, FrameError, FromRunner, Source, ToRunner, encode, receive, send};
 use crate::digest::Digest;
 use crate::jail::{self, Profile, Resources};
 use crate::protocol::agent::INLINE_BYTES_MAX;
@@ -37,8 +35,7 @@ const LIVE_AFTER: Duration = Duration::from_millis(100);
 /// Bytes of each stream that are shown as they come; all of it is in the result.
 pub const LIVE_BYTES_MAX: u64 = 1 << 20;
 /// What a runner does beyond computing: its frames, descriptors and memory files.
-const OWN_CALLS: &[i64] =
-    &[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_memfd_create, libc::SYS_ftruncate];
+const OWN_CALLS: &[i64] = &[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_memfd_create, libc::SYS_ftruncate];
 
 /// Plays the role `lockstep runner` until the agent hangs up.
 pub fn main() -> ExitCode {
@@ -243,8 +240,9 @@ fn report(sequence: u64, execution: Execution, cpu_us: u64) -> Result<(), Runner
     if total <= INLINE_BYTES_MAX {
         inline.extend(outputs);
     } else {
-        let file =
-            File::from(rustix::fs::memfd_create(c"outputs", MemfdFlags::CLOEXEC).map_err(io::Error::from)?);
+        let file = File::from(
+            rustix::fs::memfd_create(c"outputs", MemfdFlags::CLOEXEC).map_err(io::Error::from)?,
+        );
         let mut offset = 0;
         for (digest, bytes) in outputs {
             file.write_all_at(&bytes, offset)?;
@@ -256,9 +254,7 @@ fn report(sequence: u64, execution: Execution, cpu_us: u64) -> Result<(), Runner
     let frame = match encode(&FromRunner::Done { sequence, manifest: canonical, inline, stored, cpu_us }) {
         Ok(frame) => frame,
         // thousands of output files make a manifest that no frame takes
-        Err(error) => {
-            encode(&FromRunner::Refused { sequence, why: format!("the result is too large: {error}") })?
-        }
+        Err(error) => encode(&FromRunner::Refused { sequence, why: format!("the result is too large: {error}") })?,
     };
     let beside: Vec<BorrowedFd<'_>> = memory.iter().map(File::as_fd).collect();
     Ok(send(socket(), &frame, &beside)?)

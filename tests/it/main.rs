@@ -1,5 +1,7 @@
 //! Integration: the real binary with real runners, on a free port, over a temporary folder.
 
+mod api;
+mod api_pool;
 mod bad_input;
 mod compiler;
 mod pool;

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::content::Content;
 use super::extract::{Named, Reader, Submitter, pieces};
+use super::openapi::Binary;
 use super::problem::ApiError;
 use crate::coordinator::service::{Caller, Service};
 use crate::digest::Digest;
@@ -19,7 +20,7 @@ use crate::protocol::api::Blob;
 /// Streamed and hashed on the way. What nothing refers to within a day may be collected.
 #[utoipa::path(
     post, path = "/v1/blobs", tag = "blobs",
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = inline(Binary), content_type = "application/octet-stream"),
     responses((status = 201, description = "stored", body = Blob), (status = 200, description = "it was there", body = Blob))
 )]
 pub async fn post_blob(
@@ -35,7 +36,7 @@ pub async fn post_blob(
 /// Refused with `digest_mismatch` when the bytes hash to something else.
 #[utoipa::path(
     put, path = "/v1/blobs/{digest}", tag = "blobs", params(("digest" = Digest, Path)),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = inline(Binary), content_type = "application/octet-stream"),
     responses((status = 201, description = "stored", body = Blob), (status = 200, description = "it was there", body = Blob))
 )]
 pub async fn put_blob(
@@ -66,8 +67,8 @@ async fn store(
     get, path = "/v1/blobs/{digest}", tag = "blobs",
     params(("digest" = Digest, Path), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
     responses(
-        (status = 200, description = "the bytes", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "the range", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "the bytes", body = inline(Binary), content_type = "application/octet-stream"),
+        (status = 206, description = "the range", body = inline(Binary), content_type = "application/octet-stream"),
         (status = 304, description = "not changed: nothing ever changes under a digest"),
     )
 )]

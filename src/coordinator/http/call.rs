@@ -11,11 +11,12 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
-use super::extract::{Named, Submitter, pieces};
+use super::extract::{Named, Submitter, bad_query, pieces};
+use super::openapi::Binary;
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{Caller, RunDetail, Service, ServiceError, SubmitAnswer};
-use crate::coordinator::submission::prepare;
+use crate::coordinator::submission::{Invalid, prepare};
 use crate::digest::Digest;
 use crate::protocol::api::{InputBytes, ProblemCode, RunRequest, VerifyPolicy, VerifyRequest};
 use crate::result::{FailReason, Outcome, RunState};
@@ -52,8 +53,8 @@ const LOCKSTEP_OUTCOME: HeaderName = HeaderName::from_static("lockstep-outcome")
         ("wait_ms" = Option<u64>, Query, description = "How long to wait for the answer; 60000 by default"),
         ("durable" = Option<bool>, Query, description = "Whether the run is stored; true by default"),
     ),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 200, description = "standard output", body = String, content_type = "text/plain"))
+    request_body(content = inline(Binary), content_type = "application/octet-stream"),
+    responses((status = 200, description = "standard output", body = inline(Binary), content_type = "text/plain"))
 )]
 pub async fn call_module(
     Submitter(caller): Submitter,
@@ -64,6 +65,8 @@ pub async fn call_module(
 ) -> Result<Response, ApiError> {
     let mut request = read_query(&uri)?;
     request.module = Some(digest);
+    // once before the body is read, so that a wrong query does not cost an upload
+    prepare(&request, None, jiff::Timestamp::now()).map_err(in_query)?;
     let inline = match take_stdin(&service, &caller, body).await? {
         Stdin::Inline(bytes) => Some(bytes),
         Stdin::Stored(digest) => {
@@ -89,7 +92,10 @@ pub async fn call_module(
 }
 
 /// A refusal names the query parameter, which has the name of the field.
-fn in_query(invalid: crate::coordinator::submission::Invalid) -> ApiError {
+fn in_query(mut invalid: Invalid) -> ApiError {
+    if invalid.code == ProblemCode::InvalidField {
+        invalid.code = ProblemCode::InvalidParameter;
+    }
     let name = invalid.pointer.split('/').find(|part| !part.is_empty()).unwrap_or_default();
     let name = if name == "args" { "arg" } else { name }.to_owned();
     ApiError::from(invalid).at(name)
@@ -97,8 +103,8 @@ fn in_query(invalid: crate::coordinator::submission::Invalid) -> ApiError {
 
 /// The request that the query spells.
 fn read_query(uri: &Uri) -> Result<RunRequest, ApiError> {
-    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|error| ApiError::new(ProblemCode::InvalidParameter, error.body_text()))?;
+    let Query(pairs) =
+        Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|error| bad_query(&error))?;
     let mut request = RunRequest { wait_ms: Some(WAIT_MS), ..RunRequest::default() };
     let mut env = BTreeMap::new();
     for (name, value) in pairs {
@@ -264,6 +270,18 @@ mod tests {
             (Some(5), Some(WAIT_MS), Some(false))
         );
         assert_eq!(query("").unwrap(), RunRequest { wait_ms: Some(WAIT_MS), ..RunRequest::default() });
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_by_its_parameter() {
+        for (text, name) in
+            [("timeout_ms=0", "timeout_ms"), ("arg=a%00", "arg"), ("verify=quorum:99", "verify")]
+        {
+            let request = RunRequest { module: Some(Digest::EMPTY), ..query(text).unwrap() };
+            let invalid = prepare(&request, None, jiff::Timestamp::now()).unwrap_err();
+            let text = format!("{:?}", in_query(invalid));
+            assert!(text.contains("InvalidParameter") && text.contains(&format!("Some({name:?})")), "{text}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -110,7 +111,7 @@ pub fn parse_id<T: FromStr<Err: Display>>(text: &str) -> Result<T, ApiError> {
 }
 
 /// The path does not decode.
-pub fn bad_path(error: axum::extract::rejection::PathRejection) -> ApiError {
+pub fn bad_path(error: PathRejection) -> ApiError {
     ApiError::new(ProblemCode::InvalidParameter, error.body_text())
 }
 
@@ -123,8 +124,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Params<T>, ApiError> {
         match Query::try_from_uri(&parts.uri) {
             Ok(Query(params)) => Ok(Params(params)),
-            Err(error) => Err(ApiError::new(ProblemCode::InvalidParameter, error.body_text())),
+            Err(error) => Err(bad_query(&error)),
         }
+    }
+}
+
+/// The query does not decode; the error's text begins with the parameter's name, where it has one.
+pub fn bad_query(error: &QueryRejection) -> ApiError {
+    let text = error.body_text();
+    let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
+    match text.split_once(": ") {
+        Some((name, why)) if !name.contains(' ') => ApiError::parameter(name, why),
+        _ => ApiError::new(ProblemCode::InvalidParameter, text),
     }
 }
 
@@ -183,12 +194,20 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
 
 /// A body piece by piece, each within [`BODY_IDLE_MAX`] of the one before. Bounded by whoever reads it.
 pub fn pieces(body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + Unpin + 'static {
-    let pieces = stream::unfold(Some(body.into_data_stream()), |pieces| async {
+    pieces_within(BODY_IDLE_MAX, body)
+}
+
+fn pieces_within(
+    idle_max: Duration,
+    body: Body,
+) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + Unpin + 'static {
+    let pieces = stream::unfold(Some(body.into_data_stream()), move |pieces| async move {
         let mut pieces = pieces?;
-        match tokio::time::timeout(BODY_IDLE_MAX, pieces.next()).await {
+        match tokio::time::timeout(idle_max, pieces.next()).await {
             Ok(piece) => piece.map(|piece| (piece, Some(pieces))),
             Err(_) => {
-                let why = std::io::Error::new(std::io::ErrorKind::TimedOut, "nothing was sent for 30 s");
+                let words = format!("nothing was sent for {} s", idle_max.as_secs());
+                let why = std::io::Error::new(std::io::ErrorKind::TimedOut, words);
                 Some((Err(axum::Error::new(why)), None))
             }
         }
@@ -231,18 +250,17 @@ fn pointer(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse as _;
+    use http_body_util::BodyExt as _;
+
     use super::*;
-    use crate::protocol::api::{RunRequest, TokenRequest};
+    use crate::protocol::api::{Problem, RunRequest, TokenRequest};
 
     fn refusal(body: &str) -> Problem {
         problem(decode::<RunRequest>(body.as_bytes()).map(drop).unwrap_err())
     }
 
-    use crate::protocol::api::Problem;
-
     fn problem(error: ApiError) -> Problem {
-        use axum::response::IntoResponse as _;
-        use http_body_util::BodyExt as _;
         let body = error.into_response().into_body().collect();
         let body = futures_util::FutureExt::now_or_never(body).unwrap().unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
@@ -295,6 +313,22 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_parameter_is_named() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Limit {
+            #[expect(dead_code, reason = "only its decoding is looked at")]
+            limit: Option<u32>,
+        }
+        for (query, name) in [("limit=x", "limit"), ("limit=-1", "limit"), ("limits=1", "limits")] {
+            let uri = format!("/v1/runs?{query}").parse().unwrap();
+            let problem = problem(bad_query(&Query::<Limit>::try_from_uri(&uri).unwrap_err()));
+            assert_eq!(problem.code, ProblemCode::InvalidParameter);
+            assert_eq!(problem.pointer.as_deref(), Some(name), "{}", problem.detail);
+        }
+    }
+
+    #[test]
     fn only_bearer_tokens_are_taken() {
         assert_eq!(bearer("Bearer abc"), Some("abc"));
         assert_eq!(bearer("bearer  abc "), Some("abc"));
@@ -304,13 +338,14 @@ mod tests {
         assert_eq!(bearer(&format!("Bearer {}", "x".repeat(513))), None);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_caller_that_stops_sending_is_let_go() {
-        let body = Body::from_stream(
-            stream::iter([Ok::<_, axum::Error>(Bytes::from_static(b"{"))]).chain(stream::pending()),
-        );
-        let error = read_bounded(HeaderMap::new(), body).await.unwrap_err();
-        assert_eq!(error.code(), ProblemCode::InvalidBody);
+        let sent = stream::iter([Ok::<_, axum::Error>(Bytes::from_static(b"{"))]);
+        let body = Body::from_stream(sent.chain(stream::pending()));
+        let pieces: Vec<_> = pieces_within(Duration::from_millis(20), body).collect().await;
+        assert_eq!(pieces.len(), 2);
+        assert_eq!(pieces[0].as_ref().unwrap(), "{");
+        assert!(pieces[1].as_ref().unwrap_err().to_string().contains("nothing was sent"));
     }
 
     #[tokio::test]

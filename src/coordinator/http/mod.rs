@@ -110,4 +110,5 @@ async fn openapi_json() -> Response {
 }
 
 #[cfg(test)]
+#[cfg(test)]
 mod tests;

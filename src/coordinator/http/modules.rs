@@ -14,12 +14,13 @@ use utoipa::IntoParams;
 use super::content::Content;
 use super::extract::{Admin, JsonBody, Named, Params, Reader, Submitter, pieces};
 use super::lists::{self, ListParams};
+use super::openapi::Binary;
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{Caller, Service};
 use crate::coordinator::submission::WAIT_MS_MAX;
 use crate::digest::Digest;
-use crate::protocol::api::{Module, Page, ProblemCode, QuarantineRequest};
+use crate::protocol::api::{Module, ModulePage, ProblemCode, QuarantineRequest};
 
 /// An upload's answer waits so long for the module to be ready: most compile in less.
 const UPLOAD_WAIT_MS: u64 = 5_000;
@@ -45,7 +46,7 @@ pub struct UploadParams {
 /// module that can never run here is refused with `module_refused` and a stable `refusal` code.
 #[utoipa::path(
     post, path = "/v1/modules", tag = "modules", params(UploadParams),
-    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    request_body(content = inline(Binary), content_type = "application/wasm"),
     responses(
         (status = 201, description = "stored and analysed", body = Module),
         (status = 200, description = "it was there", body = Module),
@@ -65,7 +66,7 @@ pub async fn post_module(
 /// Refused with `digest_mismatch` when the bytes hash to something else.
 #[utoipa::path(
     put, path = "/v1/modules/{digest}", tag = "modules", params(("digest" = Digest, Path), UploadParams),
-    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    request_body(content = inline(Binary), content_type = "application/wasm"),
     responses(
         (status = 201, description = "stored and analysed", body = Module),
         (status = 200, description = "it was there", body = Module),
@@ -117,13 +118,13 @@ pub fn words_fit(text: &str, chars_max: usize) -> bool {
 /// Newest first.
 #[utoipa::path(
     get, path = "/v1/modules", tag = "modules", params(ListParams),
-    responses((status = 200, description = "a page", body = Page<Module>))
+    responses((status = 200, description = "a page", body = ModulePage))
 )]
 pub async fn list_modules(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     Params(params): Params<ListParams>,
-) -> Result<Json<Page<Module>>, ApiError> {
+) -> Result<Json<ModulePage>, ApiError> {
     let (cursor, limit) = (params.cursor()?, params.limit()?);
     let modules = service.modules(&caller, cursor, limit + 1).await?;
     let page = lists::page(modules, limit, |module| module.digest.to_string());
@@ -151,8 +152,8 @@ pub async fn get_module(
     get, path = "/v1/modules/{digest}/content", tag = "modules",
     params(("digest" = Digest, Path), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
     responses(
-        (status = 200, description = "the wasm", body = Vec<u8>, content_type = "application/wasm"),
-        (status = 206, description = "the range", body = Vec<u8>, content_type = "application/wasm"),
+        (status = 200, description = "the wasm", body = inline(Binary), content_type = "application/wasm"),
+        (status = 206, description = "the range", body = inline(Binary), content_type = "application/wasm"),
         (status = 304, description = "not changed: nothing ever changes under a digest"),
     )
 )]

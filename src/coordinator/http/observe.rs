@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 
 use super::problem::ApiError;
 use crate::coordinator::service::Service;
+use crate::protocol::api::ProblemCode;
 
 /// Names a request; taken from the caller if it is short and plain.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -40,7 +41,14 @@ pub async fn observe(State(service): State<Arc<Service>>, request: Request, next
     let route = route.as_ref().map_or("other", MatchedPath::as_str);
     let span = tracing::info_span!("request", request.id = %id, http.method = method, http.route = route);
     let began_at = Instant::now();
-    let mut response = REQUEST_ID.scope(id.clone(), next.run(request)).instrument(span.clone()).await;
+    let answer = async {
+        if has_two_lengths(request.headers()) {
+            let detail = "send either Content-Length or Transfer-Encoding: with both, nobody knows where the body ends";
+            return ApiError::new(ProblemCode::InvalidBody, detail).into_response();
+        }
+        next.run(request).await
+    };
+    let mut response = REQUEST_ID.scope(id.clone(), answer).instrument(span.clone()).await;
     let (status, took) = (response.status().as_u16(), began_at.elapsed());
     service.metrics().request_answered(method, route, status, took);
     span.in_scope(|| tracing::debug!(http.status = status, took_us = took.as_micros(), "answered"));
@@ -62,6 +70,11 @@ fn chosen_id(headers: &HeaderMap) -> String {
     };
     let given = headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
     given.map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// A proxy in front may believe the one length and we the other: how requests are smuggled past it (RFC 9112, section 6.1).
+fn has_two_lengths(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::CONTENT_LENGTH) && headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// A method as a label: callers can invent methods, and each would be a new series.
@@ -113,6 +126,16 @@ mod tests {
             assert!(uuid::Uuid::try_parse(&id).is_ok(), "{wrong} became {id}");
         }
         assert_ne!(chosen_id(&HeaderMap::new()), chosen_id(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_body_has_one_length() {
+        let length = (header::CONTENT_LENGTH, HeaderValue::from_static("3"));
+        let encoding = (header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        assert!(has_two_lengths(&HeaderMap::from_iter([length.clone(), encoding.clone()])));
+        for one in [length, encoding] {
+            assert!(!has_two_lengths(&HeaderMap::from_iter([one])));
+        }
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, ResponseBuilder};
-use utoipa::{Modify, OpenApi as _};
+use utoipa::openapi::{
+    ContentBuilder, KnownFormat, ObjectBuilder, OpenApi, Ref, RefOr, ResponseBuilder, Schema, SchemaFormat,
+    Type,
+};
+use utoipa::{Modify, OpenApi as _, PartialSchema, ToSchema};
 
 use crate::protocol::api::{Changed, LiveOutput, Problem, ProblemCode, RunEnd};
 
@@ -23,6 +26,18 @@ use crate::protocol::api::{Changed, LiveOutput, Problem, ProblemCode, RunEnd};
     modifiers(&Token),
 )]
 struct Skeleton;
+
+/// Raw bytes, as a schema.
+pub struct Binary;
+
+impl PartialSchema for Binary {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl ToSchema for Binary {}
 
 struct Token;
 

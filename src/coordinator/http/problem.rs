@@ -129,7 +129,9 @@ impl From<ServiceError> for ApiError {
                 let detail = format!("the module `{digest}` is not there: upload it with POST /v1/modules");
                 ApiError::new(Code::MissingModule, detail).about(digest)
             }
-            ServiceError::ModuleRefused { code, text } => ApiError::refused(code, &text),
+            ServiceError::ModuleRefused { code, text } => {
+                ApiError::refused(code, &text)
+            }
             ServiceError::ModuleQuarantined(why) => {
                 let detail = format!("the module is quarantined ({why}); an admin can readmit it");
                 ApiError::new(Code::ModuleQuarantined, detail)
@@ -248,13 +250,12 @@ mod tests {
             (ServiceError::MissingBlob(digest), 422, "missing_blob"),
             (ServiceError::ModuleNotThere(digest), 422, "missing_module"),
             (ServiceError::ModuleRefused { code: text(), text: text() }, 422, "module_refused"),
-            (ServiceError::Refused { code: text(), text: text() }, 422, "module_refused"),
             (ServiceError::ModuleQuarantined(text()), 409, "module_quarantined"),
             (ServiceError::ModuleInUse, 409, "module_in_use"),
             (ServiceError::BadEntry(text()), 422, "bad_entry"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
-            (ServiceError::IdempotencyMismatch, 422, "idempotency_mismatch"),
+            (ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false }, 422, "idempotency_mismatch"),
             (ServiceError::DigestMismatch { expected: digest, actual: digest }, 422, "digest_mismatch"),
             (ServiceError::TooLarge { max: 5 }, 413, "too_large"),
             (ServiceError::BodyBroken(text()), 400, "invalid_body"),

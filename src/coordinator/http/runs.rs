@@ -13,13 +13,14 @@ use utoipa::IntoParams;
 use super::content::Content;
 use super::extract::{JsonBody, Named, Params, Reader, Submitter, bad_path, parse_id};
 use super::lists;
+use super::openapi::Binary;
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{RunDetail, RunFilter, Service, SubmitAnswer};
 use crate::coordinator::submission::{WAIT_MS_MAX, prepare};
 use crate::digest::Digest;
 use crate::id::RunId;
-use crate::protocol::api::{Page, ProblemCode, Run, RunRequest, RunSummary, Timestamp};
+use crate::protocol::api::{ProblemCode, Run, RunPage, RunRequest, Timestamp};
 use crate::result::{OutputRef, ResultManifest, RunState};
 
 /// Submit a run
@@ -89,13 +90,13 @@ pub struct RunListParams {
 /// Newest first.
 #[utoipa::path(
     get, path = "/v1/runs", tag = "runs", params(RunListParams),
-    responses((status = 200, description = "a page", body = Page<RunSummary>))
+    responses((status = 200, description = "a page", body = RunPage))
 )]
 pub async fn list_runs(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     Params(params): Params<RunListParams>,
-) -> Result<Json<Page<RunSummary>>, ApiError> {
+) -> Result<Json<RunPage>, ApiError> {
     let cursor = lists::cursor(params.cursor.as_deref())?;
     let limit = lists::limit(params.limit)?;
     let filter = RunFilter {
@@ -190,8 +191,8 @@ pub async fn rerun_run(
     get, path = "/v1/runs/{id}/stdout", tag = "runs",
     params(("id" = RunId, Path), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
     responses(
-        (status = 200, description = "the bytes", body = String, content_type = "text/plain"),
-        (status = 206, description = "the range", body = String, content_type = "text/plain"),
+        (status = 200, description = "the bytes", body = inline(Binary), content_type = "text/plain"),
+        (status = 206, description = "the range", body = inline(Binary), content_type = "text/plain"),
         (status = 304, description = "not changed"),
     )
 )]
@@ -214,8 +215,8 @@ pub async fn get_stdout(
     get, path = "/v1/runs/{id}/stderr", tag = "runs",
     params(("id" = RunId, Path), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
     responses(
-        (status = 200, description = "the bytes", body = String, content_type = "text/plain"),
-        (status = 206, description = "the range", body = String, content_type = "text/plain"),
+        (status = 200, description = "the bytes", body = inline(Binary), content_type = "text/plain"),
+        (status = 206, description = "the range", body = inline(Binary), content_type = "text/plain"),
         (status = 304, description = "not changed"),
     )
 )]
@@ -264,8 +265,8 @@ fn manifest(detail: &RunDetail) -> Result<&ResultManifest, ApiError> {
         ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`"),
     ),
     responses(
-        (status = 200, description = "the bytes", body = Vec<u8>, content_type = "application/octet-stream"),
-        (status = 206, description = "the range", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 200, description = "the bytes", body = inline(Binary), content_type = "application/octet-stream"),
+        (status = 206, description = "the range", body = inline(Binary), content_type = "application/octet-stream"),
         (status = 304, description = "not changed"),
     )
 )]

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse as _, Response};
 use super::extract::{JSON_BYTES_MAX, Reader};
 use super::problem::ApiError;
 use super::views;
-use crate::coordinator::metrics;
 use crate::coordinator::service::Service;
 use crate::coordinator::submission::WAIT_MS_MAX;
 use crate::protocol::api::{Info, PoolFigures, ProblemCode, StoredFigures};
@@ -67,14 +66,6 @@ pub async fn metrics(
     State(service): State<Arc<Service>>,
 ) -> Result<Response, ApiError> {
     let (pool, stored) = service.stats().await?;
-    let stored = metrics::StoredFigures {
-        runs: stored.runs,
-        runs_open: stored.runs_open,
-        modules: stored.modules,
-        blobs: stored.blobs,
-        blob_bytes: stored.blob_bytes,
-        garbage_bytes: stored.garbage_bytes,
-    };
     let text = service.metrics().render(pool, stored);
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())

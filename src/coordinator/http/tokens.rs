@@ -12,7 +12,7 @@ use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::Service;
 use crate::core::Time;
-use crate::protocol::api::{NewToken, Page, ProblemCode, Token, TokenRequest};
+use crate::protocol::api::{NewToken, Page, ProblemCode, TokenPage, TokenRequest};
 
 /// Length of a token's name.
 const NAME_CHARS_MAX: usize = 100;
@@ -22,12 +22,12 @@ const NAME_CHARS_MAX: usize = 100;
 /// Without their secrets, on one page.
 #[utoipa::path(
     get, path = "/v1/tokens", tag = "tokens",
-    responses((status = 200, description = "the tokens", body = Page<Token>))
+    responses((status = 200, description = "the tokens", body = TokenPage))
 )]
 pub async fn list_tokens(
     Admin(caller): Admin,
     State(service): State<Arc<Service>>,
-) -> Result<Json<Page<Token>>, ApiError> {
+) -> Result<Json<TokenPage>, ApiError> {
     let tokens = service.tokens(&caller).await?;
     Ok(Json(Page { items: tokens.iter().map(views::token).collect(), next: None }))
 }

@@ -11,19 +11,19 @@ use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{Caller, Service};
 use crate::id::WorkerId;
-use crate::protocol::api::{Page, QuarantineRequest, Worker};
+use crate::protocol::api::{Page, QuarantineRequest, Worker, WorkerPage};
 
 /// List workers
 ///
 /// All of them, on one page.
 #[utoipa::path(
     get, path = "/v1/workers", tag = "workers",
-    responses((status = 200, description = "the workers", body = Page<Worker>))
+    responses((status = 200, description = "the workers", body = WorkerPage))
 )]
 pub async fn list_workers(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
-) -> Result<Json<Page<Worker>>, ApiError> {
+) -> Result<Json<WorkerPage>, ApiError> {
     let workers = service.workers(&caller).await?;
     let items = workers.iter().map(|(row, view)| views::worker(row, view)).collect();
     Ok(Json(Page { items, next: None }))

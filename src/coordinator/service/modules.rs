@@ -23,7 +23,7 @@ impl Service {
     /// a module that is still being compiled then is answered as such, and runs of it wait.
     pub async fn upload_module<E: std::fmt::Display>(
         &self,
-        caller: &Caller,
+        _caller: &Caller,
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
         expected: Option<Digest>,
         name: Option<String>,
@@ -40,20 +40,20 @@ impl Service {
         if let Some(known) = self.parts.store.module(digest).await? {
             return already_there(known);
         }
-        // the admission goes on when the caller hangs up: its answer is for everybody
-        let (service, caller) = (self.clone(), caller.clone());
-        let admission = tokio::spawn(async move { service.admit_new(&caller, digest, size, name).await });
-        match tokio::time::timeout(wait, admission).await {
+        let module = self.analyse(digest, size, name).await?;
+        // the compilation goes on when the caller hangs up: its outcome is for everybody
+        let (service, compiling) = (self.clone(), module.clone());
+        let compilation = tokio::spawn(async move { service.compile(compiling).await });
+        match tokio::time::timeout(wait, compilation).await {
             Ok(Ok(answer)) => answer.map(|module| (module, false)),
             Ok(Err(panic)) => Err(ServiceError::Internal(format!("admission failed: {panic}"))),
-            Err(_) => Ok((self.module_row(digest).await?, false)),
+            Err(_) => Ok((module, false)),
         }
     }
 
-    /// Analyses a module that was just stored, and compiles it.
-    async fn admit_new(
+    /// Analyses a module that was just stored, and makes its row: from here on runs of it may be submitted.
+    async fn analyse(
         &self,
-        _caller: &Caller,
         digest: Digest,
         size: u64,
         name: Option<String>,
@@ -80,7 +80,7 @@ impl Service {
             created_at: self.now(),
         };
         self.put_module(module.clone()).await?;
-        self.compile(module).await
+        Ok(module)
     }
 
     /// Compiles a module and tells the owner and the store how it went.

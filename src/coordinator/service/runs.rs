@@ -11,7 +11,11 @@ use super::{Caller, Prepared, RunDetail, RunEvent, Service, ServiceError, Submit
 use crate::coordinator::owner::{Command, Submit};
 use crate::digest::Digest;
 use crate::id::RunId;
+use crate::result::RunState;
 use crate::store::{INLINE_BLOB_BYTES_MAX, NewRun, RunFilter, StoredRun};
+
+/// Pages that one list reads at most while it looks for runs in a state that only the pool knows.
+const PAGES_MAX: usize = 50;
 
 impl Service {
     /// Submits a run. Without `wait` it answers when the run is acknowledged, with it when the run is final or the
@@ -163,7 +167,33 @@ impl Service {
         cursor: Option<RunId>,
         limit: u32,
     ) -> Result<Vec<RunDetail>, ServiceError> {
-        let filter = RunFilter { workspace: Some(caller.workspace), ..filter };
+        let wanted = filter.state;
+        // the store knows open runs only as queued: which of them run is the pool's to say
+        let open_only = matches!(wanted, Some(RunState::Queued | RunState::Running));
+        let state = if open_only { Some(RunState::Queued) } else { wanted };
+        let filter = RunFilter { workspace: Some(caller.workspace), state, ..filter };
+        let mut found = Vec::new();
+        let mut cursor = cursor;
+        for _ in 0..PAGES_MAX {
+            let page = self.page(filter.clone(), cursor, limit).await?;
+            let is_last = page.len() < limit as usize;
+            cursor = page.last().map(|run| run.id).or(cursor);
+            found.extend(page.into_iter().filter(|run| !open_only || Some(run.state) == wanted));
+            if is_last || found.len() >= limit as usize {
+                break;
+            }
+        }
+        found.truncate(limit as usize);
+        Ok(found.into_iter().map(|run| RunDetail { run, stdout: None, stderr: None }).collect())
+    }
+
+    /// One page of the store, its open runs as the pool sees them now.
+    async fn page(
+        &self,
+        filter: RunFilter,
+        cursor: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<StoredRun>, ServiceError> {
         let mut runs = self.parts.store.runs(filter, cursor, limit).await?;
         let open: Vec<RunId> = runs.iter().filter(|run| !run.state.is_final()).map(|run| run.id).collect();
         if !open.is_empty() {
@@ -177,7 +207,7 @@ impl Service {
                 }
             }
         }
-        Ok(runs.into_iter().map(|run| RunDetail { run, stdout: None, stderr: None }).collect())
+        Ok(runs)
     }
 
     /// Cancels a run, unless it is final: then it answers as it is (I8).
@@ -232,7 +262,8 @@ impl Service {
                 }
             }
         });
-        Ok(stream::iter(watch.now).chain(next).boxed())
+        let all = stream::iter(watch.now).chain(next);
+        Ok(all.take_until(self.parts.stopping.clone().cancelled_owned()).boxed())
     }
 }
 

@@ -1,1 +1,87 @@
+//! What every backend is held to, written against the trait alone.
+//!
+//! A backend says where its stores live ([`Place`]) and calls the macro `conformance!`, which makes one test of each case.
+//! Beside the cases there are random histories, compared with a model.
+//! The cases know no SQL, no file and no backend.
 
+pub(crate) mod blobs;
+pub(crate) mod fixtures;
+pub(crate) mod model;
+pub(crate) mod retention;
+pub(crate) mod rows;
+pub(crate) mod runs;
+
+use std::sync::Arc;
+
+use super::Store;
+
+/// Somewhere durable, empty at first, where one store at a time lives.
+#[async_trait::async_trait]
+pub(crate) trait Place: Send + Sync {
+    /// Opens the store that is there. The one before was closed.
+    async fn open(&self) -> Arc<dyn Store>;
+}
+
+/// One test per case; `$place` makes a fresh [`Place`].
+macro_rules! conformance {
+    ($place:expr => $($group:ident: $($case:ident),* $(,)?);* $(;)?) => {
+        $($(
+            #[tokio::test]
+            async fn $case() {
+                let place = $place;
+                let place: &dyn crate::store::conformance::Place = &place;
+                crate::store::conformance::$group::$case(place).await;
+            }
+        )*)*
+    };
+    ($place:expr) => {
+        #[test]
+        fn random_histories_agree_with_the_plain_model() {
+            crate::store::conformance::model::histories(|| $place);
+        }
+
+        crate::store::conformance::conformance! { $place =>
+            runs:
+                a_run_is_read_back_as_it_was_inserted,
+                a_run_is_read_back_as_it_was_finished,
+                insert_and_finish_in_one_batch_leave_one_final_run,
+                an_id_is_inserted_once,
+                a_stale_epoch_changes_nothing,
+                a_final_run_never_changes,
+                of_racing_finals_exactly_one_wins,
+                a_refused_write_does_not_abort_its_batch,
+                writes_of_a_run_that_is_not_there_are_refused,
+                an_idempotency_key_belongs_to_one_run_of_its_workspace,
+                racing_duplicates_create_one_run,
+                open_runs_are_listed_oldest_first_with_what_was_written_of_them,
+                adopting_raises_the_epoch_of_open_runs_only,
+                lists_are_newest_first_filtered_and_paged,
+                acknowledged_writes_survive_reopening;
+            blobs:
+                a_blob_row_is_made_once_and_pinned_for_the_longest,
+                a_run_with_a_missing_input_is_not_inserted,
+                a_final_with_a_missing_output_is_not_written,
+                the_empty_blob_needs_no_row,
+                a_run_counts_once_per_distinct_blob,
+                garbage_is_neither_referenced_nor_pinned,
+                garbage_is_taken_in_bounded_batches_and_files_are_named,
+                an_unnamed_blob_of_a_final_is_kept_with_its_run;
+            retention:
+                retention_by_age_takes_only_final_runs_that_ended_before,
+                retention_by_count_keeps_the_newest,
+                retention_is_bounded_and_frees_what_nothing_else_refers_to,
+                a_deleted_run_frees_its_idempotency_key;
+            rows:
+                modules_are_put_changed_quarantined_listed_and_deleted,
+                a_module_of_an_open_run_stays,
+                a_module_holds_its_blob,
+                tokens_are_found_by_their_hash_until_deleted,
+                workers_are_enrolled_once_per_key,
+                evidence_is_appended_and_read_newest_first,
+                the_first_value_of_a_name_stays,
+                usage_counts_what_is_there,
+                a_closed_store_says_so;
+        }
+    };
+}
+pub(crate) use conformance;

@@ -6,8 +6,8 @@
 //! caller's or a reader's thread, never in the writer's.
 
 mod batch;
-mod readers;
 mod reads;
+mod readers;
 mod references;
 mod rows;
 mod schema;
@@ -15,7 +15,7 @@ mod values;
 mod writer;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -129,8 +129,12 @@ fn check_version(number: i32, name: &'static str) -> Result<(), OpenError> {
 /// The kernel drops the lock with the process, however it ends.
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::Io { what: "open the lock file", error: Arc::new(error) };
-    let file =
-        File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE)).map_err(io)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join(LOCK_FILE))
+        .map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
@@ -150,7 +154,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn configure_writer(connection: &Connection, options: Options) -> rusqlite::Result<()> {
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     debug_assert_eq!(mode, "wal", "a file on a local disk can have a write-ahead log");
     connection.pragma_update(None, "synchronous", "FULL")?;
     // macOS only: there a plain fsync leaves the data in the drive's cache.

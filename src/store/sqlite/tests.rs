@@ -1,1 +1,216 @@
+//! SQLite held to the conformance suite, and what is its own: locks, schema, full disks, I/O errors, crashes.
+
+mod crash;
+
+use std::process::Command;
+
 use super::*;
+use crate::store::conformance::fixtures::*;
+use crate::store::conformance::{Place, conformance};
+
+struct Directory(tempfile::TempDir);
+
+impl Directory {
+    fn new() -> Directory {
+        Directory(tempfile::tempdir().unwrap())
+    }
+
+    fn store(&self, options: Options) -> Result<SqliteStore, OpenError> {
+        SqliteStore::open(self.0.path(), options, Failure::new())
+    }
+
+    /// Somebody else's hands in the database.
+    fn tamper(&self, sql: &str) {
+        let connection = Connection::open(self.0.path().join(DATABASE_FILE)).unwrap();
+        connection.execute_batch(sql).unwrap();
+    }
+}
+
+#[async_trait::async_trait]
+impl Place for Directory {
+    async fn open(&self) -> Arc<dyn Store> {
+        Arc::new(self.store(Options::default()).unwrap())
+    }
+}
+
+conformance!(Directory::new());
+
+/// A file system of a few MiB in memory; unmounted when dropped.
+pub(crate) struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where mounting is not permitted.
+    pub(crate) fn mount(size: &str) -> Option<SmallDisk> {
+        let dir = tempfile::tempdir().unwrap();
+        let options = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
+        mount.is_ok_and(|output| output.status.success()).then_some(SmallDisk(dir))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, because files may still be open for a moment.
+        drop(Command::new("umount").arg("-l").arg(self.0.path()).output());
+    }
+}
+
+#[tokio::test]
+async fn a_directory_is_open_once_at_a_time() {
+    let directory = Directory::new();
+    let store = directory.store(Options::default()).unwrap();
+    let second = directory.store(Options::default()).map(drop);
+    assert!(matches!(second, Err(OpenError::InUse { .. })), "{second:?}");
+    assert!(second.unwrap_err().to_string().contains("in use by another process"));
+    store.close().await;
+    directory.store(Options::default()).unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_untouched() {
+    let directory = Directory::new();
+    directory.open().await.close().await;
+    directory.tamper("PRAGMA user_version = 4711");
+    let refused = directory.store(Options::default()).map(drop);
+    assert!(matches!(refused, Err(OpenError::NewerSchema { found: 4711, .. })), "{refused:?}");
+    directory.tamper("PRAGMA user_version = 1");
+    directory.open().await.close().await;
+}
+
+#[test]
+fn an_old_sqlite_is_refused() {
+    assert!(check_version(3_051_002, "3.51.2").is_err());
+    assert!(check_version(3_051_003, "3.51.3").is_ok());
+    assert!(check_version(rusqlite::version_number(), rusqlite::version()).is_ok());
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let directory = Directory::new();
+    std::fs::write(directory.0.path().join(DATABASE_FILE), [7; 8_192]).unwrap();
+    let refused = directory.store(Options::default()).map(drop);
+    assert!(matches!(refused, Err(OpenError::Sqlite(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_row_that_does_not_decode_is_an_error_of_its_own() {
+    let directory = Directory::new();
+    let store = directory.open().await;
+    insert_all(&*store, [1, 2]).await;
+    store.close().await;
+    directory.tamper(r#"UPDATE runs SET request = CAST('{"v":9,"record":{}}' AS BLOB) WHERE row = 1"#);
+    let store = directory.open().await;
+    let refused = store.run(run_id(1)).await.map(drop);
+    let expected = "a stored run request does not decode: version 9 is not known to this build";
+    assert_eq!(refused.unwrap_err().to_string(), expected);
+    assert!(store.run(run_id(2)).await.unwrap().is_some());
+    // it can still be finished, and then retained away
+    write(&*store, finish(canceled(1, Time(5)))).await.unwrap();
+    let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 9 };
+    assert_eq!(store.retain(everything).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn the_self_check_finds_and_repairs_wrong_counts() {
+    let directory = Directory::new();
+    let store = directory.open().await;
+    insert_all(&*store, [1]).await;
+    put(&*store, "loose", FOREVER).await;
+    store.close().await;
+    directory.tamper("UPDATE blobs SET refs = 1 - refs");
+    let store = directory.open().await;
+    let found: std::collections::BTreeSet<_> = store.recount_references().await.unwrap().into_iter().collect();
+    assert_eq!(found, ["module", "stdin", "file", "loose"].map(digest).into());
+    check_references(&*store).await;
+    assert_eq!(store.take_garbage(Time(0), 9).await.unwrap().taken, 0);
+}
+
+#[tokio::test]
+async fn a_full_database_refuses_writes_and_goes_on_when_there_is_room() {
+    let directory = Directory::new();
+    let failure = Failure::new();
+    let options = Options { pages_max: Some(200) };
+    let store = SqliteStore::open(directory.0.path(), options, failure.clone()).unwrap();
+    full_disk(&store, &failure).await;
+    // room is made by the retention itself
+    let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 9_999 };
+    assert!(store.retain(everything).await.unwrap() > 0);
+    assert!(store.take_garbage(FOREVER, 9_999).await.unwrap().taken > 0);
+    insert_all(&store, [9_999]).await;
+    check_references(&store).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_goes_on_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount("6M") else {
+        eprintln!("not permitted to mount a small disk: skipped");
+        return;
+    };
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 3 << 20]).unwrap();
+    let failure = Failure::new();
+    let store = SqliteStore::open(disk.path(), Options::default(), failure.clone()).unwrap();
+    full_disk(&store, &failure).await;
+    std::fs::remove_file(ballast).unwrap();
+    insert_all(&store, [9_999]).await;
+    check_references(&store).await;
+    store.close().await;
+}
+
+/// Writes runs of 8 KiB until the disk is full; then what was answered must be there and nothing else.
+async fn full_disk(store: &SqliteStore, failure: &Failure) {
+    let mut there = 0;
+    let refused = loop {
+        let number = there + 1;
+        let mut end = final_run(number, Time(number));
+        end.blobs.push(blob(&format!("{number:08192}")));
+        // the first of the batch would fit where the second does not
+        let writes = vec![insert(new_run(number)), finish(end), insert(new_run(number + 5_000))];
+        match store.write_runs(writes).await {
+            Ok(answers) => assert_eq!(answers, vec![WriteAnswer::Committed; 3]),
+            Err(error) => break error,
+        }
+        there += 1;
+        assert!(there < 4_000);
+    };
+    assert!(matches!(refused, StoreError::Full), "{refused:?}");
+    assert!(there > 10, "{there}");
+    assert_eq!(failure.reason(), None);
+    assert_eq!(store.usage().await.unwrap().runs, 2 * there, "nothing of the refused batch is there");
+    assert!(store.run(run_id(there)).await.unwrap().is_some());
+    assert!(store.run(run_id(there + 1)).await.unwrap().is_none());
+    let end = store.run(run_id(there + 5_000)).await.unwrap();
+    assert!(end.is_some());
+    check_references(store).await;
+}
+
+#[tokio::test]
+async fn every_list_has_its_index() {
+    let directory = Directory::new();
+    directory.open().await.close().await;
+    let connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+    let plan = |condition: &str, order: &str| -> String {
+        let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM runs WHERE {condition} ORDER BY {order} LIMIT 9");
+        let mut plan = connection.prepare(&sql).unwrap();
+        let lines = plan.query_map([], |row| row.get::<_, String>(3)).unwrap();
+        lines.map(Result::unwrap).collect::<Vec<_>>().join("; ")
+    };
+    for (condition, order, index) in [
+        ("true", "id DESC", "runs_id"),
+        ("true AND id < x'01'", "id DESC", "runs_id"),
+        ("true AND module = x'01'", "id DESC", "runs_module"),
+        ("true AND id < x'01' AND module = x'01'", "id DESC", "runs_module"),
+        ("true AND state = 0 AND state = 0", "id DESC", "runs_open"),
+        ("true AND state >= 2 AND state = 2", "id DESC", "runs_unsuccessful"),
+        ("finished_at IS NOT NULL", "finished_at DESC, row DESC", "runs_finished"),
+        ("finished_at IS NOT NULL", "finished_at, row", "runs_finished"),
+    ] {
+        let plan = plan(condition, order);
+        assert!(plan.contains(index), "{condition}: {plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{condition}: {plan}");
+    }
+}

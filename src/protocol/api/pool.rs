@@ -1,0 +1,255 @@
+//! Lists, modules, blobs, workers, tokens and the pool itself as a caller reads them.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::{LimitsView, Scope, Timestamp};
+use crate::digest::Digest;
+use crate::id::{AttemptId, WorkerId};
+
+/// One page of a list.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// Newest first.
+    pub items: Vec<T>,
+    /// `cursor` of the next page; null on the last one.
+    pub next: Option<String>,
+}
+
+/// A page of modules.
+pub type ModulePage = Page<Module>;
+/// A page of workers.
+pub type WorkerPage = Page<Worker>;
+/// A page of tokens.
+pub type TokenPage = Page<Token>;
+
+// By hand: the derive would repeat the item's whole schema in each page instead of referring to it.
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let items = ArrayBuilder::new().items(Ref::from_schema_name(T::name()));
+        let next = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .description(Some("`cursor` of the next page; null on the last one"));
+        let page = ObjectBuilder::new().description(Some("One page of a list"));
+        page.property("items", items).required("items").property("next", next).required("next").into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        Cow::Owned(format!("{}Page", T::name()))
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+}
+
+/// A module.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Module {
+    /// Its id: the digest of its bytes.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// A name for people, as uploaded.
+    #[schema(required)]
+    pub name: Option<String>,
+    /// Where it stands.
+    pub state: ModuleStateName,
+    /// What static analysis found: kind, WASI level, imports, exports, memories, whether its results can be verified
+    /// and why not.
+    #[schema(required, value_type = Option<Object>)]
+    pub analysis: Option<serde_json::Value>,
+    /// Why it was refused.
+    #[schema(required)]
+    pub refusal: Option<Refusal>,
+    /// Why it is quarantined; null if it is not.
+    #[schema(required)]
+    pub quarantined: Option<String>,
+    /// When it was first uploaded.
+    pub created_at: Timestamp,
+}
+
+/// Where a module stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModuleStateName {
+    /// Validated; runs wait for its compilation.
+    Analysed,
+    /// Being compiled.
+    Compiling,
+    /// Runs may start.
+    Ready,
+    /// It will never run here.
+    Refused,
+}
+
+/// Why a module was refused.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Refusal {
+    /// Stable code.
+    pub code: String,
+    /// The same for people.
+    pub text: String,
+}
+
+/// A stored blob.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Blob {
+    /// Digest of the bytes.
+    pub digest: Digest,
+    /// Their number.
+    pub size: u64,
+}
+
+/// A worker.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Worker {
+    /// `w` and its number, kept for life.
+    pub id: WorkerId,
+    /// What people call it.
+    pub name: String,
+    /// Its Ed25519 public key, as base64: its identity.
+    pub key: String,
+    /// Whether it gets work.
+    pub standing: WorkerStandingName,
+    /// Why it does not.
+    #[schema(required)]
+    pub why: Option<String>,
+    /// Its trust domain.
+    pub domain: String,
+    /// Its equivalence class: only votes of one class are compared.
+    pub class: Digest,
+    /// What placement may ask for.
+    pub labels: BTreeMap<String, String>,
+    /// Attempts that it executes at once.
+    pub slots: u32,
+    /// Attempts that it would take now.
+    pub credits: u32,
+    /// Attempts that it holds.
+    pub holds: Vec<AttemptId>,
+    /// Memory for its attempts, in bytes.
+    pub memory_bytes: u64,
+    /// Memory leased to its attempts, in bytes.
+    pub memory_leased_bytes: u64,
+    /// Votes since it joined.
+    pub votes: u64,
+    /// Votes that lost.
+    pub dissents: u64,
+    /// Crashes, timeouts, losses, refusals and corruptions.
+    pub faults: u64,
+    /// When it enrolled.
+    pub created_at: Timestamp,
+    /// When it was last heard of.
+    pub heard_at: Timestamp,
+}
+
+/// Whether a worker gets work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerStandingName {
+    /// It does.
+    Active,
+    /// It finishes what it holds.
+    Draining,
+    /// It missed its heartbeats.
+    Lost,
+    /// It gets nothing and counts for nothing.
+    Quarantined,
+}
+
+/// A token, without its secret.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Token {
+    /// For deleting it.
+    pub id: u32,
+    /// What people call it.
+    pub name: String,
+    /// Where it is valid.
+    pub workspace: String,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    #[schema(required)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A token that was just made: the only time that its secret is shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewToken {
+    /// The bearer token.
+    pub secret: String,
+    /// The rest.
+    pub token: Token,
+}
+
+/// What this pool is and allows.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Info {
+    /// Version of the coordinator.
+    pub version: String,
+    /// The caller's workspace.
+    pub workspace: String,
+    /// What the caller's token allows.
+    pub scopes: Vec<Scope>,
+    /// Classes of the workers; one, in a pool of equal machines.
+    pub classes: Vec<Digest>,
+    /// What a run gets that asks for nothing.
+    pub limits_default: LimitsView,
+    /// The most that a run may ask for.
+    pub limits_max: LimitsView,
+    /// The largest JSON body of a request, in bytes; larger inputs go as blobs, by digest.
+    pub json_bytes_max: u64,
+    /// The longest `wait_ms`.
+    pub wait_ms_max: u64,
+    /// How busy the pool is.
+    pub pool: PoolFigures,
+    /// How much is stored.
+    pub stored: StoredFigures,
+}
+
+/// How busy the pool is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PoolFigures {
+    /// Runs without an attempt.
+    pub queued: u64,
+    /// Runs with one.
+    pub running: u64,
+    /// Attempts that workers hold.
+    pub attempts_live: u64,
+    /// Workers that get work.
+    pub workers_active: u64,
+    /// Slots that they declared.
+    pub slots: u64,
+}
+
+/// How much is stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StoredFigures {
+    /// Runs.
+    pub runs: u64,
+    /// Runs that are not final.
+    pub runs_open: u64,
+    /// Modules.
+    pub modules: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+}
+
+/// Data of the events `run`, `worker` and `module` of the pool's stream: something changed, read it again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Changed {
+    /// Id of the run or worker, digest of the module.
+    pub id: String,
+}

@@ -1,0 +1,204 @@
+//! Runs, finals and blobs for the cases, small and distinct.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::core::{AttemptRecord, AttemptState, Explained, Final, Time};
+use crate::digest::Digest;
+use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState, Verdict, VerdictKind};
+use crate::spec::{FileInput, Policy, Retry, RunSpec};
+use crate::store::{BlobRow, FinalRun, NewRun, RunWrite, Store, StoreError, StoredRun, WriteAnswer};
+
+/// For ever, as far as pins go.
+pub(crate) const FOREVER: Time = Time(u64::MAX);
+
+pub(crate) fn blob(name: &str) -> (Digest, Bytes) {
+    (Digest::of(name.as_bytes()), Bytes::copy_from_slice(name.as_bytes()))
+}
+
+pub(crate) fn digest(name: &str) -> Digest {
+    blob(name).0
+}
+
+/// Stores a small blob, pinned until `pin_until`.
+pub(crate) async fn put(store: &dyn Store, name: &str, pin_until: Time) -> Digest {
+    let (digest, bytes) = blob(name);
+    let row = BlobRow { size: bytes.len() as u64, inline: Some(bytes) };
+    store.put_blob(digest, row, pin_until).await.unwrap();
+    digest
+}
+
+/// A run of the module `module`, with stdin and a file, and everything else unlike its default.
+pub(crate) fn new_run(number: u64) -> NewRun {
+    let mut spec = RunSpec::new(digest("module"));
+    spec.args = vec![number.to_string(), "ü \"\\".to_owned()];
+    spec.stdin = digest("stdin");
+    spec.files.insert("/data/a".parse().unwrap(), FileInput::Blob(digest("file")));
+    let policy = Policy { retry: Retry::Never, priority: -3, deadline_ms: Some(9), ..Policy::default() };
+    NewRun {
+        id: run_id(number),
+        workspace: WorkspaceId(0),
+        epoch: Epoch(1),
+        run_key: spec.key(),
+        spec: Arc::new(spec),
+        policy,
+        created_at: Time(1_000 * number),
+        idempotency: None,
+        rerun_of: Some(run_id(999)),
+        blobs: vec![blob("module"), blob("stdin"), blob("file")],
+    }
+}
+
+pub(crate) fn run_id(number: u64) -> RunId {
+    RunId(0x0192_0000_0000_7000_8000_0000_0000_0000 + u128::from(number))
+}
+
+pub(crate) fn attempt(number: u32, state: AttemptState) -> AttemptRecord {
+    AttemptRecord {
+        number,
+        worker: WorkerId(number + 1),
+        state,
+        assigned_at: Time(10),
+        begun_at: Some(Time(11)),
+        ended_at: None,
+        cpu_us: 12,
+    }
+}
+
+pub(crate) fn faulted(number: u32) -> AttemptRecord {
+    let fault = Fault::Crashed { signal: Some(9), detail: "killed".to_owned() };
+    attempt(number, AttemptState::Faulted { fault })
+}
+
+/// A success of run `number` with stdout, an output file and a dissent; `finished_at` is `at`.
+pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
+    let (out, out_bytes) = blob(&format!("stdout of {number}"));
+    let file = blob("picture");
+    let manifest = ResultManifest {
+        outcome: Outcome::Exited { code: 0 },
+        stdout: OutputRef { digest: out, size: out_bytes.len() as u64 },
+        stderr: OutputRef::of(b""),
+        files: vec![OutputFile { path: "/out/p".parse().unwrap(), digest: file.0, size: 7 }],
+        fuel_used: Some(5),
+    };
+    let canonical = Bytes::from(manifest.canonical());
+    let result = Digest::of(&canonical);
+    let dissent = blob("dissent");
+    FinalRun {
+        record: Final {
+            run: run_id(number),
+            epoch: Epoch(1),
+            revision: 1,
+            state: RunState::Succeeded,
+            reason: None,
+            outcome: Some(manifest.outcome.clone()),
+            verdict: Verdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![WorkerId(4)] },
+            result: Some(result),
+            attempts: vec![
+                attempt(1, AttemptState::Voted { result, won: Some(true) }),
+                attempt(2, AttemptState::Canceled),
+                faulted(3),
+            ],
+            explain: vec![Explained { at: Time(3), text: "accepted: 2 of 3 votes are equal".to_owned() }],
+            finished_at: at,
+        },
+        dissents: vec![(AttemptId { run: run_id(number), number: 3 }, dissent.0)],
+        blobs: vec![(out, out_bytes), file, (result, canonical), dissent],
+        manifest: Some(manifest),
+    }
+}
+
+/// A final without any blob.
+pub(crate) fn canceled(number: u64, at: Time) -> FinalRun {
+    let run = final_run(number, at);
+    FinalRun {
+        record: Final {
+            state: RunState::Canceled,
+            outcome: None,
+            result: None,
+            verdict: Verdict::default(),
+            ..run.record
+        },
+        manifest: None,
+        blobs: vec![],
+        dissents: vec![],
+    }
+}
+
+/// What a store must answer for an open run.
+pub(crate) fn as_stored(run: &NewRun) -> StoredRun {
+    StoredRun {
+        id: run.id,
+        workspace: run.workspace,
+        epoch: run.epoch,
+        state: RunState::Queued,
+        reason: None,
+        spec: Arc::clone(&run.spec),
+        run_key: run.run_key,
+        policy: run.policy.clone(),
+        revision: 0,
+        outcome: None,
+        verdict: Verdict::default(),
+        result: None,
+        manifest: None,
+        attempts: vec![],
+        explain: vec![],
+        dissents: vec![],
+        rerun_of: run.rerun_of,
+        created_at: run.created_at,
+        finished_at: None,
+    }
+}
+
+/// What a store must answer for a final run.
+pub(crate) fn as_finished(run: &NewRun, end: &FinalRun) -> StoredRun {
+    let record = end.record.clone();
+    StoredRun {
+        state: record.state,
+        reason: record.reason,
+        revision: record.revision,
+        outcome: record.outcome,
+        verdict: record.verdict,
+        result: record.result,
+        manifest: end.manifest.clone(),
+        attempts: record.attempts,
+        explain: record.explain,
+        dissents: end.dissents.clone(),
+        finished_at: Some(record.finished_at),
+        ..as_stored(run)
+    }
+}
+
+/// Stored runs have no equality of their own; every field of theirs shows in this text.
+pub(crate) fn text(run: &StoredRun) -> String {
+    format!("{run:?}")
+}
+
+pub(crate) fn insert(run: NewRun) -> RunWrite {
+    RunWrite::Insert(Box::new(run))
+}
+
+pub(crate) fn finish(run: FinalRun) -> RunWrite {
+    RunWrite::Finish(Box::new(run))
+}
+
+/// One write, one answer.
+pub(crate) async fn write(store: &dyn Store, write: RunWrite) -> Result<WriteAnswer, StoreError> {
+    let mut answers = store.write_runs(vec![write]).await?;
+    assert_eq!(answers.len(), 1);
+    Ok(answers.remove(0))
+}
+
+/// Inserts runs by number; each must commit.
+pub(crate) async fn insert_all(store: &dyn Store, numbers: impl IntoIterator<Item = u64>) {
+    let writes: Vec<_> = numbers.into_iter().map(|number| insert(new_run(number))).collect();
+    let answers = store.write_runs(writes).await.unwrap();
+    assert!(answers.iter().all(|answer| *answer == WriteAnswer::Committed), "{answers:?}");
+}
+
+/// Every count of references must be right at the end of a case.
+pub(crate) async fn check_references(store: &dyn Store) {
+    assert_eq!(store.recount_references().await.unwrap(), vec![]);
+}

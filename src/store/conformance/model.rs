@@ -1,0 +1,403 @@
+//! Random histories against a second, naive implementation in memory.
+//!
+//! The model keeps whole values in maps and counts references afresh whenever it needs them; it has no batches, no
+//! indexes and no counters, and so none of a backend's mistakes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::Place;
+use super::fixtures::*;
+use crate::core::Time;
+use crate::digest::Digest;
+use crate::id::{Epoch, RunId, WorkspaceId};
+use crate::result::{OutputRef, RunState};
+use crate::spec::RunSpec;
+use crate::store::{
+    BlobRow, FinalRun, Garbage, ModuleState, NewRun, Retention, RunFilter, RunWrite, Store, StoredModule,
+    StoredRun, Usage, WriteAnswer,
+};
+
+/// Runs and blobs are few, so that histories meet themselves.
+const RUNS: u64 = 5;
+const BLOBS: u8 = 5;
+
+#[derive(Clone, Debug)]
+enum Write {
+    Insert { run: u64, module: u8, stdin: u8, brings: bool, key: Option<(u8, u8)> },
+    Attempt { run: u64, stale: bool, number: u32 },
+    Finish { run: u64, stale: bool, stdout: u8, dissent: Option<u8>, brings: bool },
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Batch(Vec<Write>),
+    Put { blob: u8, pin: u64 },
+    Pin { blob: u8, pin: u64 },
+    Collect { now: u64 },
+    Retain { age: u64, runs_max: u64, batch_max: u32 },
+    PutModule(u8),
+    DeleteModule(u8),
+    Adopt,
+    Reopen,
+}
+
+fn write() -> impl Strategy<Value = Write> {
+    let key = proptest::option::of((0..2_u8, 0..2_u8));
+    prop_oneof![
+        4 => (1..=RUNS, 0..BLOBS, 0..BLOBS, prop::bool::weighted(0.7), key).prop_map(
+            |(run, module, stdin, brings, key)| Write::Insert { run, module, stdin, brings, key }
+        ),
+        2 => (1..=RUNS, prop::bool::weighted(0.2), 1..4_u32)
+            .prop_map(|(run, stale, number)| Write::Attempt { run, stale, number }),
+        4 => (1..=RUNS, prop::bool::weighted(0.2), 0..BLOBS, proptest::option::of(0..BLOBS), prop::bool::weighted(0.7))
+            .prop_map(|(run, stale, stdout, dissent, brings)| Write::Finish { run, stale, stdout, dissent, brings }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => prop::collection::vec(write(), 1..5).prop_map(Step::Batch),
+        2 => (0..BLOBS, 0..10_u64).prop_map(|(blob, pin)| Step::Put { blob, pin }),
+        1 => (0..BLOBS, 0..10_u64).prop_map(|(blob, pin)| Step::Pin { blob, pin }),
+        3 => (0..10_u64).prop_map(|now| Step::Collect { now }),
+        2 => (0..30_u64, 0..4_u64, 1..4_u32)
+            .prop_map(|(age, runs_max, batch_max)| Step::Retain { age, runs_max, batch_max }),
+        1 => (0..BLOBS).prop_map(Step::PutModule),
+        1 => (0..BLOBS).prop_map(Step::DeleteModule),
+        1 => Just(Step::Adopt),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+fn small(blob_number: u8) -> (Digest, Bytes) {
+    blob(&format!("blob {blob_number}"))
+}
+
+struct ModelRun {
+    stored: StoredRun,
+    key: Option<(String, Digest)>,
+    refers: BTreeSet<Digest>,
+}
+
+struct ModelBlob {
+    bytes: Bytes,
+    pinned_until: u64,
+}
+
+#[derive(Default)]
+struct Model {
+    runs: BTreeMap<RunId, ModelRun>,
+    blobs: BTreeMap<Digest, ModelBlob>,
+    modules: BTreeSet<Digest>,
+    /// Ends are distinct, so that the retention's order is defined.
+    clock: u64,
+}
+
+impl Model {
+    fn is_referred_to(&self, digest: Digest) -> bool {
+        self.modules.contains(&digest) || self.runs.values().any(|run| run.refers.contains(&digest))
+    }
+
+    /// Takes the blobs that come along, or answers which one is missing.
+    fn refer(&mut self, refers: &BTreeSet<Digest>, brought: &[(Digest, Bytes)]) -> Option<WriteAnswer> {
+        let is_there = |digest: &&Digest| {
+            self.blobs.contains_key(digest) || brought.iter().any(|(brought, _)| brought == *digest)
+        };
+        if let Some(missing) = refers.iter().find(|digest| !is_there(digest)) {
+            return Some(WriteAnswer::MissingBlob(*missing));
+        }
+        for (digest, bytes) in brought {
+            let new = ModelBlob { bytes: bytes.clone(), pinned_until: 0 };
+            self.blobs.entry(*digest).or_insert(new);
+        }
+        None
+    }
+
+    fn insert(&mut self, run: &NewRun) -> WriteAnswer {
+        if self.runs.contains_key(&run.id) {
+            return WriteAnswer::Refused;
+        }
+        if let Some((key, payload)) = &run.idempotency {
+            for (owner, other) in &self.runs {
+                if let Some((other_key, other_payload)) = &other.key
+                    && other_key == key
+                {
+                    return WriteAnswer::Duplicate { run: *owner, same_payload: payload == other_payload };
+                }
+            }
+        }
+        let refers = run.spec.inputs().collect();
+        if let Some(missing) = self.refer(&refers, &run.blobs) {
+            return missing;
+        }
+        let stored = as_stored(run);
+        self.runs.insert(run.id, ModelRun { stored, key: run.idempotency.clone(), refers });
+        WriteAnswer::Committed
+    }
+
+    fn finish(&mut self, end: &FinalRun) -> WriteAnswer {
+        let owned = self.runs.get(&end.record.run);
+        let Some(run) = owned.filter(|run| !run.stored.state.is_final() && run.stored.epoch == end.record.epoch)
+        else {
+            return WriteAnswer::Refused;
+        };
+        let outputs = end.manifest.iter().flat_map(|manifest| manifest.outputs().map(|output| output.digest));
+        let dissents = end.dissents.iter().map(|(_, digest)| *digest);
+        let mut refers: BTreeSet<_> = outputs.chain(end.record.result).chain(dissents).collect();
+        refers.extend(end.blobs.iter().map(|(digest, _)| *digest));
+        // what it held before needs no second look
+        let new = refers.difference(&run.refers).copied().collect();
+        if let Some(missing) = self.refer(&new, &end.blobs) {
+            return missing;
+        }
+        if let Some(run) = self.runs.get_mut(&end.record.run) {
+            let record = end.record.clone();
+            let stored = StoredRun {
+                state: record.state,
+                revision: record.revision,
+                outcome: record.outcome,
+                verdict: record.verdict,
+                result: record.result,
+                manifest: end.manifest.clone(),
+                attempts: record.attempts,
+                explain: record.explain,
+                dissents: end.dissents.clone(),
+                finished_at: Some(record.finished_at),
+                ..run.stored.clone()
+            };
+            run.stored = stored;
+            run.refers.extend(refers);
+        }
+        WriteAnswer::Committed
+    }
+
+    fn apply(&mut self, write: &RunWrite) -> WriteAnswer {
+        match write {
+            RunWrite::Insert(run) => self.insert(run),
+            RunWrite::Finish(end) => self.finish(end),
+            RunWrite::Attempt { run, epoch, record, explain } => match self.runs.get_mut(run) {
+                Some(run) if !run.stored.state.is_final() && run.stored.epoch == *epoch => {
+                    run.stored.attempts.retain(|attempt| attempt.number != record.number);
+                    run.stored.attempts.push(record.clone());
+                    run.stored.attempts.sort_by_key(|attempt| attempt.number);
+                    run.stored.explain = explain.clone();
+                    WriteAnswer::Committed
+                }
+                _ => WriteAnswer::Refused,
+            },
+        }
+    }
+
+    fn collect(&mut self, now: u64) -> Garbage {
+        let unpinned = self.blobs.iter().filter(|(_, blob)| blob.pinned_until <= now);
+        let loose = unpinned.map(|(digest, _)| *digest).filter(|blob| !self.is_referred_to(*blob));
+        let loose: Vec<_> = loose.collect();
+        let gone = loose.iter().filter_map(|digest| self.blobs.remove(digest));
+        let bytes = gone.map(|blob| blob.bytes.len() as u64).sum();
+        Garbage { taken: u32::try_from(loose.len()).unwrap(), bytes, files: vec![] }
+    }
+
+    fn retain(&mut self, retention: Retention) -> u32 {
+        let ended = self.runs.iter().filter_map(|(id, run)| Some((run.stored.finished_at?, *id)));
+        let mut ended: Vec<_> = ended.collect();
+        ended.sort();
+        let too_many = ended.len().saturating_sub(usize::try_from(retention.runs_max).unwrap());
+        let too_old = ended.partition_point(|(at, _)| *at < retention.finished_before);
+        ended.truncate(too_many.max(too_old).min(usize::try_from(retention.batch_max).unwrap()));
+        for (_, run) in &ended {
+            self.runs.remove(run);
+        }
+        u32::try_from(ended.len()).unwrap()
+    }
+
+    /// The epoch that a write must name now.
+    fn epoch(&self, run: u64, stale: bool) -> Epoch {
+        let current = self.runs.get(&run_id(run)).map_or(1, |run| run.stored.epoch.0);
+        Epoch(current + u64::from(stale))
+    }
+
+    /// The write as a caller would make it.
+    fn write(&mut self, write: &Write) -> RunWrite {
+        self.clock += 1;
+        match write {
+            Write::Insert { run, module, stdin, brings, key } => {
+                let mut spec = RunSpec::new(small(*module).0);
+                spec.stdin = small(*stdin).0;
+                let mut run = NewRun { run_key: spec.key(), spec: Arc::new(spec), ..new_run(*run) };
+                run.blobs = if *brings { vec![small(*module), small(*stdin)] } else { vec![] };
+                run.idempotency = key.map(|(key, payload)| (key.to_string(), small(payload).0));
+                insert(run)
+            }
+            Write::Attempt { run, stale, number } => RunWrite::Attempt {
+                run: run_id(*run),
+                epoch: self.epoch(*run, *stale),
+                record: faulted(*number),
+                explain: vec![],
+            },
+            Write::Finish { run, stale, stdout, dissent, brings } => {
+                let mut end = final_run(*run, Time(self.clock));
+                end.record.epoch = self.epoch(*run, *stale);
+                let mut manifest = end.manifest.take().unwrap();
+                let (stdout, bytes) = small(*stdout);
+                manifest.stdout = OutputRef { digest: stdout, size: bytes.len() as u64 };
+                manifest.files.clear();
+                let canonical = Bytes::from(manifest.canonical());
+                end.record.result = Some(Digest::of(&canonical));
+                end.blobs = vec![(Digest::of(&canonical), canonical)];
+                end.dissents.truncate(usize::from(dissent.is_some()));
+                for (kept, dissent) in end.dissents.iter_mut().zip(dissent) {
+                    kept.1 = small(*dissent).0;
+                }
+                if *brings {
+                    end.blobs.push((stdout, bytes));
+                    end.blobs.extend(dissent.map(small));
+                }
+                end.manifest = Some(manifest);
+                finish(end)
+            }
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let sizes = |blobs: &mut dyn Iterator<Item = (&Digest, &ModelBlob)>| {
+            blobs.map(|(_, blob)| blob.bytes.len() as u64).sum()
+        };
+        Usage {
+            runs: self.runs.len() as u64,
+            runs_open: self.runs.values().filter(|run| !run.stored.state.is_final()).count() as u64,
+            modules: self.modules.len() as u64,
+            blobs: self.blobs.len() as u64,
+            blob_bytes: sizes(&mut self.blobs.iter()),
+            garbage_bytes: sizes(&mut self.blobs.iter().filter(|(digest, _)| !self.is_referred_to(**digest))),
+        }
+    }
+}
+
+/// Does one step on both and compares the answers.
+async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model: &mut Model) {
+    match step {
+        Step::Batch(writes) => {
+            // Epochs are those before the batch, as for callers that do not see each other.
+            let writes: Vec<_> = writes.iter().map(|write| model.write(write)).collect();
+            let expected: Vec<_> = writes.iter().map(|write| model.apply(write)).collect();
+            assert_eq!(store.write_runs(writes).await.unwrap(), expected);
+        }
+        Step::Put { blob, pin } => {
+            let (digest, bytes) = small(*blob);
+            let row = BlobRow { size: bytes.len() as u64, inline: Some(bytes.clone()) };
+            let was_there = store.put_blob(digest, row, Time(*pin)).await.unwrap();
+            assert_eq!(was_there, model.blobs.contains_key(&digest));
+            let stored = model.blobs.entry(digest).or_insert(ModelBlob { bytes, pinned_until: 0 });
+            stored.pinned_until = stored.pinned_until.max(*pin);
+        }
+        Step::Pin { blob, pin } => {
+            let digest = small(*blob).0;
+            let row = store.pin_blob(digest, Time(*pin)).await.unwrap();
+            let stored = model.blobs.get_mut(&digest);
+            assert_eq!(row.and_then(|row| row.inline), stored.as_ref().map(|blob| blob.bytes.clone()));
+            if let Some(stored) = stored {
+                stored.pinned_until = stored.pinned_until.max(*pin);
+            }
+        }
+        Step::Collect { now } => {
+            assert_eq!(store.take_garbage(Time(*now), 999).await.unwrap(), model.collect(*now));
+        }
+        Step::Retain { age, runs_max, batch_max } => {
+            let finished_before = Time(model.clock.saturating_sub(*age));
+            let retention = Retention { finished_before, runs_max: *runs_max, batch_max: *batch_max };
+            assert_eq!(store.retain(retention).await.unwrap(), model.retain(retention));
+        }
+        Step::PutModule(blob) => {
+            let digest = small(*blob).0;
+            let module = StoredModule {
+                digest,
+                size: 6,
+                name: None,
+                state: ModuleState::Ready,
+                analysis: None,
+                refusal: None,
+                quarantined: None,
+                created_at: Time(0),
+            };
+            let there = model.blobs.contains_key(&digest);
+            assert_eq!(store.put_module(module).await.is_ok(), there);
+            if there {
+                model.modules.insert(digest);
+            }
+        }
+        Step::DeleteModule(blob) => {
+            let digest = small(*blob).0;
+            let is_open = |run: &ModelRun| run.stored.spec.module == digest && !run.stored.state.is_final();
+            let expected = match model.runs.values().any(is_open) {
+                true => WriteAnswer::Refused,
+                false => {
+                    model.modules.remove(&digest);
+                    WriteAnswer::Committed
+                }
+            };
+            assert_eq!(store.delete_module(digest).await.unwrap(), expected);
+        }
+        Step::Adopt => {
+            let epoch = store.adopt_open_runs().await.unwrap();
+            for run in model.runs.values_mut().filter(|run| !run.stored.state.is_final()) {
+                assert!(epoch > run.stored.epoch);
+                run.stored.epoch = epoch;
+            }
+        }
+        Step::Reopen => {
+            store.close().await;
+            *store = place.open().await;
+        }
+    }
+}
+
+/// Compares everything that can be read.
+async fn compare(store: &dyn Store, model: &Model) {
+    let texts = |runs: &[StoredRun]| runs.iter().map(text).collect::<Vec<_>>();
+    let expected: Vec<_> = model.runs.values().rev().map(|run| run.stored.clone()).collect();
+    let all = store.runs(RunFilter::default(), None, 99).await.unwrap();
+    assert_eq!(texts(&all), texts(&expected));
+    let open = store.open_runs(None, 99).await.unwrap();
+    let expected_open: Vec<_> =
+        expected.iter().rev().filter(|run| run.state == RunState::Queued).cloned().collect();
+    assert_eq!(texts(&open), texts(&expected_open));
+    for (digest, blob) in &model.blobs {
+        let row = store.blob(*digest).await.unwrap();
+        assert_eq!(row.and_then(|row| row.inline).as_ref(), Some(&blob.bytes));
+    }
+    for (id, run) in &model.runs {
+        if let Some((key, payload)) = &run.key {
+            let owner = store.idempotency(WorkspaceId(0), key).await.unwrap();
+            assert_eq!(owner, Some((*id, *payload)));
+        }
+    }
+    assert_eq!(store.usage().await.unwrap(), model.usage());
+    check_references(store).await;
+}
+
+/// Random histories end as the model does, step by step.
+pub(crate) fn histories<P: Place>(fresh: impl Fn() -> P) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = Config { cases: 64, failure_persistence: None, ..Config::default() };
+    let history = prop::collection::vec(step(), 1..40);
+    let checked = TestRunner::new(config).run(&history, |steps| {
+        runtime.block_on(async {
+            let place = fresh();
+            let (mut store, mut model) = (place.open().await, Model::default());
+            for step in &steps {
+                take(step, &place, &mut store, &mut model).await;
+            }
+            compare(&*store, &model).await;
+            store.close().await;
+        });
+        Ok(())
+    });
+    if let Err(failure) = checked {
+        panic!("{failure}");
+    }
+}
