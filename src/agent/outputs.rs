@@ -1,66 +1,113 @@
-//! Outputs of what was voted for, kept until the coordinator releases them.
+//! The outputs of attempts that were voted on, kept until they are released.
+//!
+//! Invariant: nothing is copied; large outputs stay in the anonymous file in which the runner left them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::digest::Digest;
 use crate::id::AttemptId;
 use crate::protocol::agent::BlobBody;
+use crate::runner::frames::Output;
 
-/// Outputs of one attempt, by digest.
-#[derive(Default)]
+/// Outputs of one attempt.
+#[derive(Debug, Default)]
 pub(super) struct Kept {
-    blobs: BTreeMap<Digest, BlobBody>,
+    /// The result manifest.
+    manifest: Option<(Digest, Bytes)>,
+    outputs: Vec<(Digest, Output)>,
+    file: Option<Arc<File>>,
     bytes: u64,
 }
 
 impl Kept {
-    pub(super) fn insert(&mut self, digest: Digest, body: BlobBody, size: u64) {
-        if self.blobs.insert(digest, body).is_none() {
-            self.bytes += size;
-        }
-    }
-
-    /// The bodies of these digests; files are shared, not copied.
-    pub(super) fn bodies(&self, digests: &[Digest]) -> Vec<(Digest, BlobBody)> {
-        let body = |digest: &Digest| {
-            let body = match self.blobs.get(digest)? {
-                BlobBody::Inline(bytes) => BlobBody::Inline(bytes.clone()),
-                BlobBody::File { file, offset, size } => {
-                    BlobBody::File { file: Arc::clone(file), offset: *offset, size: *size }
+    /// Takes what a runner delivered.
+    ///
+    /// # Errors
+    ///
+    /// If the file is not as long as the outputs in it.
+    pub(super) fn new(
+        result: Digest,
+        manifest: Bytes,
+        outputs: Vec<(Digest, Output)>,
+        file: Option<OwnedFd>,
+    ) -> Result<Kept, &'static str> {
+        let file = file.map(File::from);
+        let length = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
+        let mut bytes = manifest.len() as u64;
+        for (_, output) in &outputs {
+            bytes += match output {
+                Output::Inline(bytes) => bytes.len() as u64,
+                Output::Stored { offset, size } => {
+                    let end = offset.checked_add(*size).filter(|end| *end <= length);
+                    end.and(Some(*size)).ok_or("an output lies outside of its file")?
                 }
             };
-            Some((*digest, body))
+        }
+        Ok(Kept { manifest: Some((result, manifest)), outputs, file: file.map(Arc::new), bytes })
+    }
+
+    /// All outputs, if they are inline.
+    pub(super) fn inline(&self) -> Vec<(Digest, Bytes)> {
+        let inline = |(digest, output): &(Digest, Output)| match output {
+            Output::Inline(bytes) => Some((*digest, bytes.clone())),
+            Output::Stored { .. } => None,
         };
-        digests.iter().filter_map(body).collect()
+        self.outputs.iter().filter_map(inline).collect()
+    }
+
+    fn blob(&self, digest: Digest) -> Option<BlobBody> {
+        if let Some((_, manifest)) = self.manifest.as_ref().filter(|(result, _)| *result == digest) {
+            return Some(BlobBody::Inline(manifest.clone()));
+        }
+        let (_, output) = self.outputs.iter().find(|(known, _)| *known == digest)?;
+        match output {
+            Output::Inline(bytes) => Some(BlobBody::Inline(bytes.clone())),
+            Output::Stored { offset, size } => {
+                let file = Arc::clone(self.file.as_ref()?);
+                Some(BlobBody::File { file, offset: *offset, size: *size })
+            }
+        }
     }
 }
 
-/// Outputs of all attempts that were not released.
-#[derive(Default)]
+/// Outputs of all attempts.
+#[derive(Debug, Default)]
 pub(super) struct Outputs {
-    by_attempt: HashMap<AttemptId, Kept>,
+    attempts: HashMap<AttemptId, Kept>,
     bytes: u64,
 }
 
 impl Outputs {
     pub(super) fn keep(&mut self, attempt: AttemptId, kept: Kept) {
         self.bytes += kept.bytes;
-        self.by_attempt.insert(attempt, kept);
-    }
-
-    pub(super) fn release(&mut self, attempt: AttemptId) {
-        if let Some(kept) = self.by_attempt.remove(&attempt) {
-            self.bytes -= kept.bytes;
+        if let Some(old) = self.attempts.insert(attempt, kept) {
+            self.bytes -= old.bytes;
         }
     }
 
-    pub(super) fn bodies(&self, attempt: AttemptId, digests: &[Digest]) -> Vec<(Digest, BlobBody)> {
-        self.by_attempt.get(&attempt).map(|kept| kept.bodies(digests)).unwrap_or_default()
+    pub(super) fn release(&mut self, attempt: AttemptId) {
+        if let Some(old) = self.attempts.remove(&attempt) {
+            self.bytes -= old.bytes;
+        }
     }
 
-    /// Bytes that are kept.
+    /// Bytes kept.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+    }
+
+    /// Those of the wanted blobs that are there.
+    pub(super) fn blobs(&self, attempt: AttemptId, wanted: &[Digest]) -> Vec<(Digest, BlobBody)> {
+        let Some(kept) = self.attempts.get(&attempt) else { return Vec::new() };
+        wanted.iter().filter_map(|digest| Some((*digest, kept.blob(*digest)?))).collect()
     }
 }

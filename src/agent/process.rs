@@ -1,176 +1,202 @@
-//! A runner as its agent sees it: a process, a socket, two memory files.
+//! One runner process from the outside: its socket, its shared page, and the order of its last events.
 //!
-//! Runners are started by one thread that lives as long as the agent, because a child that dies with its parent dies
-//! with the *thread* that started it. A runner that is dropped is killed and reaped.
+//! Invariant: what a runner said before it died is heard before its death, and its death is reported once, after the
+//! process has ended and was reaped. So whoever hears it may hand the attempt to somebody else at once.
 
-use std::fs::File;
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use rustix::fs::MemfdFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use tokio::io::Interest;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
 use tokio::sync::oneshot;
 
-use crate::runner::frames::{FRAME_BYTES_MAX, FrameError, FromRunner, ToRunner, encode, receive, send};
-use crate::runner::read_mark;
+use super::spawner::{Child, Spawner};
+use crate::runner::frames::{self, FrameError, FromRunner, Receiver, ToRunner, decode, encode};
+use crate::runner::page::AgentPage;
 
-/// Room for a few frames of the largest size.
-const SOCKET_BUFFER_BYTES: usize = 4 * FRAME_BYTES_MAX;
-
-/// Starts children for everybody in this process; see the module.
-#[derive(Clone)]
-pub(super) struct Spawner {
-    orders: mpsc::Sender<(Command, oneshot::Sender<io::Result<Child>>)>,
+/// What happens to a runner.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// The process exists.
+    Started(Arc<Child>),
+    /// It said something, with a descriptor if the frame has one.
+    Said(FromRunner, Option<OwnedFd>),
+    /// It is gone, and this is the last event.
+    Ended(End),
 }
 
-impl Spawner {
-    pub(super) fn start() -> io::Result<Spawner> {
-        let (orders, queue) = mpsc::channel::<(Command, oneshot::Sender<io::Result<Child>>)>();
-        std::thread::Builder::new().name("runner-spawner".to_owned()).spawn(move || {
-            for (mut command, answer) in queue {
-                let _ = answer.send(command.spawn());
-            }
-        })?;
-        Ok(Spawner { orders })
-    }
-
-    async fn spawn(&self, command: Command) -> io::Result<Child> {
-        let (answer, child) = oneshot::channel();
-        let gone = || io::Error::other("the spawner is gone");
-        self.orders.send((command, answer)).map_err(|_| gone())?;
-        child.await.map_err(|_| gone())?
-    }
+/// How a runner ended.
+#[derive(Debug)]
+pub(super) struct End {
+    /// The signal, if one did it.
+    pub(super) signal: Option<i32>,
+    /// For people.
+    pub(super) detail: String,
+    /// CPU time that the process had used, in microseconds.
+    pub(super) cpu_us: u64,
 }
 
-/// See the module.
-pub(super) struct Runner {
-    child: Option<Child>,
-    socket: AsyncFd<OwnedFd>,
-    buffer: Vec<u8>,
-    mark: File,
-    /// What it shows of long attempts.
-    pub(super) live: File,
+/// The agent's end.
+pub(super) struct Process {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    /// What the runner shares.
+    pub(super) page: AgentPage,
 }
 
-impl Runner {
-    /// Starts one and waits until it is confined.
-    pub(super) async fn start(spawner: &Spawner, exe: &Path) -> io::Result<Runner> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        for end in [&ours, &theirs] {
-            rustix::net::sockopt::set_socket_send_buffer_size(end, SOCKET_BUFFER_BYTES)?;
-        }
-        // the runner reads and writes one frame at a time and has nothing else to do meanwhile
-        rustix::io::ioctl_fionbio(&theirs, false)?;
-        let mut command = Command::new(exe);
-        command.arg("runner").env_clear().stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::inherit());
-        let child = spawner.spawn(command).await?;
-        // when memory is short the kernel takes a runner, not the agent; if it cannot be said it is not fatal
-        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "900");
-        let mut runner = Runner {
-            child: Some(child),
-            socket: AsyncFd::new(ours)?,
-            buffer: vec![0; FRAME_BYTES_MAX],
-            mark: anonymous_file("begun", &[0; 16])?,
-            live: anonymous_file("live", &[0; 16])?,
+impl Process {
+    /// Starts a runner. Frames may be sent at once: they wait in the socket until it listens.
+    ///
+    /// # Errors
+    ///
+    /// If the machine has no descriptors or memory for the connection.
+    pub(super) fn start(spawner: &Spawner) -> io::Result<(Process, BoxStream<'static, Event>)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let ours = nonblocking(ours)?;
+        let page = AgentPage::new()?;
+        let process =
+            Process { socket: Arc::new(AsyncFd::with_interest(ours, Interest::READABLE)?), page };
+        let mut setup = Vec::new();
+        encode(&ToRunner::Setup, &mut setup);
+        process.send(&setup, &[process.page.file().as_fd()]).map_err(io::Error::other)?;
+        let events = Events {
+            socket: Arc::clone(&process.socket),
+            receiver: Receiver::default(),
+            heard: VecDeque::new(),
+            phase: Phase::Starting(spawner.spawn(theirs)),
         };
-        let setup = encode(&ToRunner::Setup).map_err(io::Error::other)?;
-        let (mark, live) = (runner.mark.try_clone()?, runner.live.try_clone()?);
-        runner.send(&setup, &[mark.as_fd(), live.as_fd()]).await.map_err(io::Error::other)?;
-        match runner.receive().await.map_err(io::Error::other)? {
-            (FromRunner::Ready, _) => Ok(runner),
-            (other, _) => Err(io::Error::other(format!("expected Ready, got {other:?}"))),
-        }
-    }
-
-    /// Sends a frame; waits while the socket is full.
-    pub(super) async fn send(&self, frame: &[u8], beside: &[BorrowedFd<'_>]) -> Result<(), FrameError> {
-        loop {
-            match send(self.socket.get_ref(), frame, beside) {
-                Err(FrameError::WouldBlock) => {
-                    let mut ready = self.socket.writable().await.map_err(|_| FrameError::Gone)?;
-                    ready.clear_ready();
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// The next frame. Cancel safe: a packet is taken whole or left.
-    pub(super) async fn receive(&mut self) -> Result<(FromRunner, Vec<OwnedFd>), FrameError> {
-        loop {
-            let mut ready = self.socket.ready(Interest::READABLE).await.map_err(|_| FrameError::Gone)?;
-            match receive(self.socket.get_ref(), &mut self.buffer) {
-                Err(FrameError::WouldBlock) => ready.clear_ready(),
-                other => return other,
-            }
-        }
-    }
-
-    /// When it began this attempt, in microseconds since the Unix epoch.
-    pub(super) fn begun_at(&self, sequence: u64) -> Option<u64> {
-        read_mark(&self.mark).filter(|(begun, _)| *begun == sequence).map(|(_, at)| at)
-    }
-
-    /// CPU time of the whole process so far, in microseconds.
-    pub(super) fn cpu_us(&self) -> u64 {
-        let Some(child) = &self.child else { return 0 };
-        let stat = std::fs::read_to_string(format!("/proc/{}/schedstat", child.id())).unwrap_or_default();
-        stat.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0) / 1_000
-    }
-
-    /// Kills it and waits for its end: nothing of the attempt goes on afterwards.
-    pub(super) async fn end(mut self) -> io::Result<ExitStatus> {
-        let Some(mut child) = self.child.take() else { return Err(io::Error::other("it has ended")) };
-        let _ = child.kill();
-        tokio::task::spawn_blocking(move || child.wait()).await.map_err(io::Error::other)?
-    }
-
-    /// How it ended by itself.
-    pub(super) async fn post_mortem(mut self) -> (Option<i32>, String) {
-        let Some(mut child) = self.child.take() else { return (None, "it has ended".to_owned()) };
-        // its socket is closed, so it is dying or does something that it should not: either way it ends here
-        let waited = tokio::task::spawn_blocking(move || {
-            for _ in 0..200 {
-                if let Ok(Some(status)) = child.try_wait() {
-                    return Ok(status);
-                }
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-            let _ = child.kill();
-            child.wait()
+        let events = stream::unfold(events, |mut events| async move {
+            let event = events.next().await?;
+            Some((event, events))
         });
-        match waited.await {
-            Ok(Ok(status)) => (status.signal(), status.to_string()),
-            Ok(Err(error)) => (None, error.to_string()),
-            Err(error) => (None, error.to_string()),
+        Ok((process, events.boxed()))
+    }
+
+    /// Sends frames with their descriptors.
+    ///
+    /// # Errors
+    ///
+    /// If the runner is gone or does not listen; it is of no more use then.
+    pub(super) fn send(&self, body: &[u8], files: &[BorrowedFd<'_>]) -> Result<(), FrameError> {
+        frames::send(self.socket.get_ref(), body, files)
+    }
+}
+
+fn nonblocking(socket: OwnedFd) -> io::Result<OwnedFd> {
+    // The standard library has the safe call; the type of the socket does not matter to it.
+    let socket = UnixStream::from(socket);
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+enum Phase {
+    Starting(oneshot::Receiver<io::Result<Child>>),
+    Talking(Arc<Child>),
+    /// It closed its end, or `broke` says what was wrong with it.
+    Ending(Arc<Child>, Option<String>),
+    Over,
+}
+
+struct Events {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    receiver: Receiver,
+    /// Frames of a packet of which the first was given out.
+    heard: VecDeque<(FromRunner, Option<OwnedFd>)>,
+    phase: Phase,
+}
+
+impl Events {
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some((frame, file)) = self.heard.pop_front() {
+                return Some(Event::Said(frame, file));
+            }
+            match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Starting(answer) => return Some(self.started(answer.await)),
+                Phase::Talking(child) => {
+                    self.phase = match self.listen().await {
+                        Ok(true) => Phase::Talking(child),
+                        Ok(false) => Phase::Ending(child, None),
+                        Err(error) => Phase::Ending(child, Some(error.to_string())),
+                    };
+                }
+                Phase::Ending(child, broke) => return Some(Event::Ended(ended(&child, broke).await)),
+                Phase::Over => return None,
+            }
+        }
+    }
+
+    fn started(&mut self, answer: Result<io::Result<Child>, oneshot::error::RecvError>) -> Event {
+        match answer.unwrap_or_else(|_| Err(io::Error::other("the thread that starts runners is gone"))) {
+            Ok(child) => {
+                let child = Arc::new(child);
+                self.phase = Phase::Talking(Arc::clone(&child));
+                Event::Started(child)
+            }
+            Err(error) => {
+                let detail = format!("it could not be started: {error}");
+                Event::Ended(End { signal: None, detail, cpu_us: 0 })
+            }
+        }
+    }
+
+    /// Takes the next packet apart; `false` when the runner has closed.
+    async fn listen(&mut self) -> Result<bool, FrameError> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            match self.receiver.receive(self.socket.get_ref()) {
+                Ok(None) => return Ok(false),
+                Ok(Some(packet)) => {
+                    let mut body = &*packet.body;
+                    let mut files = packet.files.into_iter();
+                    while let Some(frame) = decode::<FromRunner>(&mut body)? {
+                        let file = if frame.descriptors() > 0 { files.next() } else { None };
+                        self.heard.push_back((frame, file));
+                    }
+                    return Ok(true);
+                }
+                Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready_matching(Ready::READABLE);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 }
 
-impl Drop for Runner {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            // reaped by a thread: a wait must not hold up whoever drops it
-            std::thread::spawn(move || child.wait());
-        }
+/// Sees a runner to its end. One that closed its socket is of no use, whether it is dead or not.
+async fn ended(child: &Arc<Child>, broke: Option<String>) -> End {
+    child.kill();
+    let waiting = async {
+        let pidfd = AsyncFd::with_interest(
+            Arc::clone(child).pidfd().try_clone_to_owned()?,
+            Interest::READABLE,
+        )?;
+        drop(pidfd.readable().await?);
+        Ok::<_, io::Error>(())
+    };
+    if let Err(error) = waiting.await {
+        // It was killed, so that waiting for it without its descriptor is short.
+        tracing::warn!(%error, "the end of a runner cannot be watched");
     }
-}
-
-/// A file in memory with these bytes: for inputs that are handed on by descriptor.
-///
-/// # Errors
-///
-/// If there is no memory for it.
-pub fn anonymous_file(name: &str, bytes: &[u8]) -> io::Result<File> {
-    let file = File::from(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?);
-    std::os::unix::fs::FileExt::write_all_at(&file, bytes, 0)?;
-    Ok(file)
+    let cpu_us = child.cpu_us();
+    match child.reap() {
+        Ok(status) => {
+            let signal = status.terminating_signal();
+            let how = match (signal, status.exit_status()) {
+                (Some(signal), _) => format!("signal {signal}"),
+                (None, Some(code)) => format!("exit code {code}"),
+                (None, None) => "it ended".to_owned(),
+            };
+            End { signal, detail: broke.unwrap_or(how), cpu_us }
+        }
+        Err(error) => End { signal: None, detail: error.to_string(), cpu_us },
+    }
 }

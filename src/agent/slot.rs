@@ -1,352 +1,280 @@
-//! A slot: executes one attempt after the other in a runner of its own.
+//! What the agent knows of one of its runners: whose it is, what it was handed, what it has loaded.
 //!
-//! The clock of an attempt starts when its runner marks it begun. At its timeout the runner is killed, its death is
-//! awaited, and only then is the fault told: nothing of an attempt goes on after its end. A new runner starts at once.
+//! Invariants: a runner is bound to the workspace of its first attempt for life. What it has loaded is decided here and
+//! mirrored there: at most [`MODULES_MAX`] artifacts and [`LOADED_BYTES_MAX`] bytes (or one that is larger). Attempts
+//! begin in the order of `inflight`, so what had begun when a runner died is known from one number.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
-
-use super::inputs::{Inputs, Prepared};
-use super::outputs::Kept;
-use super::process::{Runner, Spawner};
-use super::{AgentConfig, SlotReport};
-use crate::compiler::Compiler;
-use crate::digest::Digest;
+use super::prepare::{ArtifactKey, Prepared};
+use super::process::Process;
+use super::spawner::Child;
 use crate::id::{AttemptId, WorkspaceId};
-use crate::protocol::agent::{Assignment, BlobBody, FromAgent, VoteReport};
-use crate::result::Fault;
-use crate::runner::frames::{Execute, FrameError, FromRunner, ToRunner, encode};
-use crate::runner::{LIVE_BYTES_MAX, LIVE_HEADER};
-use crate::sandbox::Variant;
+use crate::runner::MODULES_MAX;
+use crate::runner::frames::{Execute, FrameError, ToRunner, encode};
 
-/// Modules that a runner has loaded at once.
-const LOADED_MAX: usize = 32;
-/// Between two looks at a runner's mark and live output.
-const LOOK: Duration = Duration::from_millis(100);
-/// A runner that cannot be started is tried again after this.
-const START_PAUSE: Duration = Duration::from_millis(200);
+/// Machine code that one runner keeps mapped, in bytes.
+const LOADED_BYTES_MAX: u64 = 256 << 20;
 
-/// What a slot is asked about its present attempt.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Wish {
-    /// Kill this attempt.
-    pub(super) abort: Option<AttemptId>,
-    /// Kill whatever runs and call it drained.
-    pub(super) drain: bool,
+/// Names a runner within its agent.
+pub(super) type RunnerKey = u64;
+
+/// An attempt that a runner was handed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct InFlight {
+    /// Its number there.
+    pub(super) seq: u64,
+    /// Which.
+    pub(super) attempt: AttemptId,
+    /// When, by the monotonic clock.
+    pub(super) handed_ns: u64,
+    /// Taken back or aborted: nobody wants its answer.
+    pub(super) dropped: bool,
 }
 
-/// What a slot works with.
-pub(super) struct Slot {
-    pub(super) number: usize,
-    pub(super) config: Arc<AgentConfig>,
-    pub(super) spawner: Spawner,
-    pub(super) compiler: Compiler,
-    pub(super) inputs: Inputs,
-    pub(super) work: mpsc::Receiver<Box<Assignment>>,
-    pub(super) wishes: watch::Receiver<Wish>,
-    pub(super) reports: mpsc::Sender<SlotReport>,
-}
-
-/// A runner with what is loaded in it.
-struct Bound {
-    runner: Runner,
-    workspace: Option<WorkspaceId>,
-    loaded: VecDeque<(Digest, Variant, u32, Digest)>,
-    next_module: u32,
-    next_sequence: u64,
-}
-
-/// How an attempt ended, as the coordinator will hear it.
-enum End {
-    Voted(Box<VoteReport>, Kept),
-    Faulted { fault: Fault, begun_at_us: Option<u64>, cpu_us: u64 },
-    /// Nobody wants to know.
+/// Why a runner was killed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Doom {
+    /// This attempt reached its timeout.
+    TimedOut(AttemptId),
+    /// Somebody aborted what it executed.
     Aborted,
+    /// It is not needed any more.
+    Retired,
+    /// The agent drained.
+    Drained,
+    /// It does not keep to the frames, or does not listen.
+    Broken(String),
 }
 
-impl Slot {
-    /// Runs until its agent drops the queue.
-    pub(super) async fn run(mut self) {
-        let mut bound = self.start_runner().await;
-        loop {
-            let assignment = tokio::select! {
-                assignment = self.work.recv() => match assignment {
-                    Some(assignment) => assignment,
-                    None => return,
-                },
-                // an idle runner that ends is replaced before anybody needs it
-                _ = idle_end(&mut bound) => {
-                    bound = self.start_runner().await;
-                    continue;
-                }
-            };
-            let attempt = assignment.attempt;
-            if bound.as_ref().is_some_and(|bound| bound.workspace.is_some_and(|workspace| workspace != assignment.workspace)) {
-                // one workspace per runner: nothing that a guest left in the process is met by another's
-                bound = self.start_runner().await;
-            }
-            let (end, kept) = self.execute(bound.take(), &assignment).await;
-            let report = match end {
-                End::Voted(report, outputs) => SlotReport::Ended {
-                    slot: self.number,
-                    attempt,
-                    message: Some(FromAgent::Voted(report)),
-                    outputs: Some(outputs),
-                },
-                End::Faulted { fault, begun_at_us, cpu_us } => SlotReport::Ended {
-                    slot: self.number,
-                    attempt,
-                    message: Some(FromAgent::Faulted {
-                        attempt,
-                        epoch: assignment.epoch,
-                        fault,
-                        begun_at_us,
-                        cpu_us,
-                    }),
-                    outputs: None,
-                },
-                End::Aborted => SlotReport::Ended { slot: self.number, attempt, message: None, outputs: None },
-            };
-            if self.reports.send(report).await.is_err() {
-                return;
-            }
-            bound = match kept {
-                Some(bound) => Some(bound),
-                None => self.start_runner().await,
-            };
+pub(super) struct Runner {
+    pub(super) process: Process,
+    /// Once the process exists.
+    pub(super) child: Option<Arc<Child>>,
+    /// When it was asked for, by the monotonic clock.
+    pub(super) started_ns: u64,
+    /// Confined and listening.
+    pub(super) ready: bool,
+    pub(super) workspace: Option<WorkspaceId>,
+    pub(super) inflight: VecDeque<InFlight>,
+    pub(super) doom: Option<Doom>,
+    /// Since when its first attempt could have begun, by the monotonic clock.
+    pub(super) front_ns: u64,
+    /// When it last became idle, by the monotonic clock.
+    pub(super) idle_ns: u64,
+    /// When to look at its first attempt again, by the monotonic clock.
+    pub(super) check_ns: u64,
+    next_seq: u64,
+    modules: Modules,
+    outbox: Outbox,
+}
+
+/// Frames that are sent together.
+#[derive(Default)]
+struct Outbox {
+    body: Vec<u8>,
+    files: Vec<OwnedFd>,
+}
+
+impl Runner {
+    pub(super) fn new(process: Process, now_ns: u64) -> Runner {
+        Runner {
+            process,
+            child: None,
+            started_ns: now_ns,
+            ready: false,
+            workspace: None,
+            inflight: VecDeque::new(),
+            doom: None,
+            front_ns: now_ns,
+            idle_ns: now_ns,
+            check_ns: u64::MAX,
+            next_seq: 1,
+            modules: Modules::default(),
+            outbox: Outbox::default(),
         }
     }
 
-    async fn start_runner(&self) -> Option<Bound> {
-        match Runner::start(&self.spawner, &self.config.exe).await {
-            Ok(runner) => {
-                Some(Bound { runner, workspace: None, loaded: VecDeque::new(), next_module: 0, next_sequence: 1 })
-            }
-            Err(error) => {
-                tracing::error!(worker = %self.config.name, %error, "a runner did not start");
-                tokio::time::sleep(START_PAUSE).await;
-                None
-            }
+    /// Whether it may be handed attempts.
+    pub(super) fn is_usable(&self) -> bool {
+        self.doom.is_none()
+    }
+
+    pub(super) fn has_loaded(&self, key: &ArtifactKey) -> bool {
+        self.modules.loaded.contains_key(key)
+    }
+
+    /// Kills it; the reason that came first is the one that counts.
+    pub(super) fn kill(&mut self, doom: Doom) {
+        self.doom.get_or_insert(doom);
+        if let Some(child) = &self.child {
+            child.kill();
         }
     }
 
-    /// Executes one attempt and returns how it ended, with the runner if it can go on.
-    async fn execute(&mut self, bound: Option<Bound>, assignment: &Assignment) -> (End, Option<Bound>) {
-        let refused = |detail: String| End::Faulted { fault: Fault::Refused { detail }, begun_at_us: None, cpu_us: 0 };
-        let Some(mut bound) = bound else { return (refused("no runner could be started".to_owned()), None) };
-        bound.workspace = Some(assignment.workspace);
-        let spec = &assignment.spec;
-        let variant = Variant::of(&spec.limits);
-        let (module, artifact) = match self.load(&mut bound, spec.module, variant).await {
-            Ok(loaded) => loaded,
-            Err(LoadError::Gone) => return (self.died(bound, assignment, 0).await, None),
-            Err(LoadError::Refused(detail)) => return (refused(detail), Some(bound)),
-        };
-        let prepared = match self.inputs.prepare(assignment).await {
-            Ok(prepared) => prepared,
-            Err(detail) => return (refused(detail), Some(bound)),
-        };
-        let Prepared { stdin, mounts, descriptors } = prepared;
-        let sequence = bound.next_sequence;
-        bound.next_sequence += 1;
-        let clock_ns = u64::try_from(spec.clock.as_nanosecond()).unwrap_or(0);
-        let execute = Execute {
-            sequence,
-            module,
-            entry: spec.entry.clone(),
-            args: spec.args.clone(),
-            env: spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
-            stdin,
-            mounts,
-            clock_ns,
-            seed: spec.seed,
-            limits: spec.limits,
-        };
-        let frame = match encode(&ToRunner::Execute(Box::new(execute))) {
-            Ok(frame) => frame,
-            Err(error) => return (refused(error.to_string()), Some(bound)),
-        };
-        let beside: Vec<BorrowedFd<'_>> = descriptors.iter().map(File::as_fd).collect();
-        match bound.runner.send(&frame, &beside).await {
-            Ok(()) => self.watch(bound, assignment, sequence, artifact).await,
-            Err(FrameError::Gone) => (self.died(bound, assignment, sequence).await, None),
-            Err(error) => (refused(error.to_string()), Some(bound)),
+    /// The process exists now; it may have been doomed before.
+    pub(super) fn started(&mut self, child: Arc<Child>) {
+        if self.doom.is_some() {
+            child.kill();
         }
+        self.child = Some(child);
     }
 
-    /// Waits for the end of the attempt that runs.
-    async fn watch(
+    /// Puts an artifact in its memory, if it is not there, and gives its number.
+    ///
+    /// # Errors
+    ///
+    /// If a descriptor cannot be duplicated.
+    pub(super) fn load(&mut self, prepared: &Prepared) -> std::io::Result<u16> {
+        let (key, bytes) = (prepared.key, prepared.artifact.size);
+        if let Some(slot) = self.modules.touch(&key) {
+            return Ok(slot);
+        }
+        let file = prepared.artifact.file.as_fd().try_clone_to_owned()?;
+        for slot in self.modules.make_room(bytes) {
+            encode(&ToRunner::Unload { slot }, &mut self.outbox.body);
+        }
+        let slot = self.modules.insert(key, bytes);
+        encode(&ToRunner::Load { slot, variant: key.1 }, &mut self.outbox.body);
+        self.outbox.files.push(file);
+        Ok(slot)
+    }
+
+    /// It said that it could not execute with this artifact: load it anew next time.
+    pub(super) fn forget(&mut self, key: &ArtifactKey) {
+        self.modules.loaded.remove(key);
+    }
+
+    /// Queues an attempt's frame with its descriptors, under the next number.
+    pub(super) fn hand(
         &mut self,
-        mut bound: Bound,
-        assignment: &Assignment,
-        sequence: u64,
-        artifact: Digest,
-    ) -> (End, Option<Bound>) {
-        let timeout = Duration::from_millis(assignment.timeout_ms);
-        let sent = Instant::now();
-        let mut begun: Option<Instant> = None;
-        let mut shown = [0; 2];
-        let cpu_before = bound.runner.cpu_us();
+        attempt: AttemptId,
+        now_ns: u64,
+        mut execute: Execute,
+        files: Vec<OwnedFd>,
+    ) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        execute.seq = seq;
+        encode(&ToRunner::Execute(Box::new(execute)), &mut self.outbox.body);
+        self.outbox.files.extend(files);
+        if self.inflight.is_empty() {
+            self.front_ns = now_ns;
+        }
+        self.inflight.push_back(InFlight { seq, attempt, handed_ns: now_ns, dropped: false });
+    }
+
+    /// Takes off the first attempt, if `seq` is its number: it is answered.
+    pub(super) fn answered(&mut self, seq: u64, now_ns: u64) -> Option<InFlight> {
+        let front = self.inflight.pop_front_if(|front| front.seq == seq)?;
+        self.front_ns = now_ns;
+        if self.inflight.is_empty() {
+            self.idle_ns = now_ns;
+        }
+        Some(front)
+    }
+
+    /// Sends what was queued.
+    ///
+    /// # Errors
+    ///
+    /// If the runner is gone or does not listen.
+    pub(super) fn flush(&mut self) -> Result<(), FrameError> {
+        if self.outbox.body.is_empty() {
+            return Ok(());
+        }
+        let Outbox { body, files } = std::mem::take(&mut self.outbox);
+        let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        self.process.send(&body, &borrowed)
+    }
+
+    /// Takes back an attempt that has not begun. `false`: it has.
+    pub(super) fn revoke(&mut self, seq: u64) -> bool {
+        // What was not sent yet is taken back in the same way.
+        let revoked = self.process.page.revoke(seq);
+        if let Some(entry) = self.inflight.iter_mut().find(|entry| revoked && entry.seq == seq) {
+            entry.dropped = true;
+        }
+        revoked
+    }
+}
+
+/// Artifacts that a runner has loaded.
+#[derive(Default)]
+struct Modules {
+    loaded: HashMap<ArtifactKey, LoadedModule>,
+    uses: u64,
+}
+
+struct LoadedModule {
+    slot: u16,
+    bytes: u64,
+    used: u64,
+}
+
+impl Modules {
+    fn touch(&mut self, key: &ArtifactKey) -> Option<u16> {
+        self.uses += 1;
+        let module = self.loaded.get_mut(key)?;
+        module.used = self.uses;
+        Some(module.slot)
+    }
+
+    /// Forgets what was used longest ago until `bytes` more fit.
+    fn make_room(&mut self, bytes: u64) -> Vec<u16> {
+        let mut freed = Vec::new();
         loop {
-            let deadline = begun.map_or(sent + LOOK.min(timeout), |begun| begun + timeout);
-            let look = Instant::now() + LOOK;
-            tokio::select! {
-                frame = bound.runner.receive() => match frame {
-                    Ok((FromRunner::Done { manifest, inline, stored, cpu_us, .. }, descriptors)) => {
-                        let begun_at_us = bound.runner.begun_at(sequence).unwrap_or_default();
-                        let end = self.vote(assignment, manifest, (inline, stored, descriptors), artifact, cpu_us, begun_at_us);
-                        return (end, Some(bound));
-                    }
-                    Ok((FromRunner::Refused { why, .. }, _)) => {
-                        let fault = Fault::Refused { detail: why };
-                        return (End::Faulted { fault, begun_at_us: None, cpu_us: 0 }, Some(bound));
-                    }
-                    Ok((FromRunner::Ready, _)) => {}
-                    Err(_) => return (self.died(bound, assignment, sequence).await, None),
-                },
-                changed = self.wishes.changed() => {
-                    let wish = *self.wishes.borrow_and_update();
-                    if changed.is_err() || wish.abort == Some(assignment.attempt) {
-                        let _ = bound.runner.end().await;
-                        return (End::Aborted, None);
-                    }
-                    if wish.drain {
-                        let begun_at_us = bound.runner.begun_at(sequence);
-                        let _ = bound.runner.end().await;
-                        return (End::Faulted { fault: Fault::Drained, begun_at_us, cpu_us: 0 }, None);
-                    }
-                }
-                () = tokio::time::sleep_until(deadline.min(look).into()) => {}
-            }
-            if begun.is_none() && bound.runner.begun_at(sequence).is_some() {
-                begun = Some(sent);
-            }
-            self.show(&bound, assignment.attempt, &mut shown, cpu_before, sequence).await;
-            if begun.is_some_and(|begun| begun.elapsed() >= timeout) {
-                let begun_at_us = bound.runner.begun_at(sequence);
-                let cpu_us = bound.runner.cpu_us().saturating_sub(cpu_before);
-                // killed and gone before anybody hears of it
-                let _ = bound.runner.end().await;
-                return (End::Faulted { fault: Fault::TimedOut, begun_at_us, cpu_us }, None);
-            }
+            let total: u64 = self.loaded.values().map(|module| module.bytes).sum();
+            let full = self.loaded.len() >= usize::from(MODULES_MAX) || total + bytes > LOADED_BYTES_MAX;
+            let oldest = self.loaded.iter().min_by_key(|(_, module)| module.used).map(|(key, _)| *key);
+            let Some(module) = oldest.filter(|_| full).and_then(|key| self.loaded.remove(&key)) else {
+                return freed;
+            };
+            freed.push(module.slot);
         }
     }
 
-    /// Tells how the attempt fares, and passes on what it shows.
-    async fn show(&self, bound: &Bound, attempt: AttemptId, shown: &mut [u64; 2], cpu_before: u64, sequence: u64) {
-        let Some(begun_at_us) = bound.runner.begun_at(sequence) else { return };
-        let cpu_us = bound.runner.cpu_us().saturating_sub(cpu_before);
-        let mut live = Vec::new();
-        for (index, shown) in shown.iter_mut().enumerate() {
-            let mut length = [0; 8];
-            if bound.runner.live.read_exact_at(&mut length, index as u64 * 8).is_err() {
-                continue;
-            }
-            let length = u64::from_le_bytes(length).min(LIVE_BYTES_MAX);
-            if length > *shown {
-                let mut bytes = vec![0; usize::try_from(length - *shown).unwrap_or(0)];
-                let base = LIVE_HEADER + index as u64 * LIVE_BYTES_MAX;
-                if bound.runner.live.read_exact_at(&mut bytes, base + *shown).is_ok() {
-                    live.push((index == 1, *shown, Bytes::from(bytes)));
-                    *shown = length;
-                }
-            }
-        }
-        let report = SlotReport::Fares { attempt, cpu_us, begun_at_us, live };
-        let _ = self.reports.send(report).await;
-    }
-
-    fn vote(
-        &self,
-        assignment: &Assignment,
-        manifest: Bytes,
-        outputs: (Vec<(Digest, Bytes)>, Vec<(Digest, u64, u64)>, Vec<OwnedFd>),
-        artifact: Digest,
-        cpu_us: u64,
-        begun_at_us: u64,
-    ) -> End {
-        let (inline, stored, descriptors) = outputs;
-        let memory = descriptors.into_iter().next().map(|descriptor| Arc::new(File::from(descriptor)));
-        let mut kept = Kept::default();
-        for (digest, bytes) in &inline {
-            kept.insert(*digest, BlobBody::Inline(bytes.clone()), bytes.len() as u64);
-        }
-        for (digest, offset, size) in stored {
-            let Some(file) = &memory else { break };
-            kept.insert(digest, BlobBody::File { file: Arc::clone(file), offset, size }, size);
-        }
-        let report = VoteReport {
-            attempt: assignment.attempt,
-            epoch: assignment.epoch,
-            nonce: assignment.nonce,
-            run_key: assignment.run_key,
-            class: self.config.class,
-            artifact,
-            result: Digest::of(&manifest),
-            manifest,
-            inline,
-            cpu_us,
-            begun_at_us,
-            signature: None,
-        };
-        End::Voted(Box::new(report), kept)
-    }
-
-    /// The runner is gone: what had begun has crashed.
-    async fn died(&self, bound: Bound, assignment: &Assignment, sequence: u64) -> End {
-        let begun_at_us = bound.runner.begun_at(sequence);
-        let cpu_us = 0;
-        let (signal, detail) = bound.runner.post_mortem().await;
-        tracing::info!(worker = %self.config.name, attempt = %assignment.attempt, ?signal, %detail, "a runner died");
-        End::Faulted { fault: Fault::Crashed { signal, detail }, begun_at_us, cpu_us }
-    }
-
-    /// Sees to it that the runner has the module loaded: its number there, and the digest of its machine code.
-    async fn load(&self, bound: &mut Bound, module: Digest, variant: Variant) -> Result<(u32, Digest), LoadError> {
-        let position = bound.loaded.iter().position(|(other, kind, _, _)| (*other, *kind) == (module, variant));
-        if let Some(entry) = position.and_then(|position| bound.loaded.remove(position)) {
-            bound.loaded.push_front(entry);
-            return Ok((entry.2, entry.3));
-        }
-        let file = self.inputs.module(module).await.map_err(LoadError::Refused)?;
-        let artifact = self
-            .compiler
-            .artifact(module, variant, move || Ok(file))
-            .await
-            .map_err(|error| LoadError::Refused(format!("no machine code: {error}")))?;
-        let number = bound.next_module;
-        bound.next_module += 1;
-        let send = |frame: ToRunner| encode(&frame).map_err(|error| LoadError::Refused(error.to_string()));
-        let load = send(ToRunner::Load { module: number, fueled: variant == Variant::Fueled })?;
-        bound.runner.send(&load, &[artifact.file.as_fd()]).await.map_err(|_| LoadError::Gone)?;
-        bound.loaded.push_front((module, variant, number, artifact.digest));
-        if bound.loaded.len() > LOADED_MAX
-            && let Some((_, _, oldest, _)) = bound.loaded.pop_back()
-        {
-            let unload = send(ToRunner::Unload { module: oldest })?;
-            bound.runner.send(&unload, &[]).await.map_err(|_| LoadError::Gone)?;
-        }
-        Ok((number, artifact.digest))
+    fn insert(&mut self, key: ArtifactKey, bytes: u64) -> u16 {
+        let taken = |slot: &u16| self.loaded.values().any(|module| module.slot == *slot);
+        let slot = (0..MODULES_MAX).find(|slot| !taken(slot)).expect("room was made before");
+        self.uses += 1;
+        self.loaded.insert(key, LoadedModule { slot, bytes, used: self.uses });
+        slot
     }
 }
 
-enum LoadError {
-    Gone,
-    Refused(String),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::sandbox::Variant;
 
-/// Completes when an idle runner ends.
-async fn idle_end(bound: &mut Option<Bound>) {
-    match bound {
-        // an idle runner says nothing, so whatever comes is its end
-        Some(bound) => drop(bound.runner.receive().await),
-        None => {}
+    fn key(number: u32) -> ArtifactKey {
+        (Digest::of(&number.to_be_bytes()), Variant::Plain)
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_makes_room() {
+        let mut modules = Modules::default();
+        for number in 0..u32::from(MODULES_MAX) {
+            assert!(modules.make_room(1).is_empty());
+            modules.insert(key(number), 1);
+        }
+        assert_eq!(modules.touch(&key(0)), Some(0));
+        assert_eq!(modules.make_room(1), [1]);
+        assert_eq!(modules.insert(key(99), 1), 1);
+        assert_eq!((modules.touch(&key(1)), modules.touch(&key(99))), (None, Some(1)));
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_one_artifact_always_fits() {
+        let mut modules = Modules::default();
+        modules.insert(key(1), LOADED_BYTES_MAX / 2);
+        modules.insert(key(2), LOADED_BYTES_MAX / 2);
+        assert_eq!(modules.make_room(1), [0]);
+        assert_eq!(modules.make_room(LOADED_BYTES_MAX * 2), [1]);
+        assert!(modules.loaded.is_empty());
     }
 }

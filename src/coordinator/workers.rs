@@ -2,7 +2,6 @@
 //!
 //! Each has its own key and row, like any other worker, so that its votes and its evidence are its own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
@@ -22,12 +21,9 @@ use crate::store::Store;
 /// The trust domain of every worker in this process: one machine, one owner.
 const LOCAL_DOMAIN: &str = "local";
 
-/// Outputs that one worker keeps until they are released: a few of the largest that a run may have.
-const OUTPUTS_BYTES_MAX: u64 = 4 << 30;
-
 /// The embedded workers of a coordinator.
 pub struct Embedded {
-    links: Vec<(mpsc::Sender<ToAgent>, JoinHandle<()>)>,
+    links: Vec<(mpsc::Sender<ToAgent>, JoinHandle<()>, JoinHandle<()>)>,
 }
 
 /// The coordinator's own blobs, without a hop.
@@ -61,33 +57,28 @@ impl Embedded {
             let name = format!("local-{number}");
             let key = SigningKey::from_bytes(&secret(store, &format!("worker_key_{number}")).await?);
             let row = store.enrol_worker(key.verifying_key().to_bytes(), &name, LOCAL_DOMAIN, now).await?;
+            let exe = config.exe.clone();
             let agent = AgentConfig {
-                exe: config.exe.clone(),
-                name,
-                slots: config.slots,
-                memory_bytes: config.worker_memory_bytes,
-                labels: BTreeMap::new(),
-                class: config.class,
-                heartbeat: std::time::Duration::from_millis(config.heartbeat_ms),
-                outputs_bytes_max: OUTPUTS_BYTES_MAX,
+                heartbeat_ms: config.heartbeat_ms,
+                ..AgentConfig::new(name, exe, config.slots, config.worker_memory_bytes, config.class)
             };
             let inputs = Arc::new(LocalInputs { blobs: Arc::clone(blobs) });
-            let handle = agent::start(agent, inputs, compiler.clone())
+            let handle = agent::start(agent, inputs, Arc::new(compiler.clone()))
                 .map_err(|error| CoordinatorError::Worker(number, error.to_string()))?;
             let worker = row.id;
             let joined = Command::Join { row: Box::new(row), to: handle.to.clone() };
             let _ = commands.send(joined);
-            links.push((handle.to, forward(worker, handle.from, commands.clone())));
+            links.push((handle.to, forward(worker, handle.from, commands.clone()), handle.ended));
         }
         Ok(Embedded { links })
     }
 
     /// Ends them, and with them their runners.
     pub async fn stop(self) {
-        for (to, forwarder) in self.links {
+        for (to, forwarder, ended) in self.links {
             drop(to);
             forwarder.abort();
-            let _ = forwarder.await;
+            let _ = ended.await;
         }
     }
 }

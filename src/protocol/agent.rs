@@ -149,11 +149,16 @@ pub enum FromAgent {
         /// The build, for people.
         version: String,
     },
-    /// It would take so many more attempts.
+    /// It would take so many more attempts now. A worker says `Hello` first and grants afterwards.
+    ///
+    /// The number is absolute at the moment at which it was said, when the worker had received `received`
+    /// assignments in this session. Assignments that were on their way then have used up a part of it: whoever sent `sent`
+    /// so far has `credits - (sent - received)` left, not below 0. Each `Assign` uses up one; the worker says a new
+    /// number only when something else than an assignment that it received has changed what it would take.
     Credits {
-        /// Beyond those that it holds.
+        /// Attempts beyond those that it holds.
         credits: u32,
-        /// Assignments that it had received in this session when it counted.
+        /// Assignments that it had received in this session.
         received: u64,
     },
     /// It is alive, and so are these.

@@ -1,302 +1,201 @@
-//! The runner: a child that executes guests, one attempt at a time, for one workspace.
+//! The jailed child that executes guests: `lockstep runner PARENT`, started by an agent and by nobody else.
 //!
-//! It has one socket to its agent, and two memory files: in one it marks what it has begun, into the other it copies the output
-//! of attempts that take long, for people who watch. Everything else is taken from it before the first guest
-//! runs: it opens no file, no socket, starts nothing, and dies with its agent. It knows no keys and nobody's name.
+//! Invariants: before a runner reads anything that a guest or caller made, it has given away every right but computing and
+//! using the descriptors it holds (`confined`). It executes one attempt at a time, in the order in which they were
+//! handed to it, for one workspace in its whole life. It opens nothing by itself: what it reads arrives as a descriptor,
+//! what it leaves goes out as one. It ends when its agent closes the socketpair, and dies when its agent dies.
+//!
+//! It does not know runs, workers, keys, other runners or the network. Its standard input is the socketpair.
 
+mod attempt;
+pub mod clock;
 pub mod frames;
-mod map;
+mod live;
+mod mapping;
+pub mod page;
+mod self_test;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt as _;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use rustix::fs::MemfdFlags;
+use rustix::process::Pid;
 
-use self::frames::{Execute, FRAME_BYTES_MAX, FrameError, FromRunner, Source, ToRunner, encode, receive, send};
-use crate::digest::Digest;
-use crate::jail::{self, Profile, Resources};
-use crate::protocol::agent::INLINE_BYTES_MAX;
-use crate::result::{OutputFile, OutputRef, ResultManifest};
-use crate::sandbox::{
-    Execution, Invocation, LiveOutput, Loaded, Mount, SYSTEM_CALLS, Sandbox, SandboxError, Variant,
-};
+use self::attempt::Beginning;
+use self::frames::{Execute, FrameError, FromRunner, Receiver, ToRunner, decode, encode};
+use self::live::Mirror;
+use self::page::{Begun, RunnerPage};
+use crate::jail::{self, JailError, Resources};
+use crate::sandbox::{Loaded, STACK_BYTES, SYSTEM_CALLS, Sandbox, SandboxError, Variant};
 use crate::spec::Limits;
 
-/// The socket to the agent: standard input, so that nothing has to be done between fork and exec.
-const SOCKET: i32 = 0;
-/// Output of an attempt is shown as it comes only after this time: short ones pay nothing for it.
-const LIVE_AFTER: Duration = Duration::from_millis(100);
-/// Bytes of each stream that are shown as they come; all of it is in the result.
-pub const LIVE_BYTES_MAX: u64 = 1 << 20;
-/// What a runner does beyond computing: its frames, descriptors and memory files.
-const OWN_CALLS: &[i64] = &[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_memfd_create, libc::SYS_ftruncate];
+/// Standard input is the socketpair, standard error the log; nothing else is inherited.
+const LAST_DESCRIPTOR: i32 = 2;
+/// Artifacts that a runner keeps open at the most; the agent decides which.
+pub const MODULES_MAX: u16 = 32;
+/// System calls of the loop itself: packets, and anonymous files for large outputs.
+const FRAME_CALLS: &[i64] =
+    &[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_memfd_create, libc::SYS_ftruncate];
+/// Twice the guest's stack, as the sandbox asks for, and room for the loop.
+const THREAD_STACK_BYTES: usize = 2 * STACK_BYTES + (1 << 20);
 
-/// Plays the role `lockstep runner` until the agent hangs up.
+/// Why a runner ends before its agent wants it to. Goes to the log.
+#[derive(Debug, thiserror::Error)]
+enum RunnerError {
+    #[error("it was not started by an agent")]
+    Usage,
+    #[error("it could not be confined: {0}")]
+    Jail(#[from] JailError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("its agent: {0}")]
+    Frame(#[from] FrameError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Runs the role: `lockstep runner PARENT`, or `lockstep runner --self-test` for people who want to see what the jail
+/// refuses on their machine.
 pub fn main() -> ExitCode {
-    match run() {
+    let argument = std::env::args().nth(2);
+    if argument.as_deref() == Some(self_test::FLAG) {
+        return self_test::main(std::env::args().nth(3).as_deref());
+    }
+    match serve(argument.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lockstep runner: {error}");
+            eprintln!("runner: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Why a runner ends early.
-#[derive(Debug, thiserror::Error)]
-enum RunnerError {
-    #[error("jail: {0}")]
-    Jail(#[from] jail::JailError),
-    #[error("sandbox: {0}")]
-    Sandbox(#[from] SandboxError),
-    #[error("agent: {0}")]
-    Frame(#[from] FrameError),
-    #[error("{0}")]
-    Io(#[from] io::Error),
+fn serve(parent: Option<&str>) -> Result<(), RunnerError> {
+    let parent = parent.and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw).ok_or(RunnerError::Usage)?;
+    confined(Some(parent), |sandbox| Runner::new(sandbox).run())
 }
 
-fn run() -> Result<(), RunnerError> {
-    jail::die_with_parent(None)?;
-    jail::close_descriptors_above(2)?;
-    let sandbox = Sandbox::new()?;
+/// Gives away every right that executing guests does not need, and goes on with `body` on a thread whose stack has the
+/// size that guests are promised, whatever the shell's limits are.
+fn confined(
+    parent: Option<Pid>,
+    body: impl FnOnce(Sandbox) -> Result<(), RunnerError> + Send + 'static,
+) -> Result<(), RunnerError> {
+    jail::die_with_parent(parent)?;
+    jail::close_descriptors_above(LAST_DESCRIPTOR)?;
     jail::limit_resources(&Resources {
-        file_bytes: Some(Limits::MAX.output_bytes * 2 + Limits::MAX.file_bytes),
-        descriptors: Some(512),
-        ..Resources::default()
+        // An attempt ends by its timeout, which the agent keeps; a runner lives for many.
+        cpu_s: None,
+        // A sandbox reserves terabytes and uses megabytes; its memory is bounded by the limits of each run.
+        address_space_bytes: None,
+        file_bytes: Some(Limits::MAX.output_bytes + Limits::MAX.file_bytes + frames::LARGE_BYTES_MAX),
+        // Modules, inputs and their duplicates while they are mapped.
+        descriptors: Some(2 * frames::DESCRIPTORS_MAX as u64 + 2 * u64::from(MODULES_MAX) + 16),
     })?;
     jail::forbid_new_privileges()?;
-    let calls: &'static [i64] = Vec::leak([SYSTEM_CALLS, OWN_CALLS].concat());
-    jail::install_seccomp(calls, true)?;
-    let socket = socket();
-    let mut buffer = vec![0; FRAME_BYTES_MAX];
-    let (ToRunner::Setup, descriptors) = receive(socket, &mut buffer)? else {
-        return Err(FrameError::Bad("the first frame is not the setup".to_owned()).into());
-    };
-    let mut descriptors = descriptors.into_iter().map(File::from);
-    let (Some(mark), Some(live)) = (descriptors.next(), descriptors.next()) else {
-        return Err(FrameError::Bad("the setup has no descriptors".to_owned()).into());
-    };
-    send(socket, &encode(&FromRunner::Ready)?, &[])?;
-    let mut runner = Runner { sandbox, modules: HashMap::new(), mark, live };
-    loop {
-        match receive(socket, &mut buffer) {
-            Ok((frame, descriptors)) => runner.obey(frame, descriptors)?,
-            Err(FrameError::Gone) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let thread = std::thread::Builder::new().stack_size(THREAD_STACK_BYTES).spawn(|| {
+        // The sandbox opens files of the kernel, so it comes before the last step, which covers both threads.
+        let sandbox = Sandbox::new()?;
+        let calls: Vec<i64> = SYSTEM_CALLS.iter().chain(FRAME_CALLS).copied().collect();
+        jail::install_seccomp(&calls, true)?;
+        body(sandbox)
+    })?;
+    thread.join().unwrap_or_else(|_| Err(std::io::Error::other("its thread panicked").into()))
 }
 
-fn socket() -> BorrowedFd<'static> {
-    // standard input is never closed here
-    rustix::stdio::stdin()
-}
-
-const _: () = assert!(SOCKET == 0);
-
+/// The loop's state.
 struct Runner {
     sandbox: Sandbox,
-    /// A module that did not load says why when it is to be executed.
-    modules: HashMap<u32, Result<Loaded, String>>,
-    mark: File,
-    live: File,
+    page: Option<Arc<RunnerPage>>,
+    /// Artifacts by number; of one that could not be loaded, why.
+    modules: BTreeMap<u16, Result<Loaded, String>>,
 }
 
+/// An answer with the descriptor that goes along.
+type Answer = (FromRunner, Option<File>);
+
 impl Runner {
-    fn obey(&mut self, frame: ToRunner, descriptors: Vec<OwnedFd>) -> Result<(), RunnerError> {
-        match frame {
-            ToRunner::Setup => {}
-            ToRunner::Load { module, fueled } => {
-                let variant = if fueled { Variant::Fueled } else { Variant::Plain };
-                let loaded = match descriptors.into_iter().next() {
-                    Some(artifact) => self
-                        .sandbox
-                        .load_file(&File::from(artifact), variant)
-                        .map_err(|error| error.to_string()),
-                    None => Err("the artifact did not come along".to_owned()),
-                };
-                self.modules.insert(module, loaded);
+    fn new(sandbox: Sandbox) -> Runner {
+        Runner { sandbox, page: None, modules: BTreeMap::new() }
+    }
+
+    /// Until the agent closes.
+    fn run(mut self) -> Result<(), RunnerError> {
+        let socket = std::io::stdin();
+        say(&socket, &(FromRunner::Ready, None))?;
+        let mut receiver = Receiver::default();
+        while let Some(packet) = receiver.receive(&socket)? {
+            let mut body = &*packet.body;
+            let mut files = packet.files.into_iter();
+            while let Some(frame) = decode::<ToRunner>(&mut body)? {
+                let files: Vec<_> = files.by_ref().take(frame.descriptors()).collect();
+                if let Some(answer) = self.handle(frame, files)? {
+                    say(&socket, &answer)?;
+                }
             }
-            ToRunner::Unload { module } => {
-                self.modules.remove(&module);
-            }
-            ToRunner::Execute(execute) => self.execute(*execute, descriptors)?,
         }
         Ok(())
     }
 
-    fn execute(&mut self, execute: Execute, descriptors: Vec<OwnedFd>) -> Result<(), RunnerError> {
-        let sequence = execute.sequence;
-        let refuse = |why: String| -> Result<(), RunnerError> {
-            Ok(send(socket(), &encode(&FromRunner::Refused { sequence, why })?, &[])?)
-        };
-        let loaded = match self.modules.get(&execute.module) {
-            Some(Ok(loaded)) => loaded,
-            Some(Err(why)) => return refuse(why.clone()),
-            None => return refuse("the module is not loaded".to_owned()),
-        };
-        let invocation = match invocation(execute, descriptors) {
-            Ok(invocation) => invocation,
-            Err(error) => return refuse(format!("an input could not be mapped: {error}")),
-        };
-        let shown = Shown::new(self.live.try_clone()?);
-        mark(&self.mark, sequence)?;
-        let before = cpu_us();
-        match self.sandbox.execute(loaded, invocation, Some(Box::new(shown))) {
-            Ok(execution) => report(sequence, execution, cpu_us().saturating_sub(before)),
-            Err(error) => refuse(error.to_string()),
-        }
-    }
-}
-
-fn invocation(execute: Execute, descriptors: Vec<OwnedFd>) -> io::Result<Invocation> {
-    let mut descriptors = descriptors.into_iter();
-    let mut bytes = |source: Source| match source {
-        Source::Inline(bytes) => Ok(bytes),
-        Source::Descriptor { size } => {
-            let missing = || io::Error::other("a descriptor is missing");
-            map::map(&File::from(descriptors.next().ok_or_else(missing)?), size)
-        }
-    };
-    let stdin = bytes(execute.stdin)?;
-    let mut mounts = Vec::with_capacity(execute.mounts.len());
-    for mount in execute.mounts {
-        let path = mount.path.parse().map_err(io::Error::other)?;
-        let content = bytes(mount.source)?;
-        mounts.push((path, if mount.is_tree { Mount::Tree(content) } else { Mount::File(content) }));
-    }
-    Ok(Invocation {
-        entry: execute.entry,
-        args: execute.args,
-        env: execute.env,
-        stdin,
-        mounts,
-        clock_ns: execute.clock_ns,
-        seed: execute.seed,
-        limits: execute.limits,
-    })
-}
-
-/// Marks an attempt as begun: 8 bytes of its sequence number, 8 of the wall clock in microseconds, little-endian.
-fn mark(file: &File, sequence: u64) -> io::Result<()> {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&sequence.to_le_bytes());
-    bytes[8..].copy_from_slice(&wall_us().to_le_bytes());
-    file.write_all_at(&bytes, 0)
-}
-
-/// Reads what [`mark`] wrote.
-pub fn read_mark(file: &File) -> Option<(u64, u64)> {
-    let mut bytes = [0; 16];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    let word = |range: std::ops::Range<usize>| bytes[range].try_into().map(u64::from_le_bytes).ok();
-    Some((word(0..8)?, word(8..16)?))
-}
-
-fn wall_us() -> u64 {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(wall.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// CPU time of this thread, in microseconds.
-fn cpu_us() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000
-}
-
-/// Hashes what came out, once, and sends it: small outputs in the frame, others in a memory file beside it.
-fn report(sequence: u64, execution: Execution, cpu_us: u64) -> Result<(), RunnerError> {
-    let files: Vec<(OutputFile, Bytes)> = execution
-        .files
-        .into_iter()
-        .map(|(path, bytes)| {
-            let OutputRef { digest, size } = OutputRef::of(&bytes);
-            (OutputFile { path, digest, size }, bytes)
-        })
-        .collect();
-    let manifest = ResultManifest {
-        outcome: execution.outcome,
-        stdout: OutputRef::of(&execution.stdout),
-        stderr: OutputRef::of(&execution.stderr),
-        files: files.iter().map(|(file, _)| file.clone()).collect(),
-        fuel_used: execution.fuel_used,
-    };
-    let mut outputs: HashMap<Digest, Bytes> = HashMap::new();
-    outputs.insert(manifest.stdout.digest, execution.stdout);
-    outputs.insert(manifest.stderr.digest, execution.stderr);
-    outputs.extend(files.into_iter().map(|(file, bytes)| (file.digest, bytes)));
-    outputs.remove(&Digest::EMPTY);
-    let total: usize = outputs.values().map(Bytes::len).sum();
-    let canonical = Bytes::from(manifest.canonical());
-    let mut inline = Vec::new();
-    let mut stored = Vec::new();
-    let mut memory = None;
-    if total <= INLINE_BYTES_MAX {
-        inline.extend(outputs);
-    } else {
-        let file = File::from(
-            rustix::fs::memfd_create(c"outputs", MemfdFlags::CLOEXEC).map_err(io::Error::from)?,
-        );
-        let mut offset = 0;
-        for (digest, bytes) in outputs {
-            file.write_all_at(&bytes, offset)?;
-            stored.push((digest, offset, bytes.len() as u64));
-            offset += bytes.len() as u64;
-        }
-        memory = Some(file);
-    }
-    let frame = match encode(&FromRunner::Done { sequence, manifest: canonical, inline, stored, cpu_us }) {
-        Ok(frame) => frame,
-        // thousands of output files make a manifest that no frame takes
-        Err(error) => encode(&FromRunner::Refused { sequence, why: format!("the result is too large: {error}") })?,
-    };
-    let beside: Vec<BorrowedFd<'_>> = memory.iter().map(File::as_fd).collect();
-    Ok(send(socket(), &frame, &beside)?)
-}
-
-/// Copies output into the live file once an attempt takes long: 8 bytes of length per stream at 0 and 8, then the
-/// streams from [`LIVE_HEADER`], standard error [`LIVE_BYTES_MAX`] later.
-struct Shown {
-    file: File,
-    begun: Instant,
-    written: [u64; 2],
-    pending: [Vec<u8>; 2],
-}
-
-/// Where the first stream begins in the live file.
-pub const LIVE_HEADER: u64 = 16;
-
-impl Shown {
-    fn new(file: File) -> Shown {
-        // the former attempt's lengths go with its output
-        let _ = file.write_all_at(&[0; 16], 0);
-        Shown { file, begun: Instant::now(), written: [0; 2], pending: [Vec::new(), Vec::new()] }
-    }
-}
-
-impl LiveOutput for Shown {
-    fn wrote(&mut self, is_stderr: bool, bytes: &[u8]) {
-        let stream = usize::from(is_stderr);
-        let known = self.written[stream] + self.pending[stream].len() as u64;
-        let room = usize::try_from(LIVE_BYTES_MAX.saturating_sub(known)).unwrap_or(0);
-        self.pending[stream].extend_from_slice(&bytes[..bytes.len().min(room)]);
-        if self.begun.elapsed() < LIVE_AFTER {
-            return;
-        }
-        for (index, pending) in self.pending.iter_mut().enumerate() {
-            let base = LIVE_HEADER + index as u64 * LIVE_BYTES_MAX;
-            // people who watch lose something if this fails; the result does not
-            if !pending.is_empty() && self.file.write_all_at(pending, base + self.written[index]).is_ok() {
-                self.written[index] += pending.len() as u64;
-                let _ = self.file.write_all_at(&self.written[index].to_le_bytes(), index as u64 * 8);
-                pending.clear();
+    fn handle(&mut self, frame: ToRunner, files: Vec<OwnedFd>) -> Result<Option<Answer>, RunnerError> {
+        match frame {
+            ToRunner::Setup => {
+                let file = files.into_iter().next().ok_or(FrameError::Broken("no page"))?;
+                self.page = Some(Arc::new(RunnerPage::map(&File::from(file))?));
+                Ok(None)
             }
+            ToRunner::Load { slot, variant } => {
+                let file = files.into_iter().next().ok_or(FrameError::Broken("no artifact"))?;
+                self.modules.insert(slot, self.load(file, variant));
+                Ok(None)
+            }
+            ToRunner::Unload { slot } => {
+                self.modules.remove(&slot);
+                Ok(None)
+            }
+            ToRunner::Execute(execute) => self.execute(*execute, &files).map(Some),
         }
     }
+
+    fn load(&self, file: OwnedFd, variant: Variant) -> Result<Loaded, String> {
+        self.sandbox.load_file(&File::from(file), variant).map_err(|error| error.to_string())
+    }
+
+    fn execute(&self, execute: Execute, files: &[OwnedFd]) -> Result<Answer, RunnerError> {
+        let seq = execute.seq;
+        let refused = |why: String| Ok((FromRunner::Refused { seq, why }, None));
+        let page = self.page.as_ref().ok_or(FrameError::Broken("no page"))?;
+        let module = match self.modules.get(&execute.slot) {
+            Some(Ok(module)) => module,
+            Some(Err(why)) => return refused(why.clone()),
+            None => return Err(FrameError::Broken("no such module").into()),
+        };
+        let watched = execute.watched;
+        let invocation = match attempt::invocation(execute, files) {
+            Ok(invocation) => invocation,
+            Err(error) => return refused(format!("an input cannot be mapped: {error}")),
+        };
+        let beginning = Beginning { seq, at_ns: clock::monotonic_ns(), cpu_us: clock::cpu_us() };
+        if !page.begin(Begun { seq, at_ns: beginning.at_ns, cpu_us: beginning.cpu_us }) {
+            return Ok((FromRunner::Skipped { seq }, None));
+        }
+        let live = Mirror::new(Arc::clone(page), seq, watched);
+        let execution = match self.sandbox.execute(module, invocation, Some(Box::new(live))) {
+            Ok(execution) => execution,
+            Err(error) => return refused(error.to_string()),
+        };
+        match attempt::pack(execution, beginning) {
+            Ok((done, file)) => Ok((FromRunner::Done(Box::new(done)), file)),
+            Err(error) => refused(format!("its outputs cannot be kept: {error}")),
+        }
+    }
+}
+
+fn say(socket: impl AsFd, (frame, file): &Answer) -> Result<(), FrameError> {
+    let mut body = Vec::with_capacity(1024);
+    encode(frame, &mut body);
+    let files: Vec<_> = file.iter().map(|file| file.as_fd()).collect();
+    frames::send(socket, &body, &files)
 }

@@ -141,7 +141,7 @@ impl Service {
     async fn module_file(&self, digest: Digest) -> Result<std::fs::File, ServiceError> {
         match self.parts.blobs.open_blob(digest).await? {
             Some(BlobSource::File(file, _)) => Ok(file),
-            Some(BlobSource::Inline(bytes)) => crate::agent::anonymous_file("module", &bytes)
+            Some(BlobSource::Inline(bytes)) => anonymous_file(&bytes)
                 .map_err(|error| ServiceError::Internal(format!("no memory for a module: {error}"))),
             None => Err(ServiceError::ModuleNotThere(digest)),
         }
@@ -247,6 +247,14 @@ impl Service {
         self.parts.commands.send(order).map_err(|_| ServiceError::ShuttingDown)?;
         self.module_row(digest).await
     }
+}
+
+/// A file in memory: the compiler reads descriptors.
+fn anonymous_file(bytes: &[u8]) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::from(rustix::fs::memfd_create("module", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all_at(bytes, 0)?;
+    Ok(file)
 }
 
 /// An upload of what is known: the answer is the one of the first time.

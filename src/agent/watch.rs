@@ -1,0 +1,201 @@
+//! What the session does because time passes: timeouts, heartbeats, live output.
+
+use std::io::{self, PipeReader, Read as _};
+
+use super::dispatch::wall_us;
+use super::pace::SHORT_NS;
+use super::session::Session;
+use super::slot::{Doom, InFlight, RunnerKey};
+use crate::id::AttemptId;
+use crate::protocol::agent::{Beat, FromAgent};
+use crate::result::Fault;
+use crate::runner::clock::monotonic_ns;
+
+/// How long a runner may take to begin an attempt that is its first: it has to start, and to load the module.
+const BEGIN_NS: u64 = 30_000_000_000;
+/// What was handed ahead is taken back when the attempt before it takes so long.
+const TAKE_BACK_NS: u64 = 4 * SHORT_NS;
+/// Between two looks at watched output.
+const TAIL_NS: u64 = 150_000_000;
+
+impl Session {
+    /// When something is due next, by the monotonic clock.
+    pub(super) fn wake_ns(&self) -> u64 {
+        let mut wake = self.beat_ns.min(self.tail_ns);
+        if let Some(drain) = self.drain.filter(|drain| !drain.over) {
+            wake = wake.min(drain.deadline_ns);
+        }
+        if self.lacks_spares() {
+            wake = wake.min(self.spare_after_ns);
+        }
+        let now_ns = monotonic_ns();
+        let ahead = self.grants_ahead();
+        for runner in self.runners.values().filter(|runner| !runner.inflight.is_empty()) {
+            wake = wake.min(runner.check_ns);
+            // Then it grants no more than its slots.
+            let turns_long = runner.front_ns + SHORT_NS;
+            if ahead && turns_long > now_ns {
+                wake = wake.min(turns_long);
+            }
+        }
+        wake
+    }
+
+    pub(super) fn on_time(&mut self) {
+        let now_ns = monotonic_ns();
+        let due = |runner: &&RunnerKey| self.runners.get(*runner).is_some_and(|it| it.check_ns <= now_ns);
+        let due: Vec<RunnerKey> = self.runners.keys().filter(due).copied().collect();
+        for key in due {
+            self.check(key, now_ns);
+        }
+        if self.tail_ns <= now_ns {
+            self.tail(now_ns);
+        }
+        if self.beat_ns <= now_ns {
+            self.beat(now_ns);
+        }
+        if self.drain.is_some_and(|drain| !drain.over && drain.deadline_ns <= now_ns) {
+            self.end_drain();
+        }
+    }
+
+    /// Decides when to look at a runner's first attempt: it has just been handed to it, or has moved up.
+    pub(super) fn arm(&mut self, key: RunnerKey, now_ns: u64) {
+        let Some(runner) = self.runners.get_mut(&key) else { return };
+        let front = runner.inflight.front();
+        let timeout =
+            front.and_then(|front| self.held.get(&front.attempt)).map(|held| held.assignment.timeout_ms);
+        let wait_ns = timeout.unwrap_or(0).saturating_mul(1_000_000).min(BEGIN_NS);
+        runner.check_ns = match runner.inflight.len() {
+            0 => u64::MAX,
+            1 => now_ns + wait_ns,
+            _ => now_ns + wait_ns.min(TAKE_BACK_NS),
+        };
+    }
+
+    fn check(&mut self, key: RunnerKey, now_ns: u64) {
+        let Some(runner) = self.runners.get_mut(&key) else { return };
+        runner.check_ns = u64::MAX;
+        let Some(front) = runner.inflight.front().copied() else { return };
+        let begun = runner.process.page.begun();
+        if begun.seq > front.seq || front.dropped {
+            // Its answer is on its way, or its runner's end.
+            runner.check_ns = now_ns + TAKE_BACK_NS;
+            return;
+        }
+        if begun.seq < front.seq {
+            runner.check_ns = (runner.front_ns + BEGIN_NS).max(now_ns + 1_000_000);
+            if now_ns >= runner.front_ns + BEGIN_NS {
+                runner.kill(Doom::Broken("it did not begin what it was handed".to_owned()));
+            }
+            return;
+        }
+        let Some(held) = self.held.get(&front.attempt) else { return };
+        let begun_ns = begun.at_ns.clamp(front.handed_ns, now_ns);
+        let deadline_ns = begun_ns.saturating_add(held.assignment.timeout_ms.saturating_mul(1_000_000));
+        if now_ns >= deadline_ns {
+            return runner.kill(Doom::TimedOut(front.attempt));
+        }
+        runner.check_ns = deadline_ns;
+        let behind: Vec<_> = runner.inflight.iter().skip(1).filter(|entry| !entry.dropped).copied().collect();
+        if behind.is_empty() {
+            return;
+        }
+        if now_ns < begun_ns + TAKE_BACK_NS {
+            runner.check_ns = deadline_ns.min(begun_ns + TAKE_BACK_NS);
+            return;
+        }
+        // The last first, so that they queue in the order in which they came.
+        for entry in behind.into_iter().rev() {
+            let revoked = self.runners.get_mut(&key).is_some_and(|runner| runner.revoke(entry.seq));
+            if revoked && let Some(held) = self.held.get_mut(&entry.attempt) {
+                held.runner = None;
+                self.queue.push_front(entry.attempt);
+            }
+        }
+    }
+
+    fn beat(&mut self, now_ns: u64) {
+        // The nanoseconds of the clock are jitter enough to keep workers out of step.
+        let period_ns = self.config.heartbeat_ms * 1_000_000;
+        self.beat_ns = now_ns + period_ns * 4 / 5 + now_ns % (period_ns * 2 / 5).max(1);
+        let beats = self.held.keys().map(|attempt| self.beat_of(*attempt, now_ns)).collect();
+        self.mention(FromAgent::Heartbeat(beats));
+    }
+
+    fn beat_of(&self, attempt: AttemptId, now_ns: u64) -> Beat {
+        let not_begun = Beat { attempt, cpu_us: 0, begun_at_us: None };
+        let runner = self.held.get(&attempt).and_then(|held| held.runner);
+        let Some(runner) = runner.and_then(|key| self.runners.get(&key)) else { return not_begun };
+        let begun = runner.process.page.begun();
+        let entry = runner.inflight.iter().find(|entry| entry.attempt == attempt);
+        let Some(entry) = entry.filter(|entry| entry.seq == begun.seq) else { return not_begun };
+        let used = runner.child.as_ref().map_or(0, |child| child.cpu_us());
+        let begun_ns = begun.at_ns.clamp(entry.handed_ns, now_ns);
+        let cpu_us = used.saturating_sub(begun.cpu_us);
+        Beat { attempt, cpu_us, begun_at_us: Some(wall_us(begun_ns, now_ns)) }
+    }
+
+    /// Tells what watched attempts have written since the last look.
+    fn tail(&mut self, now_ns: u64) {
+        let watched = |entry: &InFlight| self.held.get(&entry.attempt).is_some_and(|held| held.watched);
+        let fronts = self.runners.iter().filter_map(|(key, runner)| Some((*key, *runner.inflight.front()?)));
+        let fronts: Vec<_> = fronts.filter(|(_, entry)| watched(entry)).collect();
+        let anybody = self.held.values().any(|held| held.watched);
+        self.tail_ns = if anybody { now_ns + TAIL_NS } else { u64::MAX };
+        for (key, entry) in fronts {
+            self.tell_live(key, entry);
+        }
+    }
+
+    /// Tells what an attempt has written since the last look, if it is watched.
+    pub(super) fn tell_live(&mut self, key: RunnerKey, entry: InFlight) {
+        let attempt = entry.attempt;
+        for stream in 0..2 {
+            let Some(held) = self.held.get_mut(&attempt).filter(|held| held.watched) else { return };
+            let Some(runner) = self.runners.get(&key) else { return };
+            let Some((offset, bytes)) = runner.process.page.live(entry.seq, stream, held.told[stream]) else {
+                continue;
+            };
+            held.told[stream] = offset + bytes.len() as u64;
+            let is_stderr = stream == 1;
+            self.mention(FromAgent::Live { attempt, is_stderr, offset, bytes: bytes.into() });
+        }
+    }
+
+    /// The time is over: what still runs is killed, what waits is handed back.
+    fn end_drain(&mut self) {
+        let waiting: Vec<_> =
+            self.held.iter().filter(|(_, held)| held.runner.is_none()).map(|(attempt, _)| *attempt).collect();
+        for attempt in waiting {
+            self.fault(attempt, Fault::Drained, None, 0);
+        }
+        self.queue.clear();
+        for runner in self.runners.values_mut() {
+            runner.kill(Doom::Drained);
+        }
+        // Their ends are what is waited for now.
+        if let Some(drain) = &mut self.drain {
+            drain.over = true;
+        }
+    }
+}
+
+/// Puts what runners say to their standard error into the log: panics, and why one could not start. Guests cannot
+/// write there.
+///
+/// # Errors
+///
+/// If the machine has no thread left.
+pub(super) fn log_words(agent: String, mut words: PipeReader) -> io::Result<()> {
+    let read = move || {
+        let mut piece = [0; 4096];
+        // Ends with the last process that holds the other end.
+        while let Ok(count @ 1..) = words.read(&mut piece) {
+            let text = String::from_utf8_lossy(&piece[..count]);
+            tracing::warn!(agent, "a runner said: {}", text.trim_end().escape_debug());
+        }
+    };
+    std::thread::Builder::new().name("runner-words".to_owned()).spawn(read)?;
+    Ok(())
+}
