@@ -199,8 +199,8 @@ pub struct RunArgs {
     /// File of the module, or digest of an uploaded one, or the first digits of it
     #[arg(value_name = "FILE|DIGEST", value_hint = ValueHint::FilePath)]
     pub module: ModuleRef,
-    /// Arguments of the guest; for a plain function its numbers
-    #[arg(last = true, value_name = "ARGS")]
+    /// Arguments of the guest, after `--` where they begin with a dash; for a plain function its numbers
+    #[arg(value_name = "ARGS")]
     pub args: Vec<String>,
     #[command(flatten)]
     pub input: InputArgs,
@@ -230,7 +230,7 @@ Exit codes:
 Examples:
   lockstep run wordcount.wasm < book.txt
   lockstep run app.wasm --quorum 3 --explain -- --verbose
-  lockstep run primes.wasm --entry count -- 100000
+  lockstep run primes.wasm --entry count 100000
   lockstep run convert.wasm --dir /data=./photos --out ./converted
   id=$(lockstep run long.wasm --detach); lockstep runs wait $id";
 

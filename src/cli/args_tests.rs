@@ -18,6 +18,14 @@ fn what_follows_two_dashes_is_the_guests() {
 }
 
 #[test]
+fn plain_arguments_need_no_dashes() {
+    let line = ["lockstep", "run", "primes.wasm", "--entry", "count", "100", "--once", "--", "-7"];
+    let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+    assert_eq!(run.args, ["100", "-7"]);
+    assert!(run.policy.once);
+}
+
+#[test]
 fn contradictions_are_refused() {
     for flags in [
         ["--once", "--quorum=2"],

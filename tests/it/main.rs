@@ -3,6 +3,7 @@
 mod api;
 mod api_pool;
 mod bad_input;
+mod cli;
 mod compiler;
 mod pool;
 mod recovery;

@@ -212,7 +212,8 @@ fn pieces_within(
             }
         }
     });
-    Box::pin(pieces)
+    // A reader may ask again after the end.
+    Box::pin(pieces.fuse())
 }
 
 /// Decodes JSON; an error names the field.
