@@ -193,6 +193,8 @@ pub fn forbid_new_privileges() -> Result<(), JailError> {
 ///
 /// If this machine's architecture is unknown to the filter, or the kernel refuses it.
 pub fn install_seccomp(extra_calls: &[i64], executable_memory: bool) -> Result<(), JailError> {
+    // The first asking reads the auxiliary vector, by a call that is refused from here on; later ones remember.
+    let _ = rustix::param::page_size();
     let program = filter(extra_calls, executable_memory)?;
     seccompiler::apply_filter_all_threads(&program).map_err(seccomp_error)
 }

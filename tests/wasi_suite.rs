@@ -93,8 +93,7 @@ fn run(engine: &Engine, path: &Path) -> Result<(), String> {
     let mut linker = Linker::new(engine);
     wasi::add_to_linker(&mut linker).map_err(|error| error.to_string())?;
     if specification.root.is_none() {
-        let close =
-            linker.get(&mut store, wasi::MODULE, "fd_close").and_then(wasmtime::Extern::into_func).unwrap();
+        let close = linker.get(&mut store, wasi::MODULE, "fd_close").unwrap().into_func().unwrap();
         assert_eq!(close.typed::<u32, u32>(&store).unwrap().call(&mut store, 3).unwrap(), 0);
     }
     let module = Module::from_file(engine, path).map_err(|error| format!("{error:#}"))?;

@@ -179,7 +179,7 @@ impl Session {
                 if let Some(runner) = self.runners.get_mut(&key) {
                     runner.kill(Doom::Broken("it skipped what was not taken back".to_owned()));
                 }
-                self.set_back(entry.attempt);
+                self.set_back(entry.attempt, "it was skipped");
             }
         }
     }
@@ -248,11 +248,9 @@ impl Session {
                 Some(Doom::Broken(detail)) if had_begun => {
                     Fault::Crashed { signal: None, detail: detail.clone() }
                 }
-                None if had_begun => {
-                    Fault::Crashed { signal: end.signal, detail: format!("it ended by {}", end.detail) }
-                }
+                None if had_begun => Fault::Crashed { signal: end.signal, detail: end.detail.clone() },
                 _ => {
-                    self.set_back(attempt);
+                    self.set_back(attempt, &end.detail);
                     continue;
                 }
             };
@@ -263,7 +261,7 @@ impl Session {
     }
 
     /// Its runner died, or was needed for something else, before it had begun: it is handed to another, first of all.
-    pub(super) fn set_back(&mut self, attempt: AttemptId) {
+    fn set_back(&mut self, attempt: AttemptId, how: &str) {
         let Some(held) = self.held.get_mut(&attempt) else { return };
         held.runner = None;
         held.setbacks += 1;
@@ -271,7 +269,7 @@ impl Session {
             return self.fault(attempt, Fault::Drained, None, 0);
         }
         if held.setbacks > SETBACKS_MAX {
-            let detail = "runners ended before they had begun it".to_owned();
+            let detail = format!("runners ended before they had begun it, the last one by {how}");
             return self.fault(attempt, Fault::Refused { detail }, None, 0);
         }
         self.queue.push_front(attempt);

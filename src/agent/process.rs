@@ -6,14 +6,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tokio::io::unix::AsyncFd;
-use tokio::io::{Interest, Ready};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
 use super::spawner::{Child, Spawner};
@@ -44,7 +44,7 @@ pub(super) struct End {
 
 /// The agent's end.
 pub(super) struct Process {
-    socket: Arc<AsyncFd<OwnedFd>>,
+    socket: Arc<UnixStream>,
     /// What the runner shares.
     pub(super) page: AgentPage,
 }
@@ -59,10 +59,7 @@ impl Process {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let ours = nonblocking(ours)?;
-        let page = AgentPage::new()?;
-        let process =
-            Process { socket: Arc::new(AsyncFd::with_interest(ours, Interest::READABLE)?), page };
+        let process = Process { socket: Arc::new(asynchronous(ours)?), page: AgentPage::new()? };
         let mut setup = Vec::new();
         encode(&ToRunner::Setup, &mut setup);
         process.send(&setup, &[process.page.file().as_fd()]).map_err(io::Error::other)?;
@@ -85,15 +82,15 @@ impl Process {
     ///
     /// If the runner is gone or does not listen; it is of no more use then.
     pub(super) fn send(&self, body: &[u8], files: &[BorrowedFd<'_>]) -> Result<(), FrameError> {
-        frames::send(self.socket.get_ref(), body, files)
+        frames::send(&*self.socket, body, files)
     }
 }
 
-fn nonblocking(socket: OwnedFd) -> io::Result<OwnedFd> {
-    // The standard library has the safe call; the type of the socket does not matter to it.
-    let socket = UnixStream::from(socket);
+/// Lets the runtime wait for the socket. Its type speaks of streams; only readiness and our own packets are used of it.
+fn asynchronous(socket: OwnedFd) -> io::Result<UnixStream> {
+    let socket = std::os::unix::net::UnixStream::from(socket);
     socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    UnixStream::from_std(socket)
 }
 
 enum Phase {
@@ -105,7 +102,7 @@ enum Phase {
 }
 
 struct Events {
-    socket: Arc<AsyncFd<OwnedFd>>,
+    socket: Arc<UnixStream>,
     receiver: Receiver,
     /// Frames of a packet of which the first was given out.
     heard: VecDeque<(FromRunner, Option<OwnedFd>)>,
@@ -150,37 +147,47 @@ impl Events {
     /// Takes the next packet apart; `false` when the runner has closed.
     async fn listen(&mut self) -> Result<bool, FrameError> {
         loop {
-            let mut ready = self.socket.readable().await?;
-            match self.receiver.receive(self.socket.get_ref()) {
-                Ok(None) => return Ok(false),
-                Ok(Some(packet)) => {
-                    let mut body = &*packet.body;
-                    let mut files = packet.files.into_iter();
-                    while let Some(frame) = decode::<FromRunner>(&mut body)? {
-                        let file = if frame.descriptors() > 0 { files.next() } else { None };
-                        self.heard.push_back((frame, file));
-                    }
-                    return Ok(true);
+            self.socket.readable().await?;
+            let (socket, receiver, heard) = (&self.socket, &mut self.receiver, &mut self.heard);
+            let received = socket.try_io(Interest::READABLE, || {
+                match hear(socket, receiver, heard) {
+                    // So that the runtime knows to wait for more.
+                    Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+                    other => Ok(other),
                 }
-                Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.clear_ready_matching(Ready::READABLE);
-                }
-                Err(error) => return Err(error),
+            });
+            match received {
+                Ok(heard) => return heard,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
             }
         }
     }
+}
+
+/// Takes a packet that is there apart; `false` when the runner has closed.
+fn hear(
+    socket: &UnixStream,
+    receiver: &mut Receiver,
+    heard: &mut VecDeque<(FromRunner, Option<OwnedFd>)>,
+) -> Result<bool, FrameError> {
+    let Some(packet) = receiver.receive(socket)? else { return Ok(false) };
+    let mut body = &*packet.body;
+    let mut files = packet.files.into_iter();
+    while let Some(frame) = decode::<FromRunner>(&mut body)? {
+        let file = if frame.descriptors() > 0 { files.next() } else { None };
+        heard.push_back((frame, file));
+    }
+    Ok(true)
 }
 
 /// Sees a runner to its end. One that closed its socket is of no use, whether it is dead or not.
 async fn ended(child: &Arc<Child>, broke: Option<String>) -> End {
     child.kill();
     let waiting = async {
-        let pidfd = AsyncFd::with_interest(
-            Arc::clone(child).pidfd().try_clone_to_owned()?,
-            Interest::READABLE,
-        )?;
-        drop(pidfd.readable().await?);
-        Ok::<_, io::Error>(())
+        // A pidfd is readable when its process has ended; the type is that of any descriptor to be read.
+        let pidfd = pipe::Receiver::from_owned_fd_unchecked(child.pidfd().try_clone_to_owned()?)?;
+        pidfd.readable().await
     };
     if let Err(error) = waiting.await {
         // It was killed, so that waiting for it without its descriptor is short.

@@ -30,7 +30,7 @@ pub(super) struct Child {
 impl Child {
     fn new(mut process: std::process::Child) -> io::Result<Child> {
         let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH);
-        let opened = pid.and_then(|pid| Ok((pid, pidfd_open(pid, PidfdFlags::empty())?)));
+        let opened = pid.and_then(|pid| Ok((pid, pidfd_open(pid, PidfdFlags::NONBLOCK)?)));
         match opened {
             Ok((pid, pidfd)) => Ok(Child { pid, pidfd, reaped: AtomicBool::new(false) }),
             Err(errno) => {
@@ -73,7 +73,7 @@ impl Child {
     pub(super) fn reap(&self) -> io::Result<WaitIdStatus> {
         self.reaped.store(true, Ordering::Relaxed);
         loop {
-            match waitid(WaitId::PidFd(self.pidfd()), WaitIdOptions::EXITED) {
+            match waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED) {
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),

@@ -41,7 +41,7 @@ impl Blobs {
         size_max: u64,
         pin_until: Time,
     ) -> Result<(Digest, u64), BlobError> {
-        let mut parts = Parts { body: Box::pin(body), rest: Bytes::new(), size: 0, size_max };
+        let mut parts = Parts { body: Box::pin(body).fuse(), rest: Bytes::new(), size: 0, size_max };
         let first = parts.next(INLINE_BLOB_BYTES_MAX + 1).await?;
         if first.len() <= INLINE_BLOB_BYTES_MAX {
             let blob = self.put_small(first, expected, pin_until).await?;
@@ -173,12 +173,7 @@ impl Blobs {
     }
 
     /// Gives the written file its name and then its row, while nobody can collect either.
-    async fn publish(
-        &self,
-        mut upload: Upload,
-        blob: OutputRef,
-        pin_until: Time,
-    ) -> Result<(), BlobError> {
+    async fn publish(&self, mut upload: Upload, blob: OutputRef, pin_until: Time) -> Result<(), BlobError> {
         let _lock = self.files.lock(blob.digest).await;
         if self.pin_stored(blob.digest, pin_until).await? {
             drop(upload.writer.abort().await);
@@ -235,7 +230,8 @@ struct Upload {
 
 /// A body cut into parts of a chosen size.
 struct Parts<S> {
-    body: std::pin::Pin<Box<S>>,
+    /// Fused: a part that was full ends before the body does, and the next one asks again.
+    body: futures_util::stream::Fuse<std::pin::Pin<Box<S>>>,
     /// Of the last piece, what did not fit its part.
     rest: Bytes,
     size: u64,

@@ -163,7 +163,8 @@ fn chunks(
                 return Ok(None);
             }
             let read = tokio::task::spawn_blocking(move || read_chunk(&file, at, end)).await;
-            let chunk = read.map_err(|error| damaged(digest, error))?.map_err(|error| damaged(digest, error))?;
+            let chunk =
+                read.map_err(|error| damaged(digest, error))?.map_err(|error| damaged(digest, error))?;
             let next = at + chunk.len() as u64;
             Ok(Some((chunk, next)))
         }

@@ -153,7 +153,8 @@ async fn an_upload_that_is_given_up_leaves_nothing_behind() {
         let (seen, mut sees) = tokio::sync::mpsc::unbounded_channel();
         let endless = body(&bytes).chain(stream::pending()).inspect(move |_| seen.send(()).unwrap_or(()));
         let blobs = place.blobs.clone();
-        let upload = tokio::spawn(async move { blobs.put_stream(endless, expected, u64::MAX, FOREVER).await });
+        let upload =
+            tokio::spawn(async move { blobs.put_stream(endless, expected, u64::MAX, FOREVER).await });
         for _ in bytes.chunks(70_001) {
             sees.recv().await.unwrap();
         }
@@ -212,7 +213,17 @@ async fn ranges_are_exact_and_cut_to_the_blob() {
         let digest = place.blobs.put_bytes(bytes.clone(), FOREVER).await.unwrap().0;
         let end = size as u64;
         #[expect(clippy::reversed_empty_ranges, reason = "what a client may send")]
-        for range in [0..end, 0..1, end - 1..end, 3..end - 3, 5..5, 0..end + 9, end - 2..u64::MAX, end + 1..end + 2, 3..2] {
+        for range in [
+            0..end,
+            0..1,
+            end - 1..end,
+            3..end - 3,
+            5..5,
+            0..end + 9,
+            end - 2..u64::MAX,
+            end + 1..end + 2,
+            3..2,
+        ] {
             let at = |index: u64| usize::try_from(index.min(end)).unwrap();
             let expected = bytes.get(at(range.start)..at(range.end)).unwrap_or_default();
             assert_eq!(place.read(digest, range).await.unwrap(), expected);

@@ -15,18 +15,6 @@ fn problem((status, body): (u16, Value), expected: u16) -> String {
     body["code"].as_str().expect("a code").to_owned()
 }
 
-fn leb(mut value: usize) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let low = u8::try_from(value & 127).expect("seven bits");
-        value >>= 7;
-        bytes.push(if value == 0 { low } else { low | 128 });
-        if value == 0 {
-            return bytes;
-        }
-    }
-}
-
 #[tokio::test]
 async fn modules_that_are_none() {
     let pool = Pool::start().await;
@@ -63,7 +51,7 @@ async fn a_module_of_200_megabytes_is_refused_while_it_streams() {
 
 #[tokio::test]
 async fn a_compile_bomb_is_refused_for_good() {
-    let pool = Pool::with(&["--workers", "2", "--compile-cpu-seconds", "2"]).await;
+    let pool = Pool::with(&["--workers", "2", "--set", "compile_timeout=2s"]).await;
     // one function with very many live locals: register allocation goes wild
     let mut body = String::from("(module (func (export \"f\") (param i32) (result i32)");
     for _ in 0..20_000 {
@@ -207,7 +195,7 @@ fn files_below(folder: &std::path::Path) -> usize {
 
 #[tokio::test]
 async fn beyond_the_queue_bound_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
-    let pool = std::sync::Arc::new(Pool::with(&["--workers", "2", "--slots", "1", "--runs-max", "300"]).await);
+    let pool = std::sync::Arc::new(Pool::with(&["--workers", "2", "--slots", "1", "--set", "runs_max=300"]).await);
     let module = pool.push(guest("misbehave.wasm")).await;
     let request = json!({"module": module, "args": ["work", "20000000"], "verify": {"policy": "once"}});
     let mut submitting = tokio::task::JoinSet::new();

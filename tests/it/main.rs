@@ -1,5 +1,6 @@
 //! Integration: the real binary with real runners, on a free port, over a temporary folder.
 
+mod agent;
 mod api;
 mod api_pool;
 mod bad_input;

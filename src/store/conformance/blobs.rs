@@ -70,7 +70,7 @@ pub(crate) async fn a_final_with_a_missing_output_is_not_written(place: &dyn Pla
     }
     let mut end = final_run(2, Time(50));
     end.blobs.retain(|(blob, _)| *blob != digest("picture"));
-    let answers = store.write_runs(vec![insert(new_run(2)), finish(end)]).await.unwrap();
+    let answers = store.write_runs(vec![insert(new_run(2)), finish(end)].into()).await.unwrap();
     assert_eq!(answers, [WriteAnswer::Committed, WriteAnswer::MissingBlob(digest("picture"))]);
     assert_eq!(store.open_runs(None, 9).await.unwrap().len(), 2);
     assert_eq!(store.usage().await.unwrap().blobs, 3, "only the inputs");
@@ -156,7 +156,7 @@ pub(crate) async fn an_unnamed_blob_of_a_final_is_kept_with_its_run(place: &dyn 
     let store = place.open().await;
     let mut end = final_run(1, Time(50));
     end.blobs.push(blob("stdout of the dissenter"));
-    store.write_runs(vec![insert(new_run(1)), finish(end)]).await.unwrap();
+    store.write_runs(vec![insert(new_run(1)), finish(end)].into()).await.unwrap();
     assert_eq!(store.take_garbage(Time(100), 99).await.unwrap().taken, 0);
     assert!(there(&*store, "stdout of the dissenter").await);
     check_references(&*store).await;

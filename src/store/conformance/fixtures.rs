@@ -186,7 +186,7 @@ pub(crate) fn finish(run: FinalRun) -> RunWrite {
 
 /// One write, one answer.
 pub(crate) async fn write(store: &dyn Store, write: RunWrite) -> Result<WriteAnswer, StoreError> {
-    let mut answers = store.write_runs(vec![write]).await?;
+    let mut answers = store.write_runs(vec![write].into()).await?;
     assert_eq!(answers.len(), 1);
     Ok(answers.remove(0))
 }
@@ -194,7 +194,7 @@ pub(crate) async fn write(store: &dyn Store, write: RunWrite) -> Result<WriteAns
 /// Inserts runs by number; each must commit.
 pub(crate) async fn insert_all(store: &dyn Store, numbers: impl IntoIterator<Item = u64>) {
     let writes: Vec<_> = numbers.into_iter().map(|number| insert(new_run(number))).collect();
-    let answers = store.write_runs(writes).await.unwrap();
+    let answers = store.write_runs(writes.into()).await.unwrap();
     assert!(answers.iter().all(|answer| *answer == WriteAnswer::Committed), "{answers:?}");
 }
 

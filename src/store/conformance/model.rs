@@ -142,7 +142,8 @@ impl Model {
 
     fn finish(&mut self, end: &FinalRun) -> WriteAnswer {
         let owned = self.runs.get(&end.record.run);
-        let Some(run) = owned.filter(|run| !run.stored.state.is_final() && run.stored.epoch == end.record.epoch)
+        let Some(run) =
+            owned.filter(|run| !run.stored.state.is_final() && run.stored.epoch == end.record.epoch)
         else {
             return WriteAnswer::Refused;
         };
@@ -285,7 +286,7 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
             // Epochs are those before the batch, as for callers that do not see each other.
             let writes: Vec<_> = writes.iter().map(|write| model.write(write)).collect();
             let expected: Vec<_> = writes.iter().map(|write| model.apply(write)).collect();
-            assert_eq!(store.write_runs(writes).await.unwrap(), expected);
+            assert_eq!(store.write_runs(writes.into()).await.unwrap(), expected);
         }
         Step::Put { blob, pin } => {
             let (digest, bytes) = small(*blob);

@@ -15,7 +15,7 @@ async fn six_runs(store: &dyn Store) {
     insert_all(store, 1..=6).await;
     let ends = [(1, 60), (2, 50), (3, 40), (4, 30), (6, 10)];
     let finals = ends.map(|(number, at)| finish(final_run(number, Time(at))));
-    store.write_runs(finals.into()).await.unwrap();
+    store.write_runs(std::sync::Arc::new(finals.into())).await.unwrap();
 }
 
 pub(crate) async fn retention_by_age_takes_only_final_runs_that_ended_before(place: &dyn Place) {
@@ -68,7 +68,7 @@ pub(crate) async fn a_deleted_run_frees_its_idempotency_key(place: &dyn Place) {
         run.idempotency = Some(("key".to_owned(), digest("payload")));
         insert(run)
     };
-    store.write_runs(vec![keyed(1), finish(final_run(1, Time(5)))]).await.unwrap();
+    store.write_runs(vec![keyed(1), finish(final_run(1, Time(5)))].into()).await.unwrap();
     let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 2 };
     assert_eq!(store.retain(everything).await.unwrap(), 1);
     assert_eq!(write(&*store, keyed(2)).await.unwrap(), WriteAnswer::Committed);

@@ -78,10 +78,10 @@ pub(crate) async fn a_module_of_an_open_run_stays(place: &dyn Place) {
     let store = place.open().await;
     insert_all(&*store, [1, 2]).await;
     store.put_module(module("module", 1)).await.unwrap();
-    store.write_runs(vec![finish(final_run(1, Time(5)))]).await.unwrap();
+    store.write_runs(vec![finish(final_run(1, Time(5)))].into()).await.unwrap();
     assert_eq!(store.delete_module(digest("module")).await.unwrap(), WriteAnswer::Refused);
     assert!(store.module(digest("module")).await.unwrap().is_some());
-    store.write_runs(vec![finish(canceled(2, Time(6)))]).await.unwrap();
+    store.write_runs(vec![finish(canceled(2, Time(6)))].into()).await.unwrap();
     assert_eq!(store.delete_module(digest("module")).await.unwrap(), WriteAnswer::Committed);
     // the runs still refer to its blob
     assert_eq!(store.take_garbage(FOREVER, 9).await.unwrap().taken, 0);
@@ -191,7 +191,7 @@ pub(crate) async fn usage_counts_what_is_there(place: &dyn Place) {
     let store = place.open().await;
     assert_eq!(store.usage().await.unwrap(), Usage::default());
     insert_all(&*store, [1, 2]).await;
-    store.write_runs(vec![finish(canceled(1, Time(5)))]).await.unwrap();
+    store.write_runs(vec![finish(canceled(1, Time(5)))].into()).await.unwrap();
     store.put_module(module("module", 1)).await.unwrap();
     put(&*store, "loose", Time(0)).await;
     let inputs = ("module".len() + "stdin".len() + "file".len()) as u64;

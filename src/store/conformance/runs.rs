@@ -45,7 +45,7 @@ pub(crate) async fn insert_and_finish_in_one_batch_leave_one_final_run(place: &d
     let (run, end) = (new_run(1), final_run(1, Time(50)));
     let attempt = RunWrite::Attempt { run: run.id, epoch: Epoch(1), record: faulted(1), explain: vec![] };
     let writes = vec![insert(run.clone()), attempt, finish(end.clone()), insert(new_run(2))];
-    assert_eq!(store.write_runs(writes).await.unwrap(), vec![WriteAnswer::Committed; 4]);
+    assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 4]);
     assert_eq!(stored(&*store, 1).await, text(&as_finished(&run, &end)));
     assert_eq!(store.runs(RunFilter::default(), None, 10).await.unwrap().len(), 2);
     let open = store.open_runs(None, 10).await.unwrap();
@@ -58,7 +58,7 @@ pub(crate) async fn an_id_is_inserted_once(place: &dyn Place) {
     let mut other = new_run(1);
     other.workspace = WorkspaceId(7);
     let writes = vec![insert(new_run(1)), insert(other.clone())];
-    let answers = store.write_runs(writes).await.unwrap();
+    let answers = store.write_runs(writes.into()).await.unwrap();
     assert_eq!(answers, [WriteAnswer::Committed, WriteAnswer::Refused]);
     assert_eq!(write(&*store, insert(other)).await.unwrap(), WriteAnswer::Refused);
     assert_eq!(stored(&*store, 1).await, text(&as_stored(&new_run(1))));
@@ -76,7 +76,7 @@ pub(crate) async fn a_stale_epoch_changes_nothing(place: &dyn Place) {
         let mut late = final_run(2, Time(50));
         late.record.epoch = stale;
         let writes = vec![finish(end), attempt, insert(new_run(2)), finish(late)];
-        let answers = store.write_runs(writes).await.unwrap();
+        let answers = store.write_runs(writes.into()).await.unwrap();
         assert_eq!(answers[..2], [WriteAnswer::Refused, WriteAnswer::Refused]);
         assert_eq!(answers[3], WriteAnswer::Refused);
     }
@@ -89,7 +89,7 @@ pub(crate) async fn a_stale_epoch_changes_nothing(place: &dyn Place) {
 pub(crate) async fn a_final_run_never_changes(place: &dyn Place) {
     let store = place.open().await;
     let end = final_run(1, Time(50));
-    store.write_runs(vec![insert(new_run(1)), finish(end.clone())]).await.unwrap();
+    store.write_runs(vec![insert(new_run(1)), finish(end.clone())].into()).await.unwrap();
     let before = stored(&*store, 1).await;
     let attempt = RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(9), explain: vec![] };
     for late in [finish(canceled(1, Time(60))), finish(end), attempt, insert(new_run(1))] {
@@ -106,7 +106,8 @@ pub(crate) async fn of_racing_finals_exactly_one_wins(place: &dyn Place) {
         let racers: Vec<_> = (0..6)
             .map(|racer| {
                 let store = Arc::clone(&store);
-                let end = if racer % 2 == 0 { canceled(number, Time(50)) } else { final_run(number, Time(50)) };
+                let end =
+                    if racer % 2 == 0 { canceled(number, Time(50)) } else { final_run(number, Time(50)) };
                 tokio::spawn(async move { (end.clone(), write(&*store, finish(end)).await.unwrap()) })
             })
             .collect();
@@ -139,7 +140,7 @@ pub(crate) async fn a_refused_write_does_not_abort_its_batch(place: &dyn Place) 
         finish(canceled(8, Time(50))),
         finish(canceled(1, Time(50))),
     ];
-    let answers = store.write_runs(writes).await.unwrap();
+    let answers = store.write_runs(writes.into()).await.unwrap();
     let expected = [
         WriteAnswer::Refused,
         WriteAnswer::Committed,
@@ -158,7 +159,7 @@ pub(crate) async fn writes_of_a_run_that_is_not_there_are_refused(place: &dyn Pl
     let mut still_open = final_run(1, Time(50));
     still_open.record.state = RunState::Running;
     let writes = vec![attempt, finish(final_run(1, Time(50))), insert(new_run(1)), finish(still_open)];
-    let answers = store.write_runs(writes).await.unwrap();
+    let answers = store.write_runs(writes.into()).await.unwrap();
     use WriteAnswer::{Committed, Refused};
     assert_eq!(answers, [Refused, Refused, Committed, Refused]);
     assert_eq!(stored(&*store, 1).await, text(&as_stored(&new_run(1))));
@@ -173,10 +174,11 @@ pub(crate) async fn an_idempotency_key_belongs_to_one_run_of_its_workspace(place
         insert(run)
     };
     // in one batch, and then against stored rows
-    let answers = store.write_runs(vec![keyed(1, 0, "a"), keyed(2, 0, "a"), keyed(3, 0, "b")]).await.unwrap();
+    let answers =
+        store.write_runs(vec![keyed(1, 0, "a"), keyed(2, 0, "a"), keyed(3, 0, "b")].into()).await.unwrap();
     let duplicate = |same_payload| WriteAnswer::Duplicate { run: run_id(1), same_payload };
     assert_eq!(answers, [WriteAnswer::Committed, duplicate(true), duplicate(false)]);
-    store.write_runs(vec![finish(final_run(1, Time(9)))]).await.unwrap();
+    store.write_runs(vec![finish(final_run(1, Time(9)))].into()).await.unwrap();
     assert_eq!(write(&*store, keyed(4, 0, "a")).await.unwrap(), duplicate(true));
     assert_eq!(write(&*store, keyed(5, 0, "b")).await.unwrap(), duplicate(false));
     assert_eq!(write(&*store, keyed(6, 1, "b")).await.unwrap(), WriteAnswer::Committed);
@@ -217,12 +219,13 @@ pub(crate) async fn racing_duplicates_create_one_run(place: &dyn Place) {
 pub(crate) async fn open_runs_are_listed_oldest_first_with_what_was_written_of_them(place: &dyn Place) {
     let store = place.open().await;
     insert_all(&*store, [3, 1, 2, 5, 4]).await;
-    store.write_runs(vec![finish(canceled(2, Time(50)))]).await.unwrap();
+    store.write_runs(vec![finish(canceled(2, Time(50)))].into()).await.unwrap();
     let explain = vec![Explained { at: Time(2), text: "rerun".to_owned() }];
-    let record = |record| RunWrite::Attempt { run: run_id(3), epoch: Epoch(1), record, explain: explain.clone() };
+    let record =
+        |record| RunWrite::Attempt { run: run_id(3), epoch: Epoch(1), record, explain: explain.clone() };
     // the second record of attempt 1 replaces the first
     let begun = attempt(1, crate::core::AttemptState::Begun);
-    store.write_runs(vec![record(faulted(2)), record(begun), record(faulted(1))]).await.unwrap();
+    store.write_runs(vec![record(faulted(2)), record(begun), record(faulted(1))].into()).await.unwrap();
 
     let mut cursor = None;
     let mut seen = Vec::new();
@@ -241,7 +244,7 @@ pub(crate) async fn open_runs_are_listed_oldest_first_with_what_was_written_of_t
 pub(crate) async fn adopting_raises_the_epoch_of_open_runs_only(place: &dyn Place) {
     let store = place.open().await;
     insert_all(&*store, [1, 2]).await;
-    store.write_runs(vec![finish(final_run(2, Time(50)))]).await.unwrap();
+    store.write_runs(vec![finish(final_run(2, Time(50)))].into()).await.unwrap();
     let epoch = store.adopt_open_runs().await.unwrap();
     assert!(epoch > Epoch(1));
     assert_eq!(store.run(run_id(1)).await.unwrap().unwrap().epoch, epoch);
@@ -271,8 +274,14 @@ pub(crate) async fn lists_are_newest_first_filtered_and_paged(place: &dyn Place)
     }
     let mut failed = canceled(5, Time(50));
     failed.record.state = RunState::Failed;
-    let ends = [final_run(1, Time(50)), final_run(2, Time(50)), canceled(3, Time(50)), canceled(4, Time(50)), failed];
-    store.write_runs(ends.into_iter().map(finish).collect()).await.unwrap();
+    let ends = [
+        final_run(1, Time(50)),
+        final_run(2, Time(50)),
+        canceled(3, Time(50)),
+        canceled(4, Time(50)),
+        failed,
+    ];
+    store.write_runs(Arc::new(ends.into_iter().map(finish).collect())).await.unwrap();
 
     let list = async |filter: RunFilter, cursor: Option<u64>, limit| {
         let runs = store.runs(filter, cursor.map(run_id), limit).await.unwrap();

@@ -277,11 +277,7 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    fn insert_row(
-        &self,
-        run: &PendingRun,
-        ended: Option<(&FinishRow, &Vec<u8>)>,
-    ) -> rusqlite::Result<()> {
+    fn insert_row(&self, run: &PendingRun, ended: Option<(&FinishRow, &Vec<u8>)>) -> rusqlite::Result<()> {
         let PendingRun { row, explain, .. } = run;
         let (key, payload) = row.idempotency.as_ref().map(|(key, payload)| (key, payload.as_bytes())).unzip();
         self.connection
@@ -329,9 +325,7 @@ pub(super) fn key_owner(
     key: &str,
 ) -> rusqlite::Result<Option<(RunId, Digest)>> {
     connection
-        .prepare_cached(
-            "SELECT id, fingerprint FROM runs WHERE workspace = ?1 AND idempotency_key = ?2",
-        )?
+        .prepare_cached("SELECT id, fingerprint FROM runs WHERE workspace = ?1 AND idempotency_key = ?2")?
         .query_row(params![workspace.0, key], |row| {
             Ok((run_id(row.get(0)?), Digest::from_bytes(row.get(1)?)))
         })

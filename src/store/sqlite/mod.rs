@@ -6,8 +6,8 @@
 //! caller's or a reader's thread, never in the writer's.
 
 mod batch;
-mod reads;
 mod readers;
+mod reads;
 mod references;
 mod rows;
 mod schema;
@@ -129,12 +129,8 @@ fn check_version(number: i32, name: &'static str) -> Result<(), OpenError> {
 /// The kernel drops the lock with the process, however it ends.
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let io = |error| OpenError::Io { what: "open the lock file", error: Arc::new(error) };
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.join(LOCK_FILE))
-        .map_err(io)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE)).map_err(io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
@@ -149,13 +145,12 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_prepared_statement_cache_capacity(128);
     // A mapped database turns an I/O error into a SIGBUS.
     connection.pragma_update(None, "mmap_size", 0)?;
-    // Nothing of ours belongs into /tmp, and it must not fail when that is full.
+    // Nothing of ours belongs into the system's temporary folder, and it must not fail when that is full.
     connection.pragma_update(None, "temp_store", "MEMORY")
 }
 
 fn configure_writer(connection: &Connection, options: Options) -> rusqlite::Result<()> {
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     debug_assert_eq!(mode, "wal", "a file on a local disk can have a write-ahead log");
     connection.pragma_update(None, "synchronous", "FULL")?;
     // macOS only: there a plain fsync leaves the data in the drive's cache.

@@ -44,8 +44,7 @@ impl Readers {
         E: Into<ReadError>,
         F: FnOnce(&Connection) -> Result<T, E> + Send + 'static,
     {
-        let place =
-            Arc::clone(&self.places).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| StoreError::Closed)?;
         if let Some(why) = self.failure.reason() {
             return Err(StoreError::Fatal(why));
         }

@@ -9,7 +9,8 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
 use crate::store::{
-    BlobRow, Evidence, ModuleState, RunFilter, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+    BlobRow, Evidence, ModuleState, RunFilter, StoreError, StoredModule, StoredRun, TokenRow, Usage,
+    WorkerRow,
 };
 
 /// Why a query has no answer.
@@ -40,7 +41,8 @@ pub(super) fn own_or_sql(error: ReadError) -> Abort {
     }
 }
 
-const RUN_COLUMNS: &str = "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain";
+const RUN_COLUMNS: &str =
+    "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain";
 
 fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
     let id = run_id(row.get(1)?);

@@ -104,9 +104,7 @@ pub(super) fn delete_blob(
     digest: Digest,
     bytes_row: Option<i64>,
 ) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached("DELETE FROM blobs WHERE digest = ?1")?
-        .execute(params![digest.as_bytes()])?;
+    connection.prepare_cached("DELETE FROM blobs WHERE digest = ?1")?.execute(params![digest.as_bytes()])?;
     if let Some(row) = bytes_row {
         connection.prepare_cached("DELETE FROM blob_bytes WHERE row = ?1")?.execute(params![row])?;
     }

@@ -112,11 +112,7 @@ pub(super) fn put_blob(
 }
 
 /// See [`crate::store::Store::pin_blob`].
-pub(super) fn pin_blob(
-    batch: &mut Batch<'_>,
-    digest: Digest,
-    until: Time,
-) -> Result<Option<BlobRow>, Abort> {
+pub(super) fn pin_blob(batch: &mut Batch<'_>, digest: Digest, until: Time) -> Result<Option<BlobRow>, Abort> {
     let (connection, _) = batch.rows()?;
     if !pin(connection, digest, until)? {
         return Ok(None);

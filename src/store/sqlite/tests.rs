@@ -43,7 +43,8 @@ impl SmallDisk {
     pub(crate) fn mount(size: &str) -> Option<SmallDisk> {
         let dir = tempfile::tempdir().unwrap();
         let options = format!("size={size}");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
         mount.is_ok_and(|output| output.status.success()).then_some(SmallDisk(dir))
     }
 
@@ -123,7 +124,8 @@ async fn the_self_check_finds_and_repairs_wrong_counts() {
     store.close().await;
     directory.tamper("UPDATE blobs SET refs = 1 - refs");
     let store = directory.open().await;
-    let found: std::collections::BTreeSet<_> = store.recount_references().await.unwrap().into_iter().collect();
+    let found: std::collections::BTreeSet<_> =
+        store.recount_references().await.unwrap().into_iter().collect();
     assert_eq!(found, ["module", "stdin", "file", "loose"].map(digest).into());
     check_references(&*store).await;
     assert_eq!(store.take_garbage(Time(0), 9).await.unwrap().taken, 0);
@@ -170,7 +172,7 @@ async fn full_disk(store: &SqliteStore, failure: &Failure) {
         end.blobs.push(blob(&format!("{number:08192}")));
         // the first of the batch would fit where the second does not
         let writes = vec![insert(new_run(number)), finish(end), insert(new_run(number + 5_000))];
-        match store.write_runs(writes).await {
+        match store.write_runs(writes.into()).await {
             Ok(answers) => assert_eq!(answers, vec![WriteAnswer::Committed; 3]),
             Err(error) => break error,
         }
@@ -212,5 +214,46 @@ async fn every_list_has_its_index() {
         let plan = plan(condition, order);
         assert!(plan.contains(index), "{condition}: {plan}");
         assert!(!plan.contains("TEMP B-TREE"), "{condition}: {plan}");
+    }
+}
+
+#[test]
+fn calls_that_share_a_transaction_see_each_other_and_count_as_if_apart() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    schema::migrate(&mut connection).unwrap();
+    let mut batch = batch::Batch::new(&connection);
+    let write = |batch: &mut batch::Batch<'_>, write| batch.write_run(PreparedWrite::of(&write)).unwrap();
+    let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 9 };
+    let bare = |number| {
+        let mut run = new_run(number);
+        run.blobs.clear();
+        insert(run)
+    };
+    // an insertion that is held back is a row for whoever comes next
+    assert_eq!(write(&mut batch, insert(new_run(1))), WriteAnswer::Committed);
+    assert_eq!(write(&mut batch, bare(2)), WriteAnswer::Committed);
+    assert_eq!(done(rows::delete_module(&mut batch, digest("module"))), WriteAnswer::Refused);
+    assert_eq!(done(rows::take_garbage(&mut batch, FOREVER, 9)).taken, 0);
+    let epoch = done(rows::adopt_open_runs(&mut batch));
+    assert_eq!(write(&mut batch, finish(canceled(1, Time(5)))), WriteAnswer::Refused);
+    for number in [1, 2] {
+        let mut end = canceled(number, Time(number));
+        end.record.epoch = epoch;
+        assert_eq!(write(&mut batch, finish(end)), WriteAnswer::Committed);
+    }
+    // what one call frees is gone for the next
+    assert_eq!(done(rows::retain(&mut batch, everything, None)), 2);
+    assert_eq!(done(rows::take_garbage(&mut batch, FOREVER, 9)).taken, 3);
+    assert!(matches!(write(&mut batch, bare(3)), WriteAnswer::MissingBlob(_)));
+    assert_eq!(write(&mut batch, insert(new_run(3))), WriteAnswer::Committed);
+    batch.flush().unwrap();
+    assert_eq!(references::miscounted(&connection).unwrap(), vec![]);
+}
+
+fn done<T>(result: Result<T, writer::Abort>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(writer::Abort::Sql(error)) => panic!("{error}"),
+        Err(writer::Abort::Own(error)) => panic!("{error}"),
     }
 }

@@ -51,7 +51,10 @@ pub(super) fn state_of(code: i64) -> Result<RunState, StoreError> {
         1 => Ok(RunState::Succeeded),
         2 => Ok(RunState::Failed),
         3 => Ok(RunState::Canceled),
-        _ => Err(StoreError::Decode { what: "run state", why: format!("code {code} is not known to this build") }),
+        _ => Err(StoreError::Decode {
+            what: "run state",
+            why: format!("code {code} is not known to this build"),
+        }),
     }
 }
 

@@ -191,10 +191,8 @@ impl Thread {
             return Ok(());
         }
         // The transaction takes the write lock at once; unless committed, its end rolls everything back.
-        let transaction = rusqlite::Transaction::new_unchecked(
-            &self.connection,
-            rusqlite::TransactionBehavior::Immediate,
-        )?;
+        let transaction =
+            rusqlite::Transaction::new_unchecked(&self.connection, rusqlite::TransactionBehavior::Immediate)?;
         let mut batch = Batch::new(&transaction);
         for call in calls {
             call.apply(&mut batch)?;

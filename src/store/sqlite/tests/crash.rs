@@ -48,12 +48,12 @@ async fn write_for_ever(dir: PathBuf) -> (SqliteStore, Failure, StoreError) {
             for number in (1 + first + lane..).step_by(16) {
                 let end = finish(final_run(number, Time(number)));
                 let written = if number % 3 == 0 {
-                    store.write_runs(vec![insert(new_run(number)), end]).await
+                    store.write_runs(vec![insert(new_run(number)), end].into()).await
                 } else {
-                    match store.write_runs(vec![insert(new_run(number))]).await {
+                    match store.write_runs(vec![insert(new_run(number))].into()).await {
                         Ok(_) => {
                             println!("inserted {number}");
-                            store.write_runs(vec![end]).await
+                            store.write_runs(vec![end].into()).await
                         }
                         Err(error) => Err(error),
                     }
@@ -130,7 +130,7 @@ async fn a_failing_disk_ends_the_store_for_good_and_loses_nothing() {
         let why = failure.reported().await;
         // nothing is tried again
         for _ in 0..3 {
-            let write = store.write_runs(vec![insert(new_run(1_000_000))]).await.map(drop);
+            let write = store.write_runs(vec![insert(new_run(1_000_000))].into()).await.map(drop);
             assert!(matches!(write, Err(StoreError::Fatal(_))), "{write:?}");
             let read = store.run(run_id(1)).await.map(drop);
             assert!(matches!(read, Err(StoreError::Fatal(_))), "{read:?}");
