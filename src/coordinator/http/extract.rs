@@ -212,8 +212,7 @@ fn pieces_within(
             }
         }
     });
-    // A reader may ask again after the end.
-    Box::pin(pieces.fuse())
+    Box::pin(pieces)
 }
 
 /// Decodes JSON; an error names the field.
