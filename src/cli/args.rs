@@ -14,7 +14,7 @@ use crate::units::{Period, Size};
 ///
 /// Several workers compute each run, and what comes back is what they agreed on, bit for bit.
 #[derive(Debug, Parser)]
-#[command(name = "lockstep", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "lockstep", version, arg_required_else_help = true)]
 #[command(after_help = FIRST_STEPS, max_term_width = 110)]
 pub struct Cli {
     /// What to do.
@@ -199,8 +199,8 @@ pub struct RunArgs {
     /// File of the module, or digest of an uploaded one, or the first digits of it
     #[arg(value_name = "FILE|DIGEST", value_hint = ValueHint::FilePath)]
     pub module: ModuleRef,
-    /// Arguments of the guest; for a plain function its numbers
-    #[arg(last = true, value_name = "ARGS")]
+    /// Arguments of the guest, after `--` where they begin with a dash; for a plain function its numbers
+    #[arg(value_name = "ARGS")]
     pub args: Vec<String>,
     #[command(flatten)]
     pub input: InputArgs,
@@ -230,7 +230,7 @@ Exit codes:
 Examples:
   lockstep run wordcount.wasm < book.txt
   lockstep run app.wasm --quorum 3 --explain -- --verbose
-  lockstep run primes.wasm --entry count -- 100000
+  lockstep run primes.wasm --entry count 100000
   lockstep run convert.wasm --dir /data=./photos --out ./converted
   id=$(lockstep run long.wasm --detach); lockstep runs wait $id";
 
@@ -329,7 +329,7 @@ pub enum RetryArg {
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Stream the output as it is written, unverified; says so when a rerun starts anew
-    #[arg(long, conflicts_with = "detach")]
+    #[arg(long, conflicts_with_all = ["detach", "no_durable", "json"])]
     pub live: bool,
     /// Download the files that the guest left under /out into this directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "detach")]
@@ -522,48 +522,5 @@ impl ModuleRef {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_grammar_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn what_follows_two_dashes_is_the_guests() {
-        let line = ["lockstep", "run", "app.wasm", "--quorum", "3", "-e", "A=b=c", "--", "--quorum", "-x"];
-        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!() };
-        assert_eq!(run.args, ["--quorum", "-x"]);
-        assert_eq!(run.policy.quorum, Some(3));
-        assert_eq!(run.input.env, [("A".to_owned(), "b=c".to_owned())]);
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        for flags in [
-            ["--once", "--quorum=2"],
-            ["--detach", "--live"],
-            ["--no-durable", "--idempotency-key=k"],
-            ["--quorum=1", "--raw"],
-            ["--server=http://x", "--file=relative=a"],
-        ] {
-            let line = ["lockstep", "run", "app.wasm"].into_iter().chain(flags);
-            assert!(Cli::try_parse_from(line).is_err(), "{flags:?}");
-        }
-    }
-
-    #[test]
-    fn connection_flags_may_stand_after_a_subcommand() {
-        let line = ["lockstep", "modules", "show", "2cf24dba", "--json", "--server", "http://there:1"];
-        let Command::Modules(modules) = Cli::try_parse_from(line).unwrap().command else { panic!() };
-        assert!(modules.connect.json);
-        assert_eq!(modules.connect.server.as_deref(), Some("http://there:1"));
-    }
-
-    #[test]
-    fn serve_takes_no_client_flags() {
-        assert!(Cli::try_parse_from(["lockstep", "serve", "--server", "http://there:1"]).is_err());
-    }
-}
+#[path = "args_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! `lockstep push` and `lockstep modules`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 
@@ -10,10 +11,9 @@ use super::error::CliError;
 use super::parse::ModuleRef;
 use super::screen::Screen;
 use super::show;
-use super::upload::{push_module, wait_until_ready};
+use super::upload::{COMPILE_WAIT, push_module, wait_until_ready};
 use crate::digest::{Digest, Hasher};
 use crate::protocol::api::{Module, QuarantineRequest};
-use std::time::Duration;
 
 /// The most modules that are listed or searched for a prefix.
 const MODULES_MAX: usize = 10_000;
@@ -26,7 +26,8 @@ pub async fn push(client: &Client, args: &PushArgs) -> Result<u8, CliError> {
     let screen = Screen::new(false);
     let mut pushed_modules = Vec::new();
     for path in &args.files {
-        let pushed = push_module(client, path, args.name.as_deref()).await?;
+        let wait = if args.no_wait { Duration::ZERO } else { COMPILE_WAIT };
+        let pushed = push_module(client, path, args.name.as_deref(), wait).await?;
         let module = match args.no_wait {
             true => pushed.module,
             false => wait_until_ready(client, pushed.module).await?,

@@ -15,7 +15,7 @@ use super::live::Live;
 use super::modules;
 use super::result::{self, Wanted};
 use super::screen::Screen;
-use super::upload::push_module;
+use super::upload::{COMPILE_WAIT, push_module};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::{Run, RunRequest};
@@ -58,15 +58,9 @@ pub async fn run(client: &Client, args: &RunArgs) -> Result<u8, CliError> {
     else {
         return Ok(exit::CANCELED);
     };
-    let OutputOf { explain, out } =
-        OutputOf { explain: args.output.explain, out: args.output.out.as_deref() };
-    let wanted = Wanted { json: args.connect.json, explain, out };
+    let wanted =
+        Wanted { json: args.connect.json, explain: args.output.explain, out: args.output.out.as_deref() };
     result::report(client, &run, &live, wanted, &mut screen).await
-}
-
-struct OutputOf<'a> {
-    explain: bool,
-    out: Option<&'a Path>,
 }
 
 /// The digest of the module that was named; a file is uploaded unless the server has it.
@@ -78,7 +72,7 @@ async fn module_of(client: &Client, args: &RunArgs, screen: &Screen) -> Result<D
     if !path.is_file() {
         return modules::resolve(client, &args.module).await;
     }
-    let pushed = push_module(client, path, None).await?;
+    let pushed = push_module(client, path, None, COMPILE_WAIT).await?;
     for note in super::show::module_notes(&pushed.module) {
         if !pushed.was_there {
             screen.note(&note);

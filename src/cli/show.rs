@@ -37,7 +37,7 @@ pub fn verdict(verdict: &RunVerdict) -> String {
         n => format!("{n} votes"),
     };
     let words = match verdict.kind {
-        VerdictKind::Pending => format!("pending: {votes} so far"),
+        VerdictKind::Pending => format!("undecided: {votes} so far"),
         VerdictKind::Agreed => format!("agreed: {votes} for the same result"),
         VerdictKind::Vouched => "vouched: one trusted vote stood alone".to_owned(),
         VerdictKind::Unchecked => "unchecked: computed once, nothing was compared".to_owned(),

@@ -20,7 +20,9 @@ use crate::protocol::api::{Blob, Module, ModuleStateName};
 const PROGRESS_BYTES_MIN: u64 = 1 << 20;
 /// How much is read from a file at once.
 const PIECE_BYTES: usize = 256 << 10;
-/// How often the server is asked whether a module has been compiled.
+/// How long the answer to an upload may wait for the compilation: most take less, and so need no second request.
+pub const COMPILE_WAIT: Duration = Duration::from_secs(30);
+/// How often the server is asked whether a module has been compiled after that.
 const POLL_FIRST: Duration = Duration::from_millis(50);
 /// The same, after some time.
 const POLL_MAX: Duration = Duration::from_secs(1);
@@ -84,8 +86,13 @@ pub struct Pushed {
     pub was_there: bool,
 }
 
-/// Uploads a module, unless the server has it.
-pub async fn push_module(client: &Client, path: &Path, name: Option<&str>) -> Result<Pushed, CliError> {
+/// Uploads a module, unless the server has it; the answer waits up to `wait` for its compilation.
+pub async fn push_module(
+    client: &Client,
+    path: &Path,
+    name: Option<&str>,
+    wait: Duration,
+) -> Result<Pushed, CliError> {
     let Hashed { digest, size } = hash_file(path)?;
     let digest_text = digest.to_string();
     let segments = ["modules", &digest_text];
@@ -95,9 +102,8 @@ pub async fn push_module(client: &Client, path: &Path, name: Option<&str>) -> Re
     let file_name = path.file_name().map(|name| plain(&name.to_string_lossy()));
     let name = name.map(str::to_owned).or(file_name).filter(|name| !name.trim().is_empty());
     let (body, bar) = file_body(path, size).await?;
-    // Waiting for the compilation is done by polling, so that a long one does not hold up this answer.
-    let query: Vec<_> =
-        [("wait_ms", "0".to_owned())].into_iter().chain(name.map(|name| ("name", name))).collect();
+    let wait = [("wait_ms", wait.as_millis().to_string())];
+    let query: Vec<_> = wait.into_iter().chain(name.map(|name| ("name", name))).collect();
     let module = client.upload(Method::PUT, &segments, &query, body, Some(size)).await;
     bar.finish_and_clear();
     Ok(Pushed { module: module?, was_there: false })

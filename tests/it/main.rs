@@ -4,6 +4,7 @@ mod agent;
 mod api;
 mod api_pool;
 mod bad_input;
+mod cli;
 mod compiler;
 mod pool;
 mod recovery;

@@ -1,0 +1,255 @@
+//! The settings with their defaults and bounds, and what `serve` makes of them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Environment, Machine};
+use crate::core;
+use crate::units::{Period, Size};
+
+/// Every setting, under its name, with its default. The comments here are the reference.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Settings {
+    /// Directory that holds everything (default: [`Environment::data_dir`]).
+    pub(super) data: Option<PathBuf>,
+    /// Address of the one port.
+    pub(super) listen: SocketAddr,
+    /// Listen beyond loopback without TLS: tokens and data then travel in the clear.
+    pub(super) allow_plaintext: bool,
+    /// Embedded workers.
+    pub(super) workers: u32,
+    /// Attempts that each worker executes at once (default: cores / workers, at least 1).
+    pub(super) slots: Option<u32>,
+    /// Memory for all attempts of one worker (default: 80 % of the machine's memory / workers).
+    pub(super) worker_memory: Option<Size>,
+    /// How often a worker says that it is alive.
+    pub(super) heartbeat: Period,
+    /// Threads of the asynchronous shell (default: cores).
+    pub(super) threads: Option<u32>,
+
+    // Bounds and timings of the rules: see `core::Config`, which has the same names.
+    pub(super) runs_max: usize,
+    pub(super) runs_per_workspace_max: usize,
+    pub(super) fresh_worker_wait: Period,
+    pub(super) quorum_wait: Period,
+    pub(super) crashes_max: u32,
+    pub(super) losses_max: u32,
+    pub(super) refusals_max: u32,
+    pub(super) probation_attempts_max: u32,
+    pub(super) module_crashes_max: u32,
+    pub(super) worker_failures_max: u32,
+    pub(super) start_grace: Period,
+    pub(super) worker_lost: Period,
+    pub(super) collect_timeout: Period,
+    pub(super) timeout_grace: Period,
+
+    /// Largest module.
+    pub(super) module_max: Size,
+    /// Largest blob.
+    pub(super) blob_max: Size,
+    /// Connections at once.
+    pub(super) connections_max: u32,
+    /// Compiling a module may take so long …
+    pub(super) compile_timeout: Period,
+    /// … and so much memory.
+    pub(super) compile_memory: Size,
+
+    /// Final runs older than this go.
+    pub(super) retention_age: Period,
+    /// Of the final runs the newest so many stay.
+    pub(super) retention_runs: u64,
+    /// An uploaded blob that no run refers to yet stays at least so long.
+    pub(super) upload_keep: Period,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        let rules = core::Config::default();
+        let ms = |ms| Period { ms };
+        Settings {
+            data: None,
+            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            allow_plaintext: false,
+            workers: 3,
+            slots: None,
+            worker_memory: None,
+            heartbeat: Period::seconds(1),
+            threads: None,
+            runs_max: rules.runs_max,
+            runs_per_workspace_max: rules.runs_per_workspace_max,
+            fresh_worker_wait: ms(rules.fresh_worker_wait_ms),
+            quorum_wait: ms(rules.quorum_wait_ms),
+            crashes_max: rules.crashes_max,
+            losses_max: rules.losses_max,
+            refusals_max: rules.refusals_max,
+            probation_attempts_max: rules.probation_attempts_max,
+            module_crashes_max: rules.module_crashes_max,
+            worker_failures_max: rules.worker_failures_max,
+            start_grace: ms(rules.start_grace_ms),
+            worker_lost: ms(rules.worker_lost_ms),
+            collect_timeout: ms(rules.collect_timeout_ms),
+            timeout_grace: ms(rules.timeout_grace_ms),
+            module_max: Size::mib(128),
+            blob_max: Size(4 << 30),
+            connections_max: 4_096,
+            compile_timeout: Period::seconds(60),
+            compile_memory: Size(2 << 30),
+            retention_age: Period::seconds(30 * 86_400),
+            retention_runs: 1_000_000,
+            upload_keep: Period::seconds(86_400),
+        }
+    }
+}
+
+/// Everything that `serve` needs to know, validated.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// Directory that holds everything.
+    pub data: PathBuf,
+    /// Address of the one port; port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// Threads of the asynchronous shell.
+    pub threads: usize,
+    /// The embedded workers.
+    pub workers: WorkersConfig,
+    /// Bounds and timings of the rules.
+    pub core: core::Config,
+    /// Bounds on what is sent here.
+    pub limits: LimitsConfig,
+    /// Bounds of the compiler child.
+    pub compiler: CompilerConfig,
+    /// What is kept, and how long.
+    pub retention: RetentionConfig,
+}
+
+/// The embedded workers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WorkersConfig {
+    /// How many.
+    pub count: u32,
+    /// Attempts that each executes at once.
+    pub slots: u32,
+    /// Memory for all attempts of one worker, in bytes.
+    pub memory_bytes: u64,
+    /// Time between two heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+}
+
+/// Bounds on what is sent here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LimitsConfig {
+    /// Largest module, in bytes.
+    pub module_bytes_max: u64,
+    /// Largest blob, in bytes.
+    pub blob_bytes_max: u64,
+    /// Connections at once.
+    pub connections_max: u32,
+}
+
+/// Bounds of the compiler child.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CompilerConfig {
+    /// How long one compilation may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// How much memory it may take, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// What is kept, and how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RetentionConfig {
+    /// Final runs older than this go, in milliseconds.
+    pub age_ms: u64,
+    /// Of the final runs the newest so many stay.
+    pub runs_max: u64,
+    /// How long an uploaded blob stays that nothing refers to, in milliseconds.
+    pub upload_keep_ms: u64,
+}
+
+impl Settings {
+    /// Number settings with their least and greatest value. Sizes count bytes, periods milliseconds.
+    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 27] {
+        const DAY: u64 = 86_400_000;
+        const YEARS: u64 = 100 * 365 * DAY;
+        let wide = |n: usize| n as u64;
+        [
+            // More workers or slots than this on one machine is a slip of the finger.
+            ("workers", self.workers.into(), 1, 256),
+            ("slots", self.slots.unwrap_or(1).into(), 1, 1_024),
+            ("worker_memory", self.worker_memory.map_or(1 << 20, |size| size.0), 1 << 20, 1 << 50),
+            ("threads", self.threads.unwrap_or(1).into(), 1, 1_024),
+            ("heartbeat", self.heartbeat.ms, 10, 60_000),
+            ("runs_max", wide(self.runs_max), 1, 100_000_000),
+            ("runs_per_workspace_max", wide(self.runs_per_workspace_max), 1, 100_000_000),
+            ("fresh_worker_wait", self.fresh_worker_wait.ms, 0, DAY),
+            ("quorum_wait", self.quorum_wait.ms, 0, DAY),
+            ("crashes_max", self.crashes_max.into(), 1, 100),
+            ("losses_max", self.losses_max.into(), 1, 1_000),
+            ("refusals_max", self.refusals_max.into(), 1, 1_000),
+            ("probation_attempts_max", self.probation_attempts_max.into(), 1, 10_000),
+            ("module_crashes_max", self.module_crashes_max.into(), 1, 1_000_000),
+            ("worker_failures_max", self.worker_failures_max.into(), 1, 1_000_000),
+            ("start_grace", self.start_grace.ms, 0, DAY),
+            ("worker_lost", self.worker_lost.ms, 20, DAY),
+            ("collect_timeout", self.collect_timeout.ms, 10, DAY),
+            ("timeout_grace", self.timeout_grace.ms, 10, DAY),
+            ("module_max", self.module_max.0, 8, 4 << 30),
+            ("blob_max", self.blob_max.0, 1 << 20, 1 << 40),
+            ("connections_max", self.connections_max.into(), 8, 1_000_000),
+            ("compile_timeout", self.compile_timeout.ms, 100, DAY),
+            ("compile_memory", self.compile_memory.0, 64 << 20, 1 << 40),
+            ("retention_age", self.retention_age.ms, 60_000, YEARS),
+            ("retention_runs", self.retention_runs, 1, 1 << 40),
+            ("upload_keep", self.upload_keep.ms, 60_000, YEARS),
+        ]
+    }
+
+    pub(super) fn into_config(self, environment: &Environment, machine: Machine) -> ServeConfig {
+        let share = machine.memory_bytes / 10 * 8 / u64::from(self.workers);
+        ServeConfig {
+            data: self.data.unwrap_or_else(|| environment.data_dir()),
+            listen: self.listen,
+            threads: self.threads.unwrap_or(machine.cores).max(1) as usize,
+            workers: WorkersConfig {
+                count: self.workers,
+                slots: self.slots.unwrap_or(machine.cores / self.workers).max(1),
+                // Less than a default run's memory would leave a small machine unable to run anything.
+                memory_bytes: self.worker_memory.map_or(share.max(256 << 20), |size| size.0),
+                heartbeat_ms: self.heartbeat.ms,
+            },
+            core: core::Config {
+                runs_max: self.runs_max,
+                runs_per_workspace_max: self.runs_per_workspace_max,
+                fresh_worker_wait_ms: self.fresh_worker_wait.ms,
+                quorum_wait_ms: self.quorum_wait.ms,
+                crashes_max: self.crashes_max,
+                losses_max: self.losses_max,
+                refusals_max: self.refusals_max,
+                probation_attempts_max: self.probation_attempts_max,
+                module_crashes_max: self.module_crashes_max,
+                worker_failures_max: self.worker_failures_max,
+                start_grace_ms: self.start_grace.ms,
+                worker_lost_ms: self.worker_lost.ms,
+                collect_timeout_ms: self.collect_timeout.ms,
+                timeout_grace_ms: self.timeout_grace.ms,
+            },
+            limits: LimitsConfig {
+                module_bytes_max: self.module_max.0,
+                blob_bytes_max: self.blob_max.0,
+                connections_max: self.connections_max,
+            },
+            compiler: CompilerConfig {
+                timeout_ms: self.compile_timeout.ms,
+                memory_bytes: self.compile_memory.0,
+            },
+            retention: RetentionConfig {
+                age_ms: self.retention_age.ms,
+                runs_max: self.retention_runs,
+                upload_keep_ms: self.upload_keep.ms,
+            },
+        }
+    }
+}

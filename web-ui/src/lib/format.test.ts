@@ -1,0 +1,40 @@
+import { expect, test } from "vitest";
+import { ago, bytes, duration, elapsed, parseEnvironment, shortDigest, splitArguments } from "./format";
+
+test("sizes and durations are short", () => {
+  expect([bytes(512), bytes(1536), bytes(5 * 2 ** 30)]).toEqual(["512 B", "1.5 KiB", "5.0 GiB"]);
+  expect([duration(0.42), duration(830.4), duration(12_440), duration(200_000)]).toEqual([
+    "0.4 ms",
+    "830 ms",
+    "12.4 s",
+    "3 min 20 s",
+  ]);
+});
+
+test("elapsed time keeps microseconds", () => {
+  expect(elapsed("2026-01-01T00:00:00.000500Z", "2026-01-01T00:00:00.002000Z")).toBeCloseTo(1.5);
+  expect(elapsed("2026-01-01T00:00:59Z", "2026-01-01T00:01:00.25Z")).toBeCloseTo(1250);
+});
+
+test("relative times count from the past", () => {
+  const now = Date.parse("2026-01-02T00:00:00Z");
+  expect(ago("2026-01-01T23:59:59Z", now)).toBe("now");
+  expect(ago("2026-01-01T23:59:30Z", now)).toBe("30 s ago");
+  expect(ago("2026-01-01T21:00:00Z", now)).toBe("3 h ago");
+  expect(ago("2026-01-03T00:00:00Z", now)).toBe("now");
+});
+
+test("a digest is shortened to eight digits", () => {
+  expect(shortDigest("sha256:2cf24dba5fb0a30e")).toBe("2cf24dba");
+});
+
+test("arguments split like in a shell", () => {
+  expect(splitArguments("  -n 3 'a b' \"c \\\" d\" e\\ f '' x\"y\"z ")).toEqual(["-n", "3", "a b", 'c " d', "e f", "", "xyz"]);
+  expect(splitArguments("   ")).toEqual([]);
+});
+
+test("an environment is made of NAME=VALUE lines", () => {
+  expect(parseEnvironment("A=b=c\n\nB=\n")).toEqual({ A: "b=c", B: "" });
+  expect(parseEnvironment("A")).toBeNull();
+  expect(parseEnvironment("=x")).toBeNull();
+});
