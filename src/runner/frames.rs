@@ -6,8 +6,8 @@
 //! agent kills such a runner, a runner ends itself. Result manifests travel as their canonical JSON, because that
 //! is what is voted on.
 //!
-//! Shape of a packet: one byte says what follows. [`BODY`]: the frames. [`LARGE`]: their length, and the last
-//! descriptor is an anonymous file that holds them. [`MORE`]: nothing, these descriptors belong to the next packet.
+//! Shape of a packet: one byte says what follows. `BODY`: the frames. `LARGE`: their length, and the last
+//! descriptor is an anonymous file that holds them. `MORE`: nothing, these descriptors belong to the next packet.
 
 use std::borrow::Cow;
 use std::fs::File;

@@ -4,12 +4,12 @@
 //! The runner writes it through its mapping; the agent reads and writes the file. Every word has one writer, and the
 //! agent believes nothing of it: a runner that lies here gets its own attempts wrong.
 //!
-//! **Taking back.** The agent writes the number of an attempt into [`REVOKED`] and then reads what has begun; the runner
+//! **Taking back.** The agent writes the number of an attempt into `REVOKED` and then reads what has begun; the runner
 //! marks an attempt begun and then looks whether it was taken back. With a full fence between the two steps on both
 //! sides, at least one of them sees the other: an attempt that the agent saw not begun is never executed.
 //!
-//! **Live output.** Each stream has a ring. The writer announces in [`RESERVED`] how far it will overwrite, copies, and
-//! then moves [`END`]; a reader that copies first and reads [`RESERVED`] afterwards knows which of its bytes are still true.
+//! **Live output.** Each stream has a ring. The writer announces in `RESERVED` how far it will overwrite, copies, and
+//! then moves `END`; a reader that copies first and reads `RESERVED` afterwards knows which of its bytes are still true.
 
 use std::fs::File;
 use std::io;
