@@ -266,8 +266,10 @@ impl Session {
             return;
         }
         let watched = assignment.live;
-        let prepared = self.preparer.at_once(&assignment).transpose();
-        let fetch = self.preparer.fetch(&assignment);
+        let prepared = match self.preparer.at_once(&assignment).transpose() {
+            Some(prepared) => Ok(prepared),
+            None => Err(self.preparer.fetch(&assignment)),
+        };
         let held = Held { assignment, prepared: None, runner: None, setbacks: 0, watched, told: [0; 2] };
         self.held.insert(attempt, held);
         if let Some(refusal) = self.refusal() {
@@ -277,8 +279,8 @@ impl Session {
             self.tail_ns = self.tail_ns.min(monotonic_ns());
         }
         match prepared {
-            Some(prepared) => self.on_prepared(attempt, prepared),
-            None => {
+            Ok(prepared) => self.on_prepared(attempt, prepared),
+            Err(fetch) => {
                 let fetch = AssertUnwindSafe(fetch).catch_unwind();
                 let panicked = |_| Err("preparing it failed: a panic in the worker".to_owned());
                 self.preparing.spawn(async move { (attempt, fetch.await.unwrap_or_else(panicked)) });
