@@ -214,7 +214,7 @@ impl Layers {
             origin: self.origins.get(key).map_or("the default", String::as_str).to_owned(),
             why,
         };
-        let settings = self.settings()?;
+        let mut settings = self.settings()?;
         for (key, value, least, most) in settings.bounded() {
             if value < least || value > most {
                 return Err(refuse(key, format!("{value} is out of bounds: it must be {least} to {most}")));
@@ -231,6 +231,10 @@ impl Layers {
         if settings.worker_lost.ms <= settings.heartbeat.ms {
             let why = format!("it must be longer than the heartbeat ({})", settings.heartbeat);
             return Err(refuse("worker_lost", why));
+        }
+        if !self.origins.contains_key("runs_per_workspace_max") {
+            // nobody asked for more than the pool takes
+            settings.runs_per_workspace_max = settings.runs_per_workspace_max.min(settings.runs_max);
         }
         if settings.runs_per_workspace_max > settings.runs_max {
             let why = format!("it cannot be more than runs_max ({})", settings.runs_max);

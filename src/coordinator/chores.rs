@@ -12,6 +12,10 @@ use crate::store::{Retention, Store, StoreError};
 
 /// Between two rounds.
 const PERIOD: Duration = Duration::from_secs(30);
+/// Between two sweeps of files that no row names: what a crash leaves between two writes.
+const SWEEP_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+/// A file without a row that is younger than this may be about to get one.
+const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
 /// Runs that one call deletes, blobs that one call frees.
 const BATCH: u32 = 500;
 
@@ -39,8 +43,17 @@ enum ChoreError {
 pub async fn run(store: Arc<dyn Store>, blobs: Arc<Blobs>, clock: Clock, config: RetentionConfig) {
     let mut timer = tokio::time::interval(PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut sweep_at = tokio::time::Instant::now();
     loop {
         timer.tick().await;
+        if tokio::time::Instant::now() >= sweep_at {
+            sweep_at += SWEEP_PERIOD;
+            match blobs.sweep(ORPHAN_AGE).await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "removed files that a crash had left"),
+                Err(error) => tracing::warn!(%error, "sweeping failed; it will be tried again"),
+            }
+        }
         if let Err(error) = round(store.as_ref(), &blobs, clock.now(), config).await {
             tracing::warn!(%error, "housekeeping failed; it will be tried again");
         }
@@ -68,9 +81,17 @@ async fn round(
         }
         tokio::task::yield_now().await;
     }
-    let freed = blobs.collect_garbage(now, BATCH).await?;
-    if deleted > 0 || freed.blobs > 0 {
-        tracing::info!(runs = deleted, blobs = freed.blobs, bytes = freed.bytes, "housekeeping");
+    let (mut freed, mut bytes) = (0, 0);
+    loop {
+        let round = blobs.collect_garbage(now, BATCH).await?;
+        freed += round.blobs;
+        bytes += round.bytes;
+        if round.blobs < BATCH.into() {
+            break;
+        }
+    }
+    if deleted > 0 || freed > 0 {
+        tracing::info!(runs = deleted, blobs = freed, bytes, "housekeeping");
     }
     Ok(())
 }

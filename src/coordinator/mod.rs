@@ -51,6 +51,8 @@ use crate::store::{Failure, ModuleState, Store, StoreError};
 const EVENTS_MAX: usize = 4_096;
 /// Open runs that are read at once at the start.
 const RECOVERY_PAGE: u32 = 1_000;
+/// Embedded workers join within milliseconds; one that has not by then will never.
+const JOIN_WAIT: Duration = Duration::from_secs(10);
 /// Connections get so long to finish what they answer when the process ends.
 const HTTP_DRAIN: Duration = Duration::from_secs(10);
 
@@ -167,8 +169,11 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
+    // the grace after a start is for workers that come back over the network; embedded ones are new, and all of them
+    // have joined before anybody is served
+    let rules = core::Config { start_grace_ms: 0, ..config.core.clone() };
     let parts = owner::Parts {
-        pool: Pool::new(config.core.clone(), clock.now()),
+        pool: Pool::new(rules, clock.now()),
         clock,
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
@@ -211,6 +216,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stopping: CancellationToken::new(),
     });
     service.resume_admissions().await?;
+    service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;
     Ok(Running {
         address,
         token,

@@ -325,6 +325,18 @@ impl Service {
         self.ask(Command::Workers).await
     }
 
+    /// Waits until so many workers have joined, so that nobody is refused for want of workers that are just starting.
+    pub async fn wait_for_workers(&self, count: usize, within: Duration) -> Result<(), ServiceError> {
+        let all_there = async {
+            while self.ask(Command::Workers).await?.len() < count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Ok(())
+        };
+        let late = |_| ServiceError::Internal(format!("the embedded workers did not join within {within:?}"));
+        tokio::time::timeout(within, all_there).await.map_err(late)?
+    }
+
     /// Lets a worker finish what it holds and gives it nothing more.
     pub async fn drain_worker(&self, caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
         let why = format!("drained with token {}", caller.token);

@@ -192,7 +192,7 @@ async fn a_blob_is_read_whole_in_ranges_and_not_again() {
     let stored = pool.request(Method::PUT, &path).body(bytes.clone()).send().await.unwrap();
     assert_eq!(stored.status(), StatusCode::CREATED);
     assert_eq!(stored.json::<api::Blob>().await.unwrap(), api::Blob { digest, size: 200_000 });
-    let again = pool.request(Method::POST, "/v1/blobs").body(bytes.clone()).send().await.unwrap();
+    let again = pool.request(Method::PUT, &path).body(bytes.clone()).send().await.unwrap();
     assert_eq!(again.status(), StatusCode::OK);
 
     let whole = pool.get(&path).await;

@@ -68,7 +68,7 @@ fn add(artifact: &File) -> Outcome {
 }
 
 /// Many values that are all live at the end: register allocation takes out of proportion long.
-fn many_live_locals(count: usize) -> Vec<u8> {
+pub fn many_live_locals(count: usize) -> Vec<u8> {
     let mut text = String::from("(module (func (export \"f\") (param i64) (result i64)");
     text += &"(local i64)".repeat(count);
     for local in 1..=count {

@@ -40,7 +40,7 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed_under_load() {
         }
         eventually("some runs were taken", async || {
             let (_, runs) = pool.get("/v1/runs?limit=100").await;
-            (runs["items"].as_array()?.len() >= 50).then_some(())
+            (runs["items"].as_array()?.len() >= 15 * (round + 1)).then_some(())
         })
         .await;
         let children = children(pool.child.id());
@@ -59,7 +59,7 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed_under_load() {
         .await;
         pool.start_again();
     }
-    assert!(acknowledged.len() > 100, "{} runs", acknowledged.len());
+    assert!(acknowledged.len() >= 30, "{} runs", acknowledged.len());
     for id in &acknowledged {
         let run = pool.finished(id).await;
         assert_eq!(run["state"], "succeeded", "{run}");
