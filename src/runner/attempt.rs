@@ -11,7 +11,7 @@ use rustix::fs::{SealFlags, fcntl_add_seals};
 
 use super::clock;
 use super::frames::{Done, Execute, Output, Source, anonymous_file};
-use super::mapping::map_input;
+use super::mapping::{map_input, size_of};
 use crate::digest::Digest;
 use crate::protocol::agent::INLINE_BYTES_MAX;
 use crate::result::{OutputFile, OutputRef, ResultManifest};
@@ -59,7 +59,7 @@ impl Inputs<'_> {
             Some(whole) => whole.clone(),
             None => {
                 let opened = File::from(self.files[file].try_clone()?);
-                let whole = map_input(&opened, opened.metadata()?.len())?;
+                let whole = map_input(&opened, size_of(&opened)?)?;
                 self.mapped[file] = Some(whole.clone());
                 whole
             }

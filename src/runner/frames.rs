@@ -25,6 +25,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::mapping::size_of;
 use crate::digest::Digest;
 use crate::sandbox::Variant;
 use crate::spec::{FILES_MAX, GuestPath, Limits};
@@ -375,7 +376,7 @@ impl Receiver {
 
 fn read_large(file: OwnedFd, size: u64) -> Result<Vec<u8>, FrameError> {
     let file = File::from(file);
-    if size > LARGE_BYTES_MAX || file.metadata()?.len() < size {
+    if size > LARGE_BYTES_MAX || size_of(&file)? < size {
         return Err(FrameError::Broken("its file is not as long as it says"));
     }
     let mut body = vec![0; usize::try_from(size).map_err(|_| FrameError::Broken("its length"))?];

@@ -1,4 +1,4 @@
-// What a view reads: loading, then data or an error. A later answer never loses against an earlier one.
+// What a view reads: loading, then data or an error. An answer that comes late never replaces a newer one.
 
 import { ApiError } from "../api/client";
 
@@ -9,7 +9,8 @@ export function asApiError(cause: unknown): ApiError {
 export class Resource<T> {
   data = $state.raw<T | null>(null);
   error = $state.raw<ApiError | null>(null);
-  #turn = 0;
+  #asked = 0;
+  #shown = 0;
 
   constructor(private readonly read: () => Promise<T>) {}
 
@@ -19,18 +20,26 @@ export class Resource<T> {
 
   /** Reads (again). What is there stays until the answer comes; an error replaces nothing but the error. */
   async refresh(): Promise<void> {
-    const turn = ++this.#turn;
+    const turn = ++this.#asked;
     try {
       const data = await this.read();
-      if (turn === this.#turn) this.set(data);
+      if (this.#isNews(turn)) [this.data, this.error] = [data, null];
     } catch (cause) {
-      if (turn === this.#turn) this.error = asApiError(cause);
+      if (this.#isNews(turn)) this.error = asApiError(cause);
     }
   }
 
+  /** Takes what came another way. */
   set(data: T): void {
-    this.#turn += 1;
+    this.#isNews(++this.#asked);
     this.data = data;
     this.error = null;
+  }
+
+  /** Whether nothing that was asked for later is shown already. */
+  #isNews(turn: number): boolean {
+    if (turn < this.#shown) return false;
+    this.#shown = turn;
+    return true;
   }
 }
