@@ -340,7 +340,7 @@ mod tests {
     fn settings_that_contradict_each_other_are_refused() {
         for (key, value, words) in [
             ("worker_lost", "1s", "longer than the heartbeat"),
-            ("runs_max", "10", "cannot be more than runs_max (10)"),
+            ("runs_per_workspace_max", "2000000", "cannot be more than runs_max (1000000)"),
         ] {
             let mut layers = Layers::new();
             layers.put_text(key, value, "from --set").unwrap();
