@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lockstep::sandbox::compile;
 use lockstep::sandbox::Sandbox;
+use lockstep::sandbox::compile;
 use lockstep::sandbox::wasi::{WasiConfig, WasiState, add_to_linker};
 use lockstep::sandbox::{Invocation, Variant};
 use lockstep::spec::Limits;
@@ -86,7 +86,11 @@ fn compare(name: &str, entry: &str, args: &[&str], stdin: Bytes) {
     }
     let ratio = best[0].as_secs_f64() / best[1].as_secs_f64();
     let what = format!("{} {entry} {}", name.trim_end_matches(".wasm"), args.join(" "));
-    println!("{what:<36} {:>9.1} ms {:>9.1} ms  {ratio:.3}", best[0].as_secs_f64() * 1e3, best[1].as_secs_f64() * 1e3);
+    println!(
+        "{what:<36} {:>9.1} ms {:>9.1} ms  {ratio:.3}",
+        best[0].as_secs_f64() * 1e3,
+        best[1].as_secs_f64() * 1e3
+    );
 }
 
 fn straight(linker: &wasmtime::Linker<Guest>, module: &wasmtime::Module, invocation: Invocation) {
@@ -105,7 +109,8 @@ fn straight(linker: &wasmtime::Linker<Guest>, module: &wasmtime::Module, invocat
     let instance = linker.instantiate(&mut store, module).expect("instantiates");
     if invocation.entry == "_start" {
         // a command may end by `proc_exit`, which comes back as an error
-        let _ = instance.get_typed_func::<(), ()>(&mut store, "_start").expect("a command").call(&mut store, ());
+        let _ =
+            instance.get_typed_func::<(), ()>(&mut store, "_start").expect("a command").call(&mut store, ());
     } else {
         let number: i32 = invocation.args[0].parse().expect("a number");
         let function = instance.get_typed_func::<i32, i32>(&mut store, &invocation.entry).expect("exported");

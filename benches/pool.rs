@@ -76,7 +76,8 @@ async fn warm_path() {
     }
     let reference = percentile(&mut process, 50);
     for (name, durable, bound_ms) in [("non-durable", false, 0.5), ("durable", true, 1.0)] {
-        let request = json!({"module": module, "verify": {"policy": "once"}, "durable": durable, "wait_ms": 10_000});
+        let request =
+            json!({"module": module, "verify": {"policy": "once"}, "durable": durable, "wait_ms": 10_000});
         let mut samples = Vec::new();
         for round in 0..WARM_RUNS + 50 {
             let begun = Instant::now();
@@ -115,7 +116,8 @@ fn one_shot() {
             "wasi_snapshot_preview1",
             "fd_write",
             |mut caller: wasmtime::Caller<'_, ()>, _fd: i32, iovs: i32, _count: i32, written: i32| -> i32 {
-                let memory = caller.get_export("memory").and_then(wasmtime::Extern::into_memory).expect("memory");
+                let memory =
+                    caller.get_export("memory").and_then(wasmtime::Extern::into_memory).expect("memory");
                 let mut word = [0; 4];
                 memory.read(&caller, iovs as usize + 4, &mut word).expect("in bounds");
                 memory.write(&mut caller, written as usize, &word).expect("in bounds");
@@ -134,15 +136,15 @@ fn one_shot() {
 async fn rerun_after_kill() {
     let pool = Pool::with(&["--workers", "3", "--slots", "1"]).await;
     let module = pool.push(guest("misbehave.wasm")).await;
-    let request = json!({"module": module, "args": ["loop"], "verify": {"policy": "once"}, "timeout_ms": 600_000});
+    let request =
+        json!({"module": module, "args": ["loop"], "verify": {"policy": "once"}, "timeout_ms": 600_000});
     let mut samples = Vec::new();
     for _ in 0..KILLS {
         let (_, run) = pool.post("/v1/runs", &request).await;
         let id = run["id"].as_str().expect("an id").to_owned();
-        let busy = eventually("a busy runner", async || {
-            pool.runners().into_iter().find(|pid| is_running(*pid))
-        })
-        .await;
+        let busy =
+            eventually("a busy runner", async || pool.runners().into_iter().find(|pid| is_running(*pid)))
+                .await;
         let begun = Instant::now();
         signal(busy, "KILL");
         eventually("the rerun begins", async || {
@@ -151,10 +153,7 @@ async fn rerun_after_kill() {
         .await;
         samples.push(begun.elapsed());
         let _ = pool.post(&format!("/v1/runs/{id}/cancel"), &json!({})).await;
-        eventually("it is quiet", async || {
-            (!pool.runners().into_iter().any(is_running)).then_some(())
-        })
-        .await;
+        eventually("it is quiet", async || (!pool.runners().into_iter().any(is_running)).then_some(())).await;
     }
     line(
         "kill -9 of a runner to the rerun's beginning",
@@ -194,7 +193,9 @@ async fn time_start(mut pool: Pool) -> Duration {
 }
 
 async fn fill(data: &std::path::Path) {
-    let store = SqliteStore::open(data, lockstep::store::sqlite::Options::default(), lockstep::store::Failure::new()).expect("it opens");
+    let store =
+        SqliteStore::open(data, lockstep::store::sqlite::Options::default(), lockstep::store::Failure::new())
+            .expect("it opens");
     let spec = Arc::new(RunSpec::new(Digest::EMPTY));
     let run_key = spec.key();
     for chunk in 0..STORED_RUNS / 1_000 {

@@ -29,14 +29,25 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "coordinator",
         &[
-            "agent", "blobs", "compiler", "core", "digest", "id", "protocol", "result", "sandbox", "spec", "store",
+            "agent", "blobs", "compiler", "core", "digest", "id", "protocol", "result", "sandbox", "spec",
+            "store",
         ],
     ),
     ("config", &["core", "units"]),
     (
         "cli",
         &[
-            "compiler", "config", "coordinator", "digest", "id", "protocol", "result", "sandbox", "spec", "tree", "units",
+            "compiler",
+            "config",
+            "coordinator",
+            "digest",
+            "id",
+            "protocol",
+            "result",
+            "sandbox",
+            "spec",
+            "tree",
+            "units",
         ],
     ),
     ("main", &["agent", "cli", "compiler", "config", "coordinator", "runner"]),
@@ -45,7 +56,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 /// Words that must not occur in a module's code: the absences that make it what it is.
 const MUST_NOT_MENTION: &[(&str, &[&str])] = &[
-    ("core", &["tokio", "std::time", "serde", "tracing", "getrandom", "std::fs", "std::net", "RandomState", "async "]),
+    (
+        "core",
+        &[
+            "tokio",
+            "std::time",
+            "serde",
+            "tracing",
+            "getrandom",
+            "std::fs",
+            "std::net",
+            "RandomState",
+            "async ",
+        ],
+    ),
     ("coordinator/http", &["crate::store::Store;", "dyn Store", "rusqlite", "wasmtime"]),
     ("store", &["axum", "wasmtime"]),
     ("protocol", &["axum", "rusqlite", "wasmtime", "tokio"]),
@@ -67,7 +91,9 @@ fn sources() -> Vec<(String, String)> {
         }
     }
     // tests beside a module may use anything
-    found.retain(|(name, _)| !name.ends_with("tests.rs") && !name.contains("tests/") && !name.contains("conformance"));
+    found.retain(|(name, _)| {
+        !name.ends_with("tests.rs") && !name.contains("tests/") && !name.contains("conformance")
+    });
     found.sort();
     assert!(found.len() > 20, "the walk finds the sources");
     found
@@ -82,7 +108,10 @@ fn module_of(name: &str) -> &str {
 /// The code without comments and without the tests at its end: both may name anything.
 fn code_of(text: &str) -> String {
     let code = text.split("#[cfg(test)]").next().expect("split gives a part");
-    code.lines().map(|line| line.split("//").next().expect("split gives a part")).collect::<Vec<_>>().join("\n")
+    code.lines()
+        .map(|line| line.split("//").next().expect("split gives a part"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Modules named after `crate::` in the code.
@@ -113,7 +142,12 @@ fn modules_import_only_what_they_may() {
 
 #[test]
 fn only_the_sandbox_knows_the_engine_and_only_the_store_the_database() {
-    let owners = [("wasmtime::", "sandbox"), ("rusqlite::", "store"), ("object_store::", "blobs"), ("axum::", "coordinator")];
+    let owners = [
+        ("wasmtime::", "sandbox"),
+        ("rusqlite::", "store"),
+        ("object_store::", "blobs"),
+        ("axum::", "coordinator"),
+    ];
     let mut wrong = Vec::new();
     for (name, text) in sources() {
         let code = code_of(&text);
@@ -162,7 +196,8 @@ fn nothing_unfinished_is_left_in_the_sources() {
     let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["todo", "!"].concat()];
     let mut wrong = Vec::new();
     for (name, text) in sources() {
-        wrong.extend(marks.iter().filter(|mark| text.contains(*mark)).map(|mark| format!("{name}: `{mark}`")));
+        wrong
+            .extend(marks.iter().filter(|mark| text.contains(*mark)).map(|mark| format!("{name}: `{mark}`")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -36,9 +36,7 @@ use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
 use self::owner::Owner;
-use self::service::{
-    Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token,
-};
+use self::service::{Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
 use crate::core::{self, Class, Pool, Time};
@@ -192,8 +190,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
-    let chores =
-        tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
+    let chores = tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
     let service = Service::new(service::Parts {
         commands,
         store: Arc::clone(&store),
@@ -235,9 +232,23 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
 
 impl Running {
     /// Serves until `shutdown` completes or something fails that only a new start can mend.
-    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send + 'static) -> Result<(), CoordinatorError> {
-        let Running { connections_max, service, mut owner, stop_owner, mut pump, chores, workers, store, failure, listener, .. } =
-            self;
+    pub async fn serve(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), CoordinatorError> {
+        let Running {
+            connections_max,
+            service,
+            mut owner,
+            stop_owner,
+            mut pump,
+            chores,
+            workers,
+            store,
+            failure,
+            listener,
+            ..
+        } = self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let router = http::router(Arc::new(service.clone()));
         let server = http::ServerConfig {

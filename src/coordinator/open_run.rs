@@ -176,7 +176,8 @@ impl OpenRun {
 
     /// Takes a piece of live output.
     pub fn wrote(&mut self, attempt: u32, is_stderr: bool, offset: u64, bytes: Bytes) {
-        let newer = |event: &RunEvent| matches!(event, RunEvent::Live { attempt: other, .. } if *other != attempt);
+        let newer =
+            |event: &RunEvent| matches!(event, RunEvent::Live { attempt: other, .. } if *other != attempt);
         if self.live_kept.first().is_some_and(newer) {
             self.live_kept.clear();
         }
@@ -228,4 +229,3 @@ pub fn recovered(stored: &StoredRun, epoch: Epoch) -> NewRun {
         blobs: Vec::new(),
     }
 }
-

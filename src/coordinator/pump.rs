@@ -65,10 +65,7 @@ pub async fn run(
 }
 
 /// Refuses the insertions of a batch (and what follows from them) and returns the rest, to be tried again.
-fn keep_what_was_acknowledged(
-    batch: Vec<RunWrite>,
-    owner: &mpsc::UnboundedSender<Command>,
-) -> Vec<RunWrite> {
+fn keep_what_was_acknowledged(batch: Vec<RunWrite>, owner: &mpsc::UnboundedSender<Command>) -> Vec<RunWrite> {
     let mut refused = Vec::new();
     let kept = batch
         .into_iter()

@@ -40,5 +40,6 @@ impl Ring {
 }
 
 fn weight(detail: &RunDetail) -> usize {
-    detail.stdout.as_ref().map_or(0, |bytes| bytes.len()) + detail.stderr.as_ref().map_or(0, |bytes| bytes.len())
+    detail.stdout.as_ref().map_or(0, |bytes| bytes.len())
+        + detail.stderr.as_ref().map_or(0, |bytes| bytes.len())
 }

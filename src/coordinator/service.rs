@@ -30,10 +30,8 @@ use crate::core::{Class, Stats, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
+pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow};
 use crate::store::{Store, StoreError};
-pub use crate::store::{
-    ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
-};
 
 /// Who calls: made from a token's row.
 #[derive(Clone, Debug)]

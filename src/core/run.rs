@@ -214,8 +214,9 @@ impl Run {
 
     /// Under `retry: never`, why one more attempt would be a second try of the same voter's place.
     pub(super) fn second_try(&self) -> Option<(FailReason, String)> {
-        let is_good =
-            |attempt: &&Attempt| attempt.is_live() || attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts);
+        let is_good = |attempt: &&Attempt| {
+            attempt.is_live() || attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts)
+        };
         let spoiled = self.attempts.iter().find(|attempt| attempt.sent && !is_good(attempt))?;
         let number = spoiled.record.number;
         let (reason, what) = match &spoiled.record.state {

@@ -25,7 +25,10 @@ async fn modules_that_are_none() {
     problem(pool.upload(b"(module)".to_vec()).await, 422);
     let imports = wat(r#"(module (import "env" "launch" (func)) (func (export "_start")))"#);
     let (status, body) = pool.upload(imports).await;
-    assert!(body["detail"].as_str().is_some_and(|text| text.contains("env") && text.contains("launch")), "{body}");
+    assert!(
+        body["detail"].as_str().is_some_and(|text| text.contains("env") && text.contains("launch")),
+        "{body}"
+    );
     problem((status, body), 422);
     problem(pool.upload(wat("(module (memory 1 2 shared))")).await, 422);
     // a component: refused with words until they are supported
@@ -78,7 +81,11 @@ async fn modules_that_misbehave_while_they_start_are_answers() {
     let pool = Pool::start().await;
     for (text, limits, outcome) in [
         ("(module (func $s unreachable) (start $s) (func (export \"_start\")))", json!({}), "trapped"),
-        ("(module (func $s (loop (br 0))) (start $s) (func (export \"_start\")))", json!({"fuel": 100_000}), "out_of_fuel"),
+        (
+            "(module (func $s (loop (br 0))) (start $s) (func (export \"_start\")))",
+            json!({"fuel": 100_000}),
+            "out_of_fuel",
+        ),
         ("(module (func $s (call $s)) (start $s) (func (export \"_start\")))", json!({}), "trapped"),
         ("(module (memory 8192) (func (export \"_start\")))", json!({"memory_bytes": 1 << 20}), "trapped"),
     ] {
@@ -88,7 +95,8 @@ async fn modules_that_misbehave_while_they_start_are_answers() {
         assert_eq!(run["outcome"]["kind"], outcome, "{text}: {run}");
         assert_eq!(run["verdict"]["kind"], "agreed", "{text}: {run}");
     }
-    let module = pool.push(wat("(module (func $s (loop (br 0))) (start $s) (func (export \"_start\")))")).await;
+    let module =
+        pool.push(wat("(module (func $s (loop (br 0))) (start $s) (func (export \"_start\")))")).await;
     let run = pool.run(json!({"module": module, "timeout_ms": 100, "attempts_max": 1})).await;
     assert_eq!(run["reason"], "timed_out", "{run}");
 }
@@ -195,7 +203,8 @@ fn files_below(folder: &std::path::Path) -> usize {
 
 #[tokio::test]
 async fn beyond_the_queue_bound_nothing_is_acknowledged_and_nothing_acknowledged_is_lost() {
-    let pool = std::sync::Arc::new(Pool::with(&["--workers", "2", "--slots", "1", "--set", "runs_max=300"]).await);
+    let pool =
+        std::sync::Arc::new(Pool::with(&["--workers", "2", "--slots", "1", "--set", "runs_max=300"]).await);
     let module = pool.push(guest("misbehave.wasm")).await;
     let request = json!({"module": module, "args": ["work", "20000000"], "verify": {"policy": "once"}});
     let mut submitting = tokio::task::JoinSet::new();

@@ -56,9 +56,7 @@ async fn once_compares_nothing_and_says_so() {
     let pool = Pool::start().await;
     let module = pool.push(wat(HELLO)).await;
     for durable in [true, false] {
-        let run = pool
-            .run(json!({"module": module, "verify": {"policy": "once"}, "durable": durable}))
-            .await;
+        let run = pool.run(json!({"module": module, "verify": {"policy": "once"}, "durable": durable})).await;
         assert_eq!(run["state"], "succeeded", "{run}");
         assert_eq!(run["verdict"]["kind"], "unchecked");
         assert_eq!(run["attempts"].as_array().map(Vec::len), Some(1));
@@ -159,7 +157,8 @@ async fn a_file_that_the_guest_leaves_under_out_comes_back() {
     let file = &run["files"][0];
     assert_eq!(file["path"], "/out/mandelbrot.png");
     let id = run["id"].as_str().expect("an id");
-    let png = pool.request(Method::GET, &format!("/v1/runs/{id}/files/out/mandelbrot.png")).send().await.unwrap();
+    let png =
+        pool.request(Method::GET, &format!("/v1/runs/{id}/files/out/mandelbrot.png")).send().await.unwrap();
     assert_eq!(png.status(), 200);
     let bytes = png.bytes().await.unwrap();
     assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");

@@ -644,7 +644,8 @@ impl World {
         if dies {
             self.agents[agent].die();
         }
-        let after = if self.is_peace { self.rng.range(MS, SECOND) } else { self.rng.range(10 * MS, 8 * SECOND) };
+        let after =
+            if self.is_peace { self.rng.range(MS, SECOND) } else { self.rng.range(10 * MS, 8 * SECOND) };
         let session = self.agents[agent].session;
         self.later(after, Item::Connect { agent, session });
     }

@@ -168,7 +168,11 @@ fn spawn(data: &Path, args: &[String]) -> (Child, String) {
         .args(["--listen", "127.0.0.1:0"])
         .args(args)
         .stdout(Stdio::piped())
-        .stderr(if std::env::var_os("LOCKSTEP_TEST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
+        .stderr(if std::env::var_os("LOCKSTEP_TEST_LOG").is_some() {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
         .spawn()
         .expect("the binary starts");
     let stdout = child.stdout.take().expect("it is piped");

@@ -129,9 +129,7 @@ impl From<ServiceError> for ApiError {
                 let detail = format!("the module `{digest}` is not there: upload it with POST /v1/modules");
                 ApiError::new(Code::MissingModule, detail).about(digest)
             }
-            ServiceError::ModuleRefused { code, text } => {
-                ApiError::refused(code, &text)
-            }
+            ServiceError::ModuleRefused { code, text } => ApiError::refused(code, &text),
             ServiceError::ModuleQuarantined(why) => {
                 let detail = format!("the module is quarantined ({why}); an admin can readmit it");
                 ApiError::new(Code::ModuleQuarantined, detail)
@@ -255,7 +253,11 @@ mod tests {
             (ServiceError::BadEntry(text()), 422, "bad_entry"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
-            (ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false }, 422, "idempotency_mismatch"),
+            (
+                ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false },
+                422,
+                "idempotency_mismatch",
+            ),
             (ServiceError::DigestMismatch { expected: digest, actual: digest }, 422, "digest_mismatch"),
             (ServiceError::TooLarge { max: 5 }, 413, "too_large"),
             (ServiceError::BodyBroken(text()), 400, "invalid_body"),

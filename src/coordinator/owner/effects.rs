@@ -16,7 +16,6 @@ use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_i
 use crate::result::Fault;
 use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
 
-
 /// How long an output that was collected stays without its run's final: the final takes the reference.
 pub(super) const COLLECTED_PIN_MS: u64 = 60 * 60 * 1_000;
 /// How long a dissenting output stays for comparison.
@@ -171,7 +170,10 @@ impl Owner {
     pub(super) fn show_live(&mut self, attempts: &[AttemptId]) {
         for attempt in attempts {
             let holder = self.parts.pool.run(attempt.run).and_then(|view| {
-                view.attempts.iter().find(|record| record.number == attempt.number).map(|record| record.worker)
+                view.attempts
+                    .iter()
+                    .find(|record| record.number == attempt.number)
+                    .map(|record| record.worker)
             });
             if let Some(worker) = holder {
                 self.tell(worker, ToAgent::Watch(*attempt));
@@ -181,7 +183,8 @@ impl Owner {
 
     fn collect(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest, purpose: Purpose) {
         let Some(open) = self.runs.get_mut(&attempt.run) else { return };
-        let digests = open.reported.get(&result).map(super::super::open_run::Reported::missing).unwrap_or_default();
+        let digests =
+            open.reported.get(&result).map(super::super::open_run::Reported::missing).unwrap_or_default();
         open.collecting.insert(attempt, purpose);
         self.tell(worker, ToAgent::Collect { attempt, digests });
     }
@@ -190,8 +193,11 @@ impl Owner {
         let Some(open) = self.runs.get_mut(&attempt.run) else { return };
         let Some(reported) = open.reported.get(&result) else { return };
         open.dissents.push((attempt, result));
-        let inline: Vec<_> =
-            reported.inline.iter().map(|(digest, bytes)| (*digest, BlobBody::Inline(bytes.clone()))).collect();
+        let inline: Vec<_> = reported
+            .inline
+            .iter()
+            .map(|(digest, bytes)| (*digest, BlobBody::Inline(bytes.clone())))
+            .collect();
         let is_whole = reported.missing().is_empty();
         self.store_dissent(inline);
         if !is_whole {
@@ -237,7 +243,9 @@ pub(super) async fn store_bodies(
         let stored = match body {
             BlobBody::Inline(bytes) => {
                 if Digest::of(&bytes) != digest {
-                    return Err(Fault::Corrupt { detail: format!("{digest} does not name what was delivered") });
+                    return Err(Fault::Corrupt {
+                        detail: format!("{digest} does not name what was delivered"),
+                    });
                 }
                 blobs.put_bytes(bytes, pin).await.map(drop)
             }

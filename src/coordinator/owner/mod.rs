@@ -95,7 +95,11 @@ pub enum Command {
     /// An operator's order; answers whether there is such a worker.
     Order(WorkerId, WorkerOrder, oneshot::Sender<bool>),
     /// Stop a run; answered when it is final, with `None` if it is not open.
-    Cancel(WorkspaceId, RunId, oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>),
+    Cancel(
+        WorkspaceId,
+        RunId,
+        oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>,
+    ),
     /// An open run, or one in the memory ring, as it is now.
     See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
     /// Open runs as they are now, those of the list that are open.
@@ -103,7 +107,11 @@ pub enum Command {
     /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
     Acknowledge(WorkspaceId, RunId, oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>),
     /// Wait for an open run's final; `None` if it is not open.
-    Await(WorkspaceId, RunId, oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>),
+    Await(
+        WorkspaceId,
+        RunId,
+        oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>,
+    ),
     /// Watch an open run; `None` if it is not open.
     Watch(WorkspaceId, RunId, oneshot::Sender<Option<Watch>>),
     /// The workers as they are now.
@@ -201,7 +209,11 @@ impl Owner {
     }
 
     /// Runs until every sender of commands but its own is gone or `stop` is heard.
-    pub async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>, mut stop: oneshot::Receiver<()>) {
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
         let mut batch = Vec::with_capacity(COMMANDS_AT_ONCE);
         loop {
             let deadline = self.parts.pool.next_deadline();
@@ -271,7 +283,9 @@ impl Owner {
                     false => Event::ModuleRefused { module },
                 });
             }
-            Command::ModuleQuarantine(module, Some(why)) => self.step(Event::ModuleQuarantined { module, why }),
+            Command::ModuleQuarantine(module, Some(why)) => {
+                self.step(Event::ModuleQuarantined { module, why })
+            }
             Command::ModuleQuarantine(module, None) => self.step(Event::ModuleReadmitted { module }),
             Command::Order(worker, order, reply) => self.order(worker, order, reply),
             Command::Cancel(workspace, run, reply) => {
@@ -296,9 +310,8 @@ impl Owner {
                 let _ = reply.send(self.watch(workspace, run));
             }
             Command::Workers(reply) => {
-                let view = |link: &Link| {
-                    self.parts.pool.worker(link.row.id).map(|view| (link.row.clone(), view))
-                };
+                let view =
+                    |link: &Link| self.parts.pool.worker(link.row.id).map(|view| (link.row.clone(), view));
                 let _ = reply.send(self.links.values().filter_map(view).collect());
             }
             Command::Stats(reply) => {
