@@ -149,6 +149,9 @@ impl Session {
         let now_ns = monotonic_ns();
         let Some(runner) = self.runners.get_mut(&key) else { return };
         let seq = match &frame {
+            FromRunner::Ready if runner.ready => {
+                return runner.kill(Doom::Broken("it was ready twice".to_owned()));
+            }
             FromRunner::Ready => {
                 runner.ready = true;
                 self.failed_starts = 0;
@@ -179,7 +182,7 @@ impl Session {
                 if let Some(runner) = self.runners.get_mut(&key) {
                     runner.kill(Doom::Broken("it skipped what was not taken back".to_owned()));
                 }
-                self.set_back(entry.attempt, "it was skipped");
+                self.set_back(entry.attempt, true, "a frame that was not asked for");
             }
         }
     }
@@ -239,6 +242,7 @@ impl Session {
             tracing::debug!(agent = self.config.name, runner = key, detail = end.detail, "a runner ended");
         }
         let begun = runner.process.page.begun();
+        let front = runner.inflight.front().map(|front| front.seq);
         for entry in runner.inflight.iter().rev().filter(|entry| !entry.dropped) {
             let attempt = entry.attempt;
             let had_begun = entry.seq == begun.seq;
@@ -249,8 +253,10 @@ impl Session {
                     Fault::Crashed { signal: None, detail: detail.clone() }
                 }
                 None if had_begun => Fault::Crashed { signal: end.signal, detail: end.detail.clone() },
-                _ => {
-                    self.set_back(attempt, &end.detail);
+                doom => {
+                    // Its own runner would not even begin it; what waited behind another says nothing.
+                    let counts = Some(entry.seq) == front && matches!(doom, None | Some(Doom::Broken(_)));
+                    self.set_back(attempt, counts, &end.detail);
                     continue;
                 }
             };
@@ -261,10 +267,10 @@ impl Session {
     }
 
     /// Its runner died, or was needed for something else, before it had begun: it is handed to another, first of all.
-    fn set_back(&mut self, attempt: AttemptId, how: &str) {
+    fn set_back(&mut self, attempt: AttemptId, counts: bool, how: &str) {
         let Some(held) = self.held.get_mut(&attempt) else { return };
         held.runner = None;
-        held.setbacks += 1;
+        held.setbacks += u32::from(counts);
         if self.drain.is_some_and(|drain| drain.over) {
             return self.fault(attempt, Fault::Drained, None, 0);
         }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::digest::Digest;
 use crate::id::AttemptId;
-use crate::protocol::agent::BlobBody;
+use crate::protocol::agent::{BlobBody, INLINE_BYTES_MAX};
 use crate::runner::frames::Output;
 
 /// Outputs of one attempt.
@@ -29,7 +29,7 @@ impl Kept {
     ///
     /// # Errors
     ///
-    /// If the file is not as long as the outputs in it.
+    /// If the file is not as long as the outputs in it, or more is inline than may be.
     pub(super) fn new(
         result: Digest,
         manifest: Bytes,
@@ -38,16 +38,20 @@ impl Kept {
     ) -> Result<Kept, &'static str> {
         let file = file.map(File::from);
         let length = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |meta| meta.len());
-        let mut bytes = manifest.len() as u64;
+        let (mut inline, mut stored) = (0, 0);
         for (_, output) in &outputs {
-            bytes += match output {
-                Output::Inline(bytes) => bytes.len() as u64,
+            match output {
+                Output::Inline(bytes) => inline += bytes.len(),
                 Output::Stored { offset, size } => {
                     let end = offset.checked_add(*size).filter(|end| *end <= length);
-                    end.and(Some(*size)).ok_or("an output lies outside of its file")?
+                    stored = end.ok_or("an output lies outside of its file")?.max(stored);
                 }
-            };
+            }
         }
+        if inline > INLINE_BYTES_MAX {
+            return Err("its inline outputs are too large");
+        }
+        let bytes = (manifest.len() + inline) as u64 + stored;
         Ok(Kept { manifest: Some((result, manifest)), outputs, file: file.map(Arc::new), bytes })
     }
 

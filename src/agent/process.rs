@@ -3,7 +3,6 @@
 //! Invariant: what a runner said before it died is heard before its death, and its death is reported once, after the
 //! process has ended and was reaped. So whoever hears it may hand the attempt to somebody else at once.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -20,6 +19,9 @@ use super::spawner::{Child, Spawner};
 use crate::runner::frames::{self, FrameError, FromRunner, Receiver, ToRunner, decode, encode};
 use crate::runner::page::AgentPage;
 
+/// Descriptors with one frame of a runner: its outputs, or a frame that is too long for a packet and its outputs.
+const DESCRIPTORS_SAID_MAX: usize = 2;
+
 /// What happens to a runner.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -30,6 +32,9 @@ pub(super) enum Event {
     /// It is gone, and this is the last event.
     Ended(End),
 }
+
+/// A frame, with its descriptor if it has one.
+type Said = (FromRunner, Option<OwnedFd>);
 
 /// How a runner ended.
 #[derive(Debug)]
@@ -65,8 +70,7 @@ impl Process {
         process.send(&setup, &[process.page.file().as_fd()]).map_err(io::Error::other)?;
         let events = Events {
             socket: Arc::clone(&process.socket),
-            receiver: Receiver::default(),
-            heard: VecDeque::new(),
+            receiver: Receiver::new(DESCRIPTORS_SAID_MAX),
             phase: Phase::Starting(spawner.spawn(theirs)),
         };
         let events = stream::unfold(events, |mut events| async move {
@@ -104,23 +108,21 @@ enum Phase {
 struct Events {
     socket: Arc<UnixStream>,
     receiver: Receiver,
-    /// Frames of a packet of which the first was given out.
-    heard: VecDeque<(FromRunner, Option<OwnedFd>)>,
     phase: Phase,
 }
 
 impl Events {
     async fn next(&mut self) -> Option<Event> {
         loop {
-            if let Some((frame, file)) = self.heard.pop_front() {
-                return Some(Event::Said(frame, file));
-            }
             match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Starting(answer) => return Some(self.started(answer.await)),
                 Phase::Talking(child) => {
                     self.phase = match self.listen().await {
-                        Ok(true) => Phase::Talking(child),
-                        Ok(false) => Phase::Ending(child, None),
+                        Ok(Some((frame, file))) => {
+                            self.phase = Phase::Talking(child);
+                            return Some(Event::Said(frame, file));
+                        }
+                        Ok(None) => Phase::Ending(child, None),
                         Err(error) => Phase::Ending(child, Some(error.to_string())),
                     };
                 }
@@ -144,13 +146,13 @@ impl Events {
         }
     }
 
-    /// Takes the next packet apart; `false` when the runner has closed.
-    async fn listen(&mut self) -> Result<bool, FrameError> {
+    /// What it says next; `None` when it has closed.
+    async fn listen(&mut self) -> Result<Option<Said>, FrameError> {
         loop {
             self.socket.readable().await?;
-            let (socket, receiver, heard) = (&self.socket, &mut self.receiver, &mut self.heard);
+            let (socket, receiver) = (&self.socket, &mut self.receiver);
             let received = socket.try_io(Interest::READABLE, || {
-                match hear(socket, receiver, heard) {
+                match hear(socket, receiver) {
                     // So that the runtime knows to wait for more.
                     Err(FrameError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
                     other => Ok(other),
@@ -165,20 +167,15 @@ impl Events {
     }
 }
 
-/// Takes a packet that is there apart; `false` when the runner has closed.
-fn hear(
-    socket: &UnixStream,
-    receiver: &mut Receiver,
-    heard: &mut VecDeque<(FromRunner, Option<OwnedFd>)>,
-) -> Result<bool, FrameError> {
-    let Some(packet) = receiver.receive(socket)? else { return Ok(false) };
+/// Takes a packet that is there apart: a runner puts one frame into each. `None` when it has closed.
+fn hear(socket: &UnixStream, receiver: &mut Receiver) -> Result<Option<Said>, FrameError> {
+    let Some(packet) = receiver.receive(socket)? else { return Ok(None) };
     let mut body = &*packet.body;
-    let mut files = packet.files.into_iter();
-    while let Some(frame) = decode::<FromRunner>(&mut body)? {
-        let file = if frame.descriptors() > 0 { files.next() } else { None };
-        heard.push_back((frame, file));
+    let frame = decode(&mut body)?.ok_or(FrameError::Broken("an empty packet"))?;
+    if !body.is_empty() {
+        return Err(FrameError::Broken("more than one frame"));
     }
-    Ok(true)
+    Ok(Some((frame, packet.files.into_iter().next())))
 }
 
 /// Sees a runner to its end. One that closed its socket is of no use, whether it is dead or not.

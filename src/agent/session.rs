@@ -3,11 +3,12 @@
 //! Invariant: nothing here waits for anything but the next thing that happens; what takes long is a task or a process.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, SelectAll};
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{JoinError, JoinSet};
@@ -24,9 +25,11 @@ use crate::id::AttemptId;
 use crate::protocol::agent::{Assignment, FromAgent, ToAgent};
 use crate::result::Fault;
 use crate::runner::clock::monotonic_ns;
+use crate::runner::page::AHEAD_MAX;
 
 /// Attempts for each slot beyond the one that it executes, when attempts are short.
 pub(super) const AHEAD: usize = 3;
+const _: () = assert!(AHEAD < AHEAD_MAX, "the shared page has a word for each");
 /// Messages handled before their consequences are carried out together.
 const BATCH: usize = 64;
 /// Answers that may wait for a coordinator that does not listen; then nothing more is heard from it.
@@ -188,8 +191,8 @@ impl Session {
                 }
             }
             Heard::Prepared(Ok((attempt, prepared))) => self.on_prepared(attempt, prepared),
-            // It panicked and has no name to answer for: its attempt ends by its timeout at the coordinator.
-            Heard::Prepared(Err(error)) => tracing::error!(%error, "preparing an attempt failed"),
+            // Only the end of the runtime cancels one, and panics are caught within.
+            Heard::Prepared(Err(error)) => tracing::debug!(%error, "preparing an attempt was cancelled"),
             Heard::Time => self.on_time(),
         }
         true
@@ -263,8 +266,10 @@ impl Session {
             return;
         }
         let watched = assignment.live;
-        let prepared = self.preparer.at_once(&assignment);
-        let fetch = matches!(prepared, Ok(None)).then(|| self.preparer.fetch(&assignment));
+        let prepared = match self.preparer.at_once(&assignment).transpose() {
+            Some(prepared) => Ok(prepared),
+            None => Err(self.preparer.fetch(&assignment)),
+        };
         let held = Held { assignment, prepared: None, runner: None, setbacks: 0, watched, told: [0; 2] };
         self.held.insert(attempt, held);
         if let Some(refusal) = self.refusal() {
@@ -273,13 +278,13 @@ impl Session {
         if watched {
             self.tail_ns = self.tail_ns.min(monotonic_ns());
         }
-        match (prepared, fetch) {
-            (_, Some(fetch)) => {
-                self.preparing.spawn(async move { (attempt, fetch.await) });
+        match prepared {
+            Ok(prepared) => self.on_prepared(attempt, prepared),
+            Err(fetch) => {
+                let fetch = AssertUnwindSafe(fetch).catch_unwind();
+                let panicked = |_| Err("preparing it failed: a panic in the worker".to_owned());
+                self.preparing.spawn(async move { (attempt, fetch.await.unwrap_or_else(panicked)) });
             }
-            (Ok(Some(prepared)), None) => self.on_prepared(attempt, Ok(prepared)),
-            (Ok(None), None) => unreachable!("what is not prepared is fetched"),
-            (Err(detail), None) => self.on_prepared(attempt, Err(detail)),
         }
     }
 
@@ -331,7 +336,8 @@ impl Session {
         let Some(entry) = runner.inflight.iter_mut().find(|entry| entry.attempt == attempt) else { return };
         entry.dropped = true;
         let seq = entry.seq;
-        if !runner.revoke(seq) {
+        // If something behind it has begun, its answer is on its way and is not listened to.
+        if runner.process.page.revoke(seq).seq == seq {
             runner.kill(Doom::Aborted);
         }
     }

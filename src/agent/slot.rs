@@ -193,7 +193,7 @@ impl Runner {
     /// Takes back an attempt that has not begun. `false`: it has.
     pub(super) fn revoke(&mut self, seq: u64) -> bool {
         // What was not sent yet is taken back in the same way.
-        let revoked = self.process.page.revoke(seq);
+        let revoked = self.process.page.revoke(seq).seq < seq;
         if let Some(entry) = self.inflight.iter_mut().find(|entry| revoked && entry.seq == seq) {
             entry.dropped = true;
         }

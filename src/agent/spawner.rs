@@ -5,7 +5,8 @@
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -139,11 +140,13 @@ impl Spawner {
     }
 }
 
-fn spawn(exe: &PathBuf, socket: OwnedFd, stderr: &PipeWriter) -> io::Result<Child> {
+fn spawn(exe: &Path, socket: OwnedFd, stderr: &PipeWriter) -> io::Result<Child> {
     let process = Command::new(exe)
         .args(["runner", &std::process::id().to_string()])
         .env_clear()
         .current_dir("/")
+        // A Ctrl-C in the terminal is for the coordinator, which may want to finish what runs.
+        .process_group(0)
         .stdin(Stdio::from(socket))
         .stdout(Stdio::null())
         .stderr(Stdio::from(OwnedFd::from(stderr.try_clone()?)))

@@ -3,7 +3,7 @@
 use super::explain::Note;
 use super::floor::{Floor, Followup};
 use super::quorum::Tally;
-use super::retry::{Cost, cost, reason_of};
+use super::retry::{Cost, cost};
 use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::{Effect, Vote, Write};
@@ -96,6 +96,12 @@ impl Floor {
         self.stop_collecting(run);
         self.note(run, Note::Undelivered { number, worker, fault: fault.clone() });
         run.attempts[position].fault(self.now, fault);
+        if !run.compares()
+            && let Some(ballot) = &mut run.attempts[position].ballot
+        {
+            // nothing was compared with it, so the next attempt's result is as good
+            ballot.counts = false;
+        }
         if let Some(worker) = self.crew.get_mut(worker) {
             worker.faults += 1;
         }
@@ -121,6 +127,9 @@ impl Floor {
         if let Some(why) = &self.modules[run.module].quarantined {
             let why = format!("its module is quarantined: {why}");
             return self.fail(run, FailReason::Poisoned, &why);
+        }
+        if let Some((reason, why)) = run.second_try() {
+            return self.fail(run, reason, &why);
         }
         if let Some((reason, why)) = run.spent().exhausted(&self.config, run.policy.attempts_max) {
             return self.fail(run, reason, &why);
@@ -183,16 +192,14 @@ impl Floor {
             attempt.record.begun_at.get_or_insert(self.now);
         }
         attempt.fault(self.now, fault.clone());
-        let (number, worker, was_sent) = (attempt.record.number, attempt.record.worker, attempt.sent);
+        let (number, worker) = (attempt.record.number, attempt.record.worker);
         let begun = attempt.record.begun_at.is_some();
         self.note(run, Note::Faulted { number, worker, fault: fault.clone(), begun });
         self.blame(run, position, &fault);
         self.write_row(run, position);
-        if run.is_tried_once() && was_sent {
-            let why = format!("the policy allows no second attempt, and attempt {number} faulted: {fault}");
-            self.fail(run, reason_of(&fault), &why);
-        } else {
-            self.advance(run);
+        match run.second_try() {
+            Some((reason, why)) => self.fail(run, reason, &why),
+            None => self.advance(run),
         }
     }
 
@@ -217,6 +224,7 @@ impl Floor {
             }
             if let Some(why) = self.modules[run.module].crashed(self.now, run.id, &self.config) {
                 self.modules[run.module].quarantined = Some(why.clone());
+                self.effects.push(Effect::QuarantineModule { module: digest, why: why.clone() });
                 self.followups.push(Followup::Poisoned(run.module, why));
             }
         }

@@ -180,6 +180,7 @@ impl Floor {
         if run.is_tried_once() && run.policy.durable {
             // the row must be there before the guest may run: otherwise a restart could run it twice
             let record = attempt.record.clone();
+            self.crew.update(place, |worker| worker.reserved += 1);
             self.effects.push(Effect::Write(Write::Attempt { run: run_id, epoch, record }));
         } else {
             attempt.sent = true;
@@ -195,7 +196,15 @@ impl Floor {
         let Some(attempt) = run.position(number).map(|position| &mut run.attempts[position]) else { return };
         if attempt.is_live() && !attempt.sent {
             attempt.sent = true;
-            self.effects.push(Effect::Assign { attempt: id, epoch, worker: attempt.record.worker });
+            let worker = attempt.record.worker;
+            self.unreserve(worker);
+            self.effects.push(Effect::Assign { attempt: id, epoch, worker });
+        }
+    }
+
+    fn unreserve(&mut self, worker: WorkerId) {
+        if let Some(worker) = self.crew.get_mut(worker) {
+            worker.reserved -= 1;
         }
     }
 
@@ -209,12 +218,16 @@ impl Floor {
         if let Some(at) = attempt.timeout_at.take() {
             self.timers.unset(at, Timer::Timeout(id));
         }
+        let (worker, was_sent) = (attempt.record.worker, attempt.sent);
         if !std::mem::take(&mut attempt.is_orphan) {
             self.crew.release(attempt.record.worker, id, run.memory_bytes);
             self.modules[run.module].live -= 1;
         }
         self.queue.charge(run.workspace, charged(cpu_us) - charged(attempt.estimate_us));
         self.attempts_live -= 1;
+        if !was_sent {
+            self.unreserve(worker);
+        }
         self.ungate(run.module);
     }
 
@@ -250,18 +263,25 @@ impl Floor {
 
     /// Its runner began an attempt: the clock of its timeout starts.
     pub(super) fn begun(&mut self, run: &mut Run, position: usize, at: Time) {
-        let id = run.attempt_id(run.attempts[position].record.number);
         let attempt = &mut run.attempts[position];
         if attempt.record.state != AttemptState::Assigned {
             return;
         }
         attempt.record.state = AttemptState::Begun;
         attempt.record.begun_at = Some(at.min(self.now));
-        let patience_ms = run.policy.timeout_ms.saturating_add(self.config.timeout_grace_ms);
-        let timeout_at = at.min(self.now).plus_ms(patience_ms);
-        attempt.timeout_at = Some(timeout_at);
-        self.timers.set(timeout_at, Timer::Timeout(id));
+        self.watch(run, position, at.min(self.now));
         run.is_changed = true;
+    }
+
+    /// Gives up on the worker of an attempt a while after its timeout has passed, counted from `since`.
+    pub(super) fn watch(&mut self, run: &mut Run, position: usize, since: Time) {
+        let id = run.attempt_id(run.attempts[position].record.number);
+        let patience_ms = run.policy.timeout_ms.saturating_add(self.config.timeout_grace_ms);
+        let until = since.plus_ms(patience_ms);
+        if let Some(before) = run.attempts[position].timeout_at.replace(until) {
+            self.timers.unset(before, Timer::Timeout(id));
+        }
+        self.timers.set(until, Timer::Timeout(id));
     }
 }
 

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::result::{FailReason, Fault};
-use crate::spec::Verify;
 
 /// The scheduler and the rules of verification, without a clock of its own.
 ///
@@ -214,7 +213,7 @@ impl Pool {
             Event::WorkerLeft { worker } => self.left(worker),
             Event::Credits { worker, credits } => {
                 if let Some(place) = self.heard(worker) {
-                    self.floor.crew.update(place, |worker| worker.credits = credits);
+                    self.floor.crew.grant(place, credits);
                 }
             }
             Event::Heartbeat { worker } => drop(self.heard(worker)),
@@ -282,11 +281,7 @@ impl Pool {
                     }
                 }),
                 Followup::Drain(worker, why) => self.drain(worker, why),
-                Followup::Poisoned(module, why) => {
-                    let digest = self.floor.modules[module].digest;
-                    self.floor.effects.push(Effect::QuarantineModule { module: digest, why: why.clone() });
-                    self.poisoned(module, why);
-                }
+                Followup::Poisoned(module, why) => self.poisoned(module, why),
             }
         }
         while !self.floor.queue.is_empty() && !self.floor.crew.free().is_empty() {
@@ -457,13 +452,5 @@ impl Attempt {
     /// Whether the store's row says that it voted; no vote comes with it, so it is worth nothing any more.
     fn was_vote(&self) -> bool {
         matches!(self.record.state, super::AttemptState::Voted { .. })
-    }
-}
-
-/// Whether a policy compares votes.
-pub(super) fn compares(verify: Verify) -> bool {
-    match verify {
-        Verify::Once => false,
-        Verify::Quorum { .. } => true,
     }
 }

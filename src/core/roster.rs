@@ -3,12 +3,12 @@
 use super::attempt::Attempt;
 use super::explain::Note;
 use super::floor::Floor;
-use super::pool::{Pool, compares};
+use super::pool::Pool;
 use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::{Effect, Joining};
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
-use crate::result::{FailReason, Fault};
+use crate::result::Fault;
 
 impl Pool {
     /// A connected worker said something; gives its place. One that was thought lost is back.
@@ -61,13 +61,20 @@ impl Pool {
             if run.epoch != epoch || run.is_settled() || is_quarantined {
                 return;
             }
-            let known = run.position(attempt.number);
-            goes_on = match known.map(|position| &run.attempts[position]) {
-                Some(found) if found.record.worker != worker => false,
-                Some(found) if found.is_orphan => floor.claim(run, place, attempt.number),
-                Some(found) => found.is_live() || found.ballot.is_some(),
-                None => floor.adopt(run, place, attempt.number),
+            let Some(position) = run.position(attempt.number) else {
+                goes_on = floor.adopt(run, place, attempt.number);
+                return;
             };
+            let found = &run.attempts[position];
+            goes_on = match found.record.worker == worker {
+                true if found.is_orphan => floor.claim(run, place, position),
+                true => found.is_live() || found.ballot.is_some(),
+                false => false,
+            };
+            if run.attempts[position].is_live() && goes_on {
+                // that it began may have been said to nobody
+                floor.watch(run, position, floor.now);
+            }
         });
         if !goes_on {
             self.floor.effects.push(Effect::Abort { attempt, worker });
@@ -198,13 +205,12 @@ impl Pool {
 
 impl Floor {
     /// A worker came back with an attempt that was live when an earlier coordinator ended.
-    fn claim(&mut self, run: &mut Run, place: usize, number: u32) -> bool {
-        let Some(position) = run.position(number) else { return false };
+    fn claim(&mut self, run: &mut Run, place: usize, position: usize) -> bool {
         if !self.can_go_on(run, place) {
             return false;
         }
         run.attempts[position].is_orphan = false;
-        self.take_back(run, place, number);
+        self.take_back(run, place, position);
         true
     }
 
@@ -223,7 +229,9 @@ impl Floor {
         self.running += usize::from(run.attempts.is_empty());
         self.attempts_live += 1;
         run.attempts.push(attempt);
-        self.take_back(run, place, number);
+        let position = run.attempts.len() - 1;
+        self.take_back(run, place, position);
+        self.watch(run, position, self.now);
         self.unset_fresh(run);
         self.advance(run);
         true
@@ -235,9 +243,10 @@ impl Floor {
         suits_class && worker.memory_free() >= run.memory_bytes
     }
 
-    fn take_back(&mut self, run: &mut Run, place: usize, number: u32) {
+    fn take_back(&mut self, run: &mut Run, place: usize, position: usize) {
+        let number = run.attempts[position].record.number;
         let (worker, class) = (self.crew.at(place).id, self.crew.at(place).class);
-        if compares(run.policy.verify) {
+        if run.compares() {
             run.class = Some(class);
         }
         self.crew.hold(place, run.attempt_id(number), run.memory_bytes);
@@ -245,24 +254,15 @@ impl Floor {
         self.note(run, Note::Returned { number, worker });
     }
 
-    /// An attempt is taken from a quarantined worker. Nobody pays for it, but under `retry: never` it was the only one.
+    /// An attempt is taken from a quarantined worker. No budget pays for it.
     fn withdrawn(&mut self, run: &mut Run, number: u32, why: &str) {
         let Some(position) = run.position(number).filter(|position| run.attempts[*position].is_live()) else {
             return;
         };
-        let was_sent = run.attempts[position].sent;
         let worker = run.attempts[position].record.worker;
         self.stop(run, position);
         self.note(run, Note::Withdrawn { number, worker, why: why.into() });
-        if run.is_tried_once() && was_sent {
-            self.fail(
-                run,
-                FailReason::Lost,
-                "its worker was quarantined, and the policy allows no second attempt",
-            );
-        } else {
-            self.advance(run);
-        }
+        self.advance(run);
     }
 
     /// The vote of a quarantined worker counts no more; what it decided is open again.
@@ -270,8 +270,9 @@ impl Floor {
         if run.is_settled() {
             return;
         }
-        let is_of_worker = |attempt: &Attempt| attempt.record.worker == worker && attempt.ballot.is_some();
-        let Some(position) = run.attempts.iter().position(is_of_worker) else { return };
+        let counts = |attempt: &Attempt| attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts);
+        let is_its_vote = |attempt: &Attempt| attempt.record.worker == worker && counts(attempt);
+        let Some(position) = run.attempts.iter().position(is_its_vote) else { return };
         let number = run.attempts[position].record.number;
         if let Some(ballot) = &mut run.attempts[position].ballot {
             ballot.counts = false;

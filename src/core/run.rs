@@ -10,11 +10,11 @@ use super::explain::{Log, Note};
 use super::placement::{Shape, leased_bytes};
 use super::queue::Ticket;
 use super::quorum::{Tally, tally};
-use super::retry::Spent;
+use super::retry::{Spent, reason_of};
 use super::{AttemptRecord, AttemptState, Class, Explained, RunView, Submission, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
-use crate::result::{RunState, Verdict, VerdictKind};
+use crate::result::{FailReason, RunState, Verdict, VerdictKind};
 use crate::spec::{Placement, Policy, Retry, Verify};
 
 /// Where a run stands.
@@ -142,14 +142,12 @@ impl Run {
         self.attempts.iter().filter(|attempt| attempt.is_live()).count() as u32
     }
 
-    /// Votes that count, in the order in which they came. Under `once` an undelivered one is dropped: nothing was
-    /// compared, so the next attempt's result is as good.
+    /// Votes that count, in the order in which they came.
     pub(super) fn votes(&self) -> Vec<(WorkerId, Digest)> {
-        let is_once = self.policy.verify == Verify::Once;
         let counted = self.voted.iter().filter_map(|position| {
             let attempt = &self.attempts[*position];
             let ballot = attempt.ballot.as_ref().filter(|ballot| ballot.counts)?;
-            (ballot.delivers || !is_once).then_some((attempt.record.worker, ballot.result))
+            Some((attempt.record.worker, ballot.result))
         });
         counted.collect()
     }
@@ -172,7 +170,15 @@ impl Run {
 
     /// Whether a worker executes it, or voted on it in a way that bars it from voting again (I4, I5).
     pub(super) fn is_seated(&self, attempt: &Attempt) -> bool {
-        attempt.is_live() || (attempt.ballot.is_some() && self.policy.verify != Verify::Once)
+        attempt.is_live() || (attempt.ballot.is_some() && self.compares())
+    }
+
+    /// Whether its policy compares votes.
+    pub(super) fn compares(&self) -> bool {
+        match self.policy.verify {
+            Verify::Once => false,
+            Verify::Quorum { .. } => true,
+        }
     }
 
     /// Workers that may get no further attempt.
@@ -204,6 +210,20 @@ impl Run {
     /// Whether at most one attempt of it may ever be tried per voter.
     pub(super) fn is_tried_once(&self) -> bool {
         self.policy.retry == Retry::Never
+    }
+
+    /// Under `retry: never`, why one more attempt would be a second try of the same voter's place.
+    pub(super) fn second_try(&self) -> Option<(FailReason, String)> {
+        let is_good =
+            |attempt: &&Attempt| attempt.is_live() || attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts);
+        let spoiled = self.attempts.iter().find(|attempt| attempt.sent && !is_good(attempt))?;
+        let number = spoiled.record.number;
+        let (reason, what) = match &spoiled.record.state {
+            AttemptState::Faulted { fault } => (reason_of(fault), format!("faulted: {fault}")),
+            _ => (FailReason::Lost, "was taken from its worker".to_owned()),
+        };
+        let why = format!("the policy allows no second attempt, and attempt {number} {what}");
+        self.is_tried_once().then_some((reason, why))
     }
 
     /// What the votes say, for people.

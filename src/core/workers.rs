@@ -26,6 +26,8 @@ pub(super) struct Worker {
     pub memory_leased: u64,
     /// Attempts that it would take now.
     pub credits: u32,
+    /// Attempts that it holds and was not told of yet: no figure of its own includes them.
+    pub reserved: u32,
     /// Whether its session is open.
     pub is_connected: bool,
     /// Whether it missed its heartbeats.
@@ -58,6 +60,7 @@ impl Worker {
             memory_bytes: joining.memory_bytes,
             memory_leased: 0,
             credits: 0,
+            reserved: 0,
             is_connected: true,
             is_silent: false,
             drain: None,
@@ -218,6 +221,11 @@ impl Crew {
             worker.memory_leased += memory_bytes;
             worker.credits = worker.credits.saturating_sub(1);
         });
+    }
+
+    /// A worker grants so many attempts beyond those that it was told of.
+    pub(super) fn grant(&mut self, place: usize, credits: u32) {
+        self.update(place, |worker| worker.credits = credits.saturating_sub(worker.reserved));
     }
 
     /// A worker shows an attempt that it holds from before; its credits do not include it.

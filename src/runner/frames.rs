@@ -6,8 +6,8 @@
 //! agent kills such a runner, a runner ends itself. Result manifests travel as their canonical JSON, because that
 //! is what is voted on.
 //!
-//! Shape of a packet: one byte says what follows. [`BODY`]: the frames. [`LARGE`]: their length, and the last
-//! descriptor is an anonymous file that holds them. [`MORE`]: nothing, these descriptors belong to the next packet.
+//! Shape of a packet: one byte says what follows. `BODY`: the frames. `LARGE`: their length, and the last
+//! descriptor is an anonymous file that holds them. `MORE`: nothing, these descriptors belong to the next packet.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -299,6 +299,7 @@ fn send_one(
 pub struct Receiver {
     buffer: Box<[u8]>,
     files: Vec<OwnedFd>,
+    descriptors_max: usize,
 }
 
 /// Frames as they arrived.
@@ -309,13 +310,13 @@ pub struct Packet<'a> {
     pub files: Vec<OwnedFd>,
 }
 
-impl Default for Receiver {
-    fn default() -> Receiver {
-        Receiver { buffer: vec![0; PACKET_BYTES_MAX].into_boxed_slice(), files: Vec::new() }
-    }
-}
-
 impl Receiver {
+    /// Listens to somebody who sends so many descriptors with one packet at the most.
+    pub fn new(descriptors_max: usize) -> Receiver {
+        let buffer = vec![0; PACKET_BYTES_MAX].into_boxed_slice();
+        Receiver { buffer, files: Vec::new(), descriptors_max }
+    }
+
     /// Takes the next packet; `None` when the other side has closed.
     ///
     /// # Errors
@@ -325,7 +326,7 @@ impl Receiver {
         let socket = socket.as_fd();
         let count = loop {
             let count = self.receive_one(socket)?;
-            if self.files.len() > DESCRIPTORS_MAX + 1 {
+            if self.files.len() > self.descriptors_max {
                 return Err(FrameError::Broken("too many descriptors"));
             }
             match self.buffer[..count].first() {
@@ -412,7 +413,7 @@ mod tests {
         let file = anonymous_file("test").unwrap();
         send(&agent, &body, &[file.as_fd()]).unwrap();
         drop(agent);
-        let mut receiver = Receiver::default();
+        let mut receiver = Receiver::new(DESCRIPTORS_MAX);
         let packet = receiver.receive(&runner).unwrap().unwrap();
         assert_eq!(packet.files.len(), 1);
         let mut rest = &*packet.body;
@@ -433,7 +434,7 @@ mod tests {
         let file = anonymous_file("test").unwrap();
         let files = vec![file.as_fd(); DESCRIPTORS_PER_PACKET * 2 + 1];
         send(&agent, &body, &files).unwrap();
-        let mut receiver = Receiver::default();
+        let mut receiver = Receiver::new(DESCRIPTORS_MAX);
         let packet = receiver.receive(&runner).unwrap().unwrap();
         assert_eq!(packet.files.len(), files.len());
         assert_eq!(*packet.body, body);
@@ -444,7 +445,7 @@ mod tests {
         let (agent, runner) = pair();
         for broken in [&[9_u8][..], &[LARGE, 1, 2], &[LARGE, 1, 0, 0, 0, 0, 0, 0, 0]] {
             rustix::net::send(&agent, broken, SendFlags::empty()).unwrap();
-            let mut receiver = Receiver::default();
+            let mut receiver = Receiver::new(DESCRIPTORS_MAX);
             let received = receiver.receive(&runner);
             assert!(matches!(received, Err(FrameError::Broken(_))), "{broken:?}");
         }

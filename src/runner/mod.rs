@@ -131,7 +131,7 @@ impl Runner {
     fn run(mut self) -> Result<(), RunnerError> {
         let socket = std::io::stdin();
         say(&socket, &(FromRunner::Ready, None))?;
-        let mut receiver = Receiver::default();
+        let mut receiver = Receiver::new(frames::DESCRIPTORS_MAX + 1);
         while let Some(packet) = receiver.receive(&socket)? {
             let mut body = &*packet.body;
             let mut files = packet.files.into_iter();

@@ -4,12 +4,12 @@
 //! The runner writes it through its mapping; the agent reads and writes the file. Every word has one writer, and the
 //! agent believes nothing of it: a runner that lies here gets its own attempts wrong.
 //!
-//! **Taking back.** The agent writes the number of an attempt into [`REVOKED`] and then reads what has begun; the runner
+//! **Taking back.** The agent writes the number of an attempt into `REVOKED` and then reads what has begun; the runner
 //! marks an attempt begun and then looks whether it was taken back. With a full fence between the two steps on both
 //! sides, at least one of them sees the other: an attempt that the agent saw not begun is never executed.
 //!
-//! **Live output.** Each stream has a ring. The writer announces in [`RESERVED`] how far it will overwrite, copies, and
-//! then moves [`END`]; a reader that copies first and reads [`RESERVED`] afterwards knows which of its bytes are still true.
+//! **Live output.** Each stream has a ring. The writer announces in `RESERVED` how far it will overwrite, copies, and
+//! then moves `END`; a reader that copies first and reads `RESERVED` afterwards knows which of its bytes are still true.
 
 use std::fs::File;
 use std::io;
@@ -127,14 +127,15 @@ impl AgentPage {
         Begun { seq: words[BEGUN_SEQ], at_ns: words[BEGUN_NS], cpu_us: words[BEGUN_CPU_US] }
     }
 
-    /// Takes an attempt back. `false`: it has begun, or something behind it has.
-    pub fn revoke(&self, seq: u64) -> bool {
+    /// Takes an attempt back, and says what has begun: if that is an earlier one, this one will not be executed.
+    pub fn revoke(&self, seq: u64) -> Begun {
         let at = (revoked_word(seq) * 8) as u64;
         if self.0.write_all_at(&seq.to_ne_bytes(), at).is_err() {
-            return false;
+            // Not taken back, so it must count as begun.
+            return Begun { seq, ..Begun::default() };
         }
         fence(Ordering::SeqCst);
-        self.begun().seq < seq
+        self.begun()
     }
 
     /// What the attempt wrote to a stream from position `from` on, as far as it is still there, with the position of
@@ -200,8 +201,7 @@ mod tests {
         let begun = Begun { seq: 1, at_ns: 10, cpu_us: 20 };
         assert!(runner.begin(begun));
         assert_eq!(agent.begun(), begun);
-        assert!(!agent.revoke(1));
-        assert!(agent.revoke(3));
+        assert_eq!((agent.revoke(1).seq, agent.revoke(3).seq), (1, 1));
         assert!(runner.begin(Begun { seq: 2, ..begun }));
         assert!(!runner.begin(Begun { seq: 3, ..begun }));
         assert!(runner.begin(Begun { seq: 3 + AHEAD_MAX as u64, ..begun }));
@@ -212,7 +212,7 @@ mod tests {
         let (agent, runner) = both();
         for seq in 1..2_000 {
             let (revoked, began) = std::thread::scope(|scope| {
-                let revoking = scope.spawn(|| agent.revoke(seq));
+                let revoking = scope.spawn(|| agent.revoke(seq).seq < seq);
                 let began = runner.begin(Begun { seq, ..Begun::default() });
                 (revoking.join().unwrap(), began)
             });

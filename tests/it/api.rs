@@ -125,7 +125,11 @@ async fn what_is_wrong_with_a_request_is_said_by_code_and_pointer() {
     assert_eq!(problem(no_json).await.code, ProblemCode::UnsupportedMediaType);
     let large = " ".repeat((8 << 20) + 1);
     let large = pool.request(Method::POST, "/v1/runs").header("content-type", "application/json").body(large);
-    assert_eq!(problem(large.send().await.unwrap()).await.code, ProblemCode::TooLarge);
+    // the answer comes before the body has been read, so a client that is still sending may meet a closed connection
+    match large.send().await {
+        Ok(answer) => assert_eq!(problem(answer).await.code, ProblemCode::TooLarge),
+        Err(error) => assert!(error.is_request() || error.is_body(), "{error}"),
+    }
     let method = pool.request(Method::PATCH, "/v1/runs").send().await.unwrap();
     assert!(method.headers()["allow"].to_str().unwrap().contains("POST"));
     assert_eq!(problem(method).await.code, ProblemCode::MethodNotAllowed);

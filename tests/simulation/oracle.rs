@@ -117,6 +117,13 @@ impl Oracle {
         }
     }
 
+    /// The store gave the run to another coordinator.
+    pub fn lost_to_another(&mut self, run: RunId) {
+        if let Some(known) = self.runs.get_mut(&run) {
+            known.is_foreign = true;
+        }
+    }
+
     /// The run was taken up again from the store's rows.
     pub fn recovered(&mut self, submission: &Submission) {
         let Some(known) = self.runs.get_mut(&submission.run) else { return };

@@ -17,7 +17,7 @@ pub enum Mutant {
     AssignsTwice,
     /// Gives a rerun to a worker that already voted.
     ForgetsExclusion,
-    /// Never writes a final.
+    /// Never writes the final of a run that succeeded.
     DropsFinish,
     /// Writes a final twice.
     FinishesTwice,
@@ -156,7 +156,10 @@ impl Shim {
                 }
             }
             Some(Mutant::DropsFinish) => {
-                effects.retain(|effect| !matches!(effect, Effect::Write(Write::Finish(_))));
+                effects.retain(|effect| match effect {
+                    Effect::Write(Write::Finish(last)) => last.state != RunState::Succeeded,
+                    _ => true,
+                });
             }
             Some(Mutant::FinishesTwice) => {
                 let is_finish = |effect: &&Effect| matches!(effect, Effect::Write(Write::Finish(_)));

@@ -254,7 +254,8 @@ impl World {
             id: WorkerId(place as u32 + 1),
             class: Class(Digest::from_bytes([class; 32])),
             domain: format!("domain {domain}"),
-            zone: if rng.chance(60) { "a" } else { "b" },
+            // one of each: a run that nobody could ever execute may wait for ever
+            zone: if place == 0 || place > 1 && rng.chance(60) { "a" } else { "b" },
             slots: rng.range(1, 4) as u32,
             memory_bytes: if features.tight_memory { MEMORY * 2 } else { MEMORY * 64 },
             behaviour,
@@ -340,6 +341,8 @@ impl World {
                 let here = &self.agents[agent];
                 if here.session == session && here.is_connected {
                     if !here.is_frozen {
+                        let held: Vec<AttemptId> = self.agents[agent].holding.keys().copied().collect();
+                        held.into_iter().for_each(|attempt| self.says(agent, Said::Begun(attempt)));
                         self.says(agent, Said::Beat);
                         let credits = Said::Credits {
                             credits: self.agents[agent].credits(),
@@ -567,10 +570,13 @@ impl World {
         self.tick_at = None;
         self.oracle.restarted();
         for agent in 0..self.agents.len() {
-            self.cut(agent, false)?;
+            self.disconnect(agent, false);
         }
         let epoch = Epoch(self.epoch);
         let mut recovered = Vec::new();
+        for (run, _) in self.store.rows.iter().filter(|(_, row)| row.is_foreign) {
+            self.oracle.lost_to_another(*run);
+        }
         for row in self.store.rows.values_mut().filter(|row| row.last.is_none() && !row.is_foreign) {
             row.epoch = epoch;
             recovered.push(Submission {
@@ -630,18 +636,24 @@ impl World {
     }
 
     /// The session breaks; what is on its way in either direction is lost. It comes back by itself.
-    fn cut(&mut self, agent: usize, dies: bool) -> Result<(), String> {
-        let was_connected = self.agents[agent].is_connected;
+    fn disconnect(&mut self, agent: usize, dies: bool) {
         self.agents[agent].is_connected = false;
         self.agents[agent].session += 1;
+        // what it had not read yet went down with the session
+        self.agents[agent].backlog.retain(|inbox| matches!(inbox, Inbox::Ends { .. }));
         if dies {
             self.agents[agent].die();
         }
-        let after =
-            if self.is_peace { self.rng.range(MS, SECOND) } else { self.rng.range(10 * MS, 8 * SECOND) };
+        let after = if self.is_peace { self.rng.range(MS, SECOND) } else { self.rng.range(10 * MS, 8 * SECOND) };
         let session = self.agents[agent].session;
         self.later(after, Item::Connect { agent, session });
-        // a cut that nobody notices is found out by the missing heartbeats
+    }
+
+    /// The same while the coordinator lives. A break that nobody notices is found out by the missing heartbeats.
+    fn cut(&mut self, agent: usize, dies: bool) -> Result<(), String> {
+        let was_connected = self.agents[agent].is_connected;
+        self.disconnect(agent, dies);
+        let session = self.agents[agent].session;
         if was_connected && self.oracle.knows(self.agents[agent].id) && self.rng.chance(70) {
             return self.heard(agent, session, Said::Bye);
         }
