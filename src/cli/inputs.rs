@@ -217,16 +217,22 @@ mod tests {
     async fn every_flag_reaches_its_field() {
         let flags = "--entry fib -e A=b --memory 1MiB --fuel 7 --output-limit 2KiB --file-limit 3KiB --quorum 3 \
                      --timeout 5s --deadline 1m --retry never --attempts-max 2 --priority -4 --no-durable \
-                     --label zone=a --clock now --seed 9 --live -- 30 -x";
+                     --label zone=a --clock now --seed 9 -- 30 -x";
         let request = request(&flags.split_whitespace().collect::<Vec<_>>()).await.unwrap();
         let expected = serde_json::json!({
             "module": Digest::EMPTY, "entry": "fib", "args": ["30", "-x"], "env": {"A": "b"},
             "limits": {"memory_bytes": 1 << 20, "fuel": 7, "output_bytes": 2048, "file_bytes": 3072},
             "verify": {"policy": "quorum", "n": 3}, "timeout_ms": 5000, "deadline_ms": 60000, "retry": "never",
-            "attempts_max": 2, "priority": -4, "durable": false, "clock": "now", "seed": 9, "live": true,
+            "attempts_max": 2, "priority": -4, "durable": false, "clock": "now", "seed": 9,
             "placement": {"mode": "labels", "labels": {"zone": "a"}},
         });
         assert_eq!(request, expected);
+    }
+
+    #[tokio::test]
+    async fn live_output_is_asked_for() {
+        let request = request(&["--live"]).await.unwrap();
+        assert_eq!(request, serde_json::json!({"module": Digest::EMPTY, "live": true}));
     }
 
     #[tokio::test]

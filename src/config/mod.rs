@@ -233,7 +233,7 @@ impl Layers {
             return Err(refuse("worker_lost", why));
         }
         if !self.origins.contains_key("runs_per_workspace_max") {
-            // nobody asked for more than the pool takes
+            // Nobody asked for more than the pool takes.
             settings.runs_per_workspace_max = settings.runs_per_workspace_max.min(settings.runs_max);
         }
         if settings.runs_per_workspace_max > settings.runs_max {
@@ -338,15 +338,24 @@ mod tests {
 
     #[test]
     fn settings_that_contradict_each_other_are_refused() {
-        for (key, value, words) in [
-            ("worker_lost", "1s", "longer than the heartbeat"),
-            ("runs_per_workspace_max", "2000000", "cannot be more than runs_max (1000000)"),
+        for (given, words) in [
+            (&[("worker_lost", "1s")][..], "longer than the heartbeat"),
+            (&[("runs_max", "10"), ("runs_per_workspace_max", "11")], "cannot be more than runs_max (10)"),
         ] {
             let mut layers = Layers::new();
-            layers.put_text(key, value, "from --set").unwrap();
+            for (key, value) in given {
+                layers.put_text(key, value, "from --set").unwrap();
+            }
             let error = config(layers).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn a_smaller_pool_bounds_its_workspaces_without_being_asked() {
+        let mut layers = Layers::new();
+        layers.put_text("runs_max", "10", "from --set").unwrap();
+        assert_eq!(config(layers).unwrap().core.runs_per_workspace_max, 10);
     }
 
     #[test]
