@@ -29,7 +29,7 @@ const PATIENCE: u64 = 300 * SECOND;
 const MEMORY: u64 = 64 << 20;
 
 /// What may go wrong in a world; each seed leaves some of it out, because a mix of everything hides what a few make.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Features {
     crashes: bool,
     hangs: bool,
@@ -644,7 +644,8 @@ impl World {
         if dies {
             self.agents[agent].die();
         }
-        let after = if self.is_peace { self.rng.range(MS, SECOND) } else { self.rng.range(10 * MS, 8 * SECOND) };
+        let after =
+            if self.is_peace { self.rng.range(MS, SECOND) } else { self.rng.range(10 * MS, 8 * SECOND) };
         let session = self.agents[agent].session;
         self.later(after, Item::Connect { agent, session });
     }
