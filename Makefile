@@ -21,7 +21,7 @@ ui: ## the page (web-ui/dist); skipped with a word where there is no npm
 	  cd web-ui && $(NPM) ci --no-audit --no-fund && $(NPM) run build; \
 	else echo "no npm: the binary is built without its page (install Node 20 or newer to have it)"; fi
 
-test: tools fmt clippy doc test-ui test-rust ## everything that continuous integration runs
+test: tools test-ui test-rust ## everything that continuous integration runs (`make check` has the lints)
 
 .PHONY: tools
 tools: ## what the tests need beside Rust and Node

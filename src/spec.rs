@@ -346,8 +346,8 @@ mod tests {
         vary(&|s| s.args = vec!["".into()]);
         vary(&|s| drop(s.env.insert("A".into(), "b".into())));
         vary(&|s| s.stdin = Digest::of(b"x"));
-        vary(&|s| drop(s.files.insert("/a".parse().unwrap(), FileInput::Blob(Digest::EMPTY))));
-        vary(&|s| drop(s.files.insert("/a".parse().unwrap(), FileInput::Tree(Digest::EMPTY))));
+        vary(&|s| s.files = [("/a".parse().unwrap(), FileInput::Blob(Digest::EMPTY))].into());
+        vary(&|s| s.files = [("/a".parse().unwrap(), FileInput::Tree(Digest::EMPTY))].into());
         vary(&|s| s.clock = jiff::Timestamp::UNIX_EPOCH);
         vary(&|s| s.seed = 1);
         vary(&|s| s.limits.memory_bytes += 1);

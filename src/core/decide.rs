@@ -118,7 +118,7 @@ impl Floor {
 
     /// So many more votes are wanted: waits for workers, unless a budget is used up.
     fn want(&mut self, run: &mut Run, more: u32) {
-        let missing = run.missing(more);
+        let missing = run.missing(more, self.config.crashes_max);
         if missing == 0 {
             self.unqueue(run);
             self.unset_fresh(run);
@@ -134,7 +134,7 @@ impl Floor {
         if let Some((reason, why)) = run.spent().exhausted(&self.config, run.policy.attempts_max) {
             return self.fail(run, reason, &why);
         }
-        self.requeue(run, missing);
+        self.requeue(run, more.saturating_sub(run.live()));
     }
 
     /// A worker voted on a live attempt.

@@ -13,7 +13,7 @@ use super::timers::{Timer, Timers};
 use super::workers::Crew;
 use super::{AttemptState, Config, Effect, Time, Write};
 use crate::id::{RunId, WorkerId};
-use crate::result::FailReason;
+use crate::result::{FailReason, Fault};
 
 /// What a change means for others.
 pub(super) enum Followup {
@@ -193,13 +193,19 @@ impl Floor {
     pub(super) fn row_committed(&mut self, run: &mut Run, number: u32) {
         let id = run.attempt_id(number);
         let epoch = run.epoch;
-        let Some(attempt) = run.position(number).map(|position| &mut run.attempts[position]) else { return };
-        if attempt.is_live() && !attempt.sent {
-            attempt.sent = true;
-            let worker = attempt.record.worker;
-            self.unreserve(worker);
-            self.effects.push(Effect::Assign { attempt: id, epoch, worker });
+        let Some(position) = run.position(number) else { return };
+        let attempt = &mut run.attempts[position];
+        if !attempt.is_live() || attempt.sent {
+            return;
         }
+        let worker = attempt.record.worker;
+        if !self.crew.get(worker).is_some_and(|worker| worker.is_active()) {
+            // it stopped taking work while the row was written; nothing was tried
+            return self.faulted(run, position, Fault::Drained, false, 0);
+        }
+        attempt.sent = true;
+        self.unreserve(worker);
+        self.effects.push(Effect::Assign { attempt: id, epoch, worker });
     }
 
     fn unreserve(&mut self, worker: WorkerId) {

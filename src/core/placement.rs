@@ -26,7 +26,7 @@ pub(super) struct Shape {
     pub memory_bytes: u64,
     /// Voters that the policy places at once; 1 for `once`.
     pub voters: u8,
-    /// Attempts that are missing.
+    /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
     pub missing: u8,
     /// The class that the run is bound to.
     pub class: Option<Class>,

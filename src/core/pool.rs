@@ -354,7 +354,7 @@ impl Pool {
         self.with_run(attempt.run, |floor, run| {
             if let Phase::Collecting { result, .. } = run.phase
                 && let Some(position) = run.position(attempt.number)
-                && run.attempts[position].ballot.as_ref().is_some_and(|ballot| ballot.result == result)
+                && run.attempts[position].counts_for(result)
             {
                 floor.accept(run, position);
             }

@@ -162,10 +162,14 @@ impl Run {
         Spent::by(&self.attempts)
     }
 
-    /// Attempts to add when the votes ask for `more`: one at a time once it has crashed (I10).
-    pub(super) fn missing(&self, more: u32) -> u32 {
-        let live = self.live();
-        if self.spent().crashes > 0 { u32::from(live == 0) } else { more.saturating_sub(live) }
+    /// Attempts to add when the votes ask for `more`. One at a time once it has crashed; and never so many at once that
+    /// it could kill more than `crashes_max` runners if all of them crashed (I10).
+    pub(super) fn missing(&self, more: u32, crashes_max: u32) -> u32 {
+        let (live, crashes) = (self.live(), self.spent().crashes);
+        if live == 0 {
+            return if crashes > 0 { more.min(1) } else { more.min(crashes_max.max(1)) };
+        }
+        if crashes > 0 { 0 } else { more.saturating_sub(live).min(crashes_max.saturating_sub(live)) }
     }
 
     /// Whether a worker executes it, or voted on it in a way that bars it from voting again (I4, I5).
@@ -215,7 +219,8 @@ impl Run {
     /// Under `retry: never`, why one more attempt would be a second try of the same voter's place.
     pub(super) fn second_try(&self) -> Option<(FailReason, String)> {
         let is_good = |attempt: &&Attempt| {
-            attempt.is_live() || attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts)
+            let ballot = attempt.ballot.as_ref();
+            attempt.is_live() || ballot.is_some_and(|ballot| ballot.counts && ballot.delivers)
         };
         let spoiled = self.attempts.iter().find(|attempt| attempt.sent && !is_good(attempt))?;
         let number = spoiled.record.number;

@@ -17,7 +17,7 @@ use shim::Mutant;
 use world::World;
 
 /// Worlds of one run of the suite.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 20_000;
 /// Worlds in which a broken rule must have been noticed.
 const MUTANT_SEEDS: u64 = 400;
 

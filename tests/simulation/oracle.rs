@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep::core::{Class, Effect, Event, Final, Submission, WorkerStanding, WorkerView, Write, WriteKind};
+use lockstep::core::{
+    AttemptState, Class, Effect, Event, Final, Submission, WorkerStanding, WorkerView, Write, WriteKind,
+};
 use lockstep::digest::Digest;
 use lockstep::id::{AttemptId, Epoch, RunId, WorkerId};
 use lockstep::result::{FailReason, Fault, Outcome, RunState, VerdictKind};
@@ -45,6 +47,8 @@ pub struct Known {
     tries: BTreeMap<u32, Try>,
     rows: BTreeSet<u32>,
     votes: Vec<Heard>,
+    /// Voters that were quarantined: they count no more, and may not vote again.
+    discarded: BTreeSet<WorkerId>,
     crashes: u32,
     timeouts: u32,
     /// Assignments over all lives of the coordinator.
@@ -92,6 +96,7 @@ impl Oracle {
             tries: BTreeMap::new(),
             rows: BTreeSet::new(),
             votes: Vec::new(),
+            discarded: BTreeSet::new(),
             crashes: 0,
             timeouts: 0,
             assigned: 0,
@@ -111,6 +116,7 @@ impl Oracle {
             }
             known.tries.clear();
             known.votes.clear();
+            known.discarded.clear();
             known.rows.clear();
             known.was_canceled = false;
             known.assigned_now = 0;
@@ -129,14 +135,11 @@ impl Oracle {
         let Some(known) = self.runs.get_mut(&submission.run) else { return };
         known.epoch = submission.epoch;
         known.last = None;
-        let crashed = |record: &&lockstep::core::AttemptRecord| {
-            let is_crash = matches!(
-                record.state,
-                lockstep::core::AttemptState::Faulted { fault: Fault::Crashed { .. } }
-            );
-            is_crash && record.begun_at.is_some()
-        };
-        known.crashes = submission.history.iter().filter(crashed).count() as u32;
+        // a fault whose row was not committed is forgotten with the coordinator
+        let faults = submission.history.iter().filter(|record| record.begun_at.is_some());
+        let faults: Vec<&Fault> = faults.filter_map(|record| fault_of(&record.state)).collect();
+        known.crashes = faults.iter().filter(|fault| matches!(fault, Fault::Crashed { .. })).count() as u32;
+        known.timeouts = faults.iter().filter(|fault| matches!(fault, Fault::TimedOut)).count() as u32;
         for record in &submission.history {
             known.rows.insert(record.number);
             let gone = Try { worker: record.worker, is_live: false, has_begun: true };
@@ -181,6 +184,9 @@ impl Oracle {
             Event::WorkerQuarantined { worker, .. } => {
                 self.quarantined.insert(*worker);
                 for known in self.runs.values_mut().filter(|known| known.last.is_none()) {
+                    if known.votes.iter().any(|vote| vote.worker == *worker) {
+                        known.discarded.insert(*worker);
+                    }
                     known.votes.retain(|vote| vote.worker != *worker);
                 }
             }
@@ -350,7 +356,9 @@ impl Oracle {
         let known = self.runs.get_mut(&attempt.run).ok_or("I1: an attempt of a run that nobody knows")?;
         let policy = &known.submission.policy;
         let voters = u32::from(policy.verify.voters());
-        if known.votes.iter().any(|vote| vote.worker == worker) && voters > 1 {
+        let has_voted =
+            known.votes.iter().any(|vote| vote.worker == worker) || known.discarded.contains(&worker);
+        if has_voted && voters > 1 {
             return Err(format!("I4: {attempt} goes to {worker}, which voted"));
         }
         if known.tries.values().any(|found| found.is_live && found.worker == worker) {
@@ -379,7 +387,10 @@ impl Oracle {
                 return Err(format!("I9: {attempt} is handed out before its row is committed"));
             }
         }
-        known.check_exclusion(attempt, worker, workers)?;
+        if policy.retry != Retry::Never || !policy.durable {
+            // the others were placed when their row was written, not now
+            known.check_exclusion(attempt, worker, workers)?;
+        }
         let found = Try { worker, is_live: true, has_begun: false };
         known.tries.insert(attempt.number, found);
         if known.tries.len() > 1 && voters == 1 {
@@ -449,7 +460,9 @@ impl Known {
             return Ok(());
         }
         let seated = self.tries.values().filter(|found| found.is_live).map(|found| found.worker);
-        let seated: BTreeSet<WorkerId> = seated.chain(self.votes.iter().map(|vote| vote.worker)).collect();
+        let seated =
+            seated.chain(self.votes.iter().map(|vote| vote.worker)).chain(self.discarded.iter().copied());
+        let seated: BTreeSet<WorkerId> = seated.collect();
         let same_class =
             workers.iter().filter(suits).filter(carries).filter(|view| view.class == chosen.class);
         let domains: BTreeSet<&str> = same_class.map(|view| view.domain.as_str()).collect();
@@ -559,5 +572,12 @@ impl Known {
             },
             reason => Err(format!("{run} failed without a result: {reason:?}")),
         }
+    }
+}
+
+fn fault_of(state: &AttemptState) -> Option<&Fault> {
+    match state {
+        AttemptState::Faulted { fault } => Some(fault),
+        _ => None,
     }
 }

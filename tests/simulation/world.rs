@@ -29,7 +29,7 @@ const PATIENCE: u64 = 300 * SECOND;
 const MEMORY: u64 = 64 << 20;
 
 /// What may go wrong in a world; each seed leaves some of it out, because a mix of everything hides what a few make.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Features {
     crashes: bool,
     hangs: bool,

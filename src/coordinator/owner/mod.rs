@@ -48,6 +48,9 @@ pub struct Submit {
     pub reply: Waiter,
 }
 
+/// Hears of a run's final.
+pub type FinalReceiver = oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>;
+
 /// What an operator does to a worker.
 #[derive(Clone, Debug)]
 pub enum WorkerOrder {
@@ -95,11 +98,7 @@ pub enum Command {
     /// An operator's order; answers whether there is such a worker.
     Order(WorkerId, WorkerOrder, oneshot::Sender<bool>),
     /// Stop a run; answered when it is final, with `None` if it is not open.
-    Cancel(
-        WorkspaceId,
-        RunId,
-        oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>,
-    ),
+    Cancel(WorkspaceId, RunId, oneshot::Sender<Option<FinalReceiver>>),
     /// An open run, or one in the memory ring, as it is now.
     See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
     /// Open runs as they are now, those of the list that are open.
@@ -107,11 +106,7 @@ pub enum Command {
     /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
     Acknowledge(WorkspaceId, RunId, oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>),
     /// Wait for an open run's final; `None` if it is not open.
-    Await(
-        WorkspaceId,
-        RunId,
-        oneshot::Sender<Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>>>,
-    ),
+    Await(WorkspaceId, RunId, oneshot::Sender<Option<FinalReceiver>>),
     /// Watch an open run; `None` if it is not open.
     Watch(WorkspaceId, RunId, oneshot::Sender<Option<Watch>>),
     /// The workers as they are now.
@@ -397,11 +392,7 @@ impl Owner {
         }
     }
 
-    fn await_final(
-        &mut self,
-        workspace: WorkspaceId,
-        run: RunId,
-    ) -> Option<oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>> {
+    fn await_final(&mut self, workspace: WorkspaceId, run: RunId) -> Option<FinalReceiver> {
         let open = self.visible(workspace, run)?;
         let (waiter, receiver) = oneshot::channel();
         open.finals.push(waiter);

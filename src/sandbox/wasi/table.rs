@@ -131,6 +131,6 @@ impl Table {
             return Ok(None);
         }
         let moved = self.remove(from)?;
-        Ok(std::mem::replace(&mut self.slots[to as usize], Some(moved)))
+        Ok(self.slots[to as usize].replace(moved))
     }
 }
