@@ -93,14 +93,20 @@ impl Service {
         same_payload: bool,
         wait: Option<Duration>,
     ) -> Result<SubmitAnswer, ServiceError> {
-        if !same_payload {
-            return Err(ServiceError::Duplicate { run, same_payload });
+        let (mut run, mut same_payload) = (run, same_payload);
+        loop {
+            if !same_payload {
+                return Err(ServiceError::Duplicate { run, same_payload });
+            }
+            // acknowledged first: a run that is still being inserted may yet be refused, for one that came before it
+            match self.ask(|reply| Command::Acknowledge(caller.workspace, run, reply)).await? {
+                Err(ServiceError::Duplicate { run: earlier, same_payload: same }) if earlier != run => {
+                    (run, same_payload) = (earlier, same);
+                }
+                Ok(_) | Err(ServiceError::TakenOver) => break,
+                Err(error) => return Err(error),
+            }
         }
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let command = Command::Acknowledge(caller.workspace, run, reply);
-        self.parts.commands.send(command).map_err(|_| ServiceError::ShuttingDown)?;
-        // acknowledged first: a run that is still being inserted may yet be refused
-        let _ = answer.await;
         let detail = match wait {
             Some(wait) => self.wait_run(caller, run, wait).await?,
             None => self.run(caller, run).await?,
