@@ -311,7 +311,10 @@ async fn recover(owner: &mut Owner, store: &dyn Store) -> Result<(), StoreError>
                 Some(is_ready) => *is_ready,
                 None => {
                     let row = store.module(module).await?;
-                    let is_ready = row.is_some_and(|row| row.state == ModuleState::Ready);
+                    let is_ready = row.as_ref().is_some_and(|row| row.state == ModuleState::Ready);
+                    if let Some(why) = row.and_then(|row| row.quarantined) {
+                        owner.quarantine(module, why);
+                    }
                     ready.insert(module, is_ready);
                     is_ready
                 }

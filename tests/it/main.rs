@@ -1,5 +1,7 @@
 //! Integration: the real binary with real runners, on a free port, over a temporary folder.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, helpers included")]
+
 mod agent;
 mod api;
 mod api_pool;

@@ -299,7 +299,8 @@ impl World {
         let is_open = |run: &RunId| {
             let known = &self.oracle.runs[run];
             let is_committed = self.store.rows.get(run).is_some_and(|row| row.last.is_some());
-            !known.is_foreign && !(is_committed || !known.submission.policy.durable && known.last.is_some())
+            let is_told = !known.submission.policy.durable && known.last.is_some();
+            !(known.is_foreign || is_committed || is_told)
         };
         !self.oracle.runs.keys().any(is_open)
     }
@@ -757,8 +758,11 @@ impl World {
                 bytes[16..24].copy_from_slice(&self.rng.next().to_be_bytes());
                 result = Digest::from_bytes(bytes);
             }
-            let outcome =
-                if attempt.run.0 % 5 == 0 { Outcome::OutOfFuel } else { Outcome::Exited { code: 0 } };
+            let outcome = if attempt.run.0.is_multiple_of(5) {
+                Outcome::OutOfFuel
+            } else {
+                Outcome::Exited { code: 0 }
+            };
             let complete = self.features.inline_results && self.rng.chance(50);
             self.agents[agent].outputs.insert(attempt);
             let cpu_us = self.rng.range(100, 100_000);

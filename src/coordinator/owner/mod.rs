@@ -203,6 +203,11 @@ impl Owner {
         self.step(Event::Submitted(Box::new(submission)));
     }
 
+    /// A module that an earlier life took out of service: runs of it that are taken over end.
+    pub fn quarantine(&mut self, module: Digest, why: String) {
+        self.step(Event::ModuleQuarantined { module, why });
+    }
+
     /// Runs until every sender of commands but its own is gone or `stop` is heard.
     pub async fn run(
         mut self,
