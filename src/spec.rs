@@ -19,6 +19,9 @@ pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 pub const ARGS_BYTES_MAX: usize = 128 * 1024;
 /// Input files and trees of one run (a tree of any size counts once).
 pub const FILES_MAX: usize = 1_024;
+/// Paths of all output files of a run together, in bytes as JSON writes them; more is the outcome `output_limit`. With it
+/// and the most files that a run may leave, every result manifest is below 32 MiB.
+pub const OUTPUT_PATHS_BYTES_MAX: usize = 16 << 20;
 /// Length of a guest path in bytes, as `PATH_MAX` has it.
 pub const PATH_BYTES_MAX: usize = 4_096;
 

@@ -218,7 +218,14 @@ impl Sandbox {
             _ => None,
         };
         let WasiOutput { stdout, stderr, files } = store.into_data().wasi.finish();
-        Ok(Execution { outcome, stdout, stderr, files, fuel_used })
+        match files {
+            Some(files) => Ok(Execution { outcome, stdout, stderr, files, fuel_used }),
+            // A manifest of them could not be sent to whoever compares it.
+            None => {
+                let (outcome, files, fuel_used) = (Outcome::OutputLimit, Vec::new(), None);
+                Ok(Execution { outcome, stdout, stderr, files, fuel_used })
+            }
+        }
     }
 
     fn grant(

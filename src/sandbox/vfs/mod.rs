@@ -21,8 +21,6 @@ mod list;
 mod node;
 mod open_file;
 mod path;
-#[cfg(test)]
-mod tests;
 
 pub use list::DirEntry;
 pub use node::{FileType, Stat, Times};
@@ -35,8 +33,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::sandbox::Mount;
-use crate::spec::{GuestPath, Limits, PATH_BYTES_MAX};
-use crate::tree::{Tree, TreeError, TreeNode};
+use crate::spec::{GuestPath, Limits, OUTPUT_PATHS_BYTES_MAX, PATH_BYTES_MAX};
+use crate::tree::{TREE_ENTRIES_MAX, Tree, TreeError, TreeNode};
 
 use node::{Body, Content, Dir, Node, NodeId, Nodes};
 use open_file::Opens;
@@ -88,6 +86,9 @@ pub enum MountError {
     /// Another input is there already, or is on the way.
     #[error("`{0}` is at or below the place of another input")]
     Taken(GuestPath),
+    /// The trees have too many entries together.
+    #[error("the trees have more than {TREE_ENTRIES_MAX} files and directories together")]
+    TooMany,
     /// It is no tree.
     #[error("the tree for `{path}` cannot be mounted: {source}")]
     Tree {
@@ -96,6 +97,11 @@ pub enum MountError {
         /// What is wrong with it.
         source: TreeError,
     },
+}
+
+/// Length of a text as canonical JSON writes it, at the most.
+fn json_bytes(text: &str) -> usize {
+    text.bytes().map(|byte| if byte < 0x20 || matches!(byte, b'"' | b'\\') { 6 } else { 1 }).sum()
 }
 
 /// The file system of one run.
@@ -148,9 +154,11 @@ impl Vfs {
         Ok(vfs)
     }
 
-    /// The files under `/out` that the guest wrote, sorted by path; links and inputs are not among them.
-    pub fn into_outputs(mut self) -> Vec<(GuestPath, Bytes)> {
+    /// The files under `/out` that the guest wrote, sorted by path; links and inputs are not among them. None if their
+    /// paths are longer than [`OUTPUT_PATHS_BYTES_MAX`] together.
+    pub fn into_outputs(mut self) -> Option<Vec<(GuestPath, Bytes)>> {
         let mut files: Vec<(String, NodeId)> = Vec::new();
+        let mut paths_bytes = 0;
         let mut pending = Vec::new();
         if let Some(out) = self.nodes[self.root].dir().and_then(|root| root.get("out")) {
             pending.push(("/out".to_owned(), out));
@@ -166,7 +174,13 @@ impl Vfs {
                         dir.entries.iter().map(|(name, entry)| (format!("{path}/{name}"), entry.node)),
                     );
                 }
-                Body::File(_) if path != "/out" => files.push((path, id)),
+                Body::File(_) if path != "/out" => {
+                    paths_bytes += json_bytes(&path);
+                    if paths_bytes > OUTPUT_PATHS_BYTES_MAX {
+                        return None;
+                    }
+                    files.push((path, id));
+                }
                 Body::File(_) | Body::Symlink(_) | Body::Free { .. } => {}
             }
         }
@@ -175,7 +189,7 @@ impl Vfs {
             let path = path.parse().expect("every path in the tree is a valid guest path");
             (path, self.nodes[id].take_contents())
         };
-        files.into_iter().map(output).collect()
+        Some(files.into_iter().map(output).collect())
     }
 
     /// Bytes that the guest may still write.
@@ -195,14 +209,16 @@ impl Vfs {
         }
         let body = match mount {
             Mount::File(bytes) => Body::File(Content::Mapped(bytes)),
-            Mount::Tree(bytes) => match Tree::parse(bytes) {
-                Ok(tree) => {
-                    let root = tree.root();
-                    self.trees.push(Arc::new(tree));
-                    Body::Dir(Dir::packed(directory, self.trees.len() - 1, root))
+            Mount::Tree(bytes) => {
+                let tree =
+                    Tree::parse(bytes).map_err(|source| MountError::Tree { path: path.clone(), source })?;
+                let root = tree.root();
+                self.trees.push(Arc::new(tree));
+                if self.trees.iter().map(|tree| tree.len()).sum::<usize>() > TREE_ENTRIES_MAX {
+                    return Err(MountError::TooMany);
                 }
-                Err(source) => return Err(MountError::Tree { path, source }),
-            },
+                Body::Dir(Dir::packed(directory, self.trees.len() - 1, root))
+            }
         };
         let is_directory = matches!(body, Body::Dir(_));
         if let Some(there) = self.child(directory, name) {
@@ -325,3 +341,6 @@ impl Vfs {
         if length > PATH_BYTES_MAX { Err(FsError::NameTooLong) } else { Ok(length) }
     }
 }
+
+#[cfg(test)]
+mod tests;

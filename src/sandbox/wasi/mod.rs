@@ -24,8 +24,6 @@ mod random;
 mod stdio;
 mod system;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use bytes::Bytes;
 use wasmtime::{Caller, Extern, Linker};
@@ -87,8 +85,8 @@ pub struct WasiOutput {
     pub stdout: Bytes,
     /// Standard error.
     pub stderr: Bytes,
-    /// Files under `/out`, sorted by path.
-    pub files: Vec<(GuestPath, Bytes)>,
+    /// Files under `/out`, sorted by path; none if their paths are too long together ([`OUTPUT_PATHS_BYTES_MAX`]).
+    pub files: Option<Vec<(GuestPath, Bytes)>>,
 }
 
 /// The guest ended itself with `proc_exit`.
@@ -301,3 +299,6 @@ functions! {
     sock_send(fd: u32, iovecs: u32, count: u32, flags: u32, written: u32);
     sock_shutdown(fd: u32, how: u32);
 }
+
+#[cfg(test)]
+mod tests;
