@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 
 use super::invocation;
 use super::outputs::Kept;
+use super::pace::SHORT_NS;
 use super::prepare::ArtifactKey;
 use super::process::{End, Event, Process};
 use super::session::{AHEAD, Session};
@@ -71,6 +72,8 @@ impl Session {
                 && runner.workspace == Some(workspace)
                 && runner.inflight.len() <= AHEAD
                 && runner.inflight.iter().all(|entry| is_short(&entry.attempt))
+                // What was short so far may be long this time.
+                && now_ns.saturating_sub(runner.front_ns) < SHORT_NS
         });
         let least = soon_free.min_by_key(|(_, runner)| runner.inflight.len())?;
         self.paces.is_short(&key.0).then_some(*least.0)

@@ -28,6 +28,7 @@ impl Session {
         if self.lacks_spares() {
             wake = wake.min(self.spare_after_ns);
         }
+        let crowded = self.held.len() > self.config.slots as usize;
         let now_ns = monotonic_ns();
         let ahead = self.grants_ahead();
         for runner in self.runners.values().filter(|runner| !runner.inflight.is_empty()) {
@@ -35,6 +36,11 @@ impl Session {
             // Then it grants no more than its slots.
             let turns_long = runner.front_ns + SHORT_NS;
             if ahead && turns_long > now_ns {
+            // Then what waits behind it is handed back.
+            let turns_away = runner.front_ns + TAKE_BACK_NS;
+            if crowded && turns_away > now_ns {
+                wake = wake.min(turns_away);
+            }
                 wake = wake.min(turns_long);
             }
         }
@@ -121,6 +127,23 @@ impl Session {
         self.beat_ns = now_ns + period_ns * 4 / 5 + now_ns % (period_ns * 2 / 5).max(1);
         let beats = self.held.keys().map(|attempt| self.beat_of(*attempt, now_ns)).collect();
         self.mention(FromAgent::Heartbeat(beats));
+    /// Hands back what it holds beyond its slots and has not given to a runner, the last first, once what it executes
+    /// has turned out to be long: another worker may have room. While it drains everything stays.
+    pub(super) fn hand_back(&mut self) {
+        let excess = self.held.len().saturating_sub(self.config.slots as usize);
+        if excess == 0 || self.drain.is_some() || self.longest_ns(monotonic_ns()) < TAKE_BACK_NS {
+            return;
+        }
+        let keep = self.queue.len().saturating_sub(excess);
+        let mut surplus: Vec<_> = self.queue.drain(keep..).rev().collect();
+        let preparing = self.held.iter().filter(|(_, held)| held.prepared.is_none());
+        surplus.extend(preparing.map(|(attempt, _)| *attempt).take(excess - surplus.len()));
+        for attempt in surplus {
+            let Some(held) = self.held.remove(&attempt) else { continue };
+            self.say(FromAgent::Returned { attempt, epoch: held.assignment.epoch });
+        }
+    }
+
     }
 
     fn beat_of(&self, attempt: AttemptId, now_ns: u64) -> Beat {

@@ -6,6 +6,7 @@
 //!     └─────────┴────────▶ Voted ──▶ Faulted (what it voted for was not delivered)
 //! ```
 //!
+//! An attempt that its worker hands back before it has begun (`returned`) was none: it ends as canceled and is not shown.
 //! The arrow behind `Voted` keeps the vote: the worker did compute that digest, it only cannot show the bytes.
 
 use super::{AttemptRecord, AttemptState, Time, Vote};
@@ -23,6 +24,8 @@ pub(super) struct Attempt {
     pub sent: bool,
     /// Whether it was live when an earlier coordinator ended and its worker has not come back yet.
     pub is_orphan: bool,
+    /// Whether its worker handed it back before it had begun: then it counts for nothing and is not shown.
+    pub is_returned: bool,
     /// CPU time charged in advance to the run's workspace, in microseconds.
     pub estimate_us: u64,
     /// When the core gives up on its worker.
@@ -53,14 +56,30 @@ impl Attempt {
             ended_at: None,
             cpu_us: 0,
         };
-        Attempt { record, ballot: None, sent: false, is_orphan: false, estimate_us, timeout_at: None }
+        Attempt {
+            record,
+            ballot: None,
+            sent: false,
+            is_orphan: false,
+            is_returned: false,
+            estimate_us,
+            timeout_at: None,
+        }
     }
 
     /// An attempt of an earlier life of the coordinator. One that was live then is an orphan until its worker shows
     /// it; a vote cannot be one of them, because votes are written with the final only.
     pub(super) fn recovered(record: AttemptRecord) -> Attempt {
         let is_orphan = record.state.is_live();
-        Attempt { record, ballot: None, sent: true, is_orphan, estimate_us: 0, timeout_at: None }
+        Attempt {
+            record,
+            ballot: None,
+            sent: true,
+            is_orphan,
+            is_returned: false,
+            estimate_us: 0,
+            timeout_at: None,
+        }
     }
 
     /// Whether a worker may be executing it.

@@ -48,6 +48,7 @@ pub(super) enum Note {
     VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
     Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
     Returned { number: u32, worker: WorkerId },
+    HandedBack { number: u32, worker: WorkerId },
     Stopped { number: u32, worker: WorkerId },
     Accepted { outcome: Outcome },
     Failed { reason: FailReason, why: Box<str> },
@@ -175,6 +176,12 @@ impl fmt::Display for Note {
             }
             Note::Returned { number, worker } => {
                 write!(f, "{worker} came back and still holds attempt {number}")
+            }
+            Note::HandedBack { number, worker } => {
+                write!(
+                    f,
+                    "{worker} handed attempt {number} back before it had begun: it is busy for longer than it thought"
+                )
             }
             Note::Stopped { number, worker } => {
                 write!(f, "attempt {number} on {worker} was stopped: nobody needs it any more")

@@ -264,6 +264,16 @@ pub enum Event {
         /// CPU time that it had used, in microseconds.
         cpu_us: u64,
     },
+    /// A worker hands back an attempt that its runners had not begun: it has less room than it had granted. Costs no
+    /// budget, and does not bar the worker from the run.
+    AttemptReturned {
+        /// Which.
+        attempt: AttemptId,
+        /// Under which term it was assigned.
+        epoch: Epoch,
+        /// Who.
+        worker: WorkerId,
+    },
     /// All blobs of the result are in the store and hash right.
     Collected {
         /// From which voter's attempt.

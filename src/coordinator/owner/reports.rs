@@ -57,6 +57,10 @@ impl Owner {
                     open.wrote(attempt.number, is_stderr, offset, bytes);
                 }
             }
+            FromAgent::Returned { attempt, epoch } => {
+                self.parts.metrics.attempt_ended("returned");
+                self.step(Event::AttemptReturned { attempt, epoch, worker });
+            }
             FromAgent::Drained => {
                 let why = "it has drained".to_owned();
                 self.step(Event::WorkerDraining { worker, why });
