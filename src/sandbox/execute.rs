@@ -15,6 +15,7 @@ use super::limits::Limiter;
 use super::values::{self, NumericType};
 use super::wasi::{self, WasiConfig, WasiOutput, WasiState};
 use super::{Execution, FunctionType, Invocation, LiveOutput, SandboxError, Variant, outcome};
+use crate::jail;
 use crate::result::{Outcome, Trap};
 use crate::spec::{DEFAULT_ENTRY, Limits};
 
@@ -23,16 +24,19 @@ pub const REACTOR_START: &str = "_initialize";
 /// A page of linear memory, in bytes.
 const PAGE_BYTES: u64 = 1 << 16;
 
-/// System calls that loading and executing make beyond memory management and descriptors that are open, by their
-/// numbers: what a jail has to allow around [`Sandbox::load_file`] and [`Sandbox::execute`].
-pub const SYSTEM_CALLS: &[i64] = &[
-    // Duplicates the artifact's descriptor.
-    libc::SYS_fcntl,
+/// System calls that loading and executing make beyond memory management and descriptors that are open: what a jail has
+/// to allow around [`Sandbox::load_file`] and [`Sandbox::execute`].
+pub const SYSTEM_CALLS: &[jail::Call] = &[
+    // Duplicates the artifact's descriptor, and in a debug build looks whether it is open before it is closed.
+    jail::Call::only(libc::SYS_fcntl, 1, &[libc::F_DUPFD_CLOEXEC as u64, libc::F_GETFD as u64]),
     // Asks for its size. It could ask for the size of any file by its path, but not open one.
-    libc::SYS_statx,
-    // Asks the kernel which pages of a memory are dirty (`PAGEMAP_SCAN`).
-    libc::SYS_ioctl,
+    jail::Call::any(libc::SYS_statx),
+    // Asks the kernel which pages of a memory are dirty.
+    jail::Call::only(libc::SYS_ioctl, 1, &[PAGEMAP_SCAN]),
 ];
+
+/// `_IOWR('f', 16, struct pm_scan_arg)` of `linux/fs.h`.
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
 
 /// The state behind one instance.
 struct Guest {
