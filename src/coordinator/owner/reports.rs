@@ -18,7 +18,12 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::protocol::agent::{BlobBody, FromAgent, VoteReport};
 use crate::result::{Fault, ResultManifest};
-use crate::spec::RunSpec;
+use crate::spec::{Limits, RunSpec};
+
+/// A timed-out attempt may have used a little more than its timeout before it was dead, in microseconds.
+const CPU_SPARE_US: u64 = 10_000_000;
+/// Of a worker's own words for a fault, which are kept with the run and shown.
+const FAULT_CHARS_MAX: usize = 1_000;
 
 impl Owner {
     /// One message of a worker.
@@ -45,21 +50,22 @@ impl Owner {
             }
             FromAgent::Voted(report) => self.voted(worker, *report),
             FromAgent::Faulted { attempt, epoch, fault, begun_at_us, cpu_us } => {
+                let (fault, cpu_us) = (clipped(fault), self.possible_cpu_us(attempt, cpu_us));
                 self.begun(attempt, worker, begun_at_us);
                 self.parts.metrics.attempt_ended(fault.name());
                 tracing::info!(%worker, %attempt, %fault, "attempt faulted");
                 let begun = begun_at_us.is_some();
                 self.step(Event::AttemptFaulted { attempt, epoch, worker, fault, begun, cpu_us });
             }
+            FromAgent::Returned { attempt, epoch } => {
+                self.parts.metrics.attempt_ended("returned");
+                self.step(Event::AttemptReturned { attempt, epoch, worker });
+            }
             FromAgent::Blobs { attempt, blobs } => self.delivered(attempt, blobs),
             FromAgent::Live { attempt, is_stderr, offset, bytes } => {
                 if let Some(open) = self.runs.get_mut(&attempt.run) {
                     open.wrote(attempt.number, is_stderr, offset, bytes);
                 }
-            }
-            FromAgent::Returned { attempt, epoch } => {
-                self.parts.metrics.attempt_ended("returned");
-                self.step(Event::AttemptReturned { attempt, epoch, worker });
             }
             FromAgent::Drained => {
                 let why = "it has drained".to_owned();
@@ -74,6 +80,12 @@ impl Owner {
             let at = Time(at).min(self.now());
             self.step(Event::AttemptBegun { attempt, worker, at });
         }
+    }
+
+    /// A worker's figure within what the attempt's timeout allows: it is charged to the workspace.
+    fn possible_cpu_us(&self, attempt: AttemptId, cpu_us: u64) -> u64 {
+        let Some(open) = self.runs.get(&attempt.run) else { return 0 };
+        cpu_us.min(open.new.policy.timeout_ms.saturating_mul(1_000).saturating_add(CPU_SPARE_US))
     }
 
     /// Of what a returning worker claims to hold, what it can prove.
@@ -93,6 +105,8 @@ impl Owner {
     }
 
     fn voted(&mut self, worker: WorkerId, report: VoteReport) {
+        let mut report = report;
+        report.cpu_us = self.possible_cpu_us(report.attempt, report.cpu_us);
         let (attempt, epoch, cpu_us) = (report.attempt, report.epoch, report.cpu_us);
         self.begun(attempt, worker, Some(report.begun_at_us));
         let vote = match self.check(worker, report) {
@@ -141,6 +155,7 @@ impl Owner {
                     }
                 } else {
                     let manifest = read_manifest(&report)?;
+                    check_limits(&manifest, &open.new.spec.limits).map_err(corrupt)?;
                     let inline = checked_inline(&manifest, report.inline)?;
                     open.reported.insert(result, Reported { manifest, canonical: report.manifest, inline });
                 }
@@ -200,6 +215,41 @@ fn read_manifest(report: &VoteReport) -> Result<ResultManifest, Fault> {
         .map_err(|error| Fault::Corrupt { detail: format!("the manifest does not decode: {error}") })
 }
 
+/// What no guest can have left: a runner that was taken over, or a worker that lies, could otherwise have more stored here
+/// than its run may leave.
+fn check_limits(manifest: &ResultManifest, limits: &Limits) -> Result<(), &'static str> {
+    let sum = |sizes: &mut dyn Iterator<Item = u64>| sizes.fold(0_u64, u64::saturating_add);
+    let written = manifest.stdout.size.saturating_add(manifest.stderr.size);
+    if written > limits.output_bytes {
+        return Err("the result has more output than the run may write");
+    }
+    if manifest.files.len() > limits.file_count as usize
+        || sum(&mut manifest.files.iter().map(|file| file.size)) > limits.file_bytes
+    {
+        return Err("the result has more files than the run may leave");
+    }
+    if !manifest.files.iter().all(|file| file.path.is_below("/out"))
+        || !manifest.files.is_sorted_by(|one, other| one.path < other.path)
+    {
+        return Err("the files of the result are not those below /out in their order");
+    }
+    Ok(())
+}
+
+/// A fault with no more of its worker's words than are kept.
+fn clipped(fault: Fault) -> Fault {
+    let clip = |detail: String| match detail.char_indices().nth(FAULT_CHARS_MAX) {
+        Some((end, _)) => detail[..end].to_owned(),
+        None => detail,
+    };
+    match fault {
+        Fault::Crashed { signal, detail } => Fault::Crashed { signal, detail: clip(detail) },
+        Fault::Refused { detail } => Fault::Refused { detail: clip(detail) },
+        Fault::Corrupt { detail } => Fault::Corrupt { detail: clip(detail) },
+        Fault::TimedOut | Fault::Lost | Fault::Drained => fault,
+    }
+}
+
 /// The inline outputs of a vote, which must be outputs of the manifest and hash to their names.
 fn checked_inline(
     manifest: &ResultManifest,
@@ -214,4 +264,48 @@ fn checked_inline(
         checked.insert(digest, bytes);
     }
     Ok(checked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::result::{Outcome, OutputFile, OutputRef};
+
+    #[test]
+    fn a_result_that_no_guest_can_have_left_is_refused() {
+        let limits = Limits { output_bytes: 10, file_bytes: 10, file_count: 2, ..Limits::default() };
+        let of = |size| OutputRef { digest: Digest::EMPTY, size };
+        let file = |path: &str, size| OutputFile { path: path.parse().unwrap(), digest: Digest::EMPTY, size };
+        let manifest = |stdout, stderr, files| ResultManifest {
+            outcome: Outcome::Exited { code: 0 },
+            stdout: of(stdout),
+            stderr: of(stderr),
+            files,
+            fuel_used: None,
+        };
+        let good = [manifest(5, 5, vec![]), manifest(0, 0, vec![file("/out/a", 5), file("/out/b", 5)])];
+        for manifest in good {
+            assert_eq!(check_limits(&manifest, &limits), Ok(()));
+        }
+        let bad = [
+            manifest(5, 6, vec![]),
+            manifest(u64::MAX, u64::MAX, vec![]),
+            manifest(0, 0, vec![file("/out/a", 5), file("/out/b", 6)]),
+            manifest(0, 0, vec![file("/out/a", u64::MAX), file("/out/b", u64::MAX)]),
+            manifest(0, 0, vec![file("/out/a", 0), file("/out/b", 0), file("/out/c", 0)]),
+            manifest(0, 0, vec![file("/etc/passwd", 1)]),
+            manifest(0, 0, vec![file("/out/b", 1), file("/out/a", 1)]),
+            manifest(0, 0, vec![file("/out/a", 1), file("/out/a", 1)]),
+        ];
+        for manifest in bad {
+            assert!(check_limits(&manifest, &limits).is_err(), "{manifest:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_keeps_no_more_words_than_are_shown() {
+        let detail = "\u{e4}".repeat(FAULT_CHARS_MAX + 1);
+        let Fault::Refused { detail } = clipped(Fault::Refused { detail }) else { panic!("another fault") };
+        assert_eq!(detail.chars().count(), FAULT_CHARS_MAX);
+    }
 }
