@@ -19,6 +19,8 @@ use crate::result::Fault;
 use crate::runner::clock::monotonic_ns;
 use crate::runner::frames::{Done, FromRunner};
 
+/// Of a runner's own words for a refusal, which are kept with the run.
+const WORDS_CHARS_MAX: usize = 500;
 /// Runners that may die under an attempt before they have begun it; then the worker refuses it.
 const SETBACKS_MAX: u32 = 3;
 
@@ -67,13 +69,14 @@ impl Session {
             let held = self.held.get(attempt);
             held.is_none_or(|held| self.paces.is_short(&held.assignment.spec.module))
         };
+        let now_ns = monotonic_ns();
         let soon_free = self.runners.iter().filter(|(_, runner)| {
             runner.is_usable()
+                // What was short so far may be long this time.
+                && now_ns.saturating_sub(runner.front_ns) < SHORT_NS
                 && runner.workspace == Some(workspace)
                 && runner.inflight.len() <= AHEAD
                 && runner.inflight.iter().all(|entry| is_short(&entry.attempt))
-                // What was short so far may be long this time.
-                && now_ns.saturating_sub(runner.front_ns) < SHORT_NS
         });
         let least = soon_free.min_by_key(|(_, runner)| runner.inflight.len())?;
         self.paces.is_short(&key.0).then_some(*least.0)
@@ -179,7 +182,8 @@ impl Session {
                 if let (Some(prepared), Some(runner)) = (module, self.runners.get_mut(&key)) {
                     runner.forget(&prepared.key);
                 }
-                self.fault(entry.attempt, Fault::Refused { detail: why }, None, 0);
+                let detail = why.chars().take(WORDS_CHARS_MAX).collect();
+                self.fault(entry.attempt, Fault::Refused { detail }, None, 0);
             }
             FromRunner::Skipped { .. } | FromRunner::Ready => {
                 if let Some(runner) = self.runners.get_mut(&key) {
@@ -197,7 +201,9 @@ impl Session {
         let Some(prepared) = held.prepared.as_ref() else { return };
         // A runner's word, within what is possible.
         let begun_ns = done.begun_ns.clamp(entry.handed_ns, now_ns);
-        let took_ns = done.ended_ns.saturating_sub(begun_ns);
+        let took_ns = done.ended_ns.min(now_ns).saturating_sub(begun_ns);
+        // It has one thread.
+        let cpu_us = done.cpu_us.min((now_ns - begun_ns) / 1_000);
         let manifest: Bytes = done.manifest;
         let result = Digest::of(&manifest);
         let kept = match Kept::new(result, manifest.clone(), done.outputs, file) {
@@ -207,7 +213,7 @@ impl Session {
                     runner.kill(Doom::Broken(why.to_owned()));
                 }
                 let fault = Fault::Crashed { signal: None, detail: why.to_owned() };
-                return self.fault(entry.attempt, fault, Some(wall_us(begun_ns, now_ns)), done.cpu_us);
+                return self.fault(entry.attempt, fault, Some(wall_us(begun_ns, now_ns)), cpu_us);
             }
         };
         let assignment = &held.assignment;
@@ -221,7 +227,7 @@ impl Session {
             result,
             manifest,
             inline: kept.inline(),
-            cpu_us: done.cpu_us,
+            cpu_us,
             begun_at_us: wall_us(begun_ns, now_ns),
             // An embedded agent signs only when a receipt is asked for.
             signature: None,
@@ -246,12 +252,15 @@ impl Session {
         }
         let begun = runner.process.page.begun();
         let front = runner.inflight.front().map(|front| front.seq);
+        // Answers were heard before the end, so whoever claims to have begun what comes later lies about the first.
+        let overtaken = |seq| Some(seq) == front && begun.seq > seq;
         for entry in runner.inflight.iter().rev().filter(|entry| !entry.dropped) {
             let attempt = entry.attempt;
-            let had_begun = entry.seq == begun.seq;
+            let timed_out = matches!(&runner.doom, Some(Doom::TimedOut(late)) if *late == attempt);
+            let had_begun = entry.seq == begun.seq || overtaken(entry.seq) || timed_out;
             let fault = match &runner.doom {
                 Some(Doom::Drained) => Fault::Drained,
-                Some(Doom::TimedOut(timed_out)) if had_begun && *timed_out == attempt => Fault::TimedOut,
+                Some(Doom::TimedOut(_)) if timed_out => Fault::TimedOut,
                 Some(Doom::Broken(detail)) if had_begun => {
                     Fault::Crashed { signal: None, detail: detail.clone() }
                 }
