@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::api_pool::{ADD, CAT, LOOP, Pool, TRAP, problem};
+use crate::support::typed::{ADD, CAT, LOOP, Pool, TRAP, problem};
 
 #[tokio::test]
 async fn without_a_token_nothing_but_health_and_the_document_answers() {
@@ -239,7 +239,7 @@ async fn a_body_that_stops_half_way_stores_nothing() {
     // whether an answer still arrives is up to the connection; that it ends is not
     let mut answer = Vec::new();
     drop(
-        tokio::time::timeout(crate::api_pool::PATIENCE, stream.read_to_end(&mut answer))
+        tokio::time::timeout(crate::support::PATIENCE, stream.read_to_end(&mut answer))
             .await
             .expect("an end"),
     );

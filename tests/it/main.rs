@@ -4,10 +4,13 @@
 
 mod agent;
 mod api;
-mod api_pool;
 mod bad_input;
 mod cli;
 mod compiler;
+mod deaths;
+mod disk_full;
+mod limits;
+mod memory;
 mod pool;
 mod recovery;
 #[path = "../support/mod.rs"]
