@@ -29,8 +29,8 @@ use bytes::Bytes;
 
 use crate::spec::PATH_BYTES_MAX;
 
-/// Entries of one tree, directories included.
-pub const TREE_ENTRIES_MAX: usize = 1 << 20;
+/// Entries of one tree, directories included; also of all trees together that one guest gets.
+pub const TREE_ENTRIES_MAX: usize = 1 << 18;
 
 const MAGIC: &[u8; 8] = b"LSTREE1\n";
 const HEAD_BYTES: usize = MAGIC.len() + 4;

@@ -21,8 +21,6 @@ mod list;
 mod node;
 mod open_file;
 mod path;
-#[cfg(test)]
-mod tests;
 
 pub use list::DirEntry;
 pub use node::{FileType, Stat, Times};
@@ -36,7 +34,7 @@ use bytes::Bytes;
 
 use crate::Mount;
 use vocabulary::spec::{GuestPath, Limits, PATH_BYTES_MAX};
-use vocabulary::tree::{Tree, TreeError, TreeNode};
+use vocabulary::tree::{TREE_ENTRIES_MAX, Tree, TreeError, TreeNode};
 
 use node::{Body, Content, Dir, Node, NodeId, Nodes};
 use open_file::Opens;
@@ -88,6 +86,9 @@ pub enum MountError {
     /// Another input is there already, or is on the way.
     #[error("`{0}` is at or below the place of another input")]
     Taken(GuestPath),
+    /// The trees have too many entries together.
+    #[error("the trees have more than {TREE_ENTRIES_MAX} files and directories together")]
+    TooMany,
     /// It is no tree.
     #[error("the tree for `{path}` cannot be mounted: {source}")]
     Tree {
@@ -195,14 +196,16 @@ impl Vfs {
         }
         let body = match mount {
             Mount::File(bytes) => Body::File(Content::Mapped(bytes)),
-            Mount::Tree(bytes) => match Tree::parse(bytes) {
-                Ok(tree) => {
-                    let root = tree.root();
-                    self.trees.push(Arc::new(tree));
-                    Body::Dir(Dir::packed(directory, self.trees.len() - 1, root))
+            Mount::Tree(bytes) => {
+                let tree =
+                    Tree::parse(bytes).map_err(|source| MountError::Tree { path: path.clone(), source })?;
+                let root = tree.root();
+                self.trees.push(Arc::new(tree));
+                if self.trees.iter().map(|tree| tree.len()).sum::<usize>() > TREE_ENTRIES_MAX {
+                    return Err(MountError::TooMany);
                 }
-                Err(source) => return Err(MountError::Tree { path, source }),
-            },
+                Body::Dir(Dir::packed(directory, self.trees.len() - 1, root))
+            }
         };
         let is_directory = matches!(body, Body::Dir(_));
         if let Some(there) = self.child(directory, name) {
@@ -325,3 +328,6 @@ impl Vfs {
         if length > PATH_BYTES_MAX { Err(FsError::NameTooLong) } else { Ok(length) }
     }
 }
+
+#[cfg(test)]
+mod tests;

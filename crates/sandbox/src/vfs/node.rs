@@ -193,6 +193,11 @@ impl Nodes {
         self[id].body = Body::Free { next: self.free };
         self.free = Some(id.0);
     }
+
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> usize {
+        self.slots.iter().filter(|node| !matches!(node.body, Body::Free { .. })).count()
+    }
 }
 
 impl Index<NodeId> for Nodes {

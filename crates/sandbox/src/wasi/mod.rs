@@ -24,8 +24,6 @@ mod random;
 mod stdio;
 mod system;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use bytes::Bytes;
 use wasmtime::{Caller, Extern, Linker};
@@ -301,3 +299,6 @@ functions! {
     sock_send(fd: u32, iovecs: u32, count: u32, flags: u32, written: u32);
     sock_shutdown(fd: u32, how: u32);
 }
+
+#[cfg(test)]
+mod tests;
