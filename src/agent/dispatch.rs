@@ -253,7 +253,8 @@ impl Session {
         let begun = runner.process.page.begun();
         let front = runner.inflight.front().map(|front| front.seq);
         // Answers were heard before the end, so whoever claims to have begun what comes later lies about the first.
-        let overtaken = |seq| Some(seq) == front && begun.seq > seq;
+        let front_begun = runner.front_begun_ns.is_some();
+        let overtaken = |seq| Some(seq) == front && (begun.seq > seq || front_begun);
         for entry in runner.inflight.iter().rev().filter(|entry| !entry.dropped) {
             let attempt = entry.attempt;
             let timed_out = matches!(&runner.doom, Some(Doom::TimedOut(late)) if *late == attempt);
@@ -272,7 +273,8 @@ impl Session {
                     continue;
                 }
             };
-            let begun_at = had_begun.then(|| wall_us(begun.at_ns.clamp(entry.handed_ns, now_ns), now_ns));
+            let begun_ns = runner.front_begun_ns.filter(|_| Some(entry.seq) == front).unwrap_or(begun.at_ns);
+            let begun_at = had_begun.then(|| wall_us(begun_ns.clamp(entry.handed_ns, now_ns), now_ns));
             let cpu_us = if had_begun { end.cpu_us.saturating_sub(begun.cpu_us) } else { 0 };
             self.fault(attempt, fault, begun_at, cpu_us);
         }

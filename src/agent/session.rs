@@ -343,9 +343,12 @@ impl Session {
         entry.dropped = true;
         let seq = entry.seq;
         // If something behind it has begun, its answer is on its way and is not listened to.
-        if runner.process.page.revoke(seq).seq == seq {
+        let begun = runner.process.page.revoke(seq);
+        if begun.seq == seq || runner.lies(begun) || runner.was_begun(seq) {
             runner.kill(Doom::Aborted);
         }
+        // Otherwise it has to skip it.
+        runner.check_ns = runner.check_ns.min(monotonic_ns());
     }
 
     fn has_drained(&self) -> bool {

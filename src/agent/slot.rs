@@ -14,6 +14,7 @@ use super::spawner::Child;
 use crate::id::{AttemptId, WorkspaceId};
 use crate::runner::MODULES_MAX;
 use crate::runner::frames::{Execute, FrameError, ToRunner, encode};
+use crate::runner::page::Begun;
 
 /// Machine code that one runner keeps mapped, in bytes.
 const LOADED_BYTES_MAX: u64 = 256 << 20;
@@ -62,6 +63,8 @@ pub(super) struct Runner {
     pub(super) doom: Option<Doom>,
     /// Since when its first attempt could have begun, by the monotonic clock.
     pub(super) front_ns: u64,
+    /// When its first attempt was first seen begun, by the monotonic clock: it may not say so again.
+    pub(super) front_begun_ns: Option<u64>,
     /// When it last became idle, by the monotonic clock.
     pub(super) idle_ns: u64,
     /// When to look at its first attempt again, by the monotonic clock.
@@ -89,6 +92,7 @@ impl Runner {
             inflight: VecDeque::new(),
             doom: None,
             front_ns: now_ns,
+            front_begun_ns: None,
             idle_ns: now_ns,
             check_ns: u64::MAX,
             next_seq: 1,
@@ -170,10 +174,31 @@ impl Runner {
     pub(super) fn answered(&mut self, seq: u64, now_ns: u64) -> Option<InFlight> {
         let front = self.inflight.pop_front_if(|front| front.seq == seq)?;
         self.front_ns = now_ns;
+        self.front_begun_ns = None;
         if self.inflight.is_empty() {
             self.idle_ns = now_ns;
         }
         Some(front)
+    }
+
+    /// What it says that it has begun. The first word about its first attempt is the one that counts.
+    pub(super) fn look(&mut self, now_ns: u64) -> Begun {
+        let begun = self.process.page.begun();
+        let front = self.inflight.front().filter(|front| begun.seq >= front.seq);
+        if let (Some(front), None) = (front, self.front_begun_ns) {
+            self.front_begun_ns = Some(begun.at_ns.clamp(front.handed_ns, now_ns));
+        }
+        begun
+    }
+
+    /// Whether it was seen to have begun this attempt, whatever it says now.
+    pub(super) fn was_begun(&self, seq: u64) -> bool {
+        self.front_begun_ns.is_some() && self.inflight.front().is_some_and(|front| front.seq == seq)
+    }
+
+    /// Whether it says that it has begun what it was never handed: then nothing else that it says there is worth anything.
+    pub(super) fn lies(&self, begun: Begun) -> bool {
+        begun.seq >= self.next_seq
     }
 
     /// Sends what was queued.

@@ -83,13 +83,20 @@ impl Session {
         let Some(runner) = self.runners.get_mut(&key) else { return };
         runner.check_ns = u64::MAX;
         let Some(front) = runner.inflight.front().copied() else { return };
-        let begun = runner.process.page.begun();
-        let timeout_ms = self.held.get(&front.attempt).map_or(0, |held| held.assignment.timeout_ms);
-        let timeout_ns = timeout_ms.saturating_mul(1_000_000);
+        let begun = runner.look(now_ns);
+        if runner.lies(begun) {
+            return runner.kill(Doom::Broken("it marked begun what it was not handed".to_owned()));
+        }
+        // What was dropped has no time of its own left: it is skipped at once, or its runner was killed.
+        let held = self.held.get(&front.attempt).filter(|_| !front.dropped);
+        let timeout_ns = held.map_or(0, |held| held.assignment.timeout_ms).saturating_mul(1_000_000);
         // Whatever the page says: a runner that lies there must not outlive its attempt's time.
         let last_ns = runner.front_ns.saturating_add(begin_ns).saturating_add(timeout_ns);
-        if now_ns >= last_ns && !front.dropped {
-            return runner.kill(Doom::TimedOut(front.attempt));
+        if now_ns >= last_ns {
+            return runner.kill(match front.dropped {
+                true => Doom::Broken("it did not answer for what was taken back".to_owned()),
+                false => Doom::TimedOut(front.attempt),
+            });
         }
         if begun.seq > front.seq || front.dropped {
             // Its answer is on its way, or its runner's end.
@@ -103,7 +110,7 @@ impl Session {
             }
             return;
         }
-        let begun_ns = begun.at_ns.clamp(front.handed_ns, now_ns);
+        let begun_ns = runner.front_begun_ns.unwrap_or(now_ns);
         let deadline_ns = begun_ns.saturating_add(timeout_ns).min(last_ns);
         if now_ns >= deadline_ns {
             return runner.kill(Doom::TimedOut(front.attempt));
@@ -148,6 +155,9 @@ impl Session {
         // The nanoseconds of the clock are jitter enough to keep workers out of step.
         let period_ns = self.config.heartbeat_ms * 1_000_000;
         self.beat_ns = now_ns + period_ns * 4 / 5 + now_ns % (period_ns * 2 / 5).max(1);
+        for runner in self.runners.values_mut() {
+            runner.look(now_ns);
+        }
         let beats = self.held.keys().map(|attempt| self.beat_of(*attempt, now_ns)).collect();
         self.mention(FromAgent::Heartbeat(beats));
     }
@@ -156,12 +166,10 @@ impl Session {
         let not_begun = Beat { attempt, cpu_us: 0, begun_at_us: None };
         let runner = self.held.get(&attempt).and_then(|held| held.runner);
         let Some(runner) = runner.and_then(|key| self.runners.get(&key)) else { return not_begun };
-        let begun = runner.process.page.begun();
-        let entry = runner.inflight.iter().find(|entry| entry.attempt == attempt);
-        let Some(entry) = entry.filter(|entry| entry.seq == begun.seq) else { return not_begun };
+        let front = runner.inflight.front().filter(|front| front.attempt == attempt);
+        let (Some(_), Some(begun_ns)) = (front, runner.front_begun_ns) else { return not_begun };
         let used = runner.child.as_ref().map_or(0, |child| child.cpu_us());
-        let begun_ns = begun.at_ns.clamp(entry.handed_ns, now_ns);
-        let cpu_us = used.saturating_sub(begun.cpu_us);
+        let cpu_us = used.saturating_sub(runner.process.page.begun().cpu_us);
         Beat { attempt, cpu_us, begun_at_us: Some(wall_us(begun_ns, now_ns)) }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lockstep::digest::Digest;
+use lockstep::protocol::agent::ToAgent;
 use lockstep::result::{Fault, OutputRef};
 use lockstep::runner::clock::monotonic_ns;
 use lockstep::runner::frames::{
@@ -97,6 +98,7 @@ fn act(verb: &str) -> ! {
             begin(seq);
         },
         "shrinks-the-page" => file.set_len(0).unwrap(),
+        "never-begins" => {}
         "announces-descriptors-for-ever" => loop {
             packet(&[2]);
         },
@@ -143,10 +145,15 @@ async fn what_a_runner_says_costs_its_own_attempt_and_no_more() {
         (pool, attempt)
     };
     for verb in ["overtakes", "begins-again-and-again"] {
-        let (mut pool, attempt) = start(verb, 2_500).await;
+        let (mut pool, attempt) = start(verb, 120_000).await;
         let began = Instant::now();
         let (fault, begun_at, cpu_us) = pool.fault(attempt).await;
-        assert_eq!(fault, Fault::TimedOut, "{verb}");
+        match verb {
+            "overtakes" => {
+                assert!(matches!(&fault, Fault::Crashed { detail, .. } if detail.contains("not handed")))
+            }
+            _ => assert_eq!(fault, Fault::TimedOut),
+        }
         assert!(begun_at.is_some() && cpu_us < 60_000_000, "{verb}: {cpu_us}");
         assert!(began.elapsed() < Duration::from_secs(20), "{verb}: {:?}", began.elapsed());
         pool.end().await;
@@ -175,4 +182,33 @@ async fn what_a_runner_says_costs_its_own_attempt_and_no_more() {
     let (mut pool, attempt) = start("impossible-figures", 30_000).await;
     let vote = pool.vote(attempt).await;
     assert!(vote.cpu_us < 60_000_000, "{}", vote.cpu_us);
+}
+
+#[tokio::test]
+async fn what_a_runner_says_does_not_save_it_from_an_abort() {
+    let dir = tempfile::tempdir().unwrap();
+    for verb in ["overtakes", "never-begins"] {
+        let exe = runner(verb, dir.path());
+        let mut pool = Pool::with(1, Blobs::default(), |config| {
+            config.exe = exe;
+            config.spares = 0;
+            config.begin_ms = if verb == "overtakes" { 3_600_000 } else { 500 };
+        })
+        .await;
+        let spec = pool.spec("hello");
+        let first = pool.assign(spec.clone(), |assignment| assignment.timeout_ms = 3_600_000).await;
+        if verb == "overtakes" {
+            pool.begun(first).await;
+        }
+        pool.agent.to.send(ToAgent::Abort(first)).await.unwrap();
+        // The slot is free again only if the first runner is gone.
+        let second = pool.assign(spec, |assignment| assignment.timeout_ms = 3_600_000).await;
+        if verb == "overtakes" {
+            pool.begun(second).await;
+        } else {
+            let (fault, ..) = pool.fault(second).await;
+            assert!(matches!(fault, Fault::Refused { .. }), "{fault:?}");
+        }
+        pool.end().await;
+    }
 }
