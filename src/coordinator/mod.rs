@@ -51,8 +51,6 @@ const EVENTS_MAX: usize = 4_096;
 const RECOVERY_PAGE: u32 = 1_000;
 /// Embedded workers join within milliseconds; one that has not by then will never.
 const JOIN_WAIT: Duration = Duration::from_secs(10);
-/// Connections get so long to finish what they answer when the process ends.
-const HTTP_DRAIN: Duration = Duration::from_secs(10);
 
 /// What a coordinator with embedded workers is told.
 #[derive(Clone, Debug)]
@@ -71,6 +69,14 @@ pub struct CoordinatorConfig {
     pub worker_memory_bytes: u64,
     /// Between two heartbeats of a worker, in milliseconds.
     pub heartbeat_ms: u64,
+    /// Outputs that each keeps until they are collected, in bytes.
+    pub worker_outputs_bytes_max: u64,
+    /// Runners that each keeps ready for a workspace that has none.
+    pub spare_runners: u32,
+    /// Idle runners that each keeps for their workspaces.
+    pub parked_runners: u32,
+    /// How long a runner may take to begin its first attempt, in milliseconds.
+    pub begin_ms: u64,
     /// The rules' timings and bounds.
     pub core: core::Config,
     /// What is kept of final runs.
@@ -87,6 +93,8 @@ pub struct CoordinatorConfig {
     pub connections_max: u32,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Connections get so long to finish what they answer when the process ends.
+    pub http_drain: Duration,
 }
 
 /// Why a coordinator did not start, or had to end.
@@ -133,7 +141,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// The admin token of this data folder.
     pub token: String,
-    connections_max: u32,
+    server: http::ServerConfig,
     service: Service,
     owner: tokio::task::JoinHandle<()>,
     stop_owner: oneshot::Sender<()>,
@@ -217,7 +225,11 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     Ok(Running {
         address,
         token,
-        connections_max: config.connections_max,
+        server: http::ServerConfig {
+            connections_max: config.connections_max as usize,
+            drain_timeout: config.http_drain,
+            ..http::ServerConfig::default()
+        },
         service,
         owner,
         stop_owner,
@@ -237,7 +249,7 @@ impl Running {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), CoordinatorError> {
         let Running {
-            connections_max,
+            server,
             service,
             mut owner,
             stop_owner,
@@ -251,11 +263,6 @@ impl Running {
         } = self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let router = http::router(Arc::new(service.clone()));
-        let server = http::ServerConfig {
-            connections_max: connections_max as usize,
-            drain_timeout: HTTP_DRAIN,
-            ..http::ServerConfig::default()
-        };
         let mut http = tokio::spawn(http::serve(listener, router, server, async move {
             let _ = http_stopped.await;
         }));
