@@ -31,6 +31,7 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, CliError
     for name in unknown {
         tracing::warn!("{name} names no setting and is ignored");
     }
+    super::raise_descriptor_limit();
     let listener = TcpListener::bind(config.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| CliError::Serve(format!("cannot listen on {}: {error}", config.listen)))?;

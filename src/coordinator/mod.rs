@@ -217,6 +217,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             admission_wait: config.admission_wait,
             upload_keep_ms: config.upload_keep_ms,
         },
+        inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
         ready: AtomicBool::new(true),
         stopping: CancellationToken::new(),
     });

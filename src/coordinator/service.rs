@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use access::{NewToken, new_token_text, store_token};
 pub use caches::{ModuleCache, ModuleFacts, TokenCache};
+pub use runs::INLINE_SHARES_MAX;
 
 use super::clock::Clock;
 use super::metrics::Metrics;
@@ -190,6 +191,9 @@ pub enum ServiceError {
     /// No room.
     #[error("the disk of the coordinator is full")]
     DiskFull,
+    /// No descriptors or memory left.
+    #[error("the coordinator is at its bounds, try again later: {0}")]
+    Exhausted(String),
     /// Another coordinator owns the run now.
     #[error("the run was taken over by another coordinator: read it again")]
     TakenOver,
@@ -219,6 +223,7 @@ impl From<BlobError> for ServiceError {
             BlobError::TooLarge { max } => ServiceError::TooLarge { max },
             BlobError::Body(text) => ServiceError::BodyBroken(text),
             BlobError::Full => ServiceError::DiskFull,
+            BlobError::Exhausted(why) => ServiceError::Exhausted(why),
             other => ServiceError::Internal(other.to_string()),
         }
     }
@@ -271,6 +276,8 @@ pub struct Parts {
     pub facts: Facts,
     /// Whether the restart is over and nothing is ending.
     pub ready: AtomicBool,
+    /// Room for inputs that stay in memory, in units of `INLINE_SHARE_BYTES`.
+    pub inline_room: Arc<tokio::sync::Semaphore>,
     /// Ends streams that would otherwise go on for ever.
     pub stopping: CancellationToken,
 }

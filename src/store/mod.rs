@@ -368,6 +368,11 @@ pub trait Store: Send + Sync + 'static {
     /// Pins a blob until `until` (never shortens) if it has a row; answers the row. How an upload that finds its
     /// digest stored keeps it.
     async fn pin_blob(&self, digest: Digest, until: Time) -> Result<Option<BlobRow>, StoreError>;
+    /// Pins all of these until `until`, as [`Store::pin_blob`] does, or answers one that has no row; the others may be
+    /// pinned then.
+    async fn pin_blobs(&self, digests: Vec<Digest>, until: Time) -> Result<Option<Digest>, StoreError>;
+    /// The first of these that has no row.
+    async fn missing_blob(&self, digests: Vec<Digest>) -> Result<Option<Digest>, StoreError>;
     /// A blob's row.
     async fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError>;
     /// Takes the rows of up to `limit` blobs that nothing refers to and whose pins have ended, and says which of them

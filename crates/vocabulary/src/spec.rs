@@ -218,8 +218,8 @@ impl RunSpec {
 
     /// Every blob that must exist before the run can start, the module first, without the empty one.
     pub fn inputs(&self) -> impl Iterator<Item = Digest> + '_ {
-        let stdin = Some(self.stdin).filter(|digest| *digest != Digest::EMPTY);
-        std::iter::once(self.module).chain(stdin).chain(self.files.values().map(FileInput::digest))
+        let inputs = std::iter::once(self.stdin).chain(self.files.values().map(FileInput::digest));
+        std::iter::once(self.module).chain(inputs.filter(|digest| *digest != Digest::EMPTY))
     }
 }
 

@@ -171,6 +171,12 @@ impl From<ServiceError> for ApiError {
             ServiceError::DiskFull => {
                 ApiError::new(Code::DiskFull, "the coordinator's disk is full; nothing was accepted")
             }
+            ServiceError::Exhausted(why) => ApiError::new(
+                Code::Unavailable,
+                format!(
+                    "the coordinator has no descriptors or memory left for this ({why}): try again in a moment"
+                ),
+            ),
             ServiceError::TakenOver => ApiError::new(
                 Code::Unavailable,
                 "another coordinator has taken the run over: read it again in a moment",
@@ -262,6 +268,7 @@ mod tests {
             (ServiceError::TooLarge { max: 5 }, 413, "too_large"),
             (ServiceError::BodyBroken(text()), 400, "invalid_body"),
             (ServiceError::DiskFull, 507, "disk_full"),
+            (ServiceError::Exhausted(text()), 503, "unavailable"),
             (ServiceError::ShuttingDown, 503, "unavailable"),
             (ServiceError::Internal(text()), 500, "internal"),
         ];

@@ -44,6 +44,8 @@ pub struct Submit {
     pub live: bool,
     /// Answer when it is final, instead of when it is acknowledged.
     pub wait: bool,
+    /// Held while its inputs are in memory.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
     /// The answer; its sender is dropped only with the owner.
     pub reply: Waiter,
 }
@@ -321,7 +323,7 @@ impl Owner {
     }
 
     fn submit(&mut self, submit: Submit) {
-        let Submit { new, module_ready, live, wait, reply } = submit;
+        let Submit { new, module_ready, live, wait, room, reply } = submit;
         let new = Arc::new(*new);
         if let Some((key, payload)) = &new.idempotency {
             if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
@@ -332,6 +334,7 @@ impl Owner {
             self.keys.insert((new.workspace, key.clone()), (new.id, *payload));
         }
         let mut open = OpenRun::new(Arc::clone(&new), live, !new.policy.durable);
+        open.room = room;
         let waiters = if wait || !open.is_durable() { &mut open.finals } else { &mut open.acks };
         waiters.push(reply);
         self.runs.insert(new.id, open);

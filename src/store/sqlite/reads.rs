@@ -257,6 +257,17 @@ pub(super) fn blob(connection: &Connection, digest: Digest) -> rusqlite::Result<
         .optional()
 }
 
+/// See [`crate::store::Store::missing_blob`].
+pub(super) fn missing_blob(connection: &Connection, digests: &[Digest]) -> rusqlite::Result<Option<Digest>> {
+    let mut there = connection.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?;
+    for digest in digests {
+        if !there.exists(params![digest.as_bytes()])? {
+            return Ok(Some(*digest));
+        }
+    }
+    Ok(None)
+}
+
 /// The newest final run that has to go so that `runs_max` stay.
 pub(super) fn cutoff(connection: &Connection, runs_max: u64) -> rusqlite::Result<Cutoff> {
     connection
