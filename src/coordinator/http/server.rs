@@ -264,4 +264,23 @@ mod tests {
         drop(first);
         assert!(read_all(&mut second).await.starts_with("HTTP/1.1 200"));
     }
+
+    #[tokio::test]
+    async fn who_dawdles_over_the_handshake_is_cut_and_who_speaks_plainly_is_told() {
+        let config = ServerConfig { handshake_timeout: Duration::from_millis(200), ..ServerConfig::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let server = tokio::spawn(serve(listener, Some(tls()), router, config, std::future::pending()));
+        for begun in [&b""[..], &[0x16, 3, 1]] {
+            let mut silent = TcpStream::connect(address).await.unwrap();
+            silent.write_all(begun).await.unwrap();
+            assert_eq!(read_all(&mut silent).await, "");
+        }
+        let mut plain = TcpStream::connect(address).await.unwrap();
+        plain.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let answer = read_all(&mut plain).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("tls_required"), "{answer}");
+        server.abort();
+    }
 }
