@@ -8,10 +8,13 @@ mod bad_input;
 mod cli;
 mod compiler;
 mod deaths;
+mod deploy;
 mod disk_full;
 mod limits;
 mod memory;
+mod operate;
 mod pool;
 mod recovery;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;

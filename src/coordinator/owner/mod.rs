@@ -8,6 +8,7 @@
 mod answers;
 mod effects;
 mod reports;
+mod sessions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -268,11 +269,14 @@ impl Owner {
         match command {
             Command::Submit(submit) => self.submit(submit),
             Command::Join { row, to } => {
-                self.links.insert(row.id, Link { row: *row, to, class: None, sent: 0 });
+                // the session in the row is an earlier one; this one begins with the worker's first word
+                let row = WorkerRow { session: None, ..*row };
+                self.links.insert(row.id, Link { row, to, class: None, sent: 0 });
             }
             Command::Said(worker, message) => self.said(worker, message),
             Command::Gone(worker) => {
-                if self.links.remove(&worker).is_some() {
+                if let Some(link) = self.links.remove(&worker) {
+                    self.end_session(link.row);
                     self.step(Event::WorkerLeft { worker });
                 }
             }
@@ -472,6 +476,7 @@ struct Hello {
     memory_bytes: u64,
     labels: BTreeMap<String, String>,
     holds: Vec<(AttemptId, Epoch)>,
+    version: String,
 }
 
 fn submission(new: &NewRun, module_ready: bool) -> Submission {
