@@ -305,7 +305,8 @@ impl Call {
             entry: entry.clone(),
             arguments,
             results: function.results().len(),
-            reactor: reactor && module.get_export(REACTOR_START).is_some(),
+            // Something else of that name is none; one of another shape was not admitted.
+            reactor: reactor && module.get_export(REACTOR_START).is_some_and(|export| export.func().is_some()),
         })
     }
 
