@@ -120,3 +120,20 @@ async fn a_large_output_file_reaches_its_reader_in_little_memory() {
     let grown = peak(&pool) - before;
     assert!(grown < ROOM, "{grown} bytes more than the {before} of before");
 }
+
+#[tokio::test]
+async fn what_a_run_may_write_is_leased_with_its_memory() {
+    let pool = Pool::with(&["--workers", "1", "--set", "worker_memory=1GiB"]).await;
+    let module = pool.push(wat("(module (memory 1) (func (export \"_start\") (loop (br 0))))")).await;
+    let limits = json!({"memory_bytes": 64 << 10, "output_bytes": 300 << 20, "file_bytes": 300 << 20});
+    let once = json!({"policy": "once"});
+    let request = json!({"module": module, "limits": limits, "verify": once, "wait_ms": 0});
+    let (status, run) = pool.post("/v1/runs", &request).await;
+    assert!(status == 201 || status == 202, "{status} {run}");
+    let leased = crate::support::eventually("it is leased", async || {
+        let (_, workers) = pool.get("/v1/workers").await;
+        workers["items"][0]["memory_leased_bytes"].as_u64().filter(|leased| *leased > 0)
+    })
+    .await;
+    assert!(leased >= 600 << 20, "{leased}");
+}

@@ -159,6 +159,7 @@ impl From<ServiceError> for ApiError {
                 Code::WorkerNotConnected,
                 "the worker is not connected: quarantine it to refuse it when it comes back, or forget it",
             ),
+            error @ ServiceError::NotKept(_) => ApiError::new(Code::NotAvailable, error.to_string()),
             ServiceError::Duplicate { .. } => ApiError::new(
                 Code::IdempotencyMismatch,
                 "this Idempotency-Key came with another request before: use a new key for a new run",
@@ -266,6 +267,7 @@ mod tests {
             (ServiceError::ModuleInUse, 409, "module_in_use"),
             (ServiceError::BadEntry(text()), 422, "bad_entry"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
+            (ServiceError::NotKept(crate::id::RunId(1)), 422, "not_available"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
             (
                 ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false },
