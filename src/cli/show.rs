@@ -280,11 +280,16 @@ pub fn workers(workers: &[Worker]) -> String {
     let row = |worker: &Worker| {
         let standing = match worker.standing {
             WorkerStandingName::Active => "active",
+            WorkerStandingName::Suspect => "suspect",
             WorkerStandingName::Draining => "draining",
             WorkerStandingName::Lost => "lost",
             WorkerStandingName::Quarantined => "quarantined",
         };
-        let standing = worker.why.as_ref().map_or(standing.to_owned(), |why| format!("{standing}: {why}"));
+        let mut standing =
+            worker.why.as_ref().map_or(standing.to_owned(), |why| format!("{standing}: {why}"));
+        if worker.standing == WorkerStandingName::Active && worker.peers == 0 {
+            standing.push_str("; class has no peer: cannot be compared");
+        }
         [
             worker.id.to_string(),
             worker.name.clone(),

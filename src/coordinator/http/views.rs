@@ -174,6 +174,7 @@ pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
         key: BASE64.encode(row.key),
         standing: match view.standing {
             WorkerStanding::Active => WorkerStandingName::Active,
+            WorkerStanding::Suspect => WorkerStandingName::Suspect,
             WorkerStanding::Draining => WorkerStandingName::Draining,
             WorkerStanding::Lost => WorkerStandingName::Lost,
             WorkerStanding::Quarantined => WorkerStandingName::Quarantined,
@@ -181,6 +182,7 @@ pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
         why: view.why.clone().or_else(|| row.quarantined.clone()),
         domain: view.domain.clone(),
         class: view.class.0,
+        peers: view.peers as u64,
         labels: view.labels.clone(),
         slots: view.slots,
         credits: view.credits,

@@ -127,6 +127,8 @@ pub struct Worker {
     pub domain: String,
     /// Its equivalence class: only votes of one class are compared.
     pub class: Digest,
+    /// Other active workers of its class. With none, what it computes cannot be compared.
+    pub peers: u64,
     /// What placement may ask for.
     pub labels: BTreeMap<String, String>,
     /// Attempts that it executes at once.
@@ -157,9 +159,11 @@ pub struct Worker {
 pub enum WorkerStandingName {
     /// It does.
     Active,
+    /// It missed two heartbeats: nothing new goes there, what it holds goes on.
+    Suspect,
     /// It finishes what it holds.
     Draining,
-    /// It missed its heartbeats.
+    /// It missed so many heartbeats that what it held is rerun.
     Lost,
     /// It gets nothing and counts for nothing.
     Quarantined,
@@ -228,6 +232,8 @@ pub struct PoolFigures {
     pub attempts_live: u64,
     /// Workers that get work.
     pub workers_active: u64,
+    /// Workers that missed two heartbeats and get nothing new until they are heard of again.
+    pub workers_suspect: u64,
     /// Slots that they declared.
     pub slots: u64,
 }

@@ -89,8 +89,8 @@ problem_codes! {
     ModuleInUse = "module_in_use", 409, "The module is in use";
     /// The module is out of service. An admin can readmit it.
     ModuleQuarantined = "module_quarantined", 409, "The module is quarantined";
-    /// A quorum needs as many workers of one class as it has voters. Ask for fewer, or start workers.
-    TooFewWorkers = "too_few_workers", 409, "Too few workers for this quorum";
+    /// No worker could run it (labels, memory), or fewer of one class than its quorum has voters. Ask for less, or start workers.
+    TooFewWorkers = "too_few_workers", 409, "Too few workers";
     /// The body is larger than this route takes. Send large inputs as blobs, and refer to them by digest.
     TooLarge = "too_large", 413, "The request body is too large";
     /// The body has the wrong content type. JSON routes take `application/json`.
