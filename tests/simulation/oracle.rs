@@ -154,7 +154,7 @@ impl Oracle {
         self.runs.values().filter(is_doubled).count() as u64
     }
 
-    fn is_grace(&self) -> bool {
+    pub fn is_grace(&self) -> bool {
         self.now < self.grace_until && !self.expected.is_empty()
     }
 

@@ -43,7 +43,7 @@ fn the_grace_ends_at_once_when_everybody_is_back() {
     assert_eq!(bench.assigned(), []);
     bench.wait(300);
     bench.join(holding(2, &[]));
-    assert_eq!(bench.assigned(), [(6, 1, 7, 2)], "run 5 goes on where it was");
+    assert_eq!(bench.assigned(), [(6, 1, 7, 1)], "run 5 goes on where it was");
     assert!(bench.says(6, "all workers of before the restart are back"));
     assert!(!bench.says(5, "all workers of before the restart are back"), "it misses nothing");
     bench.wait_with(10_000, &[1, 2]);

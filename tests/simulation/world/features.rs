@@ -34,6 +34,8 @@ pub struct Features {
     pub large_quorums: bool,
     pub inline_results: bool,
     pub tight_memory: bool,
+    /// Not drawn: attempts take their time and all of it.
+    pub long: bool,
 }
 
 impl Features {
@@ -69,11 +71,12 @@ impl Features {
             large_quorums: draw(),
             inline_results: draw(),
             tight_memory: draw(),
+            long: false,
         }
     }
 
     /// Nothing but restarts of the coordinator, which every worker outlives.
     pub fn only_restarts() -> Features {
-        Features { restarts: true, slow: true, inline_results: true, ..Features::default() }
+        Features { restarts: true, long: true, inline_results: true, ..Features::default() }
     }
 }

@@ -38,6 +38,7 @@ enum Item {
     Reaches { agent: usize, session: u64, told: Told },
     Ends { agent: usize, attempt: AttemptId, stamp: u64 },
     Beat { agent: usize, session: u64 },
+    Says { agent: usize, session: u64, said: Said },
     Commit { life: u32 },
     Connect { agent: usize, session: u64 },
     Thaw { agent: usize },
@@ -187,7 +188,8 @@ impl World {
             let at = self.rng.below(TROUBLE * 3 / 4);
             self.later(at, Item::Submit);
         }
-        for _ in 0..self.rng.below(30) {
+        let troubles = if self.features.long { 40 } else { 30 };
+        for _ in 0..self.rng.below(troubles) {
             let at = self.rng.below(TROUBLE);
             self.later(at, Item::Chaos);
         }
@@ -265,6 +267,7 @@ impl World {
             }
         }
         self.check_ended()?;
+        self.kept.doubled += self.oracle.doubled();
         Ok(self)
     }
 
@@ -325,6 +328,12 @@ impl World {
                     }
                     let period = self.rng.range(800 * MS, 1_200 * MS);
                     self.later(period, Item::Beat { agent, session });
+                }
+                Ok(())
+            }
+            Item::Says { agent, session, said } => {
+                if self.agents[agent].session == session {
+                    self.says(agent, said);
                 }
                 Ok(())
             }

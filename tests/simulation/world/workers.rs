@@ -34,12 +34,12 @@ impl World {
         self.says(agent, Said::Hello(holds));
         if hides {
             // it has room, and what it ended before comes when it was given something new
+            self.agents[agent].holding.clear();
             self.grants(agent);
-            let link = &mut self.agents[agent];
-            link.last_up += self.rng.range(MS, 50 * MS);
         }
         for said in ended {
-            self.says(agent, said);
+            let after = if hides { self.rng.range(MS, 6 * SECOND) } else { 0 };
+            self.later(after, Item::Says { agent, session, said });
         }
         self.later(0, Item::Beat { agent, session });
     }
@@ -135,6 +135,12 @@ impl World {
         }
         self.stamps += 1;
         let stamp = self.stamps;
+        if self.agents[agent].behaviour.hides > 0
+            && let Some(said) = self.agents[agent].kept.get(&attempt).cloned()
+        {
+            // it has executed one of that number before, and says so once more
+            self.says(agent, said);
+        }
         let behaviour = self.agents[agent].behaviour;
         let hangs = nature == Nature::Endless || self.rng.chance(behaviour.hangs);
         let is_idle = hangs && self.rng.chance(50);
@@ -142,7 +148,8 @@ impl World {
         self.agents[agent].holding.insert(attempt, held);
         self.agents[agent].check()?;
         self.says(agent, Said::Begun(attempt));
-        let mut lasts = self.rng.range(MS, 150 * MS) * if behaviour.slow { 12 } else { 1 };
+        let most = if self.features.long { 5 * SECOND } else { 150 * MS };
+        let mut lasts = self.rng.range(MS, most) * if behaviour.slow { 12 } else { 1 };
         if hangs {
             lasts = timeout;
         }
