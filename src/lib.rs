@@ -17,6 +17,8 @@ pub mod sandbox;
 
 pub mod jail;
 
+pub mod tls;
+
 pub mod compiler;
 
 pub mod protocol;

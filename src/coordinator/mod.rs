@@ -14,6 +14,7 @@ pub mod metrics;
 mod open_run;
 mod owner;
 mod pump;
+mod returning;
 mod ring;
 pub mod service;
 pub mod submission;
@@ -35,8 +36,10 @@ use tokio_util::sync::CancellationToken;
 use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
-use self::owner::Owner;
-use self::service::{Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token};
+use self::owner::{Command, Owner};
+use self::service::{
+    Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
+};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
 use crate::core::{self, Class, Pool, Time};
@@ -44,6 +47,7 @@ use crate::digest::Digest;
 use crate::id::RunId;
 use crate::store::sqlite::{OpenError, Options, SqliteStore};
 use crate::store::{Failure, ModuleState, Store, StoreError};
+use crate::tls;
 
 /// Events of the whole pool that a slow reader may lag behind.
 const EVENTS_MAX: usize = 4_096;
@@ -87,6 +91,8 @@ pub struct CoordinatorConfig {
     pub connections_max: u32,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Speaks TLS with this, and nothing else.
+    pub tls: Option<tls::Acceptor>,
 }
 
 /// Why a coordinator did not start, or had to end.
@@ -143,6 +149,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     failure: Failure,
     listener: TcpListener,
+    tls: Option<tls::Acceptor>,
 }
 
 /// Opens the data folder, takes over what an earlier life left, starts the embedded workers. Serving begins with
@@ -167,11 +174,10 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
-    // the grace after a start is for workers that come back over the network; embedded ones are new, and all of them
-    // have joined before anybody is served
-    let rules = core::Config { start_grace_ms: 0, ..config.core.clone() };
+    // embedded workers are new in each process; those on other machines outlive it and come back
+    let returning = returning::expected(&store.workers().await?);
     let parts = owner::Parts {
-        pool: Pool::new(rules, clock.now()),
+        pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
@@ -190,7 +196,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
-    let chores = tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
+    let blobs_of_chores = Arc::clone(&blobs);
+    let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
         commands,
         store: Arc::clone(&store),
@@ -212,8 +219,16 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         ready: AtomicBool::new(true),
         stopping: CancellationToken::new(),
     });
+    let chores = tokio::spawn(chores::run(
+        service.clone(),
+        Arc::clone(&store),
+        blobs_of_chores,
+        clock,
+        config.retention,
+    ));
     service.resume_admissions().await?;
     service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;
+    let _ = owner_queue.send(Command::Serving);
     Ok(Running {
         address,
         token,
@@ -227,6 +242,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         store,
         failure,
         listener,
+        tls: config.tls,
     })
 }
 
@@ -247,6 +263,7 @@ impl Running {
             store,
             failure,
             listener,
+            tls,
             ..
         } = self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
@@ -256,7 +273,7 @@ impl Running {
             drain_timeout: HTTP_DRAIN,
             ..http::ServerConfig::default()
         };
-        let mut http = tokio::spawn(http::serve(listener, router, server, async move {
+        let mut http = tokio::spawn(http::serve(listener, tls, router, server, async move {
             let _ = http_stopped.await;
         }));
         let mut ended = tokio::select! {
@@ -277,6 +294,7 @@ impl Running {
             let _ = (&mut http).await;
         }
         http.abort();
+        service.end_sessions().await;
         workers.stop().await;
         let _ = stop_owner.send(());
         if !owner.is_finished() {
@@ -364,7 +382,9 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
     }
     let text = new_token_text()?;
     let scopes = ["admin", "submit", "read", "worker"].map(str::to_owned).to_vec();
-    store_token(store, &text, "admin of the first start", scopes, now, None).await?;
+    let spec =
+        TokenSpec { name: "admin of the first start".to_owned(), scopes, expires_at: None, domain: None };
+    store_token(store, &text, spec, now).await?;
     // beside and renamed, so that a crash leaves a whole token or none
     let beside = data.join("token.new");
     let mut file = std::fs::OpenOptions::new()

@@ -63,7 +63,16 @@ impl Attempt {
             cpu_us: 0,
         };
         let signs = Signs::new(now);
-        Attempt { record, epoch, ballot: None, sent: false, is_orphan: false, estimate_us, timeout_at: None, signs }
+        Attempt {
+            record,
+            epoch,
+            ballot: None,
+            sent: false,
+            is_orphan: false,
+            estimate_us,
+            timeout_at: None,
+            signs,
+        }
     }
 
     /// An attempt of an earlier life of the coordinator. One that was live then is an orphan until its worker shows

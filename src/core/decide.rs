@@ -2,9 +2,9 @@
 
 use super::explain::Note;
 use super::floor::{Floor, Followup};
+use super::pool::REFUSED;
 use super::quorum::Tally;
 use super::retry::{Cost, cost};
-use super::pool::REFUSED;
 use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::{Effect, Vote, Write};

@@ -103,9 +103,9 @@ impl fmt::Display for Note {
             Note::GraceOver { early: true } => {
                 f.write_str("all workers of before the restart are back: what is missing is handed out")
             }
-            Note::GraceOver { early: false } => {
-                f.write_str("the grace after the restart is over: what nobody came back with is handed out again")
-            }
+            Note::GraceOver { early: false } => f.write_str(
+                "the grace after the restart is over: what nobody came back with is handed out again",
+            ),
             Note::Kept(text) => f.write_str(text),
             Note::Assigned { number, worker, choice, credits, voter, voters } => {
                 write!(f, "attempt {number} goes to {worker}, ")?;

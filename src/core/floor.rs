@@ -78,7 +78,7 @@ impl Floor {
 
     /// Asks again when a shape has been short of workers for long enough.
     pub(super) fn watch_short(&mut self, shape: u32) {
-        let at = self.now.max(self.grace_until).plus_ms(self.config.quorum_wait_ms);
+        let at = self.now.plus_ms(self.config.quorum_wait_ms);
         let timer_at = self.queue.timer_of_shape(shape);
         if timer_at.is_none() {
             *timer_at = Some(at);

@@ -18,6 +18,9 @@ use super::{Config, Effect, Time};
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::result::Fault;
 
+/// End of a grace that has not begun: nobody can connect while runs are still being read back.
+const NOT_YET: Time = Time(u64::MAX);
+
 /// What waits for the end of the grace.
 #[derive(Default)]
 pub(super) struct Grace {
@@ -30,17 +33,24 @@ pub(super) struct Grace {
 }
 
 impl Pool {
-    /// An empty pool that takes over from an earlier life, whose workers `expected` may come back with what they hold.
-    /// With none, there is no grace.
+    /// An empty pool that takes over from an earlier life, whose workers `expected` may come back with what they hold:
+    /// until `start_grace_ms` after [`super::Event::Serving`]. With none, there is no grace.
     pub fn restarted(config: Config, now: Time, expected: impl IntoIterator<Item = WorkerId>) -> Pool {
         let mut pool = Pool::new(config, now);
         pool.grace.expected = expected.into_iter().collect();
         if !pool.grace.expected.is_empty() {
-            let until = now.plus_ms(pool.floor.config.start_grace_ms);
-            pool.floor.grace_until = until;
-            pool.floor.timers.set(until, Timer::Grace);
+            pool.floor.grace_until = NOT_YET;
         }
         pool
+    }
+
+    /// Workers can connect from now on: the time of the grace runs.
+    pub(super) fn serving(&mut self) {
+        if self.floor.grace_until == NOT_YET {
+            let until = self.floor.now.plus_ms(self.floor.config.start_grace_ms);
+            self.floor.grace_until = until;
+            self.floor.timers.set(until, Timer::Grace);
+        }
     }
 
     /// Holds a recovered run back while the grace lasts.
@@ -49,7 +59,7 @@ impl Pool {
             run.is_held = true;
             self.grace.held.push(run.id);
             let workers = self.grace.expected.len();
-            let wait_ms = self.floor.grace_until.ms_since(self.floor.now);
+            let wait_ms = self.floor.config.start_grace_ms;
             self.floor.note(run, Note::Held { workers, wait_ms });
         }
     }

@@ -105,7 +105,8 @@ pub(super) fn lacking(shape: &Shape, crew: &Crew) -> String {
     }
     let carrying: Vec<&&Worker> =
         there.iter().filter(|worker| labels.iter().all(|label| has(worker, *label))).collect();
-    let named = || labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+    let named =
+        || labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
     if carrying.is_empty() {
         return format!("has all of the labels {}", named());
     }

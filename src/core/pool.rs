@@ -230,6 +230,7 @@ impl Pool {
                 WriteKind::Finished => floor.committed(run),
             }),
             Event::Refused { run } => self.with_run(run, Floor::disown),
+            Event::Serving => self.serving(),
             Event::WorkerJoined(joining) => self.joined(*joining),
             Event::WorkerLeft { worker } => self.left(worker),
             Event::Credits { worker, credits } => {
@@ -357,7 +358,8 @@ impl Pool {
         let run = self.runs.get(&attempt.run)?;
         let position = run.position(attempt.number)?;
         let found = &run.attempts[position];
-        (found.is_live() && found.sent && found.record.worker == worker && !found.is_orphan).then_some(position)
+        (found.is_live() && found.sent && found.record.worker == worker && !found.is_orphan)
+            .then_some(position)
     }
 
     fn begun(&mut self, attempt: AttemptId, worker: WorkerId, at: Time) {
@@ -475,6 +477,7 @@ impl Pool {
         let mut next: Option<Time> = None;
         for id in self.floor.queue.runs_of_shape(shape) {
             let Some(run) = self.runs.get(&id) else { continue };
+            // asked again in time, because the end of the grace may not be known yet
             let due = since.max(run.waits_since).plus_ms(wait_ms);
             if due <= self.floor.now {
                 let why = format!("for {wait_ms} ms there were too few workers to vote ({there})");
@@ -483,7 +486,7 @@ impl Pool {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
         }
-        if let Some(at) = next {
+        if let Some(at) = next.map(|at| at.min(self.floor.now.plus_ms(wait_ms.max(1)))) {
             *self.floor.queue.timer_of_shape(shape) = Some(at);
             self.floor.timers.set(at, Timer::Short(shape));
         }

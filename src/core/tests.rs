@@ -73,7 +73,10 @@ impl Bench {
     fn start(expected: &[u32]) -> Bench {
         let now = Time(1_000_000);
         let expected = expected.iter().map(|number| worker(*number));
-        Bench { pool: Pool::restarted(Config::default(), now, expected), now, effects: Vec::new() }
+        let pool = Pool::restarted(Config::default(), now, expected);
+        let mut bench = Bench { pool, now, effects: Vec::new() };
+        bench.step(Event::Serving);
+        bench
     }
 
     /// One with workers 1 to `count`, each of which would take four attempts.

@@ -52,7 +52,7 @@ pub struct Config {
     pub module_crashes_max: u32,
     /// Different modules that may fail in a row on one worker, none succeeding, before it is drained.
     pub worker_failures_max: u32,
-    /// After a start nobody is declared lost and no remote run is requeued for so long.
+    /// For so long after workers can connect again nobody is declared lost and no run of before is handed out.
     pub start_grace_ms: u64,
     /// Between two heartbeats of a worker. One that missed two of them (and a half, for their jitter) is suspect.
     pub heartbeat_ms: u64,
@@ -214,6 +214,8 @@ pub enum Event {
         /// Whose.
         run: RunId,
     },
+    /// Workers can connect from now on: the grace after a start begins.
+    Serving,
     /// A worker opened its session.
     WorkerJoined(Box<Joining>),
     /// Its session ended; `drained` if it said so before.

@@ -109,10 +109,7 @@ impl Worker {
 
     /// Whether it may be asked for blobs.
     pub(super) fn is_reachable(&self) -> bool {
-        matches!(
-            self.standing(),
-            WorkerStanding::Active | WorkerStanding::Suspect | WorkerStanding::Draining
-        )
+        matches!(self.standing(), WorkerStanding::Active | WorkerStanding::Suspect | WorkerStanding::Draining)
     }
 
     fn why(&self) -> Option<String> {

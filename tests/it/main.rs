@@ -8,7 +8,10 @@ mod api_pool;
 mod bad_input;
 mod cli;
 mod compiler;
+mod deploy;
+mod operate;
 mod pool;
 mod recovery;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;

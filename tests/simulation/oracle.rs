@@ -125,7 +125,7 @@ impl Oracle {
 
     /// The coordinator starts anew: what was in memory only is forgotten.
     pub fn restarted(&mut self, now: u64, expected: BTreeSet<WorkerId>) {
-        self.grace_until = if expected.is_empty() { now } else { now + GRACE };
+        self.grace_until = if expected.is_empty() { now } else { u64::MAX };
         self.expected = expected;
         self.connected.clear();
         self.draining.clear();
@@ -203,6 +203,7 @@ impl Oracle {
             self.heard.insert(worker, now);
         }
         match event {
+            Event::Serving if !self.expected.is_empty() => self.grace_until = now + GRACE,
             Event::Committed { run, write } => {
                 if let Some(known) = self.runs.get_mut(run) {
                     match write {
@@ -226,7 +227,8 @@ impl Oracle {
                     self.saw("a worker returned holding attempts");
                 }
                 self.lose(joining.worker, &joining.holds);
-                if self.expected.remove(&joining.worker) && self.expected.is_empty() && now < self.grace_until {
+                if self.expected.remove(&joining.worker) && self.expected.is_empty() && now < self.grace_until
+                {
                     self.saw("a grace that ended early");
                 }
             }
@@ -382,12 +384,7 @@ impl Oracle {
 
     /// Attempts that came back with their worker and were taken up.
     /// Gives them.
-    pub fn claimed(
-        &mut self,
-        holds: &[(AttemptId, Epoch)],
-        worker: WorkerId,
-        pool: &Shim,
-    ) -> Vec<AttemptId> {
+    pub fn claimed(&mut self, holds: &[(AttemptId, Epoch)], worker: WorkerId, pool: &Shim) -> Vec<AttemptId> {
         let mut back = Vec::new();
         for (attempt, epoch) in holds {
             let Some(view) = pool.run(attempt.run) else { continue };

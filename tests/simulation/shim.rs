@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep::core::{
-    AttemptState, Config, Effect, Event, Final, Pool, RunView, Submission, SubmitError, Time, WorkerView, Write,
+    AttemptState, Config, Effect, Event, Final, Pool, RunView, Submission, SubmitError, Time, WorkerView,
+    Write,
 };
 use lockstep::digest::Digest;
 use lockstep::id::{AttemptId, Epoch, RunId, WorkerId};
@@ -114,12 +115,7 @@ pub struct Shim {
 
 impl Shim {
     /// A pool after a restart, or with nobody `expected` the first one.
-    pub fn new(
-        mut config: Config,
-        now: Time,
-        expected: &BTreeSet<WorkerId>,
-        mutant: Option<Mutant>,
-    ) -> Shim {
+    pub fn new(mut config: Config, now: Time, expected: &BTreeSet<WorkerId>, mutant: Option<Mutant>) -> Shim {
         let mut expected = expected.clone();
         match mutant {
             Some(Mutant::IgnoresGrace) => expected.clear(),

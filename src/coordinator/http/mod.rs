@@ -62,7 +62,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(blobs::put_blob, blobs::get_blob))
         // operators
         .routes(routes!(workers::list_workers))
-        .routes(routes!(workers::get_worker))
+        .routes(routes!(workers::get_worker, workers::forget_worker))
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::quarantine_worker))
         .routes(routes!(workers::readmit_worker))

@@ -8,6 +8,7 @@
 mod answers;
 mod effects;
 mod reports;
+mod sessions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -66,6 +67,8 @@ pub enum WorkerOrder {
 pub enum Command {
     /// A new run.
     Submit(Submit),
+    /// Workers can connect from now on.
+    Serving,
     /// A worker's session begins.
     Join {
         /// Its row.
@@ -265,12 +268,16 @@ impl Owner {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Submit(submit) => self.submit(submit),
+            Command::Serving => self.step(Event::Serving),
             Command::Join { row, to } => {
-                self.links.insert(row.id, Link { row: *row, to, class: None, sent: 0 });
+                // the session in the row is an earlier one; this one begins with the worker's first word
+                let row = WorkerRow { session: None, ..*row };
+                self.links.insert(row.id, Link { row, to, class: None, sent: 0 });
             }
             Command::Said(worker, message) => self.said(worker, message),
             Command::Gone(worker) => {
-                if self.links.remove(&worker).is_some() {
+                if let Some(link) = self.links.remove(&worker) {
+                    self.end_session(link.row);
                     self.step(Event::WorkerLeft { worker });
                 }
             }
@@ -471,6 +478,7 @@ struct Hello {
     memory_bytes: u64,
     labels: BTreeMap<String, String>,
     holds: Vec<(AttemptId, Epoch)>,
+    version: String,
 }
 
 fn submission(new: &NewRun, module_ready: bool) -> Submission {

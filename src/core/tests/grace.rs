@@ -20,13 +20,35 @@ fn with_nobody_expected_there_is_no_grace() {
 }
 
 #[test]
+fn the_grace_begins_when_workers_can_connect() {
+    let mut bench = Bench::start(&[]);
+    bench.pool = Pool::restarted(Config::default(), bench.now, [worker(1)]);
+    bench.submit(recovered(5, Verify::Once));
+    bench.submit(recovered(6, Verify::Quorum { n: 2 }));
+    bench.join(joining(2));
+    bench.wait_with(90_000, &[2]);
+    assert_eq!(bench.assigned(), [], "runs are still being read back");
+    bench.step(Event::Serving);
+    bench.wait_with(4_500, &[2]);
+    assert_eq!(bench.assigned(), []);
+    bench.wait_with(1_000, &[2]);
+    assert_eq!(bench.assigned(), [(5, 1, 7, 2)]);
+    bench.wait_with(59_000, &[2]);
+    assert!(bench.last_final().is_none());
+    bench.wait_with(2_000, &[2]);
+    assert_eq!(bench.last_final().expect("it has no second voter").reason, Some(FailReason::NoQuorum));
+}
+
+#[test]
 fn a_recovered_run_waits_for_its_workers_and_a_new_one_does_not() {
     let mut bench = Bench::start(&[1, 2]);
     bench.submit(recovered(5, Verify::Once));
     bench.join(joining(3));
     bench.submit(submission(6, 7, Verify::Once));
     assert_eq!(bench.assigned(), [(6, 1, 7, 3)]);
-    assert!(bench.says(5, "is not handed out for up to 5000 ms: 2 workers of before the restart may come back"));
+    assert!(
+        bench.says(5, "is not handed out for up to 5000 ms: 2 workers of before the restart may come back")
+    );
     bench.wait_with(4_500, &[3]);
     assert_eq!(bench.assigned(), []);
     bench.wait_with(1_000, &[3]);
@@ -160,5 +182,8 @@ fn a_recovered_run_of_a_module_that_is_refused_later_ends() {
     bench.join(holding(1, &[(5, 1)]));
     bench.step(Event::ModuleRefused { module: MODULE });
     bench.step(Event::WorkerLeft { worker: worker(1) });
-    assert_eq!(bench.last_final().expect("it can never be run again").reason, Some(FailReason::ModuleRefused));
+    assert_eq!(
+        bench.last_final().expect("it can never be run again").reason,
+        Some(FailReason::ModuleRefused)
+    );
 }

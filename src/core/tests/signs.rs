@@ -32,7 +32,11 @@ fn a_worker_that_missed_two_beats_is_suspect_and_keeps_what_it_holds() {
     assert_eq!(bench.standing(1), WorkerStanding::Suspect);
     assert_eq!(bench.standing(1).name(), "suspect");
     assert_eq!((bench.pool.stats().workers_active, bench.pool.stats().workers_suspect), (0, 1));
-    assert!(bench.says(5, "w1 was not heard of for 2.5 s: attempt 1 stays there"), "{:?}", bench.explained(5));
+    assert!(
+        bench.says(5, "w1 was not heard of for 2.5 s: attempt 1 stays there"),
+        "{:?}",
+        bench.explained(5)
+    );
     bench.submit(submission(6, 7, Verify::Once));
     assert_eq!(bench.assigned(), [], "nothing new goes there");
     bench.beat(1, Vec::new());
@@ -106,7 +110,10 @@ fn slow_is_measured_against_others_of_the_module() {
     assert_eq!(bench.count(5, "slow"), 0, "{:?}", bench.explained(5));
     bench.wait(1_000);
     bench.beat(1, beat(6_000_000));
-    assert!(bench.says(5, "slow: still computing, 6.0 s of CPU in 6.0 s"), "half as long again as the others");
+    assert!(
+        bench.says(5, "slow: still computing, 6.0 s of CPU in 6.0 s"),
+        "half as long again as the others"
+    );
 }
 
 #[test]
@@ -175,11 +182,8 @@ fn a_worker_that_slept_wakes_up_to_votes_that_change_nothing() {
     bench.effects.clear();
     // the final is on its way: what it says now is evidence against it
     bench.vote(5, 1, 7, 1, 6);
-    let dissent = Effect::Dissented {
-        worker: worker(1),
-        attempt: attempt(5, 1),
-        result: Digest::from_bytes([6; 32]),
-    };
+    let dissent =
+        Effect::Dissented { worker: worker(1), attempt: attempt(5, 1), result: Digest::from_bytes([6; 32]) };
     assert!(bench.effects.contains(&dissent));
     assert!(bench.last_final().is_none());
 }

@@ -236,7 +236,8 @@ impl World {
                 }
             }
         }
-        self.follow(Vec::new())
+        self.follow(Vec::new())?;
+        self.step(Event::Serving)
     }
 
     /// What the workers execute, or have executed and were not released from, as the coordinator ends.

@@ -38,7 +38,7 @@ impl World {
             self.grants(agent);
         }
         for said in ended {
-            let after = if hides { self.rng.range(MS, 6 * SECOND) } else { 0 };
+            let after = if hides { self.rng.range(5 * SECOND, 20 * SECOND) } else { 0 };
             self.later(after, Item::Says { agent, session, said });
         }
         self.later(0, Item::Beat { agent, session });
@@ -259,4 +259,3 @@ impl World {
         Ok(())
     }
 }
-
