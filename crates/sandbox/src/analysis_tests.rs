@@ -53,7 +53,8 @@ fn the_kind_follows_from_the_exports() {
 
 #[test]
 fn an_initialize_that_cannot_be_called_without_arguments_is_refused() {
-    for (shape, signature) in [("(param i32)", "(i32) -> ()"), ("(result i32) (i32.const 1)", "() -> (i32)")] {
+    for (shape, signature) in [("(param i32)", "(i32) -> ()"), ("(result i32) (i32.const 1)", "() -> (i32)")]
+    {
         let refusal = analyse(&format!(r#"(module (func (export "_initialize") {shape}))"#)).unwrap_err();
         assert_eq!(refusal, Refusal::BadInitialize { signature: signature.to_owned() });
     }

@@ -306,7 +306,8 @@ impl Call {
             arguments,
             results: function.results().len(),
             // Something else of that name is none; one of another shape was not admitted.
-            reactor: reactor && module.get_export(REACTOR_START).is_some_and(|export| export.func().is_some()),
+            reactor: reactor
+                && module.get_export(REACTOR_START).is_some_and(|export| export.func().is_some()),
         })
     }
 

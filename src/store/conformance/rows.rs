@@ -57,7 +57,8 @@ pub(crate) async fn modules_are_put_changed_quarantined_listed_and_deleted(place
     store.put_module(StoredModule { analysis: Some(whole.clone()), ..module("d", 3) }).await.unwrap();
     assert!(read("d").await.unwrap().analysis == Some(whole));
     let listed = store.modules(None, 10).await.unwrap();
-    let analysis = |name| listed.iter().find(|it| it.digest == digest(name)).unwrap().analysis.clone().unwrap();
+    let analysis =
+        |name| listed.iter().find(|it| it.digest == digest(name)).unwrap().analysis.clone().unwrap();
     let short: serde_json::Value = serde_json::from_str(&analysis("d")).unwrap();
     assert_eq!(short, serde_json::json!({"exports": [], "imports": [], "kind": "command"}));
     assert_eq!(analysis("c"), "{}");
