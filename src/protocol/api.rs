@@ -19,15 +19,19 @@ use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 
+mod compare;
 mod pool;
 mod problem;
 mod request;
 mod run;
+mod stats;
 
+pub use compare::*;
 pub use pool::*;
 pub use problem::*;
 pub use request::*;
 pub use run::*;
+pub use stats::*;
 
 /// An instant: RFC 3339 in UTC, written with microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
