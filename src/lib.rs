@@ -2,7 +2,7 @@
 //!
 //! The map, in reading order: the vocabulary ([`digest`], [`id`], [`spec`], [`result`]), the rules ([`core`]), the
 //! execution of guests ([`sandbox`], [`runner`], [`compiler`], [`agent`]), what is kept ([`store`], [`blobs`]), what is said
-//! ([`protocol`]), and the shell that owns sockets and time ([`coordinator`]). `ARCHITECTURE.md` tells the whole.
+//! ([`protocol`]) and signed ([`receipt`]), and the shell that owns sockets and time ([`coordinator`]). `ARCHITECTURE.md` tells the whole.
 
 pub mod digest;
 pub mod id;
@@ -18,6 +18,8 @@ pub mod sandbox;
 pub mod jail;
 
 pub mod compiler;
+
+pub mod receipt;
 
 pub mod protocol;
 

@@ -22,21 +22,27 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sandbox", &["digest", "result", "spec", "tree", "core", "jail"]),
     ("runner", &["digest", "id", "jail", "protocol", "result", "sandbox", "spec"]),
     ("compiler", &["core", "digest", "jail", "sandbox"]),
-    ("protocol", &["core", "digest", "id", "result", "spec", "store"]),
-    ("agent", &["compiler", "core", "digest", "id", "protocol", "result", "runner", "sandbox", "spec"]),
+    ("receipt", &["core", "digest", "id"]),
+    ("protocol", &["core", "digest", "id", "receipt", "result", "spec", "store"]),
+    (
+        "agent",
+        &["compiler", "core", "digest", "id", "protocol", "receipt", "result", "runner", "sandbox", "spec"],
+    ),
     ("store", &["core", "digest", "id", "result", "spec"]),
     ("blobs", &["core", "digest", "result", "store"]),
     (
         "coordinator",
         &[
-            "agent", "blobs", "compiler", "core", "digest", "id", "protocol", "result", "sandbox", "spec",
-            "store",
+            "agent", "blobs", "compiler", "core", "digest", "id", "protocol", "receipt", "result", "sandbox",
+            "spec", "store",
         ],
     ),
     ("config", &["core", "units"]),
     (
         "cli",
         &[
+            // `worker` starts one as `serve` starts a coordinator
+            "agent",
             "compiler",
             "config",
             "coordinator",

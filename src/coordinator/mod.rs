@@ -13,6 +13,7 @@ pub mod http;
 pub mod metrics;
 mod open_run;
 mod owner;
+mod pool_service;
 mod pump;
 mod ring;
 pub mod service;
@@ -36,6 +37,7 @@ use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
 use self::owner::Owner;
+use self::pool_service::PoolService;
 use self::service::{Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
@@ -182,6 +184,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         events: events.clone(),
         mac_key,
         epoch,
+        // by then a worker that only lost its connection is back, and one that died is not waited for any longer
+        reconnect_ms: config.core.worker_lost_ms / 3,
     };
     let mut owner = Owner::new(parts);
     recover(&mut owner, store.as_ref()).await?;
@@ -191,8 +195,21 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
     let chores = tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
+    let stopping = CancellationToken::new();
+    let pool = PoolService::new(pool_service::Parts {
+        commands: commands.clone(),
+        store: Arc::clone(&store),
+        clock,
+        metrics: Arc::clone(&metrics),
+        mac_key,
+        heartbeat_ms: config.heartbeat_ms,
+        worker_lost_ms: config.core.worker_lost_ms,
+        stopping: stopping.clone(),
+    })
+    .await?;
     let service = Service::new(service::Parts {
         commands,
+        pool,
         store: Arc::clone(&store),
         blobs,
         compiler,
@@ -210,7 +227,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             upload_keep_ms: config.upload_keep_ms,
         },
         ready: AtomicBool::new(true),
-        stopping: CancellationToken::new(),
+        stopping,
     });
     service.resume_admissions().await?;
     service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;

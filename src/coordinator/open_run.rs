@@ -11,7 +11,8 @@ use tokio::sync::{broadcast, oneshot};
 use super::service::{RunDetail, RunEvent, ServiceError};
 use crate::core::{Effect, Final, RunView};
 use crate::digest::Digest;
-use crate::id::{AttemptId, Epoch};
+use crate::id::{AttemptId, Epoch, WorkerId};
+use crate::receipt::{VoteProof, VoteStatement};
 use crate::result::{ResultManifest, RunState, Verdict};
 use crate::store::{NewRun, StoredRun};
 
@@ -49,6 +50,15 @@ impl Reported {
     }
 }
 
+/// A vote with the proof that its worker signed it: what a receipt is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedVote {
+    /// What was stated.
+    pub statement: VoteStatement,
+    /// That it was.
+    pub proof: Box<VoteProof>,
+}
+
 /// Why blobs were asked from an agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
@@ -81,8 +91,10 @@ pub struct OpenRun {
     pub reported: HashMap<Digest, Reported>,
     /// Which result each voter's attempt stands for.
     pub voted: HashMap<AttemptId, Digest>,
-    /// Blobs that were asked for, by attempt.
-    pub collecting: HashMap<AttemptId, Purpose>,
+    /// Blobs that were asked for, by attempt: why, and from whom.
+    pub collecting: HashMap<AttemptId, (Purpose, WorkerId)>,
+    /// That remote voters signed their votes.
+    pub proofs: HashMap<AttemptId, SignedVote>,
     /// Dissenting attempts whose manifest is kept.
     pub dissents: Vec<(AttemptId, Digest)>,
     /// Whether agents are to show output as it comes.
@@ -109,6 +121,7 @@ impl OpenRun {
             reported: HashMap::new(),
             voted: HashMap::new(),
             collecting: HashMap::new(),
+            proofs: HashMap::new(),
             dissents: Vec::new(),
             live,
             watchers: None,

@@ -24,6 +24,7 @@ pub use caches::{ModuleCache, ModuleFacts, TokenCache};
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::owner::{Command, WorkerOrder};
+use super::pool_service::{Enrolment, PoolService};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::Compiler;
 use crate::core::{Class, Stats, Time, WorkerView};
@@ -32,6 +33,9 @@ use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
 pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow};
 use crate::store::{Store, StoreError};
+
+/// The trust domain of workers whose token names none.
+const DOMAIN_DEFAULT: &str = "default";
 
 /// Who calls: made from a token's row.
 #[derive(Clone, Debug)]
@@ -42,6 +46,13 @@ pub struct Caller {
     pub workspace: WorkspaceId,
     /// What it allows: `admin`, `submit`, `read`, `worker`.
     pub scopes: Vec<String>,
+}
+
+impl Caller {
+    /// What workers that show this caller's token become.
+    pub fn enrolment(&self) -> Enrolment {
+        Enrolment { domain: DOMAIN_DEFAULT.to_owned() }
+    }
 }
 
 /// A validated submission.
@@ -263,6 +274,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// Sessions of workers on other machines.
+    pub pool: PoolService,
     /// The pool's events.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// The term of this process.
@@ -284,6 +297,11 @@ impl Service {
     /// Facts of this process.
     pub fn facts(&self) -> &Facts {
         &self.parts.facts
+    }
+
+    /// Sessions of workers on other machines.
+    pub fn pool(&self) -> &PoolService {
+        &self.parts.pool
     }
 
     /// Figures for `/metrics`.
@@ -349,12 +367,14 @@ impl Service {
         why: String,
     ) -> Result<(), ServiceError> {
         self.parts.store.quarantine_worker(id, Some(why.clone())).await?;
+        self.parts.pool.set_quarantined(id, true);
         self.order(id, WorkerOrder::Quarantine(why)).await
     }
 
     /// Lets a drained or quarantined worker work again.
     pub async fn readmit_worker(&self, _caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
         self.parts.store.quarantine_worker(id, None).await?;
+        self.parts.pool.set_quarantined(id, false);
         self.order(id, WorkerOrder::Readmit).await
     }
 

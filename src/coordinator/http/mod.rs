@@ -28,6 +28,7 @@ mod lists;
 mod modules;
 mod observe;
 mod openapi;
+mod pool;
 mod problem;
 mod runs;
 mod server;
@@ -61,6 +62,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(blobs::post_blob))
         .routes(routes!(blobs::put_blob, blobs::get_blob))
         // operators
+        .routes(routes!(pool::join_pool))
         .routes(routes!(workers::list_workers))
         .routes(routes!(workers::get_worker))
         .routes(routes!(workers::drain_worker))
