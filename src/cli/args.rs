@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::parse::{self, DirInput, FileInput, ModuleRef};
+use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::{RunId, WorkerId};
 use crate::protocol::api::Clock;
@@ -32,6 +33,7 @@ First steps:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<ServeArgs>),
+    Worker(Box<WorkerArgs>),
     Push(PushArgs),
     Modules(ModulesArgs),
     Run(Box<RunArgs>),
@@ -71,7 +73,7 @@ pub struct ServeArgs {
     /// Address and port to listen on [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Embedded workers [default: 3]
+    /// Embedded workers; with 0 all work is done by those that join (`lockstep worker`) [default: 3]
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
     /// Attempts that each worker executes at once [default: cores / workers]

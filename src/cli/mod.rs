@@ -1,4 +1,4 @@
-//! The command line: `serve` and the commands that talk to a server.
+//! The command line: `serve`, `worker` and the commands that talk to a server.
 //!
 //! A client command knows the public API and nothing behind it. What a run gave goes to standard output and error as
 //! the guest wrote it; everything that Lockstep has to say goes to standard error, one line each, after `lockstep:`.
@@ -24,6 +24,7 @@ mod show;
 mod telemetry;
 mod terminal;
 mod upload;
+mod worker;
 mod workers;
 
 use std::io::Write as _;
@@ -85,6 +86,7 @@ fn complain(error: &CliError) {
 fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError> {
     let connect = match command {
         Command::Serve(args) => return serve::serve(args, environment),
+        Command::Worker(args) => return worker::worker(args, environment),
         Command::Completions(args) => return completions(args),
         Command::Push(args) => &args.connect,
         Command::Modules(args) => &args.connect,
@@ -102,7 +104,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Run(args) => run::run(&client, args).await,
             Command::Runs(args) => runs::runs(&client, args).await,
             Command::Workers(args) => workers::workers(&client, args).await,
-            Command::Serve(_) | Command::Completions(_) => Ok(0),
+            Command::Serve(_) | Command::Worker(_) | Command::Completions(_) => Ok(0),
         }
     })
 }

@@ -177,7 +177,7 @@ impl Settings {
         let wide = |n: usize| n as u64;
         [
             // More workers or slots than this on one machine is a slip of the finger.
-            ("workers", self.workers.into(), 1, 256),
+            ("workers", self.workers.into(), 0, 256),
             ("slots", self.slots.unwrap_or(1).into(), 1, 1_024),
             ("worker_memory", self.worker_memory.map_or(1 << 20, |size| size.0), 1 << 20, 1 << 50),
             ("threads", self.threads.unwrap_or(1).into(), 1, 1_024),
@@ -208,14 +208,16 @@ impl Settings {
     }
 
     pub(super) fn into_config(self, environment: &Environment, machine: Machine) -> ServeConfig {
-        let share = machine.memory_bytes / 10 * 8 / u64::from(self.workers);
+        // a pool of remote workers only still has a share that one of its own would get
+        let workers = self.workers.max(1);
+        let share = machine.memory_bytes / 10 * 8 / u64::from(workers);
         ServeConfig {
             data: self.data.unwrap_or_else(|| environment.data_dir()),
             listen: self.listen,
             threads: self.threads.unwrap_or(machine.cores).max(1) as usize,
             workers: WorkersConfig {
                 count: self.workers,
-                slots: self.slots.unwrap_or(machine.cores / self.workers).max(1),
+                slots: self.slots.unwrap_or(machine.cores / workers).max(1),
                 // Less than a default run's memory would leave a small machine unable to run anything.
                 memory_bytes: self.worker_memory.map_or(share.max(256 << 20), |size| size.0),
                 heartbeat_ms: self.heartbeat.ms,
