@@ -7,8 +7,9 @@
 
 mod answers;
 mod effects;
+mod links;
 mod reports;
-mod sessions;
+
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::{Command, Link, Owner, Remote};
 use crate::coordinator::open_run::Purpose;
 use crate::core::Event;
+use crate::digest::Digest;
 use crate::id::{AttemptId, WorkerId};
 use crate::protocol::agent::ToAgent;
 use crate::store::WorkerRow;
@@ -46,7 +47,7 @@ impl Owner {
         let Some(link) = self.links.get_mut(&worker) else { return };
         link.to = None;
         if link.remote.is_none() || link.has_drained {
-            return self.step(Event::WorkerLeft { worker });
+            return self.still_gone(worker, session);
         }
         self.step(Event::Credits { worker, credits: 0 });
         let (commands, wait) = (self.parts.commands.clone(), Duration::from_millis(self.parts.reconnect_ms));
@@ -59,7 +60,9 @@ impl Owner {
     /// A remote worker had its time to come back.
     pub(super) fn still_gone(&mut self, worker: WorkerId, session: u64) {
         if self.is_current(worker, session) {
+            // what this means for its attempts is noted against it, so it is forgotten afterwards
             self.step(Event::WorkerLeft { worker });
+            self.links.remove(&worker);
         }
     }
 
@@ -76,7 +79,7 @@ impl Owner {
     }
 
     /// Remembers what was asked, and asks.
-    pub(super) fn ask(&mut self, attempt: AttemptId, worker: WorkerId, purpose: Purpose, digests: Vec<crate::digest::Digest>) {
+    pub(super) fn ask(&mut self, attempt: AttemptId, worker: WorkerId, purpose: Purpose, digests: Vec<Digest>) {
         let Some(open) = self.runs.get_mut(&attempt.run) else { return };
         open.collecting.insert(attempt, (purpose, worker));
         self.tell(worker, ToAgent::Collect { attempt, digests });
