@@ -13,6 +13,8 @@ pub use sandbox;
 
 pub use jail;
 
+pub mod tls;
+
 pub mod compiler;
 
 pub mod receipt;

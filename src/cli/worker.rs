@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,6 +18,7 @@ use crate::agent::remote::{self, Folder, Joined, RemoteConfig, RemoteError};
 use crate::compiler::{CompileLimits, Compiler, CompilerConfig};
 use crate::config::{Environment, Machine};
 use crate::sandbox::ClassInputs;
+use crate::tls;
 use crate::units::{Period, Size};
 
 /// Machine code that is kept, in bytes.
@@ -25,6 +27,10 @@ const ARTIFACTS_BYTES_MAX: u64 = 8 << 30;
 const DATA_DIR: &str = "lockstep-worker";
 /// Where this machine's name is.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+/// A coordinator that is there accepts a connection at once.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two questions of the kernel whether the other side is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Attempts at once: more on one machine is a slip of the finger.
 const SLOTS_MAX: u64 = 1_024;
 
@@ -156,11 +162,13 @@ fn config(args: &WorkerArgs, environment: &Environment) -> Result<(RemoteConfig,
     };
     let compiler = Compiler::new(compiler).map_err(|error| CliError::Serve(error.to_string()))?;
     let ca = args.ca.clone().or_else(|| environment.get("LOCKSTEP_CA").map(PathBuf::from));
+    let coordinators = coordinators(args, environment)?;
+    let http = http(&coordinators, ca.as_deref())?;
     let config = RemoteConfig {
         agent,
-        coordinators: coordinators(args, environment)?,
+        coordinators,
         token: args.token.clone().or_else(|| environment.get("LOCKSTEP_TOKEN").map(str::to_owned)),
-        http: http(ca.as_deref())?,
+        http,
         folder,
         cache_bytes_max: args.cache.unwrap_or(Size(10 << 30)).0,
         drain_within: args.drain.duration(),
@@ -217,13 +225,13 @@ fn address(text: &str) -> Result<reqwest::Url, CliError> {
 }
 
 /// A client without a bound on whole answers: sessions last for ever. Everything that it does is watched for standing still.
-fn http(ca: Option<&Path>) -> Result<reqwest::Client, CliError> {
-    if let Some(path) = ca {
-        return Err(CliError::Usage(format!("`{}`: this build speaks plain HTTP only", path.display())));
-    }
-    let builder = reqwest::Client::builder().no_proxy().http1_only().tcp_keepalive(std::time::Duration::from_secs(15));
+fn http(coordinators: &[reqwest::Url], ca: Option<&Path>) -> Result<reqwest::Client, CliError> {
+    let needs_tls = ca.is_some() || coordinators.iter().any(|url| url.scheme() == "https");
+    let tls = if needs_tls { tls::client_config(ca) } else { tls::client_config_without_roots() }?;
+    let builder = reqwest::Client::builder().no_proxy().http1_only().tls_backend_preconfigured(tls);
     builder
-        .connect_timeout(std::time::Duration::from_secs(5))
+        .tcp_keepalive(KEEPALIVE)
+        .connect_timeout(CONNECT_TIMEOUT)
         .build()
         .map_err(|error| CliError::Serve(format!("cannot prepare connections: {error}")))
 }

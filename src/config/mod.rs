@@ -20,9 +20,10 @@ pub use self::settings::{CompilerConfig, LimitsConfig, RetentionConfig, ServeCon
 /// Variables with this prefix are ours.
 const PREFIX: &str = "LOCKSTEP_";
 /// Ours, but no setting of `serve`.
-const NOT_SETTINGS: [&str; 8] = [
+const NOT_SETTINGS: [&str; 9] = [
     "LOCKSTEP_SERVER",
     "LOCKSTEP_TOKEN",
+    "LOCKSTEP_CA",
     "LOCKSTEP_CONFIG",
     "LOCKSTEP_LOG",
     "LOCKSTEP_COORDINATOR",
@@ -232,13 +233,23 @@ impl Layers {
                 return Err(refuse(key, format!("{value} is out of bounds: it must be {least} to {most}")));
             }
         }
-        if !settings.listen.ip().is_loopback() && !settings.allow_plaintext {
-            let why = format!(
-                "{} can be reached from other machines, and without TLS tokens and data would travel in the clear. \
-                 Listen on 127.0.0.1 (a proxy that ends TLS can stand in front), or accept it with --allow-plaintext",
-                settings.listen
-            );
-            return Err(refuse("listen", why));
+        match (&settings.tls_cert, &settings.tls_key) {
+            (Some(_), None) => {
+                return Err(refuse("tls_cert", "a certificate needs its key: give --tls-key too".to_owned()));
+            }
+            (None, Some(_)) => {
+                return Err(refuse("tls_key", "a key needs its certificate: give --tls-cert too".to_owned()));
+            }
+            (None, None) if !settings.listen.ip().is_loopback() && !settings.allow_plaintext => {
+                let why = format!(
+                    "{} can be reached from other machines, and without TLS tokens and data would travel in the clear. \
+                     Give a certificate with --tls-cert and --tls-key (`lockstep cert` makes one), or accept it with \
+                     --allow-plaintext",
+                    settings.listen
+                );
+                return Err(refuse("listen", why));
+            }
+            _ => {}
         }
         if settings.worker_lost.ms <= settings.heartbeat.ms {
             let why = format!("it must be longer than the heartbeat ({})", settings.heartbeat);
@@ -353,6 +364,8 @@ mod tests {
         for (given, words) in [
             (&[("worker_lost", "1s")][..], "longer than the heartbeat"),
             (&[("runs_max", "10"), ("runs_per_workspace_max", "11")], "cannot be more than runs_max (10)"),
+            (&[("tls_cert", "a.pem")], "give --tls-key too"),
+            (&[("tls_key", "a.key")], "give --tls-cert too"),
         ] {
             let mut layers = Layers::new();
             for (key, value) in given {
@@ -375,11 +388,16 @@ mod tests {
         for (address, refused) in [("0.0.0.0:7070", true), ("[::]:7070", true), ("[::1]:0", false)] {
             let mut layers = Layers::new();
             layers.put_text("listen", address, "from --listen").unwrap();
-            assert_eq!(
-                config(layers).is_err_and(|error| error.contains("--allow-plaintext")),
-                refused,
-                "{address}"
-            );
+            let words = ["--tls-cert and --tls-key (`lockstep cert` makes one)", "--allow-plaintext"];
+            let is_refused =
+                config(layers).is_err_and(|error| words.iter().all(|words| error.contains(words)));
+            assert_eq!(is_refused, refused, "{address}");
+            let mut layers = Layers::new();
+            layers.put_text("listen", address, "from --listen").unwrap();
+            layers.put_text("tls_cert", "a.pem", "from --tls-cert").unwrap();
+            layers.put_text("tls_key", "a.key", "from --tls-key").unwrap();
+            let tls = config(layers).unwrap().tls.unwrap();
+            assert_eq!(tls, ("a.pem".into(), "a.key".into()));
             let mut layers = Layers::new();
             layers.put_text("listen", address, "from --listen").unwrap();
             layers.put_text("allow_plaintext", "true", "from --allow-plaintext").unwrap();

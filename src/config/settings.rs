@@ -19,6 +19,10 @@ pub(super) struct Settings {
     pub(super) listen: SocketAddr,
     /// Listen beyond loopback without TLS: tokens and data then travel in the clear.
     pub(super) allow_plaintext: bool,
+    /// PEM file of the certificate chain; with `tls_key` everything is served in TLS.
+    pub(super) tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    pub(super) tls_key: Option<PathBuf>,
     /// Embedded workers.
     pub(super) workers: u32,
     /// Attempts that each worker executes at once (default: cores / workers, at least 1).
@@ -73,6 +77,8 @@ impl Default for Settings {
             data: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             allow_plaintext: false,
+            tls_cert: None,
+            tls_key: None,
             workers: 3,
             slots: None,
             worker_memory: None,
@@ -111,6 +117,8 @@ pub struct ServeConfig {
     pub data: PathBuf,
     /// Address of the one port; port 0 lets the kernel choose.
     pub listen: SocketAddr,
+    /// Files of the certificate chain and of its key, if it serves in TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Threads of the asynchronous shell.
     pub threads: usize,
     /// The embedded workers.
@@ -214,6 +222,7 @@ impl Settings {
         ServeConfig {
             data: self.data.unwrap_or_else(|| environment.data_dir()),
             listen: self.listen,
+            tls: self.tls_cert.zip(self.tls_key),
             threads: self.threads.unwrap_or(machine.cores).max(1) as usize,
             workers: WorkersConfig {
                 count: self.workers,

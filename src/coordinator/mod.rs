@@ -38,7 +38,9 @@ use self::clock::Clock;
 use self::metrics::Metrics;
 use self::owner::Owner;
 use self::pool_service::PoolService;
-use self::service::{Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token};
+use self::service::{
+    Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
+};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
 use crate::core::{self, Class, Pool, Time};
@@ -46,6 +48,7 @@ use crate::digest::Digest;
 use crate::id::RunId;
 use crate::store::sqlite::{OpenError, Options, SqliteStore};
 use crate::store::{Failure, ModuleState, Store, StoreError};
+use crate::tls;
 
 /// Events of the whole pool that a slow reader may lag behind.
 const EVENTS_MAX: usize = 4_096;
@@ -89,6 +92,8 @@ pub struct CoordinatorConfig {
     pub connections_max: u32,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Speaks TLS with this, and nothing else.
+    pub tls: Option<tls::Acceptor>,
 }
 
 /// Why a coordinator did not start, or had to end.
@@ -145,6 +150,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     failure: Failure,
     listener: TcpListener,
+    tls: Option<tls::Acceptor>,
 }
 
 /// Opens the data folder, takes over what an earlier life left, starts the embedded workers. Serving begins with
@@ -194,7 +200,6 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
-    let chores = tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
         commands: commands.clone(),
@@ -207,6 +212,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stopping: stopping.clone(),
     })
     .await?;
+    let blobs_of_chores = Arc::clone(&blobs);
     let service = Service::new(service::Parts {
         commands,
         pool,
@@ -229,6 +235,13 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         ready: AtomicBool::new(true),
         stopping,
     });
+    let chores = tokio::spawn(chores::run(
+        service.clone(),
+        Arc::clone(&store),
+        blobs_of_chores,
+        clock,
+        config.retention,
+    ));
     service.resume_admissions().await?;
     service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;
     Ok(Running {
@@ -244,6 +257,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         store,
         failure,
         listener,
+        tls: config.tls,
     })
 }
 
@@ -264,6 +278,7 @@ impl Running {
             store,
             failure,
             listener,
+            tls,
             ..
         } = self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
@@ -273,7 +288,7 @@ impl Running {
             drain_timeout: HTTP_DRAIN,
             ..http::ServerConfig::default()
         };
-        let mut http = tokio::spawn(http::serve(listener, router, server, async move {
+        let mut http = tokio::spawn(http::serve(listener, tls, router, server, async move {
             let _ = http_stopped.await;
         }));
         let mut ended = tokio::select! {
@@ -294,6 +309,7 @@ impl Running {
             let _ = (&mut http).await;
         }
         http.abort();
+        service.end_sessions().await;
         workers.stop().await;
         let _ = stop_owner.send(());
         if !owner.is_finished() {
@@ -381,7 +397,9 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
     }
     let text = new_token_text()?;
     let scopes = ["admin", "submit", "read", "worker"].map(str::to_owned).to_vec();
-    store_token(store, &text, "admin of the first start", scopes, now, None).await?;
+    let spec =
+        TokenSpec { name: "admin of the first start".to_owned(), scopes, expires_at: None, domain: None };
+    store_token(store, &text, spec, now).await?;
     // beside and renamed, so that a crash leaves a whole token or none
     let beside = data.join("token.new");
     let mut file = std::fs::OpenOptions::new()

@@ -7,6 +7,7 @@ mod access;
 mod caches;
 mod modules;
 mod runs;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,16 +19,16 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
-pub use access::{NewToken, new_token_text, store_token};
+pub use access::{NewToken, TokenSpec, new_token_text, store_token};
 pub use caches::{ModuleCache, ModuleFacts, TokenCache};
 
 use super::clock::Clock;
 use super::metrics::Metrics;
-use super::owner::{Command, WorkerOrder};
-use super::pool_service::{Enrolment, PoolService};
+use super::owner::Command;
+use super::pool_service::{Admission, PoolService};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::Compiler;
-use crate::core::{Class, Stats, Time, WorkerView};
+use crate::core::{Class, Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
@@ -46,12 +47,15 @@ pub struct Caller {
     pub workspace: WorkspaceId,
     /// What it allows: `admin`, `submit`, `read`, `worker`.
     pub scopes: Vec<String>,
+    /// The trust domain of workers that enrol with it.
+    pub domain: Option<String>,
 }
 
 impl Caller {
     /// What workers that show this caller's token become.
-    pub fn enrolment(&self) -> Enrolment {
-        Enrolment { domain: DOMAIN_DEFAULT.to_owned() }
+    pub fn admission(&self) -> Admission {
+        let domain = self.domain.clone().unwrap_or_else(|| DOMAIN_DEFAULT.to_owned());
+        Admission { token: self.token, domain }
     }
 }
 
@@ -173,6 +177,12 @@ pub enum ServiceError {
         /// There.
         there: usize,
     },
+    /// The worker has a session: it cannot be forgotten.
+    #[error("the worker is connected: stop it first")]
+    WorkerConnected,
+    /// The worker has no session: it holds nothing that it could finish.
+    #[error("the worker is not connected")]
+    WorkerNotConnected,
     /// The idempotency key belongs to a run.
     #[error("the idempotency key belongs to run {run}")]
     Duplicate {
@@ -336,11 +346,6 @@ impl Service {
         answer.await.map_err(|_| ServiceError::ShuttingDown)
     }
 
-    /// The workers that are there.
-    pub async fn workers(&self, _caller: &Caller) -> Result<Vec<(WorkerRow, WorkerView)>, ServiceError> {
-        self.ask(Command::Workers).await
-    }
-
     /// Waits until so many workers have joined, so that nobody is refused for want of workers that are just starting.
     pub async fn wait_for_workers(&self, count: usize, within: Duration) -> Result<(), ServiceError> {
         let all_there = async {
@@ -351,36 +356,6 @@ impl Service {
         };
         let late = |_| ServiceError::Internal(format!("the embedded workers did not join within {within:?}"));
         tokio::time::timeout(within, all_there).await.map_err(late)?
-    }
-
-    /// Lets a worker finish what it holds and gives it nothing more.
-    pub async fn drain_worker(&self, caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        let why = format!("drained with token {}", caller.token);
-        self.order(id, WorkerOrder::Drain(why)).await
-    }
-
-    /// Takes a worker out: it gets nothing and its open votes count for nothing.
-    pub async fn quarantine_worker(
-        &self,
-        _caller: &Caller,
-        id: WorkerId,
-        why: String,
-    ) -> Result<(), ServiceError> {
-        self.parts.store.quarantine_worker(id, Some(why.clone())).await?;
-        self.parts.pool.set_quarantined(id, true);
-        self.order(id, WorkerOrder::Quarantine(why)).await
-    }
-
-    /// Lets a drained or quarantined worker work again.
-    pub async fn readmit_worker(&self, _caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        self.parts.store.quarantine_worker(id, None).await?;
-        self.parts.pool.set_quarantined(id, false);
-        self.order(id, WorkerOrder::Readmit).await
-    }
-
-    async fn order(&self, id: WorkerId, order: WorkerOrder) -> Result<(), ServiceError> {
-        let known = self.ask(|reply| Command::Order(id, order, reply)).await?;
-        known.then_some(()).ok_or_else(|| ServiceError::NotFound { what: "worker", id: id.to_string() })
     }
 
     /// The pool's and the store's figures.

@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::owner::Command;
-use super::pool_service::LOCAL_DOMAIN;
 use super::{CoordinatorConfig, CoordinatorError, secret};
 use crate::agent::{self, AgentConfig, Input, InputSource};
 use crate::blobs::{BlobSource, Blobs};
@@ -17,8 +16,10 @@ use crate::compiler::Compiler;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::protocol::agent::ToAgent;
-use crate::store::Store;
+use crate::store::{Enrolment, Store};
 
+/// The trust domain of every worker in this process: one machine, one owner.
+const LOCAL_DOMAIN: &str = "local";
 /// Sessions of embedded workers last as long as the process: there is only one of each.
 const SESSION: u64 = 0;
 
@@ -57,7 +58,15 @@ impl Embedded {
         for number in 1..=config.workers {
             let name = format!("local-{number}");
             let key = SigningKey::from_bytes(&secret(store, &format!("worker_key_{number}")).await?);
-            let row = store.enrol_worker(key.verifying_key().to_bytes(), &name, LOCAL_DOMAIN, now).await?;
+            let enrolment = Enrolment {
+                key: key.verifying_key().to_bytes(),
+                name: name.clone(),
+                domain: LOCAL_DOMAIN.to_owned(),
+                embedded: true,
+                token: None,
+                at: now,
+            };
+            let row = store.enrol_worker(enrolment).await?;
             let exe = config.exe.clone();
             let agent = AgentConfig {
                 heartbeat_ms: config.heartbeat_ms,

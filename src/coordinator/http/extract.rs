@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use super::problem::ApiError;
-use crate::coordinator::pool_service::Enrolment;
+use crate::coordinator::pool_service::Admission;
 use crate::coordinator::service::{Caller, Service};
 use crate::coordinator::submission::escape;
 use crate::protocol::api::{ProblemCode, Scope};
@@ -85,7 +85,7 @@ async fn authorize_or_worker(parts: &Parts, service: &Service, wanted: Scope) ->
 }
 
 /// What the token of a worker's upgrade request lets in; nothing if it sent none. One that is sent must be good.
-pub struct Enrolling(pub Option<Enrolment>);
+pub struct Enrolling(pub Option<Admission>);
 
 impl FromRequestParts<Arc<Service>> for Enrolling {
     type Rejection = ApiError;
@@ -95,7 +95,7 @@ impl FromRequestParts<Arc<Service>> for Enrolling {
             return Ok(Enrolling(None));
         }
         let caller = authorize(parts, service, Scope::Worker).await?;
-        Ok(Enrolling(Some(caller.enrolment())))
+        Ok(Enrolling(Some(caller.admission())))
     }
 }
 

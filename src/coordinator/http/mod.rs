@@ -64,7 +64,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         // operators
         .routes(routes!(pool::join_pool))
         .routes(routes!(workers::list_workers))
-        .routes(routes!(workers::get_worker))
+        .routes(routes!(workers::get_worker, workers::forget_worker))
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::quarantine_worker))
         .routes(routes!(workers::readmit_worker))

@@ -25,7 +25,7 @@ use crate::protocol::wire::MESSAGE_BYTES_MAX;
     )
 )]
 pub async fn join_pool(
-    Enrolling(enrolment): Enrolling,
+    Enrolling(admission): Enrolling,
     State(service): State<Arc<Service>>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
@@ -36,5 +36,5 @@ pub async fn join_pool(
     let bounded = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     // what cannot be written is not gathered without end
     let bounded = bounded.max_write_buffer_size(4 * MESSAGE_BYTES_MAX);
-    Ok(bounded.on_upgrade(async move |socket| service.pool().serve(socket, enrolment).await))
+    Ok(bounded.on_upgrade(async move |socket| service.pool().serve(socket, admission).await))
 }

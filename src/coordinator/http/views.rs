@@ -166,8 +166,15 @@ pub fn module(stored: &StoredModule) -> Module {
     }
 }
 
-/// A worker, from its row and what the pool sees of it.
-pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
+/// A worker, from its row and what the pool sees of it, if it is connected.
+pub fn worker(row: &WorkerRow, view: Option<&WorkerView>) -> Worker {
+    match view {
+        Some(view) => connected(row, view),
+        None => gone(row),
+    }
+}
+
+fn connected(row: &WorkerRow, view: &WorkerView) -> Worker {
     Worker {
         id: row.id,
         name: row.name.clone(),
@@ -180,7 +187,9 @@ pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
         },
         why: view.why.clone().or_else(|| row.quarantined.clone()),
         domain: view.domain.clone(),
-        class: view.class.0,
+        embedded: row.embedded,
+        version: row.session.as_ref().map(|session| session.facts.version.clone()),
+        class: Some(view.class.0),
         labels: view.labels.clone(),
         slots: view.slots,
         credits: view.credits,
@@ -191,7 +200,40 @@ pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
         dissents: view.dissents,
         faults: view.faults,
         created_at: row.created_at.into(),
+        connected_at: row.session.as_ref().map(|session| session.connected_at.into()),
+        left_at: None,
         heard_at: view.heard_at.into(),
+    }
+}
+
+/// One that is enrolled, but not connected: what it said last.
+fn gone(row: &WorkerRow) -> Worker {
+    let session = row.session.as_ref();
+    let facts = session.map(|session| &session.facts);
+    Worker {
+        id: row.id,
+        name: row.name.clone(),
+        key: BASE64.encode(row.key),
+        standing: WorkerStandingName::Gone,
+        why: row.quarantined.as_ref().map(|why| format!("quarantined: {why}")),
+        domain: row.domain.clone(),
+        embedded: row.embedded,
+        version: facts.map(|facts| facts.version.clone()),
+        class: facts.map(|facts| facts.class),
+        labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
+        slots: facts.map_or(0, |facts| facts.slots),
+        credits: 0,
+        holds: Vec::new(),
+        memory_bytes: 0,
+        memory_leased_bytes: 0,
+        votes: 0,
+        dissents: 0,
+        faults: 0,
+        created_at: row.created_at.into(),
+        connected_at: session.map(|session| session.connected_at.into()),
+        // a coordinator that was killed could not record the end
+        left_at: session.map(|session| session.left_at.unwrap_or(session.seen_at).into()),
+        heard_at: session.map_or(row.created_at, |session| session.seen_at).into(),
     }
 }
 
@@ -204,6 +246,8 @@ pub fn token(row: &TokenRow) -> Token {
         scopes: scopes(&row.scopes),
         created_at: row.created_at.into(),
         expires_at: row.expires_at.map(Timestamp::from),
+        last_used_at: row.last_used_at.map(Timestamp::from),
+        domain: row.domain.clone(),
     }
 }
 

@@ -26,6 +26,8 @@ impl Owner {
         remote: Option<Remote>,
     ) {
         let (worker, class) = (row.id, self.links.get(&row.id).and_then(|old| old.class));
+        // the session in the row is an earlier one; this one begins with the worker's first word
+        let row = WorkerRow { session: None, ..row };
         let link = Link { row, to: Some(to), session, remote, class, sent: 0, has_drained: false };
         if let Some(old) = self.links.insert(worker, link)
             && old.to.is_some()
@@ -62,7 +64,9 @@ impl Owner {
         if self.is_current(worker, session) {
             // what this means for its attempts is noted against it, so it is forgotten afterwards
             self.step(Event::WorkerLeft { worker });
-            self.links.remove(&worker);
+            if let Some(link) = self.links.remove(&worker) {
+                self.end_session(link.row);
+            }
         }
     }
 

@@ -9,7 +9,7 @@ mod answers;
 mod effects;
 mod links;
 mod reports;
-
+mod sessions;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -508,6 +508,7 @@ struct Hello {
     memory_bytes: u64,
     labels: BTreeMap<String, String>,
     holds: Vec<(AttemptId, Epoch)>,
+    version: String,
 }
 
 fn submission(new: &NewRun, module_ready: bool) -> Submission {

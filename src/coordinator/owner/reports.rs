@@ -19,6 +19,7 @@ use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::protocol::agent::{BlobBody, FromAgent, VoteReport};
 use crate::result::{Fault, ResultManifest};
 use crate::spec::RunSpec;
+use crate::store::WorkerFacts;
 
 /// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
 const CREDITS_PER_SLOT: u32 = 4;
@@ -43,7 +44,7 @@ impl Owner {
             FromAgent::Hello { class, slots, memory_bytes, labels, holds, version } => {
                 tracing::info!(%worker, slots, %version, class = %class.0.short(), "worker joined");
                 let holds = self.proven(holds);
-                self.hello(worker, Hello { class, slots, memory_bytes, labels, holds });
+                self.hello(worker, Hello { class, slots, memory_bytes, labels, holds, version });
             }
             FromAgent::Credits { credits, received } => {
                 let Some(link) = self.links.get(&worker) else { return };
@@ -102,6 +103,13 @@ impl Owner {
     fn hello(&mut self, worker: WorkerId, hello: Hello) {
         let Some(link) = self.links.get_mut(&worker) else { return };
         link.class = Some(hello.class);
+        let facts = WorkerFacts {
+            labels: hello.labels.clone(),
+            class: hello.class.0,
+            version: hello.version.clone(),
+            slots: hello.slots,
+        };
+        self.begin_session(worker, facts);
         let Some(link) = self.links.get(&worker) else { return };
         let holds = hello.holds.iter().map(|(attempt, _)| *attempt).collect();
         let joining = self.joining(link, hello);

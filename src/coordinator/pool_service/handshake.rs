@@ -3,14 +3,14 @@
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 
-use super::{Enrolment, LOCAL_DOMAIN, PoolService, token};
+use super::{Admission, PoolService, token};
 use crate::core::Class;
 use crate::id::{AttemptId, Epoch};
 use crate::protocol::agent::FromAgent;
 use crate::protocol::wire::{
     Facts, Greeting, Hello, RejectCode, VERSION, Welcome, WireError, decode_handshake, encode_handshake,
 };
-use crate::store::{StoreError, WorkerRow};
+use crate::store::{Enrolment, StoreError, WorkerRow};
 
 /// Length of a worker's name and of its build, in characters.
 const NAME_CHARS_MAX: usize = 100;
@@ -70,7 +70,7 @@ impl PoolService {
     pub(super) async fn greet(
         &self,
         socket: &mut WebSocket,
-        enrolment: Option<Enrolment>,
+        admission: Option<Admission>,
     ) -> Result<Box<Greeted>, Refusal> {
         let mut nonce = [0; 32];
         getrandom::fill(&mut nonce)
@@ -80,7 +80,7 @@ impl PoolService {
         let hello: Hello = decode_handshake(&heard(socket).await?)?;
         let facts = hello.verify(&nonce)?;
         check(&facts)?;
-        let row = self.enrolled(hello.key, &facts, enrolment).await?;
+        let row = self.enrolled(hello.key, &facts, admission).await?;
         self.set_quarantined(row.id, row.quarantined.is_some());
         let welcome = Welcome {
             worker: row.id.0,
@@ -100,17 +100,15 @@ impl PoolService {
         &self,
         key: [u8; 32],
         facts: &Facts,
-        enrolment: Option<Enrolment>,
+        admission: Option<Admission>,
     ) -> Result<WorkerRow, Refusal> {
         let known = self.parts.store.workers().await?.into_iter().find(|row| row.key == key);
-        let row = match (known, enrolment) {
+        let row = match (known, admission) {
             (Some(row), _) => row,
-            (None, Some(Enrolment { domain })) if domain == LOCAL_DOMAIN => {
-                let text = format!("the domain `{LOCAL_DOMAIN}` is that of the coordinator's own workers: make a token with another");
-                return Err(Refusal::new(RejectCode::Token, text));
-            }
-            (None, Some(Enrolment { domain })) => {
-                self.parts.store.enrol_worker(key, &facts.name, &domain, self.parts.clock.now()).await?
+            (None, Some(Admission { token, domain })) => {
+                let (name, token, at) = (facts.name.clone(), Some(token), self.parts.clock.now());
+                let enrolment = Enrolment { key, name, domain, embedded: false, token, at };
+                self.parts.store.enrol_worker(enrolment).await?
             }
             (None, None) => {
                 let text = "this worker is not enrolled here yet: give it a token with the scope `worker` once \
@@ -118,7 +116,7 @@ impl PoolService {
                 return Err(Refusal::new(RejectCode::Token, text));
             }
         };
-        if row.domain == LOCAL_DOMAIN {
+        if row.embedded {
             let text = "this key belongs to a worker in the coordinator's own process";
             return Err(Refusal::new(RejectCode::Identity, text));
         }

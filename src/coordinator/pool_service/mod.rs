@@ -24,8 +24,6 @@ use super::owner::Command;
 use crate::id::WorkerId;
 use crate::store::{Store, StoreError};
 
-/// The trust domain of the workers in the coordinator's own process. No token may name it.
-pub const LOCAL_DOMAIN: &str = "local";
 /// Workers that are connected at once.
 const SESSIONS_MAX: usize = 1_024;
 /// Handshakes under way at once: nobody knows yet who they are.
@@ -35,7 +33,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a token of the upgrade request lets in.
 #[derive(Clone, Debug)]
-pub struct Enrolment {
+pub struct Admission {
+    /// Its number.
+    pub token: u32,
     /// The trust domain of workers that enrol with it.
     pub domain: String,
 }
@@ -88,13 +88,13 @@ impl PoolService {
     }
 
     /// Carries a connection from its handshake to its end.
-    pub async fn serve(&self, mut socket: WebSocket, enrolment: Option<Enrolment>) {
+    pub async fn serve(&self, mut socket: WebSocket, admission: Option<Admission>) {
         let (Ok(_session), Ok(handshake)) = (self.sessions.try_acquire(), self.handshakes.try_acquire()) else {
             return handshake::reject(&mut socket, handshake::Refusal::full()).await;
         };
         let greeted = {
             let _handshake = handshake;
-            let greeting = self.greet(&mut socket, enrolment);
+            let greeting = self.greet(&mut socket, admission);
             tokio::select! {
                 greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting) => greeted,
                 () = self.parts.stopping.cancelled() => return,
