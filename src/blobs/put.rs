@@ -119,6 +119,11 @@ impl Blobs {
         Ok(blob)
     }
 
+    /// Pins a blob that somebody says is there; false if it is not. Its bytes were hashed when they were put.
+    pub async fn pin(&self, digest: Digest, pin_until: Time) -> Result<bool, BlobError> {
+        Ok(digest == Digest::EMPTY || self.pin_stored(digest, pin_until).await?.is_some())
+    }
+
     /// Pins a blob if it is there, its file included, and answers its size; otherwise it has to be put (again).
     pub async fn pin_stored(&self, digest: Digest, pin_until: Time) -> Result<Option<u64>, BlobError> {
         let Some(row) = self.store.pin_blob(digest, pin_until).await? else {

@@ -13,6 +13,7 @@ pub use self::operate::{
 };
 pub use self::serve::{LogFormat, ServeArgs};
 use super::parse::{self, DirInput, FileInput, ModuleRef};
+use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::Clock;
@@ -40,6 +41,7 @@ First steps:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<ServeArgs>),
+    Worker(Box<WorkerArgs>),
     Push(PushArgs),
     Modules(ModulesArgs),
     Run(Box<RunArgs>),

@@ -1,4 +1,4 @@
-//! The command line: `serve` and the commands that talk to a server.
+//! The command line: `serve`, `worker` and the commands that talk to a server.
 //!
 //! A client command knows the public API and nothing behind it. What a run gave goes to standard output and error as
 //! the guest wrote it; everything that Lockstep has to say goes to standard error, one line each, after `lockstep:`.
@@ -29,6 +29,7 @@ mod telemetry;
 mod terminal;
 mod tokens;
 mod upload;
+mod worker;
 mod workers;
 
 use std::io::Write as _;
@@ -90,6 +91,7 @@ fn complain(error: &CliError) {
 fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError> {
     let connect = match command {
         Command::Serve(args) => return serve::serve(args, environment),
+        Command::Worker(args) => return worker::worker(args, environment),
         Command::Completions(args) => return completions(args),
         Command::Cert(args) => return cert::cert(args),
         Command::Push(args) => &args.connect,
@@ -114,7 +116,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Call(args) => call::call(&client, args).await,
             Command::Blobs(args) => blobs::blobs(&client, args).await,
             Command::Tokens(args) => tokens::tokens(&client, args).await,
-            Command::Serve(_) | Command::Completions(_) | Command::Cert(_) => Ok(0),
+            Command::Serve(_) | Command::Worker(_) | Command::Completions(_) | Command::Cert(_) => Ok(0),
         }
     })
 }

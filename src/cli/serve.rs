@@ -194,7 +194,12 @@ fn coordinator_config(
         parked_runners: config.workers.parked_runners,
         begin_ms: config.workers.begin_ms,
         core: config.core.clone(),
-        retention: RetentionConfig { age_ms: config.retention.age_ms, runs_max: config.retention.runs_max },
+        retention: RetentionConfig {
+            age_ms: config.retention.age_ms,
+            runs_max: config.retention.runs_max,
+            evidence_max: config.retention.evidence_max,
+            evidence_age_ms: config.retention.evidence_age_ms,
+        },
         upload_keep_ms: config.retention.upload_keep_ms,
         compiler,
         module_bytes_max: config.limits.module_bytes_max,

@@ -20,8 +20,17 @@ pub use self::settings::{CompilerConfig, LimitsConfig, RetentionConfig, ServeCon
 /// Variables with this prefix are ours.
 const PREFIX: &str = "LOCKSTEP_";
 /// Ours, but no setting of `serve`.
-const NOT_SETTINGS: [&str; 5] =
-    ["LOCKSTEP_SERVER", "LOCKSTEP_TOKEN", "LOCKSTEP_CA", "LOCKSTEP_CONFIG", "LOCKSTEP_LOG"];
+const NOT_SETTINGS: [&str; 9] = [
+    "LOCKSTEP_SERVER",
+    "LOCKSTEP_TOKEN",
+    "LOCKSTEP_CA",
+    "LOCKSTEP_CONFIG",
+    "LOCKSTEP_LOG",
+    "LOCKSTEP_COORDINATOR",
+    "LOCKSTEP_NAME",
+    "LOCKSTEP_MEMORY",
+    "LOCKSTEP_LABELS",
+];
 /// Where `serve` keeps everything and where clients on the same machine look, below the user's data directory.
 const DATA_DIR: &str = "lockstep";
 
@@ -52,12 +61,16 @@ impl Environment {
 
     /// `$LOCKSTEP_DATA`, else `$XDG_DATA_HOME/lockstep`, else `~/.local/share/lockstep`, else `./lockstep-data`.
     pub fn data_dir(&self) -> PathBuf {
-        let below = |name, inner: &str| self.get(name).map(|base| Path::new(base).join(inner).join(DATA_DIR));
-        let chosen = self.get("LOCKSTEP_DATA").map(PathBuf::from);
-        chosen
-            .or_else(|| below("XDG_DATA_HOME", ""))
+        self.get("LOCKSTEP_DATA").map_or_else(|| self.data_dir_of(DATA_DIR), PathBuf::from)
+    }
+
+    /// A directory of this name below the user's data directory, or below this one if there is none.
+    pub fn data_dir_of(&self, name: &str) -> PathBuf {
+        let below =
+            |variable, inner: &str| self.get(variable).map(|base| Path::new(base).join(inner).join(name));
+        below("XDG_DATA_HOME", "")
             .or_else(|| below("HOME", ".local/share"))
-            .unwrap_or_else(|| PathBuf::from("lockstep-data"))
+            .unwrap_or_else(|| PathBuf::from(format!("{name}-data")))
     }
 }
 
@@ -350,9 +363,9 @@ mod tests {
         let environment = Environment::of([("LOCKSTEP_ALLOW_PLAINTEXT", "perhaps")]);
         let error = layers.environment(&environment).unwrap_err().to_string();
         assert!(error.starts_with("`allow_plaintext` (from LOCKSTEP_ALLOW_PLAINTEXT): "), "{error}");
-        layers.put_text("workers", "0", "from --workers").unwrap();
+        layers.put_text("workers", "257", "from --workers").unwrap();
         let error = config(layers).unwrap_err();
-        assert_eq!(error, "`workers` (from --workers): 0 is out of bounds: it must be 1 to 256");
+        assert_eq!(error, "`workers` (from --workers): 257 is out of bounds: it must be 0 to 256");
     }
 
     #[test]

@@ -10,9 +10,11 @@
 pub mod chores;
 pub mod clock;
 pub mod http;
+mod ledger;
 pub mod metrics;
 mod open_run;
 mod owner;
+mod pool_service;
 mod pump;
 mod returning;
 mod ring;
@@ -37,6 +39,7 @@ use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
 use self::owner::{Command, Owner};
+use self::pool_service::PoolService;
 use self::service::{
     Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
 };
@@ -168,7 +171,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let failure = Failure::new();
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&config.data, Options::default(), failure.clone())?);
-    let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?;
+    let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?.runs;
     let not_before = newest.first().map_or(Time(0), |run| run.finished_at.unwrap_or(run.created_at));
     let clock = Clock::start(not_before);
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
@@ -196,6 +199,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         events: events.clone(),
         mac_key,
         epoch,
+        // by then a worker that only lost its connection is back, and one that died is not waited for any longer
+        reconnect_ms: config.core.worker_lost_ms / 3,
     };
     let mut owner = Owner::new(parts);
     recover(&mut owner, store.as_ref()).await?;
@@ -204,10 +209,24 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
+    tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
+    let stopping = CancellationToken::new();
+    let pool = PoolService::new(pool_service::Parts {
+        commands: commands.clone(),
+        store: Arc::clone(&store),
+        clock,
+        metrics: Arc::clone(&metrics),
+        mac_key,
+        heartbeat_ms: config.heartbeat_ms,
+        worker_lost_ms: config.core.worker_lost_ms,
+        stopping: stopping.clone(),
+    })
+    .await?;
     let blobs_of_chores = Arc::clone(&blobs);
     let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
         commands,
+        pool,
         store: Arc::clone(&store),
         blobs,
         compiler,
@@ -223,10 +242,19 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
             upload_keep_ms: config.upload_keep_ms,
+            listen: address,
+            tls: config.tls.is_some(),
+            started_at: clock.now(),
+            connections_max: config.connections_max,
+            runs_max: config.core.runs_max,
+            runs_per_workspace_max: config.core.runs_per_workspace_max,
+            retention: config.retention,
         },
         inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
+        usage: service::UsageCache::default(),
+        streams: service::Streams::default(),
         ready: AtomicBool::new(true),
-        stopping: CancellationToken::new(),
+        stopping,
     });
     let chores = tokio::spawn(chores::run(
         service.clone(),

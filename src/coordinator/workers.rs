@@ -20,6 +20,8 @@ use crate::store::{Enrolment, Store};
 
 /// The trust domain of every worker in this process: one machine, one owner.
 const LOCAL_DOMAIN: &str = "local";
+/// Sessions of embedded workers last as long as the process: there is only one of each.
+const SESSION: u64 = 0;
 
 /// The embedded workers of a coordinator.
 pub struct Embedded {
@@ -78,7 +80,8 @@ impl Embedded {
             let handle = agent::start(agent, inputs, Arc::new(compiler.clone()))
                 .map_err(|error| CoordinatorError::Worker(number, error.to_string()))?;
             let worker = row.id;
-            let joined = Command::Join { row: Box::new(row), to: handle.to.clone() };
+            let joined =
+                Command::Join { row: Box::new(row), to: handle.to.clone(), session: SESSION, remote: None };
             let _ = commands.send(joined);
             links.push((handle.to, forward(worker, handle.from, commands.clone()), handle.ended));
         }
@@ -103,10 +106,10 @@ fn forward(
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         while let Some(message) = from.recv().await {
-            if commands.send(Command::Said(worker, message)).is_err() {
+            if commands.send(Command::Said(worker, SESSION, message)).is_err() {
                 return;
             }
         }
-        let _ = commands.send(Command::Gone(worker));
+        let _ = commands.send(Command::Gone(worker, SESSION));
     })
 }

@@ -20,7 +20,7 @@ pub struct ServeArgs {
     /// Address and port to listen on [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<String>,
-    /// Embedded workers [default: 3]
+    /// Embedded workers; with 0 those that join (`lockstep worker`) do all the work [default: 3]
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
     /// Attempts that each worker executes at once [default: cores / workers]

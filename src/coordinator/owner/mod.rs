@@ -6,9 +6,14 @@
 //! answers with a command.
 
 mod answers;
+mod dissent;
 mod effects;
+mod figures;
+mod links;
 mod reports;
 mod sessions;
+
+pub use figures::{CurrentAttempt, Glance, WorkerNow};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,8 +21,10 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::ledger::Ledgers;
 use super::metrics::Metrics;
-use super::open_run::{OpenRun, Purpose, Waiter, recovered};
+use super::open_run::{OpenRun, Waiter, recovered};
+use super::pool_service::Taken;
 use super::pump::Written;
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
@@ -28,8 +35,9 @@ use crate::core::{
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::protocol::agent::{FromAgent, ToAgent};
+use crate::protocol::api::Tally;
 use crate::result::Fault;
-use crate::store::{Evidence, NewRun, RunWrite, Store, StoredRun, WorkerRow};
+use crate::store::{Evidence, NewRun, RecentFinal, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
 const COMMANDS_AT_ONCE: usize = 256;
@@ -77,11 +85,28 @@ pub enum Command {
         row: Box<WorkerRow>,
         /// How to speak to it.
         to: mpsc::Sender<ToAgent>,
+        /// Its session's number: a newer one takes the place of an older one.
+        session: u64,
+        /// What must be held against what it says, if it is on another machine.
+        remote: Option<Remote>,
     },
-    /// A worker said something.
-    Said(WorkerId, FromAgent),
+    /// A worker said something in a session.
+    Said(WorkerId, u64, FromAgent),
+    /// A remote worker said all of this in one message.
+    SaidAll {
+        /// Who.
+        worker: WorkerId,
+        /// In which session.
+        session: u64,
+        /// What, in its order.
+        messages: Vec<FromAgent>,
+        /// Dropped when it was heard.
+        taken: Taken,
+    },
     /// A worker's session ended.
-    Gone(WorkerId),
+    Gone(WorkerId, u64),
+    /// The time that a remote worker has to come back is over.
+    StillGone(WorkerId, u64),
     /// The store answered, in the order of the writes.
     Written(Vec<((RunId, WriteKind), Written)>),
     /// The blobs that an agent delivered are stored, or are not what they should be.
@@ -118,6 +143,14 @@ pub enum Command {
     Workers(oneshot::Sender<Vec<(WorkerRow, WorkerView)>>),
     /// The pool's figures.
     Stats(oneshot::Sender<Stats>),
+    /// The pool at a glance, as this workspace sees it.
+    Glance(WorkspaceId, oneshot::Sender<Glance>),
+    /// The figures of the last so many minutes, and since when they are complete.
+    Series(WorkspaceId, u64, oneshot::Sender<(Time, Vec<(Time, Tally)>)>),
+    /// One worker with the attempts that it holds; `None` if it is not there.
+    Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
+    /// Runs that ended before this process began to count, complete from the instant on.
+    Restored(Vec<RecentFinal>, Time),
 }
 
 /// The start of a watch.
@@ -128,14 +161,28 @@ pub struct Watch {
     pub next: broadcast::Receiver<RunEvent>,
 }
 
+/// Bounds on what a worker on another machine can say.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote {
+    /// Slots that it declared.
+    pub slots: u32,
+}
+
 /// A worker's session.
 struct Link {
     row: WorkerRow,
-    to: mpsc::Sender<ToAgent>,
+    /// `None` while it has no connection.
+    to: Option<mpsc::Sender<ToAgent>>,
+    session: u64,
+    remote: Option<Remote>,
     /// Known from its Hello.
     class: Option<Class>,
     /// Assignments sent in this session: what a grant must be held against.
     sent: u64,
+    /// CPU time of what it holds, in microseconds, as of its last heartbeat.
+    cpu_us: HashMap<AttemptId, u64>,
+    /// It said so: its end costs nobody anything.
+    has_drained: bool,
 }
 
 /// What the owner works with.
@@ -162,6 +209,8 @@ pub struct Parts {
     pub mac_key: [u8; 32],
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
+    /// How long a remote worker without a connection may take to come back, in milliseconds.
+    pub reconnect_ms: u64,
 }
 
 /// The owner; see the module.
@@ -175,6 +224,11 @@ pub struct Owner {
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,
+    /// Dissenting outputs that were asked for: from whom, and which.
+    keeping: HashMap<AttemptId, (WorkerId, Vec<Digest>)>,
+    /// Runs per workspace that are open, and those of them that have an attempt.
+    open: HashMap<WorkspaceId, (u64, u64)>,
+    ledgers: Ledgers,
     effects: Vec<Effect>,
     writes: Vec<RunWrite>,
 }
@@ -183,6 +237,9 @@ impl Owner {
     /// An owner of an empty pool.
     pub fn new(parts: Parts) -> Owner {
         Owner {
+            ledgers: Ledgers::new(parts.clock.now()),
+            keeping: HashMap::new(),
+            open: HashMap::new(),
             parts,
             runs: HashMap::new(),
             keys: HashMap::new(),
@@ -204,7 +261,9 @@ impl Owner {
             recovered: true,
             ..submission(&new, module_ready)
         };
-        self.runs.insert(new.id, OpenRun::new(new, false, true));
+        let has_begun = !stored.attempts.is_empty();
+        self.enter(OpenRun { has_begun, ..OpenRun::new(new, false, true) });
+        self.ledgers.minute(stored.workspace, stored.created_at).submitted += 1;
         self.step(Event::Submitted(Box::new(submission)));
     }
 
@@ -271,18 +330,20 @@ impl Owner {
         match command {
             Command::Submit(submit) => self.submit(submit),
             Command::Serving => self.step(Event::Serving),
-            Command::Join { row, to } => {
-                // the session in the row is an earlier one; this one begins with the worker's first word
-                let row = WorkerRow { session: None, ..*row };
-                self.links.insert(row.id, Link { row, to, class: None, sent: 0 });
-            }
-            Command::Said(worker, message) => self.said(worker, message),
-            Command::Gone(worker) => {
-                if let Some(link) = self.links.remove(&worker) {
-                    self.end_session(link.row);
-                    self.step(Event::WorkerLeft { worker });
+            Command::Join { row, to, session, remote } => self.join(*row, to, session, remote),
+            Command::Said(worker, session, message) => {
+                if self.is_current(worker, session) {
+                    self.said(worker, message);
                 }
             }
+            Command::SaidAll { worker, session, messages, taken } => {
+                if self.is_current(worker, session) {
+                    messages.into_iter().for_each(|message| self.said(worker, message));
+                }
+                drop(taken);
+            }
+            Command::Gone(worker, session) => self.gone(worker, session),
+            Command::StillGone(worker, session) => self.still_gone(worker, session),
             Command::Written(answers) => self.written(answers),
             Command::Collected { attempt, outcome } => self.collected(attempt, outcome),
             Command::Admitted { module, ready } => {
@@ -328,6 +389,18 @@ impl Owner {
             Command::Stats(reply) => {
                 let _ = reply.send(self.parts.pool.stats());
             }
+            Command::Glance(workspace, reply) => {
+                let _ = reply.send(self.glance(workspace));
+            }
+            Command::Series(workspace, minutes, reply) => {
+                let now = self.now();
+                let series = self.ledgers.series(workspace, now, minutes);
+                let _ = reply.send((self.ledgers.since(now), series));
+            }
+            Command::Worker(worker, reply) => {
+                let _ = reply.send(self.worker_now(worker));
+            }
+            Command::Restored(finals, covered) => self.ledgers.restore(&finals, covered),
         }
     }
 
@@ -346,7 +419,7 @@ impl Owner {
         open.room = room;
         let waiters = if wait || !open.is_durable() { &mut open.finals } else { &mut open.acks };
         waiters.push(reply);
-        self.runs.insert(new.id, open);
+        self.enter(open);
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
@@ -354,6 +427,7 @@ impl Owner {
         match answer {
             Ok(()) => {
                 self.parts.metrics.runs_submitted.inc();
+                self.ledgers.minute(new.workspace, new.created_at).submitted += 1;
                 self.carry_out(&mut effects);
             }
             Err(error) => {
@@ -379,6 +453,7 @@ impl Owner {
     /// Removes an open run.
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
+        self.left(&open);
         if let Some((key, _)) = &open.new.idempotency {
             self.keys.remove(&(open.new.workspace, key.clone()));
         }
@@ -448,7 +523,8 @@ impl Owner {
 
     /// Appends to a worker's evidence log, off this task; losing it costs an observation, never a rule.
     fn note(&self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
-        let Some(class) = self.links.get(&worker).and_then(|link| link.class) else { return };
+        // not from its link: what a lost worker did not finish is told when that is gone
+        let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
         let evidence =
             Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at: self.now() };
         let store = Arc::clone(&self.parts.store);

@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::effects::{COLLECTED_PIN_MS, assignment_mac, nonce, store_bodies};
 use super::{Command, Hello, Owner};
-use crate::coordinator::open_run::{Purpose, Reported};
+use crate::coordinator::open_run::{Reported, SignedVote};
 use crate::core::{Beat, Class, Event, Time, Vote};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
@@ -25,6 +25,21 @@ use crate::store::WorkerFacts;
 const CPU_SPARE_US: u64 = 10_000_000;
 /// Of a worker's own words for a fault, which are kept with the run and shown.
 const FAULT_CHARS_MAX: usize = 1_000;
+/// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
+const CREDITS_PER_SLOT: u32 = 4;
+
+/// Why a vote is not taken.
+struct Refused {
+    /// A word of a closed set, for the metrics.
+    why: &'static str,
+    fault: Fault,
+}
+
+impl Refused {
+    fn new(why: &'static str, detail: impl Into<String>) -> Refused {
+        Refused { why, fault: Fault::Corrupt { detail: detail.into() } }
+    }
+}
 
 impl Owner {
     /// One message of a worker.
@@ -39,9 +54,14 @@ impl Owner {
                 let Some(link) = self.links.get(&worker) else { return };
                 // what was sent and not yet seen by the worker is not free
                 let unseen = u32::try_from(link.sent.saturating_sub(received)).unwrap_or(u32::MAX);
-                self.step(Event::Credits { worker, credits: credits.saturating_sub(unseen) });
+                let most =
+                    link.remote.map_or(u32::MAX, |remote| remote.slots.saturating_mul(CREDITS_PER_SLOT));
+                self.step(Event::Credits { worker, credits: credits.min(most).saturating_sub(unseen) });
             }
             FromAgent::Heartbeat(beats) => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.cpu_us = beats.iter().map(|beat| (beat.attempt, beat.cpu_us)).collect();
+                }
                 // the worker's clock may be off; the future would move the attempt's timeout
                 let now = self.now();
                 let beat = |beat: crate::protocol::agent::Beat| Beat {
@@ -65,13 +85,17 @@ impl Owner {
                 self.parts.metrics.attempt_ended("returned");
                 self.step(Event::AttemptReturned { attempt, epoch, worker });
             }
-            FromAgent::Blobs { attempt, blobs } => self.delivered(attempt, blobs),
+            FromAgent::Blobs { attempt, blobs } => self.delivered(worker, attempt, blobs),
             FromAgent::Live { attempt, is_stderr, offset, bytes } => {
-                if let Some(open) = self.runs.get_mut(&attempt.run) {
+                let is_its = self.parts.pool.holder(attempt) == Some(worker);
+                if let Some(open) = self.runs.get_mut(&attempt.run).filter(|_| is_its) {
                     open.wrote(attempt.number, is_stderr, offset, bytes);
                 }
             }
             FromAgent::Drained => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.has_drained = true;
+                }
                 let why = "it has drained".to_owned();
                 self.step(Event::WorkerDraining { worker, why });
             }
@@ -111,8 +135,10 @@ impl Owner {
         };
         self.begin_session(worker, facts);
         let Some(link) = self.links.get(&worker) else { return };
+        let holds = hello.holds.iter().map(|(attempt, _)| *attempt).collect();
         let joining = self.joining(link, hello);
         self.step(Event::WorkerJoined(Box::new(joining)));
+        self.ask_again(worker, holds);
     }
 
     fn voted(&mut self, worker: WorkerId, report: VoteReport) {
@@ -122,9 +148,10 @@ impl Owner {
         self.begun(attempt, worker, Some(report.begun_at_us));
         let vote = match self.check(worker, report) {
             Ok(vote) => vote,
-            Err(fault) => {
+            Err(Refused { why, fault }) => {
+                self.parts.metrics.vote_refused(why);
                 self.parts.metrics.attempt_ended(fault.name());
-                tracing::warn!(%worker, %attempt, %fault, "vote refused");
+                tracing::warn!(%worker, %attempt, why, %fault, "vote refused");
                 self.step(Event::AttemptFaulted { attempt, epoch, worker, fault, begun: true, cpu_us });
                 return;
             }
@@ -134,14 +161,20 @@ impl Owner {
     }
 
     /// Checks a vote and remembers what it described.
-    fn check(&mut self, worker: WorkerId, report: VoteReport) -> Result<Vote, Fault> {
-        let corrupt = |detail: &str| Fault::Corrupt { detail: detail.to_owned() };
+    fn check(&mut self, worker: WorkerId, mut report: VoteReport) -> Result<Vote, Refused> {
         if !bool::from(nonce(&self.parts.mac_key, report.attempt, report.epoch).ct_eq(&report.nonce)) {
-            return Err(corrupt("the vote does not carry its assignment's nonce"));
+            return Err(Refused::new("nonce", "the vote does not carry its assignment's nonce"));
         }
-        let class = self.links.get(&worker).and_then(|link| link.class);
-        if class != Some(report.class) {
-            return Err(corrupt("the vote names another class than its worker's"));
+        if self.parts.pool.holder(report.attempt).is_some_and(|holder| holder != worker) {
+            return Err(Refused::new("attempt", "the vote is for an attempt of another worker"));
+        }
+        let link = self.links.get(&worker);
+        if link.and_then(|link| link.class) != Some(report.class) {
+            return Err(Refused::new("class", "the vote names another class than its worker's"));
+        }
+        let proof = report.proof.take();
+        if proof.is_none() && link.is_none_or(|link| link.remote.is_some()) {
+            return Err(Refused::new("signature", "its worker's signature does not verify"));
         }
         let result = report.result;
         let outcome;
@@ -154,23 +187,31 @@ impl Owner {
             }
             Some(open) => {
                 if report.run_key != open.new.run_key {
-                    return Err(corrupt("the vote is for another spec"));
+                    return Err(Refused::new("run_key", "the vote is for another spec"));
+                }
+                if open.voted.get(&report.attempt).is_some_and(|before| *before != result) {
+                    return Err(Refused::new("twice", "its worker voted for another result before"));
                 }
                 check_artifact(&mut self.artifacts, &open.new.spec, &report)?;
+                let statement = report.statement();
                 if let Some(known) = open.reported.get_mut(&result) {
                     if known.canonical != report.manifest {
-                        return Err(corrupt("the result digest does not name the manifest"));
+                        return Err(Refused::new("manifest", "the result digest does not name the manifest"));
                     }
                     if !known.missing().is_empty() {
                         known.inline.extend(checked_inline(&known.manifest, report.inline)?);
                     }
                 } else {
                     let manifest = read_manifest(&report)?;
-                    check_limits(&manifest, &open.new.spec.limits).map_err(corrupt)?;
+                    check_limits(&manifest, &open.new.spec.limits)
+                        .map_err(|why| Refused::new("limits", why))?;
                     let inline = checked_inline(&manifest, report.inline)?;
                     open.reported.insert(result, Reported { manifest, canonical: report.manifest, inline });
                 }
                 open.voted.insert(report.attempt, result);
+                if let Some(proof) = proof {
+                    open.proofs.insert(report.attempt, SignedVote { statement, proof });
+                }
                 let known = &open.reported[&result];
                 outcome = known.manifest.outcome.clone();
                 complete = known.missing().is_empty();
@@ -179,15 +220,23 @@ impl Owner {
         Ok(Vote { result, outcome, cpu_us: report.cpu_us, complete })
     }
 
-    /// Blobs that were asked for: stored by a task of their own, which answers with a command.
-    fn delivered(&mut self, attempt: AttemptId, bodies: Vec<(Digest, BlobBody)>) {
-        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
-        let Some(purpose) = open.collecting.remove(&attempt) else { return };
-        let wanted = open.wanted_from(attempt);
-        if purpose == Purpose::Dissent {
+    /// Blobs that were asked for: stored by a task of their own, which answers with a command. Anything else that comes,
+    /// or that comes from somebody else, is nobody's.
+    fn delivered(&mut self, worker: WorkerId, attempt: AttemptId, mut bodies: Vec<(Digest, BlobBody)>) {
+        if self.keeping.get(&attempt).is_some_and(|(from, _)| *from == worker)
+            && let Some((_, wanted)) = self.keeping.remove(&attempt)
+        {
+            bodies.retain(|(digest, _)| wanted.contains(digest));
             self.store_dissent(bodies);
             return;
         }
+        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
+        if open.collecting.get(&attempt) != Some(&worker) {
+            return;
+        }
+        open.collecting.remove(&attempt);
+        let wanted = open.wanted_from(attempt);
+        bodies.retain(|(digest, _)| wanted.contains(digest));
         let absent = absent(&wanted, &bodies);
         let pin = self.now().plus_ms(COLLECTED_PIN_MS);
         let (blobs, commands) = (Arc::clone(&self.parts.blobs), self.parts.commands.clone());
@@ -206,24 +255,23 @@ fn check_artifact(
     artifacts: &mut std::collections::HashMap<(Class, Digest, bool), Digest>,
     spec: &RunSpec,
     report: &VoteReport,
-) -> Result<(), Fault> {
+) -> Result<(), Refused> {
     let counts_fuel = spec.limits.fuel.is_some();
     let known = artifacts.entry((report.class, spec.module, counts_fuel)).or_insert(report.artifact);
     if *known == report.artifact {
         return Ok(());
     }
-    Err(Fault::Corrupt {
-        detail: format!("its artifact {} is not the class's {}", report.artifact.short(), known.short()),
-    })
+    let detail = format!("its artifact {} is not the class's {}", report.artifact.short(), known.short());
+    Err(Refused::new("artifact", detail))
 }
 
 /// The manifest of a vote, which must hash to the result digest.
-fn read_manifest(report: &VoteReport) -> Result<ResultManifest, Fault> {
+fn read_manifest(report: &VoteReport) -> Result<ResultManifest, Refused> {
     if Digest::of(&report.manifest) != report.result {
-        return Err(Fault::Corrupt { detail: "the result digest does not name the manifest".to_owned() });
+        return Err(Refused::new("manifest", "the result digest does not name the manifest"));
     }
     serde_json::from_slice(&report.manifest)
-        .map_err(|error| Fault::Corrupt { detail: format!("the manifest does not decode: {error}") })
+        .map_err(|error| Refused::new("manifest", format!("the manifest does not decode: {error}")))
 }
 
 /// What no guest can have left: a runner that was taken over, or a worker that lies, could otherwise have more stored here
@@ -271,7 +319,7 @@ fn absent(wanted: &[Digest], bodies: &[(Digest, BlobBody)]) -> Option<Digest> {
 fn checked_inline(
     manifest: &ResultManifest,
     inline: Vec<(Digest, Bytes)>,
-) -> Result<BTreeMap<Digest, Bytes>, Fault> {
+) -> Result<BTreeMap<Digest, Bytes>, Refused> {
     let mut checked = BTreeMap::new();
     if inline.is_empty() {
         return Ok(checked);
@@ -279,7 +327,7 @@ fn checked_inline(
     let outputs: HashSet<Digest> = manifest.outputs().map(|output| output.digest).collect();
     for (digest, bytes) in inline {
         if !outputs.contains(&digest) || Digest::of(&bytes) != digest {
-            return Err(Fault::Corrupt { detail: format!("{digest} does not name what came with the vote") });
+            return Err(Refused::new("inline", format!("{digest} does not name what came with the vote")));
         }
         checked.insert(digest, bytes);
     }

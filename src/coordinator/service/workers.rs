@@ -49,6 +49,7 @@ impl Service {
         if !self.parts.store.quarantine_worker(id, Some(why.clone())).await? {
             return Err(no_worker(id));
         }
+        self.parts.pool.set_quarantined(id, true);
         self.order(id, WorkerOrder::Quarantine(why)).await.map(drop)
     }
 
@@ -57,6 +58,7 @@ impl Service {
         if !self.parts.store.quarantine_worker(id, None).await? {
             return Err(no_worker(id));
         }
+        self.parts.pool.set_quarantined(id, false);
         self.order(id, WorkerOrder::Readmit).await.map(drop)
     }
 
