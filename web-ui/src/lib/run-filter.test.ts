@@ -1,0 +1,14 @@
+import { expect, it } from "vitest";
+import { isFiltered, runFilter } from "./run-filter";
+
+it("turns the address into what the API is asked for", () => {
+  const now = Date.UTC(2026, 0, 1, 12);
+  const filter = runFilter(new URLSearchParams("state=failed&since=1h&text=+abc+"), now);
+  expect(filter).toMatchObject({ state: "failed", since: "2026-01-01T11:00:00.000Z", text: "abc", cursor: "", until: null });
+  expect(runFilter(new URLSearchParams("since=nonsense"), now).since).toBeNull();
+});
+
+it("knows whether anything is filtered: a page of the list is no filter", () => {
+  expect(isFiltered(new URLSearchParams("cursor=x"))).toBe(false);
+  expect(isFiltered(new URLSearchParams("worker=w1"))).toBe(true);
+});
