@@ -31,13 +31,13 @@ tools: ## what the tests need beside Rust and Node
 check: fmt clippy doc deny ## formatting, lints, documentation, licences and sources
 
 fmt:
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 
 clippy:
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 deny: ## bans, licences, sources; advisories where their database can be reached
 	@command -v cargo-deny >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked
@@ -48,10 +48,10 @@ deny: ## bans, licences, sources; advisories where their database can be reached
 
 test-rust: ## core, simulation, sandbox, store, real processes
 ifdef NICE_NEXTEST
-	$(CARGO) nextest run --locked
+	$(CARGO) nextest run --locked --workspace
 else
 	@echo "cargo-nextest is not there (cargo install cargo-nextest --locked makes this quicker); plain cargo test it is"
-	$(CARGO) test --locked --lib --bins --tests
+	$(CARGO) test --locked --workspace --lib --bins --tests
 endif
 
 test-ui: ui ## the page's own tests

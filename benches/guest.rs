@@ -6,10 +6,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lockstep::sandbox::Sandbox;
-use lockstep::sandbox::compile;
 use lockstep::sandbox::wasi::{WasiConfig, WasiState, add_to_linker};
 use lockstep::sandbox::{Invocation, Variant};
+use lockstep::sandbox::{Loaded, Sandbox, compile};
 use lockstep::spec::Limits;
 
 const ROUNDS: usize = 7;
@@ -58,7 +57,7 @@ fn stdout_of(name: &str, args: &[&str], stdin: Bytes) -> Bytes {
     sandbox.execute(&loaded, invocation("_start", args, stdin), None).expect("it runs").stdout
 }
 
-fn load(sandbox: &Sandbox, wasm: &[u8]) -> lockstep::sandbox::Loaded {
+fn load(sandbox: &Sandbox, wasm: &[u8]) -> Loaded {
     let file = tempfile::tempfile().expect("a file");
     let artifact = compile(wasm, Variant::Plain).expect("it compiles");
     std::io::Write::write_all(&mut &file, &artifact).expect("written");

@@ -3,6 +3,7 @@
 //! `cargo bench --bench pool` prints a line per figure: what it is, its value, the reference, the ratio or the bound.
 //! These machines are noisy: read the ratios.
 
+#[expect(dead_code, reason = "the tests use all of it")]
 #[path = "../tests/support/mod.rs"]
 mod support;
 

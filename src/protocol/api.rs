@@ -12,12 +12,8 @@ use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
-use utoipa::{PartialSchema, ToSchema};
 
 use crate::core::Time;
-use crate::digest::Digest;
-use crate::id::{AttemptId, RunId, WorkerId};
 
 mod pool;
 mod problem;
@@ -75,27 +71,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Describes types that travel as text.
-macro_rules! text_schemas {
-    ($($type:ty: $description:literal, $pattern:expr, $example:literal;)+) => {$(
-        impl PartialSchema for $type {
-            fn schema() -> RefOr<Schema> {
-                let text = ObjectBuilder::new().schema_type(Type::String).description(Some($description));
-                let pattern: Option<&str> = $pattern;
-                text.pattern(pattern).examples([serde_json::json!($example)]).build().into()
-            }
-        }
-
-        impl ToSchema for $type {}
-    )+};
-}
-
-text_schemas! {
-    Digest: "SHA-256 of bytes", Some("^sha256:[0-9a-f]{64}$"),
-        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    RunId: "A UUIDv7", Some("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"), "01920000-0000-7000-8000-000000000001";
-    AttemptId: "The run's id, a dot and the attempt's number", None, "01920000-0000-7000-8000-000000000001.1";
-    WorkerId: "`w` and the worker's number", Some("^w[0-9]+$"), "w1";
+vocabulary::text_schemas! {
     Timestamp: "RFC 3339 in UTC, with microseconds", None, "2026-01-01T00:00:00.000000Z";
     Clock: "RFC 3339, or `now` for the time of submission", None, "2026-01-01T00:00:00Z";
 }

@@ -1,3 +1,4 @@
+use crate::digest::Digest;
 use serde_json::{Value, json};
 
 use super::*;

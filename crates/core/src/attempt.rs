@@ -1,0 +1,105 @@
+//! One execution of a run on one worker, with the vote that came of it.
+//!
+//! ```text
+//!             ┌──────────▶ Canceled (nobody needs it)
+//! Assigned ─▶ Begun ─────▶ Faulted  (counts against a budget, see `retry`)
+//!     └─────────┴────────▶ Voted ──▶ Faulted (what it voted for was not delivered)
+//! ```
+//!
+//! The arrow behind `Voted` keeps the vote: the worker did compute that digest, it only cannot show the bytes.
+
+use super::{AttemptRecord, AttemptState, Time, Vote};
+use vocabulary::digest::Digest;
+use vocabulary::id::WorkerId;
+use vocabulary::result::{Fault, Outcome};
+
+/// An attempt as the pool keeps it.
+pub(super) struct Attempt {
+    /// What is stored and shown.
+    pub record: AttemptRecord,
+    /// Its vote, kept beside the state because a vote outlives an undelivered result.
+    pub ballot: Option<Ballot>,
+    /// Whether the worker was told. Under `retry: never` the attempt's row must be committed before.
+    pub sent: bool,
+    /// Whether it was live when an earlier coordinator ended and its worker has not come back yet.
+    pub is_orphan: bool,
+    /// CPU time charged in advance to the run's workspace, in microseconds.
+    pub estimate_us: u64,
+    /// When the core gives up on its worker.
+    pub timeout_at: Option<Time>,
+}
+
+/// A vote that was taken.
+pub(super) struct Ballot {
+    pub result: Digest,
+    pub outcome: Outcome,
+    /// All blobs came with it.
+    pub complete: bool,
+    /// Whether it counts: not when its worker was quarantined before the final (I14).
+    pub counts: bool,
+    /// Whether its worker may still deliver the blobs.
+    pub delivers: bool,
+}
+
+impl Attempt {
+    /// An attempt that is about to be handed out.
+    pub(super) fn new(number: u32, worker: WorkerId, now: Time, estimate_us: u64) -> Attempt {
+        let record = AttemptRecord {
+            number,
+            worker,
+            state: AttemptState::Assigned,
+            assigned_at: now,
+            begun_at: None,
+            ended_at: None,
+            cpu_us: 0,
+        };
+        Attempt { record, ballot: None, sent: false, is_orphan: false, estimate_us, timeout_at: None }
+    }
+
+    /// An attempt of an earlier life of the coordinator. One that was live then is an orphan until its worker shows
+    /// it; a vote cannot be one of them, because votes are written with the final only.
+    pub(super) fn recovered(record: AttemptRecord) -> Attempt {
+        let is_orphan = record.state.is_live();
+        Attempt { record, ballot: None, sent: true, is_orphan, estimate_us: 0, timeout_at: None }
+    }
+
+    /// Whether a worker may be executing it.
+    pub(super) fn is_live(&self) -> bool {
+        self.record.state.is_live()
+    }
+
+    /// Whether its vote counts for `result`.
+    pub(super) fn counts_for(&self, result: Digest) -> bool {
+        self.ballot.as_ref().is_some_and(|ballot| ballot.counts && ballot.result == result)
+    }
+
+    /// Its worker voted.
+    pub(super) fn vote(&mut self, now: Time, vote: Vote) {
+        self.record.begun_at.get_or_insert(now);
+        self.record.ended_at = Some(now);
+        self.record.cpu_us = vote.cpu_us;
+        self.record.state = AttemptState::Voted { result: vote.result, won: None };
+        self.ballot = Some(Ballot {
+            result: vote.result,
+            outcome: vote.outcome,
+            complete: vote.complete,
+            counts: true,
+            delivers: true,
+        });
+    }
+
+    /// It met a fault.
+    pub(super) fn fault(&mut self, now: Time, fault: Fault) {
+        self.record.ended_at.get_or_insert(now);
+        self.record.state = AttemptState::Faulted { fault };
+        if let Some(ballot) = &mut self.ballot {
+            ballot.delivers = false;
+        }
+    }
+
+    /// It was stopped.
+    pub(super) fn cancel(&mut self, now: Time) {
+        self.record.ended_at = Some(now);
+        self.record.state = AttemptState::Canceled;
+    }
+}

@@ -1,0 +1,246 @@
+//! What follows for one run after anything happened to it: more attempts, collecting, or its end.
+
+use super::explain::Note;
+use super::floor::{Floor, Followup};
+use super::quorum::Tally;
+use super::retry::{Cost, cost};
+use super::run::{Phase, Run};
+use super::timers::Timer;
+use super::{Effect, Vote, Write};
+use vocabulary::digest::Digest;
+use vocabulary::result::{FailReason, Fault};
+use vocabulary::spec::Verify;
+
+impl Floor {
+    /// Brings a run to where its votes and faults put it. Called after every change; does nothing if nothing follows.
+    pub(super) fn advance(&mut self, run: &mut Run) {
+        if run.is_settled() {
+            return;
+        }
+        match run.tally() {
+            Tally::Decided { result, .. } => self.deliver(run, result),
+            Tally::Open { more } => {
+                self.stop_collecting(run);
+                self.want(run, more);
+            }
+            Tally::Disputed => {
+                let why = format!("{} votes, and no result has enough of them", run.votes().len());
+                self.fail(run, FailReason::NoQuorum, &why);
+            }
+        }
+    }
+
+    /// The votes decided: takes the result from the first voter that can give it.
+    fn deliver(&mut self, run: &mut Run, result: Digest) {
+        let can_deliver = |position: &usize| {
+            let attempt = &run.attempts[*position];
+            attempt.counts_for(result) && attempt.ballot.as_ref().is_some_and(|ballot| ballot.delivers)
+        };
+        let voters: Vec<usize> = run.voted.iter().copied().filter(can_deliver).collect();
+        let is_complete = |position: &&usize| {
+            run.attempts[**position].ballot.as_ref().is_some_and(|ballot| ballot.complete)
+        };
+        if let Some(position) = voters.iter().find(is_complete) {
+            return self.accept(run, *position);
+        }
+        if let Phase::Collecting { result: collecting, .. } = run.phase {
+            if collecting == result {
+                return;
+            }
+            self.stop_collecting(run);
+        }
+        let is_reachable = |position: &&usize| {
+            self.crew.get(run.attempts[**position].record.worker).is_some_and(|worker| worker.is_reachable())
+        };
+        match voters.iter().find(is_reachable) {
+            Some(position) => {
+                self.unqueue(run);
+                self.unset_fresh(run);
+                self.collect(run, *position, result);
+            }
+            None => {
+                if run.live() == 0 && run.ticket.is_none() {
+                    self.note(run, Note::NobodyDelivers { result });
+                }
+                self.want(run, 1);
+            }
+        }
+    }
+
+    fn collect(&mut self, run: &mut Run, position: usize, result: Digest) {
+        let (from, worker) = (run.attempts[position].record.number, run.attempts[position].record.worker);
+        let attempt = run.attempt_id(from);
+        let until = self.now.plus_ms(self.config.collect_timeout_ms);
+        run.phase = Phase::Collecting { result, from, until };
+        self.timers.set(until, Timer::Collect(attempt));
+        self.effects.push(Effect::Collect { attempt, worker, result });
+        self.note(run, Note::Collecting { number: from, worker });
+    }
+
+    /// Nobody is asked any more.
+    pub(super) fn stop_collecting(&mut self, run: &mut Run) {
+        if let Phase::Collecting { from, until, .. } = run.phase {
+            self.timers.unset(until, Timer::Collect(run.attempt_id(from)));
+            run.phase = Phase::Open;
+        }
+    }
+
+    /// A voter does not deliver: it is a fault of its attempt, and the next voter is asked.
+    pub(super) fn undelivered(&mut self, run: &mut Run, position: usize, fault: Fault) {
+        let Phase::Collecting { from, .. } = run.phase else { return };
+        let record = &run.attempts[position].record;
+        if record.number != from {
+            return;
+        }
+        let (number, worker) = (from, record.worker);
+        self.stop_collecting(run);
+        self.note(run, Note::Undelivered { number, worker, fault: fault.clone() });
+        run.attempts[position].fault(self.now, fault);
+        if !run.compares()
+            && let Some(ballot) = &mut run.attempts[position].ballot
+        {
+            // nothing was compared with it, so the next attempt's result is as good
+            ballot.counts = false;
+        }
+        if let Some(worker) = self.crew.get_mut(worker) {
+            worker.faults += 1;
+        }
+        self.write_row(run, position);
+        self.advance(run);
+    }
+
+    fn write_row(&mut self, run: &Run, position: usize) {
+        if run.policy.durable {
+            let record = run.attempts[position].record.clone();
+            self.effects.push(Effect::Write(Write::Attempt { run: run.id, epoch: run.epoch, record }));
+        }
+    }
+
+    /// So many more votes are wanted: waits for workers, unless a budget is used up.
+    fn want(&mut self, run: &mut Run, more: u32) {
+        let missing = run.missing(more, self.config.crashes_max);
+        if missing == 0 {
+            self.unqueue(run);
+            self.unset_fresh(run);
+            return;
+        }
+        if let Some(why) = &self.modules[run.module].quarantined {
+            let why = format!("its module is quarantined: {why}");
+            return self.fail(run, FailReason::Poisoned, &why);
+        }
+        if let Some((reason, why)) = run.second_try() {
+            return self.fail(run, reason, &why);
+        }
+        if let Some((reason, why)) = run.spent().exhausted(&self.config, run.policy.attempts_max) {
+            return self.fail(run, reason, &why);
+        }
+        self.requeue(run, more.saturating_sub(run.live()));
+    }
+
+    /// A worker voted on a live attempt.
+    pub(super) fn voted(&mut self, run: &mut Run, position: usize, vote: Vote) {
+        self.end(run, position, vote.cpu_us);
+        let module = &mut self.modules[run.module];
+        module.measured(vote.cpu_us);
+        if !module.is_proven {
+            module.is_proven = true;
+            self.ungate(run.module);
+        }
+        let (result, cpu_us) = (vote.result, vote.cpu_us);
+        let attempt = &mut run.attempts[position];
+        attempt.vote(self.now, vote);
+        let (number, worker) = (attempt.record.number, attempt.record.worker);
+        run.voted.push(position);
+        self.credit_vote(run, worker);
+        self.note(run, Note::Voted { number, worker, result, cpu_us });
+        self.note_difference(run);
+        self.advance(run);
+    }
+
+    /// Remembers a vote on the side of its worker.
+    fn credit_vote(&mut self, run: &Run, worker: vocabulary::id::WorkerId) {
+        let Some(place) = self.crew.place(worker) else { return };
+        if let Some(worker) = self.crew.get_mut(worker) {
+            worker.votes += 1;
+            worker.failed.clear();
+            worker.voted.insert(run.id);
+        }
+        if !self.modules[run.module].loaded.contains(place) {
+            self.modules[run.module].loaded.set(place, true);
+            if let Some(cold) = self.crew.loaded(place, run.module) {
+                self.modules[cold].loaded.set(place, false);
+            }
+        }
+    }
+
+    fn note_difference(&self, run: &mut Run) {
+        let votes = run.votes();
+        let Verify::Quorum { n } = run.policy.verify else { return };
+        if votes.len() >= usize::from(n) && matches!(run.tally(), Tally::Open { .. }) {
+            let mut results: Vec<Digest> = votes.iter().map(|(_, result)| *result).collect();
+            results.sort_unstable();
+            results.dedup();
+            self.note(run, Note::Differ { votes: votes.len(), results: results.len() });
+        }
+    }
+
+    /// A live attempt met a fault.
+    pub(super) fn faulted(&mut self, run: &mut Run, position: usize, fault: Fault, begun: bool, cpu_us: u64) {
+        self.end(run, position, cpu_us);
+        let attempt = &mut run.attempts[position];
+        if begun {
+            attempt.record.begun_at.get_or_insert(self.now);
+        }
+        attempt.fault(self.now, fault.clone());
+        let (number, worker) = (attempt.record.number, attempt.record.worker);
+        let begun = attempt.record.begun_at.is_some();
+        self.note(run, Note::Faulted { number, worker, fault: fault.clone(), begun });
+        self.blame(run, position, &fault);
+        self.write_row(run, position);
+        match run.second_try() {
+            Some((reason, why)) => self.fail(run, reason, &why),
+            None => self.advance(run),
+        }
+    }
+
+    /// What a fault says about the worker and the module.
+    fn blame(&mut self, run: &mut Run, position: usize, fault: &Fault) {
+        let record = &run.attempts[position].record;
+        let (paid, worker) = (cost(record), record.worker);
+        let digest = self.modules[run.module].digest;
+        if paid != Some(Cost::Free)
+            && let Some(worker) = self.crew.get_mut(worker)
+        {
+            worker.faults += 1;
+        }
+        if matches!(paid, Some(Cost::Crash | Cost::Timeout)) {
+            self.modules[run.module].measured(run.attempts[position].record.cpu_us);
+            self.blame_worker(worker, digest, fault);
+        }
+        if paid == Some(Cost::Crash) {
+            let crashes = run.spent().crashes;
+            if crashes == 1 {
+                self.note(run, Note::Serial { crashes, crashes_max: self.config.crashes_max });
+            }
+            if let Some(why) = self.modules[run.module].crashed(self.now, run.id, &self.config) {
+                self.modules[run.module].quarantined = Some(why.clone());
+                self.effects.push(Effect::QuarantineModule { module: digest, why: why.clone() });
+                self.followups.push(Followup::Poisoned(run.module, why));
+            }
+        }
+    }
+
+    /// A worker on which different modules fail in a row is the likelier culprit.
+    fn blame_worker(&mut self, worker: vocabulary::id::WorkerId, module: Digest, fault: &Fault) {
+        let failures_max = self.config.worker_failures_max as usize;
+        let Some(worker) = self.crew.get_mut(worker) else { return };
+        if worker.failed.len() >= failures_max || worker.failed.contains(&module) {
+            return;
+        }
+        worker.failed.push(module);
+        if worker.failed.len() == failures_max {
+            let why = format!("{failures_max} different modules failed on it in a row, the last: {fault}");
+            self.followups.push(Followup::Drain(worker.id, why));
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Why a run is where it is, in sentences.
+//!
+//! A decision is noted as a value and put into words only when somebody reads it, because most runs end before
+//! anybody does. The log is bounded: a run that is tossed about keeps its first notes and a count of the others.
+
+use std::fmt;
+
+use super::{Explained, Time};
+use vocabulary::digest::Digest;
+use vocabulary::id::WorkerId;
+use vocabulary::result::{FailReason, Fault, Outcome};
+
+/// Notes that a run keeps; what follows is counted.
+const NOTES_MAX: usize = 200;
+
+/// Why a worker was chosen among those that were free.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Choice {
+    /// It executed the module lately.
+    Loaded,
+    /// It grants the most attempts.
+    Roomiest,
+    /// It held an attempt of the run before, and no other free worker may have it.
+    Again,
+}
+
+/// One decision.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Note {
+    Submitted { ahead: usize, free: usize, active: usize },
+    ModuleAwaited,
+    Recovered { attempts: usize },
+    Kept(Box<str>),
+    Assigned { number: u32, worker: WorkerId, choice: Choice, credits: u32, voter: u32, voters: u32 },
+    Voted { number: u32, worker: WorkerId, result: Digest, cpu_us: u64 },
+    Faulted { number: u32, worker: WorkerId, fault: Fault, begun: bool },
+    Serial { crashes: u32, crashes_max: u32 },
+    Excluding { workers: Vec<WorkerId>, wait_ms: u64 },
+    NoOther,
+    FreshWaitOver { wait_ms: u64 },
+    Short { wanted: u32, there: usize, wait_ms: u64 },
+    Differ { votes: usize, results: usize },
+    Agreed { result: Digest, votes: u32, dissenters: Vec<WorkerId> },
+    Unchecked { number: u32, worker: WorkerId, result: Digest },
+    Collecting { number: u32, worker: WorkerId },
+    Undelivered { number: u32, worker: WorkerId, fault: Fault },
+    NobodyDelivers { result: Digest },
+    VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
+    Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
+    Returned { number: u32, worker: WorkerId },
+    Stopped { number: u32, worker: WorkerId },
+    Accepted { outcome: Outcome },
+    Failed { reason: FailReason, why: Box<str> },
+    Canceled,
+}
+
+/// Milliseconds of a time in microseconds, to a tenth.
+struct Ms(u64);
+
+impl fmt::Display for Ms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{} ms", self.0 / 1_000, self.0 % 1_000 / 100)
+    }
+}
+
+/// Names joined by commas.
+struct Names<'a>(&'a [WorkerId]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, worker) in self.0.iter().enumerate() {
+            write!(f, "{}{worker}", if position > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Note::Submitted { ahead, free, active } => {
+                write!(f, "queued behind {ahead} runs; {free} of {active} active workers have a free slot")
+            }
+            Note::ModuleAwaited => f.write_str("waits until its module is compiled"),
+            Note::Recovered { attempts } => {
+                write!(
+                    f,
+                    "taken up again after a restart of the coordinator, with {attempts} earlier attempts"
+                )
+            }
+            Note::Kept(text) => f.write_str(text),
+            Note::Assigned { number, worker, choice, credits, voter, voters } => {
+                write!(f, "attempt {number} goes to {worker}, ")?;
+                match choice {
+                    Choice::Loaded => f.write_str("which executed the module lately")?,
+                    Choice::Roomiest => write!(f, "which has the most room ({credits} free slots)")?,
+                    Choice::Again => {
+                        f.write_str("which held one before: no other free worker may have it")?
+                    }
+                }
+                if *voters > 1 { write!(f, "; voter {voter} of {voters}") } else { Ok(()) }
+            }
+            Note::Voted { number, worker, result, cpu_us } => {
+                write!(
+                    f,
+                    "{worker} voted for {} after {} of CPU time (attempt {number})",
+                    result.short(),
+                    Ms(*cpu_us)
+                )
+            }
+            Note::Faulted { number, worker, fault, begun: true } => {
+                write!(f, "attempt {number} on {worker} ended: {fault}")
+            }
+            Note::Faulted { number, worker, fault, begun: false } => {
+                write!(f, "attempt {number} on {worker} ended before it had begun: {fault}")
+            }
+            Note::Serial { crashes, crashes_max } => {
+                write!(
+                    f,
+                    "one attempt at a time from now on: it killed {crashes} of at most {crashes_max} runners"
+                )
+            }
+            Note::Excluding { workers, wait_ms } => {
+                write!(
+                    f,
+                    "the rerun avoids {}; it waits up to {wait_ms} ms for another worker",
+                    Names(workers)
+                )
+            }
+            Note::NoOther => {
+                f.write_str("the rerun may go to a worker that held an attempt: no other is eligible")
+            }
+            Note::FreshWaitOver { wait_ms } => {
+                write!(f, "after {wait_ms} ms without a free worker that held none, the rerun may go to any")
+            }
+            Note::Short { wanted, there, wait_ms } => {
+                write!(
+                    f,
+                    "{wanted} more voters are wanted and {there} are there; gives up after {wait_ms} ms of that"
+                )
+            }
+            Note::Differ { votes, results } => {
+                write!(
+                    f,
+                    "{votes} votes named {results} different results and none won: one more voter is asked"
+                )
+            }
+            Note::Agreed { result, votes, dissenters } if dissenters.is_empty() => {
+                write!(f, "agreed: all {votes} votes named {}", result.short())
+            }
+            Note::Agreed { result, votes, dissenters } => {
+                write!(f, "agreed: {votes} votes named {}, {} did not", result.short(), Names(dissenters))
+            }
+            Note::Unchecked { number, worker, result } => {
+                write!(
+                    f,
+                    "takes {} from {worker} (attempt {number}) unchecked, as the policy says",
+                    result.short()
+                )
+            }
+            Note::Collecting { number, worker } => {
+                write!(f, "collects the result from {worker} (attempt {number})")
+            }
+            Note::Undelivered { number, worker, fault } => {
+                write!(f, "{worker} did not deliver the result of attempt {number}: {fault}")
+            }
+            Note::NobodyDelivers { result } => {
+                write!(f, "none of its voters delivers {}: one more attempt", result.short())
+            }
+            Note::VoteDiscarded { number, worker, why } => {
+                write!(f, "the vote of {worker} (attempt {number}) counts no more: {why}")
+            }
+            Note::Withdrawn { number, worker, why } => {
+                write!(f, "attempt {number} was taken from {worker}: {why}")
+            }
+            Note::Returned { number, worker } => {
+                write!(f, "{worker} came back and still holds attempt {number}")
+            }
+            Note::Stopped { number, worker } => {
+                write!(f, "attempt {number} on {worker} was stopped: nobody needs it any more")
+            }
+            Note::Accepted { outcome } => write!(f, "accepted: it {outcome}"),
+            Note::Failed { reason, why } => write!(f, "failed ({}): {why}", reason_words(*reason)),
+            Note::Canceled => f.write_str("canceled on request"),
+        }
+    }
+}
+
+fn reason_words(reason: FailReason) -> &'static str {
+    match reason {
+        FailReason::ExitCode => "exit code",
+        FailReason::Trap => "trap",
+        FailReason::OutOfFuel => "out of fuel",
+        FailReason::OutputLimit => "output limit",
+        FailReason::TimedOut => "timed out",
+        FailReason::Crashed => "crashed",
+        FailReason::Poisoned => "poisoned",
+        FailReason::Lost => "lost",
+        FailReason::NoQuorum => "no quorum",
+        FailReason::Expired => "expired",
+        FailReason::ModuleRefused => "module refused",
+    }
+}
+
+/// The notes of one run.
+#[derive(Default)]
+pub(super) struct Log {
+    notes: Vec<(Time, Note)>,
+    more: u32,
+}
+
+impl Log {
+    /// Keeps a note, or counts it if there are too many.
+    pub(super) fn note(&mut self, at: Time, note: Note) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push((at, note));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The last word is kept in any case.
+    pub(super) fn conclude(&mut self, at: Time, note: Note) {
+        self.notes.push((at, note));
+    }
+
+    /// Everything in words.
+    pub(super) fn render(&self) -> Vec<Explained> {
+        let words = |(at, note): &(Time, Note)| Explained { at: *at, text: note.to_string() };
+        let mut texts: Vec<Explained> = self.notes.iter().map(words).collect();
+        if self.more > 0
+            && let Some(at) = texts.last().map(|last| last.at)
+        {
+            texts.push(Explained { at, text: format!("… {} more", self.more) });
+        }
+        texts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_bounded_and_says_what_it_left_out() {
+        let mut log = Log::default();
+        for _ in 0..NOTES_MAX + 7 {
+            log.note(Time(1), Note::NoOther);
+        }
+        log.conclude(Time(2), Note::Canceled);
+        let texts = log.render();
+        assert_eq!(texts.len(), NOTES_MAX + 2);
+        assert_eq!(texts[NOTES_MAX].text, "canceled on request");
+        assert_eq!(texts[NOTES_MAX + 1].text, "… 7 more");
+    }
+
+    #[test]
+    fn notes_are_sentences_with_names_and_figures() {
+        let assigned = Note::Assigned {
+            number: 2,
+            worker: WorkerId(3),
+            choice: Choice::Roomiest,
+            credits: 4,
+            voter: 2,
+            voters: 3,
+        };
+        assert_eq!(
+            assigned.to_string(),
+            "attempt 2 goes to w3, which has the most room (4 free slots); voter 2 of 3"
+        );
+        let voted = Note::Voted { number: 1, worker: WorkerId(1), result: Digest::EMPTY, cpu_us: 1_250 };
+        assert_eq!(voted.to_string(), "w1 voted for e3b0c442 after 1.2 ms of CPU time (attempt 1)");
+        let excluding = Note::Excluding { workers: vec![WorkerId(1), WorkerId(2)], wait_ms: 5_000 };
+        assert_eq!(
+            excluding.to_string(),
+            "the rerun avoids w1, w2; it waits up to 5000 ms for another worker"
+        );
+    }
+}

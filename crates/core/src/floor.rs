@@ -1,0 +1,297 @@
+//! What all runs share: workers, modules, queue, timers, and the effects of the step that is going on.
+//!
+//! Everything here acts on one run at a time, which its caller took out of the pool. What an event means for other
+//! runs goes to [`Floor::followups`], which the pool works off before the step ends.
+
+use super::attempt::Attempt;
+use super::explain::Note;
+use super::modules::Modules;
+use super::placement::choose;
+use super::queue::Queue;
+use super::run::Run;
+use super::timers::{Timer, Timers};
+use super::workers::Crew;
+use super::{AttemptState, Config, Effect, Time, Write};
+use vocabulary::id::{RunId, WorkerId};
+use vocabulary::result::{FailReason, Fault};
+
+/// What a change means for others.
+pub(super) enum Followup {
+    /// A run that still waits for a worker cannot go on.
+    Fail(RunId, FailReason, String),
+    /// A worker failed too many different modules.
+    Drain(WorkerId, String),
+    /// A module crashed too many runs.
+    Poisoned(u32, String),
+}
+
+/// The shared part of the pool.
+pub(super) struct Floor {
+    pub config: Config,
+    pub now: Time,
+    /// Until then nobody is lost, and recovered attempts may be claimed.
+    pub grace_until: Time,
+    pub crew: Crew,
+    pub modules: Modules,
+    pub queue: Queue,
+    pub timers: Timers,
+    pub effects: Vec<Effect>,
+    pub followups: Vec<Followup>,
+    /// Workers that are active.
+    pub active: usize,
+    /// Runs with an attempt.
+    pub running: usize,
+    pub attempts_live: usize,
+}
+
+impl Floor {
+    pub(super) fn new(config: Config, now: Time) -> Floor {
+        let grace_until = now.plus_ms(config.start_grace_ms);
+        let mut timers = Timers::default();
+        timers.set(grace_until, Timer::Grace);
+        Floor {
+            config,
+            now,
+            grace_until,
+            crew: Crew::default(),
+            modules: Modules::default(),
+            queue: Queue::default(),
+            timers,
+            effects: Vec::new(),
+            followups: Vec::new(),
+            active: 0,
+            running: 0,
+            attempts_live: 0,
+        }
+    }
+
+    /// Explains a decision.
+    pub(super) fn note(&self, run: &mut Run, note: Note) {
+        run.log.note(self.now, note);
+        run.is_changed = true;
+    }
+
+    /// Somebody joined, left or changed standing.
+    pub(super) fn crew_changed(&mut self) {
+        self.active = self.crew.iter().filter(|worker| worker.is_active()).count();
+        for shape in self.queue.crew_changed(&self.crew, self.now) {
+            self.watch_short(shape);
+        }
+    }
+
+    /// Asks again when a shape has been short of workers for long enough.
+    pub(super) fn watch_short(&mut self, shape: u32) {
+        let at = self.now.max(self.grace_until).plus_ms(self.config.quorum_wait_ms);
+        let timer_at = self.queue.timer_of_shape(shape);
+        if timer_at.is_none() {
+            *timer_at = Some(at);
+            self.timers.set(at, Timer::Short(shape));
+        }
+    }
+
+    /// The run waits no longer.
+    pub(super) fn unqueue(&mut self, run: &mut Run) {
+        if let Some(ticket) = run.ticket.take()
+            && let Some((shape, at)) = self.queue.leave(ticket, &mut self.modules)
+        {
+            self.timers.unset(at, Timer::Short(shape));
+        }
+    }
+
+    /// A rerun need not wait for a worker that held none any more.
+    pub(super) fn unset_fresh(&mut self, run: &mut Run) {
+        if let Some(at) = run.fresh_until.take() {
+            self.timers.unset(at, Timer::Fresh(run.id));
+        }
+    }
+
+    /// Lets the run wait for a worker, in the shape of what it wants now.
+    pub(super) fn requeue(&mut self, run: &mut Run, missing: u32) {
+        if run.live() == 0 && run.votes().is_empty() {
+            // nothing is there to compare with: any class will do again
+            run.class = None;
+        }
+        let mut shape = run.shape(missing);
+        if run.ticket.is_some_and(|ticket| *self.queue.shape(self.queue.shape_of(ticket)).0 == shape) {
+            return;
+        }
+        self.unqueue(run);
+        if !shape.avoided.is_empty() {
+            if self.queue.suited(&shape, &self.crew, self.now, |suited| suited.places.is_empty()) {
+                run.is_relaxed = true;
+                shape.avoided.clear();
+                self.unset_fresh(run);
+                self.note(run, Note::NoOther);
+            } else if run.fresh_until.is_none() {
+                let wait_ms = self.config.fresh_worker_wait_ms;
+                let at = self.now.plus_ms(wait_ms);
+                run.fresh_until = Some(at);
+                self.timers.set(at, Timer::Fresh(run.id));
+                self.note(run, Note::Excluding { workers: shape.avoided.clone(), wait_ms });
+            }
+        }
+        run.waits_since = self.now;
+        let place = (run.workspace, run.policy.priority, run.age, run.id);
+        let shared = (&self.crew, &mut self.modules, &self.config);
+        let (ticket, short) = self.queue.enter(place, shape, run.module, shared, self.now);
+        run.ticket = Some(ticket);
+        if let Some(shape) = short {
+            self.watch_short(shape);
+        }
+        let suited = self.queue.shape(self.queue.shape_of(ticket)).1;
+        if suited.short_since.is_some() {
+            let there = suited.there;
+            let wait_ms = self.config.quorum_wait_ms;
+            self.note(run, Note::Short { wanted: missing, there, wait_ms });
+        }
+    }
+
+    /// Gives the run one attempt, on the best of the free workers.
+    pub(super) fn place(&mut self, run: &mut Run) {
+        let Some(ticket) = run.ticket else { return };
+        let (shape, suited) = self.queue.shape(self.queue.shape_of(ticket));
+        let module = &mut self.modules[run.module];
+        let Some((place, choice)) = choose(shape, suited, &self.crew, &module.loaded, &run.held()) else {
+            return;
+        };
+        module.live += 1;
+        let estimate_us = module.estimate_us;
+        self.unqueue(run);
+        self.unset_fresh(run);
+        run.is_relaxed = false;
+        let (worker, class, credits) = {
+            let worker = self.crew.at(place);
+            (worker.id, worker.class, worker.credits)
+        };
+        let number = run.next_number();
+        let id = run.attempt_id(number);
+        self.crew.lease(place, id, run.memory_bytes);
+        self.queue.charge(run.workspace, charged(estimate_us));
+        self.running += usize::from(run.attempts.is_empty());
+        self.attempts_live += 1;
+        let voters = u32::from(run.policy.verify.voters());
+        if voters > 1 {
+            run.class = Some(class);
+        }
+        let voter = run.seated().len() as u32 + 1;
+        self.note(run, Note::Assigned { number, worker, choice, credits, voter, voters });
+        let mut attempt = Attempt::new(number, worker, self.now, estimate_us);
+        let (run_id, epoch) = (run.id, run.epoch);
+        if run.is_tried_once() && run.policy.durable {
+            // the row must be there before the guest may run: otherwise a restart could run it twice
+            let record = attempt.record.clone();
+            self.crew.update(place, |worker| worker.reserved += 1);
+            self.effects.push(Effect::Write(Write::Attempt { run: run_id, epoch, record }));
+        } else {
+            attempt.sent = true;
+            self.effects.push(Effect::Assign { attempt: id, epoch, worker });
+        }
+        run.attempts.push(attempt);
+    }
+
+    /// The row of an attempt is committed: under `retry: never` it may be handed out now.
+    pub(super) fn row_committed(&mut self, run: &mut Run, number: u32) {
+        let id = run.attempt_id(number);
+        let epoch = run.epoch;
+        let Some(position) = run.position(number) else { return };
+        let attempt = &mut run.attempts[position];
+        if !attempt.is_live() || attempt.sent {
+            return;
+        }
+        let worker = attempt.record.worker;
+        if !self.crew.get(worker).is_some_and(|worker| worker.is_active()) {
+            // it stopped taking work while the row was written; nothing was tried
+            return self.faulted(run, position, Fault::Drained, false, 0);
+        }
+        attempt.sent = true;
+        self.unreserve(worker);
+        self.effects.push(Effect::Assign { attempt: id, epoch, worker });
+    }
+
+    fn unreserve(&mut self, worker: WorkerId) {
+        if let Some(worker) = self.crew.get_mut(worker) {
+            worker.reserved -= 1;
+        }
+    }
+
+    /// Takes back what a live attempt holds: its worker's memory, its place in the probation, its timer, and the
+    /// difference between what was charged and what was used. The caller gives it its new state.
+    pub(super) fn end(&mut self, run: &mut Run, position: usize, cpu_us: u64) {
+        let attempt = &mut run.attempts[position];
+        let id = vocabulary::id::AttemptId { run: run.id, number: attempt.record.number };
+        debug_assert!(attempt.is_live());
+        attempt.record.cpu_us = cpu_us;
+        if let Some(at) = attempt.timeout_at.take() {
+            self.timers.unset(at, Timer::Timeout(id));
+        }
+        let (worker, was_sent) = (attempt.record.worker, attempt.sent);
+        if !std::mem::take(&mut attempt.is_orphan) {
+            self.crew.release(attempt.record.worker, id, run.memory_bytes);
+            self.modules[run.module].live -= 1;
+        }
+        self.queue.charge(run.workspace, charged(cpu_us) - charged(attempt.estimate_us));
+        self.attempts_live -= 1;
+        if !was_sent {
+            self.unreserve(worker);
+        }
+        self.ungate(run.module);
+    }
+
+    /// Puts the lanes of a module back where they can be served, if it admits an attempt.
+    pub(super) fn ungate(&mut self, module: u32) {
+        if !self.modules[module].gated.is_empty() && self.modules[module].admits(&self.config) {
+            self.queue.ungate(module, &mut self.modules);
+        }
+    }
+
+    /// Stops a live attempt that nobody needs, or that its worker must not go on with.
+    pub(super) fn stop(&mut self, run: &mut Run, position: usize) {
+        self.end(run, position, 0);
+        let attempt = &mut run.attempts[position];
+        attempt.cancel(self.now);
+        let (number, worker, sent) = (attempt.record.number, attempt.record.worker, attempt.sent);
+        if sent {
+            self.effects.push(Effect::Abort { attempt: run.attempt_id(number), worker });
+        }
+    }
+
+    /// Stops every live attempt.
+    pub(super) fn stop_all(&mut self, run: &mut Run) {
+        for position in 0..run.attempts.len() {
+            if run.attempts[position].is_live() {
+                self.stop(run, position);
+                let record = &run.attempts[position].record;
+                let note = Note::Stopped { number: record.number, worker: record.worker };
+                self.note(run, note);
+            }
+        }
+    }
+
+    /// Its runner began an attempt: the clock of its timeout starts.
+    pub(super) fn begun(&mut self, run: &mut Run, position: usize, at: Time) {
+        let attempt = &mut run.attempts[position];
+        if attempt.record.state != AttemptState::Assigned {
+            return;
+        }
+        attempt.record.state = AttemptState::Begun;
+        attempt.record.begun_at = Some(at.min(self.now));
+        self.watch(run, position, at.min(self.now));
+        run.is_changed = true;
+    }
+
+    /// Gives up on the worker of an attempt a while after its timeout has passed, counted from `since`.
+    pub(super) fn watch(&mut self, run: &mut Run, position: usize, since: Time) {
+        let id = run.attempt_id(run.attempts[position].record.number);
+        let patience_ms = run.policy.timeout_ms.saturating_add(self.config.timeout_grace_ms);
+        let until = since.plus_ms(patience_ms);
+        if let Some(before) = run.attempts[position].timeout_at.replace(until) {
+            self.timers.unset(before, Timer::Timeout(id));
+        }
+        self.timers.set(until, Timer::Timeout(id));
+    }
+}
+
+/// CPU time as the fair shares count it.
+fn charged(cpu_us: u64) -> i64 {
+    i64::try_from(cpu_us).unwrap_or(i64::MAX / 2)
+}

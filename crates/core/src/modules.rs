@@ -1,0 +1,154 @@
+//! What the pool knows of modules: readiness, probation, the poison rule, and where they are loaded.
+//!
+//! A module without runs is forgotten after [`IDLE_MAX`] others, unless it is quarantined.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::bits::Bits;
+use super::hash::Map;
+use super::slab::Slab;
+use super::{Config, Time};
+use vocabulary::digest::Digest;
+use vocabulary::id::RunId;
+
+/// Modules without runs that are remembered: enough that one in use every now and then stays proven.
+const IDLE_MAX: usize = 4_096;
+/// Window of the poison rule.
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// What an attempt is charged before any of its module has ended, in microseconds.
+const FIRST_ESTIMATE_US: u64 = 1_000;
+
+/// A module as the pool keeps it.
+pub(super) struct Module {
+    pub digest: Digest,
+    /// Its artifact is there.
+    pub is_ready: bool,
+    /// Why nothing of it may be handed out.
+    pub quarantined: Option<String>,
+    /// An attempt of it voted: it is off probation.
+    pub is_proven: bool,
+    /// Attempts that workers hold.
+    pub live: u32,
+    /// Runs that are not final.
+    pub runs: usize,
+    /// Its lanes, by number.
+    pub lanes: BTreeSet<u32>,
+    /// Those of them that were taken off their shelves until it admits an attempt again.
+    pub gated: Vec<u32>,
+    /// Places of the workers that executed it lately.
+    pub loaded: Bits,
+    /// Runs that it crashed within a day, the oldest first.
+    pub crashed: VecDeque<(Time, RunId)>,
+    /// Moving average of the CPU time of its attempts, in microseconds.
+    pub estimate_us: u64,
+    /// Whether it stands in the line of idle modules.
+    is_idle: bool,
+}
+
+impl Module {
+    fn new(digest: Digest) -> Module {
+        Module {
+            digest,
+            is_ready: false,
+            quarantined: None,
+            is_proven: false,
+            live: 0,
+            runs: 0,
+            lanes: BTreeSet::new(),
+            gated: Vec::new(),
+            loaded: Bits::default(),
+            crashed: VecDeque::new(),
+            estimate_us: FIRST_ESTIMATE_US,
+            is_idle: false,
+        }
+    }
+
+    /// Whether one more attempt may be handed out: it is ready, and proven or with room on probation.
+    pub(super) fn admits(&self, config: &Config) -> bool {
+        self.is_ready && (self.is_proven || self.live < config.probation_attempts_max)
+    }
+
+    /// Takes an ended attempt's CPU time into the average; the newest weighs an eighth.
+    pub(super) fn measured(&mut self, cpu_us: u64) {
+        self.estimate_us = (self.estimate_us * 7 + cpu_us) / 8;
+    }
+
+    /// It crashed a run; gives what it did if that is once too often.
+    pub(super) fn crashed(&mut self, now: Time, run: RunId, config: &Config) -> Option<String> {
+        while self.crashed.front().is_some_and(|(at, _)| now.ms_since(*at) >= DAY_MS) {
+            self.crashed.pop_front();
+        }
+        if self.crashed.iter().any(|(_, crashed)| *crashed == run) {
+            return None;
+        }
+        self.crashed.push_back((now, run));
+        let runs = self.crashed.len();
+        (runs >= config.module_crashes_max as usize && self.quarantined.is_none())
+            .then(|| format!("it crashed {runs} different runs within a day"))
+    }
+}
+
+/// All modules by number.
+#[derive(Default)]
+pub(super) struct Modules {
+    numbers: Map<Digest, u32>,
+    slab: Slab<Module>,
+    idle: VecDeque<u32>,
+}
+
+impl Modules {
+    /// The number of a module, new if need be.
+    pub(super) fn number(&mut self, digest: Digest) -> u32 {
+        if let Some(number) = self.numbers.get(&digest) {
+            return *number;
+        }
+        let number = self.slab.insert(Module::new(digest));
+        self.numbers.insert(digest, number);
+        number
+    }
+
+    /// The number of a module that is known.
+    pub(super) fn known(&self, digest: Digest) -> Option<u32> {
+        self.numbers.get(&digest).copied()
+    }
+
+    /// Every number.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.slab.keys()
+    }
+
+    /// A module has no runs any more; gives the number of one that was forgotten for it.
+    pub(super) fn rest(&mut self, number: u32) -> Option<u32> {
+        let module = &mut self.slab[number];
+        if !module.is_idle {
+            module.is_idle = true;
+            self.idle.push_back(number);
+        }
+        if self.idle.len() <= IDLE_MAX {
+            return None;
+        }
+        let oldest = self.idle.pop_front()?;
+        let module = &mut self.slab[oldest];
+        module.is_idle = false;
+        if module.runs > 0 || module.quarantined.is_some() {
+            return None;
+        }
+        self.numbers.remove(&module.digest);
+        self.slab.remove(oldest);
+        Some(oldest)
+    }
+}
+
+impl std::ops::Index<u32> for Modules {
+    type Output = Module;
+
+    fn index(&self, number: u32) -> &Module {
+        &self.slab[number]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Modules {
+    fn index_mut(&mut self, number: u32) -> &mut Module {
+        &mut self.slab[number]
+    }
+}

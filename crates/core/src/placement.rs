@@ -1,0 +1,227 @@
+//! Which workers may execute what, and which of the free ones does.
+//!
+//! Runs that ask the same of a worker share a [`Shape`]; the set of workers that suit a shape is worked out once and
+//! again only when somebody joins, leaves or changes standing. Whether a shape can be placed right now is then a matter
+//! of two bit sets, whatever the number of queued runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::Class;
+use super::Time;
+use super::bits::Bits;
+use super::explain::Choice;
+use super::workers::{Crew, Worker};
+use vocabulary::id::WorkerId;
+
+/// The least that an attempt leases: below it the bookkeeping costs more than the memory.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
+/// What a run asks of a worker.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Shape {
+    /// Labels that it must carry.
+    pub labels: Option<Arc<BTreeMap<String, String>>>,
+    /// Memory to lease, see [`leased_bytes`].
+    pub memory_bytes: u64,
+    /// Voters that the policy places at once; 1 for `once`.
+    pub voters: u8,
+    /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
+    pub missing: u8,
+    /// The class that the run is bound to.
+    pub class: Option<Class>,
+    /// Workers with a live attempt or a vote of the run, ascending: never again (I4, I5).
+    pub seated: Vec<WorkerId>,
+    /// Workers that held an attempt and may get another only when no other one can be had, ascending.
+    pub avoided: Vec<WorkerId>,
+}
+
+/// The workers that suit a shape.
+#[derive(Default, Debug)]
+pub(super) struct Suited {
+    /// Their places, without those to avoid.
+    pub places: Bits,
+    /// Their number, with those to avoid; for an unbound quorum run, in the largest class.
+    pub there: usize,
+    /// Since when a quorum run of this shape could not get its voters.
+    pub short_since: Option<Time>,
+}
+
+/// Memory that is leased for a run that may use `memory_bytes`: rounded up to an eighth of its power of two, so that
+/// callers cannot make a shape of their own by an odd byte more.
+pub(super) fn leased_bytes(memory_bytes: u64) -> u64 {
+    let bytes = memory_bytes.max(MEMORY_BYTES_MIN);
+    let step = 1 << (bytes.ilog2() - 3);
+    bytes.checked_next_multiple_of(step).unwrap_or(bytes)
+}
+
+/// The workers that suit `shape`, whether they are free or not.
+///
+/// Voters sit in distinct trust domains if there are as many domains as voters; otherwise each worker counts as a
+/// fault domain of its own.
+/// `short_since` is what was known before; it is kept while the shape stays short.
+pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now: Time) -> Suited {
+    let carries = |worker: &Worker| shape.labels.as_ref().is_none_or(|labels| worker.carries(labels));
+    let mut candidates: Vec<&Worker> = crew
+        .iter()
+        .filter(|worker| worker.is_active() && worker.memory_bytes >= shape.memory_bytes)
+        .filter(|worker| carries(worker) && shape.class.is_none_or(|class| worker.class == class))
+        .collect();
+    let mut there = candidates.len();
+    if shape.voters > 1 && shape.class.is_none() {
+        let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
+        for worker in &candidates {
+            *classes.entry(worker.class).or_default() += 1;
+        }
+        there = classes.values().copied().max().unwrap_or(0);
+        candidates.retain(|worker| classes[&worker.class] >= usize::from(shape.voters));
+    }
+    if !shape.seated.is_empty() {
+        unseat(shape, &mut candidates, crew);
+        there = candidates.len();
+    }
+    let is_short = shape.voters > 1 && there < usize::from(shape.missing);
+    let mut places = Bits::default();
+    for worker in candidates.iter().filter(|worker| !shape.avoided.contains(&worker.id)) {
+        if let Some(place) = crew.place(worker.id) {
+            places.set(place, true);
+        }
+    }
+    Suited { places, there, short_since: is_short.then(|| short_since.unwrap_or(now)) }
+}
+
+/// Removes the workers that have a seat already, and those of their domains where domains matter.
+fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
+    let domains: BTreeSet<&str> = candidates.iter().map(|worker| worker.domain.as_str()).collect();
+    let seats = usize::from(shape.voters).max(shape.seated.len() + 1);
+    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    if shape.voters > 1 && domains.len() >= seats {
+        let seated = shape.seated.iter().filter_map(|worker| crew.get(*worker));
+        taken.extend(seated.map(|worker| worker.domain.as_str()));
+    }
+    candidates.retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(worker.domain.as_str()));
+}
+
+/// Whether a free worker could take an attempt of this shape now.
+pub(super) fn is_placeable(shape: &Shape, suited: &Suited, crew: &Crew) -> bool {
+    suited.places.both(crew.free()).any(|place| crew.at(place).memory_free() >= shape.memory_bytes)
+}
+
+/// The free worker that takes an attempt of this shape: one that held none of the run before one that did, then one
+/// that has the module loaded, then the one that grants the most attempts, then the first.
+pub(super) fn choose(
+    shape: &Shape,
+    suited: &Suited,
+    crew: &Crew,
+    loaded: &Bits,
+    held: &[WorkerId],
+) -> Option<(usize, Choice)> {
+    let free = suited.places.both(crew.free());
+    let fits = free.filter(|place| crew.at(*place).memory_free() >= shape.memory_bytes);
+    let rank = |place: &usize| {
+        let worker = crew.at(*place);
+        (!held.contains(&worker.id), loaded.contains(*place), worker.credits, std::cmp::Reverse(*place))
+    };
+    let place = fits.max_by_key(rank)?;
+    let (is_fresh, is_loaded, ..) = rank(&place);
+    let choice = match (is_fresh, is_loaded) {
+        (false, _) => Choice::Again,
+        (true, true) => Choice::Loaded,
+        (true, false) => Choice::Roomiest,
+    };
+    Some((place, choice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Joining;
+    use vocabulary::digest::Digest;
+
+    fn crew(workers: &[(u32, &str, u8)]) -> Crew {
+        let mut crew = Crew::default();
+        for (worker, domain, class) in workers {
+            let joining = Joining {
+                worker: WorkerId(*worker),
+                class: Class(Digest::from_bytes([*class; 32])),
+                domain: (*domain).to_owned(),
+                labels: BTreeMap::new(),
+                slots: 2,
+                memory_bytes: 1 << 30,
+                holds: vec![],
+                quarantined: false,
+            };
+            let place = crew.join(joining, Time(0));
+            crew.update(place, |worker| worker.credits = 2);
+        }
+        crew
+    }
+
+    fn shape(voters: u8, seated: &[u32]) -> Shape {
+        Shape {
+            labels: None,
+            memory_bytes: 1 << 20,
+            voters,
+            missing: voters.saturating_sub(seated.len() as u8).max(1),
+            class: None,
+            seated: seated.iter().map(|worker| WorkerId(*worker)).collect(),
+            avoided: vec![],
+        }
+    }
+
+    fn names(shape: &Shape, crew: &Crew) -> Vec<u32> {
+        let suited = suited(shape, crew, None, Time(0));
+        crew.iter()
+            .enumerate()
+            .filter(|(place, _)| suited.places.contains(*place))
+            .map(|(_, w)| w.id.0)
+            .collect()
+    }
+
+    #[test]
+    fn a_quorum_keeps_to_classes_that_are_large_enough() {
+        let crew = crew(&[(1, "a", 1), (2, "a", 2), (3, "a", 2)]);
+        assert_eq!(names(&shape(1, &[]), &crew), [1, 2, 3]);
+        assert_eq!(names(&shape(2, &[]), &crew), [2, 3]);
+        assert_eq!(names(&shape(3, &[]), &crew), [0; 0]);
+    }
+
+    #[test]
+    fn voters_sit_in_distinct_domains_where_there_are_enough() {
+        let two_domains = crew(&[(1, "a", 1), (2, "a", 1), (3, "b", 1)]);
+        assert_eq!(names(&shape(2, &[1]), &two_domains), [3]);
+        let one_domain = crew(&[(1, "a", 1), (2, "a", 1), (3, "a", 1)]);
+        assert_eq!(names(&shape(2, &[1]), &one_domain), [2, 3]);
+        assert_eq!(names(&shape(2, &[1, 3]), &two_domains), [2], "a third voter finds no third domain");
+    }
+
+    #[test]
+    fn odd_sizes_of_memory_share_a_few_shapes() {
+        let sizes: BTreeSet<u64> = (1..100_000u64).map(|i| leased_bytes(i * 12_345)).collect();
+        assert!(sizes.len() <= 8 * 12, "{}", sizes.len());
+        for bytes in [1, 1 << 20, (1 << 20) + 1, 256 << 20, 300 << 20, 4 << 30] {
+            let leased = leased_bytes(bytes);
+            assert!(
+                leased >= bytes && leased <= (bytes + bytes / 8).max(MEMORY_BYTES_MIN),
+                "{bytes} {leased}"
+            );
+        }
+        assert_eq!(leased_bytes(256 << 20), 256 << 20, "a power of two is leased as it is");
+    }
+
+    #[test]
+    fn a_free_worker_with_the_module_goes_before_a_roomier_one() {
+        let mut crew = crew(&[(1, "a", 1), (2, "a", 1)]);
+        crew.update(1, |worker| worker.credits = 9);
+        let shape = shape(1, &[]);
+        let suited = suited(&shape, &crew, None, Time(0));
+        let mut loaded = Bits::default();
+        assert_eq!(choose(&shape, &suited, &crew, &loaded, &[]), Some((1, Choice::Roomiest)));
+        loaded.set(0, true);
+        assert_eq!(choose(&shape, &suited, &crew, &loaded, &[]), Some((0, Choice::Loaded)));
+        assert_eq!(choose(&shape, &suited, &crew, &loaded, &[WorkerId(1)]), Some((1, Choice::Roomiest)));
+        crew.update(0, |worker| worker.credits = 0);
+        crew.update(1, |worker| worker.credits = 0);
+        assert!(!is_placeable(&shape, &suited, &crew));
+    }
+}

@@ -1,0 +1,456 @@
+//! The pool: every run that is not final, and the door through which events come in.
+//!
+//! One event is applied whole: the run that it names is changed, what follows for others is worked off, and then whoever
+//! is free gets work. Events that come too late (for a run that is gone, for an attempt that ended) change nothing; at
+//! most a worker is told to stop or to forget.
+
+use super::attempt::Attempt;
+use super::explain::Note;
+use super::floor::{Floor, Followup};
+use super::hash::Map;
+use super::run::{Phase, Run};
+use super::timers::Timer;
+use super::{
+    Config, Effect, Event, RunView, Stats, Submission, SubmitError, Time, WorkerView, Write, WriteKind,
+};
+use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
+use vocabulary::result::{FailReason, Fault};
+
+/// The scheduler and the rules of verification, without a clock of its own.
+///
+/// Call [`Pool::submit`] and [`Pool::step`] with a time that never goes back, carry out the effects in their order, and
+/// send [`Event::Tick`] when [`Pool::next_deadline`] has come.
+pub struct Pool {
+    pub(super) runs: Map<RunId, Box<Run>>,
+    pub(super) floor: Floor,
+    /// Attempts that were live when an earlier coordinator ended.
+    pub(super) orphans: Vec<AttemptId>,
+    next_age: u64,
+}
+
+/// What everybody can see of it.
+impl Pool {
+    /// An empty pool that starts at `now`.
+    pub fn new(config: Config, now: Time) -> Pool {
+        Pool { runs: Map::default(), floor: Floor::new(config, now), orphans: Vec::new(), next_age: 0 }
+    }
+
+    /// When to send the next [`Event::Tick`].
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.floor.timers.next()
+    }
+
+    /// A run that is not final. While its final record is being written it is shown as it was before.
+    pub fn run(&self, run: RunId) -> Option<RunView> {
+        self.runs.get(&run).map(|run| run.view())
+    }
+
+    /// A worker that joined at some time since the coordinator started.
+    pub fn worker(&self, worker: WorkerId) -> Option<WorkerView> {
+        self.floor.crew.get(worker).map(|worker| worker.view())
+    }
+
+    /// All of them, in the order in which they first joined.
+    pub fn workers(&self) -> Vec<WorkerView> {
+        self.floor.crew.iter().map(|worker| worker.view()).collect()
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> Stats {
+        let active = self.floor.crew.iter().filter(|worker| worker.is_active());
+        Stats {
+            queued: self.runs.len() - self.floor.running,
+            running: self.floor.running,
+            attempts_live: self.floor.attempts_live,
+            workers_active: self.floor.active,
+            slots: active.map(|worker| worker.slots).sum(),
+        }
+    }
+}
+
+/// Submission.
+impl Pool {
+    /// Takes a run in, or says why not; then nothing was changed. A recovered run is never refused.
+    pub fn submit(
+        &mut self,
+        now: Time,
+        submission: Submission,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), SubmitError> {
+        self.floor.now = self.floor.now.max(now);
+        if self.runs.contains_key(&submission.run) {
+            return Ok(());
+        }
+        if !submission.recovered {
+            self.check_bounds(&submission)?;
+        }
+        let module = self.floor.modules.number(submission.module);
+        let module_ready = submission.module_ready;
+        let mut run = Box::new(Run::new(submission, module, self.next_age));
+        if !run.is_recovered {
+            self.check_workers(&run).inspect_err(|_| self.rest(module))?;
+        }
+        std::mem::swap(&mut self.floor.effects, effects);
+        self.next_age += 1;
+        self.floor.modules[module].runs += 1;
+        self.floor.queue.opened(run.workspace);
+        self.admit(&mut run, module_ready);
+        let id = run.id;
+        self.runs.insert(id, run);
+        self.with_run(id, |floor, run| floor.advance(run));
+        self.settle_down();
+        std::mem::swap(&mut self.floor.effects, effects);
+        Ok(())
+    }
+
+    fn check_bounds(&self, submission: &Submission) -> Result<(), SubmitError> {
+        let module = self.floor.modules.known(submission.module);
+        if let Some(why) = module.and_then(|module| self.floor.modules[module].quarantined.clone()) {
+            return Err(SubmitError::ModuleQuarantined { why });
+        }
+        let config = &self.floor.config;
+        let of_workspace = self.floor.queue.runs_of_workspace(submission.workspace);
+        if self.runs.len() >= config.runs_max {
+            return Err(SubmitError::QueueFull { queued: self.runs.len() });
+        }
+        if of_workspace >= config.runs_per_workspace_max {
+            return Err(SubmitError::QueueFull { queued: of_workspace });
+        }
+        Ok(())
+    }
+
+    /// Refuses what nobody could execute. After a start the workers have a grace to join.
+    fn check_workers(&self, run: &Run) -> Result<(), SubmitError> {
+        let wanted = run.policy.verify.voters();
+        let shape = run.shape(u32::from(wanted));
+        let there = self.floor.queue.suited(&shape, &self.floor.crew, self.floor.now, |suited| suited.there);
+        if there < usize::from(wanted) && self.floor.now >= self.floor.grace_until {
+            return Err(SubmitError::TooFewWorkers { wanted, there });
+        }
+        Ok(())
+    }
+
+    /// What is due once when a run is taken in.
+    fn admit(&mut self, run: &mut Run, module_ready: bool) {
+        let floor = &mut self.floor;
+        if module_ready && !floor.modules[run.module].is_ready {
+            floor.modules[run.module].is_ready = true;
+            floor.ungate(run.module);
+        }
+        if let Some(at) = run.deadline_at {
+            floor.timers.set(at, Timer::Deadline(run.id));
+        }
+        if run.is_recovered {
+            let attempts = run.attempts.len();
+            floor.note(run, Note::Recovered { attempts });
+            self.take_up(run);
+        } else {
+            if run.policy.durable {
+                floor.effects.push(Effect::Write(Write::Insert { run: run.id, epoch: run.epoch }));
+            }
+            let free = floor.crew.free().len();
+            floor.note(run, Note::Submitted { ahead: floor.queue.len(), free, active: floor.active });
+        }
+        if !self.floor.modules[run.module].is_ready {
+            self.floor.note(run, Note::ModuleAwaited);
+        }
+    }
+
+    /// Makes sense of the attempts of an earlier life. Those that were live are lost, except under `retry: never`,
+    /// where another attempt would be one too many: their workers have the grace to come back with them.
+    fn take_up(&mut self, run: &mut Run) {
+        let floor = &mut self.floor;
+        floor.running += usize::from(!run.attempts.is_empty());
+        for position in 0..run.attempts.len() {
+            let is_kept = run.is_tried_once() && floor.now < floor.grace_until;
+            let attempt = &mut run.attempts[position];
+            if attempt.is_live() && is_kept {
+                let number = attempt.record.number;
+                self.orphans.push(run.attempt_id(number));
+                floor.attempts_live += 1;
+            } else if attempt.is_live() || attempt.was_vote() {
+                attempt.is_orphan = false;
+                attempt.fault(floor.now, Fault::Lost);
+            }
+        }
+    }
+
+    fn rest(&mut self, module: u32) {
+        if self.floor.modules[module].runs == 0
+            && let Some(forgotten) = self.floor.modules.rest(module)
+        {
+            self.floor.crew.unload(forgotten);
+        }
+    }
+}
+
+/// Events.
+impl Pool {
+    /// Applies one event and appends what the shell owes for it.
+    pub fn step(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        if let Event::Submitted(submission) = event {
+            // whoever sends the event instead of calling `submit` does not ask whether it was accepted
+            let _ = self.submit(now, *submission, effects);
+            return;
+        }
+        self.floor.now = self.floor.now.max(now);
+        std::mem::swap(&mut self.floor.effects, effects);
+        self.apply(event);
+        self.settle_down();
+        std::mem::swap(&mut self.floor.effects, effects);
+    }
+
+    fn apply(&mut self, event: Event) {
+        match event {
+            Event::Submitted(_) => {}
+            Event::Committed { run, write } => self.with_run(run, |floor, run| match write {
+                WriteKind::Inserted => {}
+                WriteKind::Attempt(number) => floor.row_committed(run, number),
+                WriteKind::Finished => floor.committed(run),
+            }),
+            Event::Refused { run } => self.with_run(run, Floor::disown),
+            Event::WorkerJoined(joining) => self.joined(*joining),
+            Event::WorkerLeft { worker } => self.left(worker),
+            Event::Credits { worker, credits } => {
+                if let Some(place) = self.heard(worker) {
+                    self.floor.crew.grant(place, credits);
+                }
+            }
+            Event::Heartbeat { worker } => drop(self.heard(worker)),
+            Event::WorkerDraining { worker, why } => self.drain(worker, why),
+            Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why),
+            Event::WorkerReadmitted { worker } => self.readmit(worker),
+            Event::AttemptBegun { attempt, worker, at } => self.begun(attempt, worker, at),
+            Event::AttemptVoted { attempt, epoch, worker, vote } => {
+                self.heard(worker);
+                match self.live(attempt, epoch, worker) {
+                    Some(position) => {
+                        self.with_run(attempt.run, |floor, run| floor.voted(run, position, vote));
+                    }
+                    None => self.voted_late(attempt, epoch, worker, &vote),
+                }
+            }
+            Event::AttemptFaulted { attempt, epoch, worker, fault, begun, cpu_us } => {
+                self.heard(worker);
+                if let Some(position) = self.live(attempt, epoch, worker) {
+                    self.with_run(attempt.run, |floor, run| {
+                        floor.faulted(run, position, fault, begun, cpu_us)
+                    });
+                }
+            }
+            Event::Collected { attempt } => self.collected(attempt),
+            Event::CollectFailed { attempt, fault } => self.collect_failed(attempt, fault),
+            Event::Cancel { run } => self.with_run(run, Floor::cancel),
+            Event::ModuleReady { module } => {
+                let module = self.floor.modules.number(module);
+                self.floor.modules[module].is_ready = true;
+                self.floor.ungate(module);
+                self.rest(module);
+            }
+            Event::ModuleRefused { module } => {
+                if let Some(module) = self.floor.modules.known(module) {
+                    self.fail_waiting(
+                        module,
+                        FailReason::ModuleRefused,
+                        "its module was refused at admission",
+                    );
+                }
+            }
+            Event::ModuleQuarantined { module, why } => {
+                let module = self.floor.modules.number(module);
+                self.poisoned(module, why);
+            }
+            Event::ModuleReadmitted { module } => {
+                if let Some(module) = self.floor.modules.known(module) {
+                    self.floor.modules[module].quarantined = None;
+                    self.floor.modules[module].crashed.clear();
+                    self.rest(module);
+                }
+            }
+            Event::Tick => self.tick(),
+        }
+    }
+
+    /// Works off what the event means for others, then hands out work.
+    fn settle_down(&mut self) {
+        while let Some(followup) = self.floor.followups.pop() {
+            match followup {
+                Followup::Fail(run, reason, why) => self.with_run(run, |floor, run| {
+                    if run.ticket.is_some() {
+                        floor.fail(run, reason, &why);
+                    }
+                }),
+                Followup::Drain(worker, why) => self.drain(worker, why),
+                Followup::Poisoned(module, why) => self.poisoned(module, why),
+            }
+        }
+        while !self.floor.queue.is_empty() && !self.floor.crew.free().is_empty() {
+            let Floor { queue, crew, modules, config, .. } = &mut self.floor;
+            let Some((_, run)) = queue.next(crew, modules, config) else { break };
+            self.with_run(run, |floor, run| {
+                floor.place(run);
+                floor.advance(run);
+            });
+        }
+    }
+
+    /// Changes one run; forgets it if that was its end, and otherwise tells of the change.
+    pub(super) fn with_run(&mut self, id: RunId, change: impl FnOnce(&mut Floor, &mut Run)) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        change(&mut self.floor, run);
+        let is_changed = std::mem::take(&mut run.is_changed);
+        if run.phase != Phase::Gone {
+            if is_changed && !run.is_settled() {
+                self.floor.effects.push(Effect::Changed { run: id });
+            }
+            return;
+        }
+        let (module, workspace, had_attempt) = (run.module, run.workspace, !run.attempts.is_empty());
+        self.runs.remove(&id);
+        self.floor.running -= usize::from(had_attempt);
+        self.floor.queue.closed(workspace);
+        self.floor.modules[module].runs -= 1;
+        self.rest(module);
+    }
+
+    /// Position of an attempt that is live, under this term and on this worker.
+    fn live(&self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) -> Option<usize> {
+        let run = self.runs.get(&attempt.run).filter(|run| run.epoch == epoch)?;
+        let position = run.position(attempt.number)?;
+        let found = &run.attempts[position];
+        (found.is_live() && found.record.worker == worker && !found.is_orphan).then_some(position)
+    }
+
+    fn begun(&mut self, attempt: AttemptId, worker: WorkerId, at: Time) {
+        self.heard(worker);
+        let epoch = self.runs.get(&attempt.run).map(|run| run.epoch);
+        if let Some(position) = epoch.and_then(|epoch| self.live(attempt, epoch, worker)) {
+            self.with_run(attempt.run, |floor, run| floor.begun(run, position, at));
+        }
+    }
+
+    /// A vote on an attempt that is over: evidence at most, never state (I7). Its outputs may go, unless it is a vote
+    /// that was taken already.
+    fn voted_late(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId, vote: &super::Vote) {
+        let effects = &mut self.floor.effects;
+        if let Some(run) = self.runs.get(&attempt.run).filter(|run| run.epoch == epoch)
+            && let Some(known) = run.position(attempt.number).map(|position| &run.attempts[position])
+            && known.record.worker == worker
+        {
+            if known.ballot.is_some() {
+                return;
+            }
+            if let Some(agreed) = run.agreed
+                && agreed != vote.result
+            {
+                effects.push(Effect::Dissented { worker, attempt, result: vote.result });
+            }
+        }
+        effects.push(Effect::Release { attempt, worker });
+    }
+
+    /// The blobs are there, whoever was asked last: they hash to what won.
+    fn collected(&mut self, attempt: AttemptId) {
+        self.with_run(attempt.run, |floor, run| {
+            if let Phase::Collecting { result, .. } = run.phase
+                && let Some(position) = run.position(attempt.number)
+                && run.attempts[position].counts_for(result)
+            {
+                floor.accept(run, position);
+            }
+        });
+    }
+
+    pub(super) fn collect_failed(&mut self, attempt: AttemptId, fault: Fault) {
+        self.with_run(attempt.run, |floor, run| {
+            if let Some(position) = run.position(attempt.number) {
+                floor.undelivered(run, position, fault);
+            }
+        });
+    }
+
+    /// A module is out of service: what waits for a worker ends, what runs may end by itself.
+    fn poisoned(&mut self, module: u32, why: String) {
+        let words = format!("its module is quarantined: {why}");
+        self.floor.modules[module].quarantined = Some(why);
+        self.fail_waiting(module, FailReason::Poisoned, &words);
+    }
+
+    fn fail_waiting(&mut self, module: u32, reason: FailReason, why: &str) {
+        let lanes = self.floor.modules[module].lanes.iter();
+        let runs: Vec<RunId> = lanes.flat_map(|lane| self.floor.queue.runs_of_lane(*lane)).collect();
+        let fail = |run| Followup::Fail(run, reason, why.to_owned());
+        self.floor.followups.extend(runs.into_iter().map(fail));
+    }
+
+    fn tick(&mut self) {
+        while let Some(timer) = self.floor.timers.due(self.floor.now) {
+            match timer {
+                Timer::Grace => self.grace_is_over(),
+                Timer::Silent(place) => self.check_silent(place),
+                Timer::Short(shape) => self.check_short(shape),
+                Timer::Deadline(run) => self.with_run(run, |floor, run| {
+                    let ms = run.policy.deadline_ms.unwrap_or_default();
+                    floor.fail(run, FailReason::Expired, &format!("its deadline of {ms} ms passed"));
+                }),
+                Timer::Fresh(run) => self.with_run(run, |floor, run| {
+                    run.fresh_until = None;
+                    run.is_relaxed = true;
+                    let wait_ms = floor.config.fresh_worker_wait_ms;
+                    floor.note(run, Note::FreshWaitOver { wait_ms });
+                    floor.advance(run);
+                }),
+                Timer::Timeout(attempt) => self.overdue(attempt),
+                Timer::Collect(attempt) => {
+                    let detail = format!("nothing came for {} ms", self.floor.config.collect_timeout_ms);
+                    self.collect_failed(attempt, Fault::Corrupt { detail });
+                }
+            }
+        }
+    }
+
+    /// A worker should have killed an attempt at its timeout and did not say so.
+    fn overdue(&mut self, attempt: AttemptId) {
+        self.with_run(attempt.run, |floor, run| {
+            let Some(position) = run.position(attempt.number) else { return };
+            let found = &mut run.attempts[position];
+            found.timeout_at = None;
+            if found.is_live() {
+                let worker = found.record.worker;
+                floor.effects.push(Effect::Abort { attempt, worker });
+                floor.faulted(run, position, Fault::TimedOut, true, 0);
+            }
+        });
+    }
+
+    /// Ends the quorum runs of a shape that was short of workers for too long.
+    fn check_short(&mut self, shape: u32) {
+        let wait_ms = self.floor.config.quorum_wait_ms;
+        *self.floor.queue.timer_of_shape(shape) = None;
+        let suited = self.floor.queue.shape(shape).1;
+        let (Some(since), there) = (suited.short_since, suited.there) else { return };
+        let since = since.max(self.floor.grace_until);
+        let mut next: Option<Time> = None;
+        for id in self.floor.queue.runs_of_shape(shape) {
+            let Some(run) = self.runs.get(&id) else { continue };
+            let due = since.max(run.waits_since).plus_ms(wait_ms);
+            if due <= self.floor.now {
+                let why = format!("for {wait_ms} ms there were too few workers to vote ({there})");
+                self.floor.followups.push(Followup::Fail(id, FailReason::NoQuorum, why));
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        if let Some(at) = next {
+            *self.floor.queue.timer_of_shape(shape) = Some(at);
+            self.floor.timers.set(at, Timer::Short(shape));
+        }
+    }
+}
+
+impl Attempt {
+    /// Whether the store's row says that it voted; no vote comes with it, so it is worth nothing any more.
+    fn was_vote(&self) -> bool {
+        matches!(self.record.state, super::AttemptState::Voted { .. })
+    }
+}

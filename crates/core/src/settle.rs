@@ -1,0 +1,170 @@
+//! The end of a run: one final record, written once (I2, I7, I8).
+
+use super::explain::Note;
+use super::floor::Floor;
+use super::run::{Phase, Run};
+use super::timers::Timer;
+use super::{AttemptState, Effect, Final, Write};
+use vocabulary::digest::Digest;
+use vocabulary::result::{FailReason, Outcome, RunState, Verdict, VerdictKind};
+
+/// How a run ends.
+struct Ending {
+    state: RunState,
+    reason: Option<FailReason>,
+    outcome: Option<Outcome>,
+    verdict: Verdict,
+    result: Option<Digest>,
+}
+
+impl Floor {
+    /// Takes the result of an attempt that voted for what won.
+    pub(super) fn accept(&mut self, run: &mut Run, position: usize) {
+        let attempt = &run.attempts[position];
+        let Some(ballot) = &attempt.ballot else { return };
+        let (number, worker, result) = (attempt.record.number, attempt.record.worker, ballot.result);
+        let outcome = ballot.outcome.clone();
+        let verdict = run.verdict();
+        if verdict.kind == VerdictKind::Agreed {
+            run.agreed = Some(result);
+            let dissenters = verdict.dissenters.clone();
+            self.note(run, Note::Agreed { result, votes: verdict.votes, dissenters });
+            self.dissent(run, result);
+        } else {
+            self.note(run, Note::Unchecked { number, worker, result });
+        }
+        for attempt in &mut run.attempts {
+            let counts = attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts);
+            if let AttemptState::Voted { result: voted, won } = &mut attempt.record.state {
+                *won = counts.then_some(*voted == result);
+            }
+        }
+        run.log.conclude(self.now, Note::Accepted { outcome: outcome.clone() });
+        let (state, reason) = match outcome.is_success() {
+            true => (RunState::Succeeded, None),
+            false => (RunState::Failed, Some(FailReason::of(&outcome))),
+        };
+        let (outcome, result) = (Some(outcome), Some(result));
+        self.finish(run, Ending { state, reason, outcome, verdict, result });
+    }
+
+    /// Counts the votes that lost, and keeps one output of each.
+    fn dissent(&mut self, run: &Run, won: Digest) {
+        let mut kept: Vec<Digest> = Vec::new();
+        for position in &run.voted {
+            let attempt = &run.attempts[*position];
+            let Some(ballot) = attempt.ballot.as_ref().filter(|ballot| ballot.counts && ballot.result != won)
+            else {
+                continue;
+            };
+            let (id, worker, result) =
+                (run.attempt_id(attempt.record.number), attempt.record.worker, ballot.result);
+            if let Some(dissenter) = self.crew.get_mut(worker) {
+                dissenter.dissents += 1;
+            }
+            self.effects.push(Effect::Dissented { worker, attempt: id, result });
+            if !kept.contains(&result) {
+                kept.push(result);
+                self.effects.push(Effect::KeepDissent { attempt: id, worker, result });
+            }
+        }
+    }
+
+    /// Ends a run without a result.
+    pub(super) fn fail(&mut self, run: &mut Run, reason: FailReason, why: &str) {
+        if run.is_settled() {
+            return;
+        }
+        run.log.conclude(self.now, Note::Failed { reason, why: why.into() });
+        let verdict = undecided(run);
+        self.finish(
+            run,
+            Ending { state: RunState::Failed, reason: Some(reason), outcome: None, verdict, result: None },
+        );
+    }
+
+    /// Ends a run because somebody asked for it. Too late once its final is on the way (I8).
+    pub(super) fn cancel(&mut self, run: &mut Run) {
+        if run.is_settled() {
+            return;
+        }
+        run.log.conclude(self.now, Note::Canceled);
+        let verdict = undecided(run);
+        self.finish(
+            run,
+            Ending { state: RunState::Canceled, reason: None, outcome: None, verdict, result: None },
+        );
+    }
+
+    fn finish(&mut self, run: &mut Run, ending: Ending) {
+        self.withdraw(run);
+        let record = Box::new(Final {
+            run: run.id,
+            epoch: run.epoch,
+            revision: 1,
+            state: ending.state,
+            reason: ending.reason,
+            outcome: ending.outcome,
+            verdict: ending.verdict,
+            result: ending.result,
+            attempts: run.records(),
+            explain: run.log.render(),
+            finished_at: self.now,
+        });
+        if run.policy.durable {
+            run.phase = Phase::Finishing;
+            self.effects.push(Effect::Write(Write::Finish(record)));
+        } else {
+            self.effects.push(Effect::Finished(record));
+            self.release_voters(run);
+            run.phase = Phase::Gone;
+        }
+    }
+
+    /// Takes the run out of everything that could still move it.
+    fn withdraw(&mut self, run: &mut Run) {
+        self.stop_all(run);
+        self.stop_collecting(run);
+        self.unqueue(run);
+        self.unset_fresh(run);
+        if let Some(at) = run.deadline_at {
+            self.timers.unset(at, Timer::Deadline(run.id));
+        }
+        for position in &run.voted {
+            if let Some(worker) = self.crew.get_mut(run.attempts[*position].record.worker) {
+                worker.voted.remove(&run.id);
+            }
+        }
+    }
+
+    /// The store refused a write: somebody else owns the run, or it is final. Nothing of ours is needed.
+    pub(super) fn disown(&mut self, run: &mut Run) {
+        self.withdraw(run);
+        self.release_voters(run);
+        run.phase = Phase::Gone;
+    }
+
+    /// Its final is committed.
+    pub(super) fn committed(&mut self, run: &mut Run) {
+        if run.phase == Phase::Finishing {
+            self.release_voters(run);
+            run.phase = Phase::Gone;
+        }
+    }
+
+    fn release_voters(&mut self, run: &Run) {
+        for position in &run.voted {
+            let record = &run.attempts[*position].record;
+            let attempt = run.attempt_id(record.number);
+            self.effects.push(Effect::Release { attempt, worker: record.worker });
+        }
+    }
+}
+
+/// What the votes say about a run that ends without a result: disputed if any two differ.
+fn undecided(run: &Run) -> Verdict {
+    let votes = run.votes();
+    let differ = votes.iter().any(|(_, result)| *result != votes[0].1);
+    let kind = if differ { VerdictKind::Disputed } else { VerdictKind::Pending };
+    Verdict { kind, votes: votes.len() as u32, dissenters: Vec::new() }
+}

@@ -1,0 +1,599 @@
+//! The words that go in and out of the core: events, effects, and the views that others may read.
+//!
+//! Everything here is plain data. Each event says who may send it, each effect what the shell owes for it.
+
+use std::collections::BTreeMap;
+
+use vocabulary::digest::Digest;
+use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
+use vocabulary::result::{FailReason, Fault, Outcome, RunState, Verdict};
+use vocabulary::spec::Policy;
+
+/// Microseconds since the Unix epoch. The shell sees to it that it never goes back within a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// The instant `ms` milliseconds later.
+    pub const fn plus_ms(self, ms: u64) -> Time {
+        Time(self.0.saturating_add(ms.saturating_mul(1_000)))
+    }
+
+    /// Milliseconds from `earlier` to `self`, 0 if it is later.
+    pub const fn ms_since(self, earlier: Time) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000
+    }
+}
+
+/// Timings and bounds; every one is configurable by the operator.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Runs that may be queued or running at once in this coordinator; more are refused with 429.
+    pub runs_max: usize,
+    /// The same for one workspace.
+    pub runs_per_workspace_max: usize,
+    /// A rerun waits so long for a worker that held no attempt of the run; then it goes to any.
+    pub fresh_worker_wait_ms: u64,
+    /// How long too few workers of one class may last before a quorum run ends as `no_quorum`.
+    pub quorum_wait_ms: u64,
+    /// Runners that one run may kill (I10).
+    pub crashes_max: u32,
+    /// Lost or drained-away workers after which a run gives up.
+    pub losses_max: u32,
+    /// Refusals (no memory, no blob) after which a run gives up.
+    pub refusals_max: u32,
+    /// Attempts at once of a module that has completed none yet.
+    pub probation_attempts_max: u32,
+    /// Runs of one module that may crash within a day before it is quarantined.
+    pub module_crashes_max: u32,
+    /// Different modules that may fail in a row on one worker, none succeeding, before it is drained.
+    pub worker_failures_max: u32,
+    /// After a start nobody is declared lost and no remote run is requeued for so long.
+    pub start_grace_ms: u64,
+    /// A worker that was not heard of for so long is lost.
+    pub worker_lost_ms: u64,
+    /// How long a voter may take to deliver the blobs of its result, before the next one is asked.
+    pub collect_timeout_ms: u64,
+    /// Added to an attempt's timeout before the core gives up on a worker that should have killed it.
+    pub timeout_grace_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            runs_max: 1_000_000,
+            runs_per_workspace_max: 1_000_000,
+            fresh_worker_wait_ms: 5_000,
+            quorum_wait_ms: 60_000,
+            crashes_max: 3,
+            losses_max: 5,
+            refusals_max: 5,
+            probation_attempts_max: 3,
+            module_crashes_max: 5,
+            worker_failures_max: 5,
+            start_grace_ms: 5_000,
+            worker_lost_ms: 3_000,
+            collect_timeout_ms: 30_000,
+            timeout_grace_ms: 5_000,
+        }
+    }
+}
+
+/// A run as the shell hands it in: validated, its inputs present, its module admitted or being compiled.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// Its new id.
+    pub run: RunId,
+    /// The term in which this coordinator owns it.
+    pub epoch: Epoch,
+    /// Whose turn it takes.
+    pub workspace: WorkspaceId,
+    /// What it executes: unit of affinity, of probation and of the poison rule.
+    pub module: Digest,
+    /// Memory that an attempt may use, leased from the worker (I13).
+    pub memory_bytes: u64,
+    /// Everything that does not determine the result.
+    pub policy: Policy,
+    /// Whether the module's artifact is there; otherwise the run waits for [`Event::ModuleReady`].
+    pub module_ready: bool,
+    /// Whether it was accepted in an earlier life: then it is not inserted again and not refused.
+    pub recovered: bool,
+    /// When it was submitted: base of its deadline. Earlier than `now` for recovered runs.
+    pub submitted_at: Time,
+    /// Attempts of an earlier life of the coordinator, read back from the store; empty for new runs.
+    /// They count against the budgets and for the exclusion of workers.
+    pub history: Vec<AttemptRecord>,
+    /// The explanations written with them.
+    pub explained: Vec<Explained>,
+}
+
+/// Why a submission is not accepted. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// Backpressure: 429.
+    #[error("the queue is full ({queued} runs)")]
+    QueueFull {
+        /// Runs that are there.
+        queued: usize,
+    },
+    /// 409: `quorum: n` with fewer than n workers of one class that could ever run it.
+    #[error("quorum {wanted} needs {wanted} workers of one class, and there are {there}")]
+    TooFewWorkers {
+        /// The quorum.
+        wanted: u8,
+        /// Eligible workers of the largest class.
+        there: usize,
+    },
+    /// 409: the module may not run.
+    #[error("the module is quarantined: {why}")]
+    ModuleQuarantined {
+        /// What it did.
+        why: String,
+    },
+}
+
+/// A worker as it joins.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// Its number, kept over reconnects.
+    pub worker: WorkerId,
+    /// Its equivalence class.
+    pub class: Class,
+    /// Who answers for it. Where all workers share one domain, each counts as its own fault domain.
+    pub domain: String,
+    /// What placement may ask for.
+    pub labels: BTreeMap<String, String>,
+    /// Attempts that it executes at once.
+    pub slots: u32,
+    /// Memory that its attempts may use together.
+    pub memory_bytes: u64,
+    /// Attempts that it still holds from before (their MACs were checked by the shell).
+    pub holds: Vec<(AttemptId, Epoch)>,
+    /// Excluded from work and votes until readmitted (from the store).
+    pub quarantined: bool,
+}
+
+/// A worker's checked statement about an attempt: signature, class, artifact and binding were verified by the shell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Vote {
+    /// Digest of the result manifest.
+    pub result: Digest,
+    /// The manifest's outcome.
+    pub outcome: Outcome,
+    /// CPU time that the attempt used, in microseconds.
+    pub cpu_us: u64,
+    /// Whether all blobs of the result came with the vote, so that nothing needs collecting.
+    pub complete: bool,
+}
+
+/// What happened. Each is applied whole, one at a time.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A new run. Use [`Pool::submit`], which answers whether it was accepted.
+    Submitted(Box<Submission>),
+    /// The store committed a write of this run.
+    Committed {
+        /// Whose.
+        run: RunId,
+        /// Which.
+        write: WriteKind,
+    },
+    /// The store refused a write of this run: somebody else owns it, or it is final. The core drops it.
+    Refused {
+        /// Whose.
+        run: RunId,
+    },
+    /// A worker opened its session.
+    WorkerJoined(Box<Joining>),
+    /// Its session ended; `drained` if it said so before.
+    WorkerLeft {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// It is alive and grants so many attempts beyond those it holds. Absolute, so a lost one does no harm.
+    ///
+    /// The pool takes one off with each [`Effect::Assign`] and never adds one by itself. An assignment that is on
+    /// its way when the worker counts would be granted twice: the shell subtracts what it sent and the worker had
+    /// not received, so that the figure holds at the moment at which the pool hears it.
+    Credits {
+        /// Who.
+        worker: WorkerId,
+        /// Attempts it would take now.
+        credits: u32,
+    },
+    /// It is alive.
+    Heartbeat {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// No new work for it; what it holds may end.
+    WorkerDraining {
+        /// Who.
+        worker: WorkerId,
+        /// Who wants it: shown in the explanation.
+        why: String,
+    },
+    /// It gets nothing and counts for nothing until readmitted (I14).
+    WorkerQuarantined {
+        /// Who.
+        worker: WorkerId,
+        /// Why.
+        why: String,
+    },
+    /// An operator lets it work again (after a drain or a quarantine).
+    WorkerReadmitted {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// The runner marked it begun, at `at`: the clock of its timeout.
+    AttemptBegun {
+        /// Which.
+        attempt: AttemptId,
+        /// By whom.
+        worker: WorkerId,
+        /// When.
+        at: Time,
+    },
+    /// A worker voted.
+    AttemptVoted {
+        /// On which attempt.
+        attempt: AttemptId,
+        /// Under which term it was assigned.
+        epoch: Epoch,
+        /// Who.
+        worker: WorkerId,
+        /// For what.
+        vote: Vote,
+    },
+    /// An attempt met a fault.
+    AttemptFaulted {
+        /// Which.
+        attempt: AttemptId,
+        /// Under which term it was assigned.
+        epoch: Epoch,
+        /// Who.
+        worker: WorkerId,
+        /// What happened.
+        fault: Fault,
+        /// Whether its runner had marked it begun; otherwise it is handed out again and blames nobody.
+        begun: bool,
+        /// CPU time that it had used, in microseconds.
+        cpu_us: u64,
+    },
+    /// All blobs of the result are in the store and hash right.
+    Collected {
+        /// From which voter's attempt.
+        attempt: AttemptId,
+    },
+    /// They are not to be had from this voter.
+    CollectFailed {
+        /// From which voter's attempt.
+        attempt: AttemptId,
+        /// Why.
+        fault: Fault,
+    },
+    /// Somebody wants it stopped.
+    Cancel {
+        /// Which.
+        run: RunId,
+    },
+    /// The artifact is there.
+    ModuleReady {
+        /// Whose.
+        module: Digest,
+    },
+    /// Admission refused it; its waiting runs fail.
+    ModuleRefused {
+        /// Which.
+        module: Digest,
+    },
+    /// An operator took it out of service.
+    ModuleQuarantined {
+        /// Which.
+        module: Digest,
+        /// Why.
+        why: String,
+    },
+    /// An operator put it back.
+    ModuleReadmitted {
+        /// Which.
+        module: Digest,
+    },
+    /// `next_deadline()` has come.
+    Tick,
+}
+
+/// Which write of a run the store committed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteKind {
+    /// Its insertion: it is acknowledged now.
+    Inserted,
+    /// The row of an attempt: written before dispatch under `retry: never`, or when it faulted.
+    Attempt(u32),
+    /// Its final record.
+    Finished,
+}
+
+/// Where an attempt stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AttemptState {
+    /// Handed out; its runner has not begun it.
+    Assigned,
+    /// Its runner has begun it.
+    Begun,
+    /// Its worker voted.
+    Voted {
+        /// For which result.
+        result: Digest,
+        /// Whether the vote is for the result that won; `None` while undecided.
+        won: Option<bool>,
+    },
+    /// It met a fault.
+    Faulted {
+        /// Which.
+        fault: Fault,
+    },
+    /// It was stopped because nobody needs it any more.
+    Canceled,
+}
+
+impl AttemptState {
+    /// The name that JSON and the store use.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AttemptState::Assigned => "assigned",
+            AttemptState::Begun => "begun",
+            AttemptState::Voted { .. } => "voted",
+            AttemptState::Faulted { .. } => "faulted",
+            AttemptState::Canceled => "canceled",
+        }
+    }
+
+    /// Whether a worker may still be executing it.
+    pub fn is_live(&self) -> bool {
+        matches!(self, AttemptState::Assigned | AttemptState::Begun)
+    }
+}
+
+/// An attempt as it is stored and shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AttemptRecord {
+    /// From 1.
+    pub number: u32,
+    /// Who held it.
+    pub worker: WorkerId,
+    /// Where it stands.
+    pub state: AttemptState,
+    /// When it was handed out.
+    pub assigned_at: Time,
+    /// When its runner began it.
+    pub begun_at: Option<Time>,
+    /// When it ended.
+    pub ended_at: Option<Time>,
+    /// CPU time used, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// One decision in words.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Explained {
+    /// When.
+    pub at: Time,
+    /// A sentence without its full stop, for people: names workers, attempts and figures.
+    pub text: String,
+}
+
+/// What the shell owes. Writes of one step are one batch; everything after them in that step that tells somebody
+/// something durable ([`Effect::Changed`], [`Effect::Release`]) waits for their commit.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// A conditional write; the store answers with `Committed` or `Refused`. Not for `durable: false` runs.
+    Write(Write),
+    /// A `durable: false` run is final: there is no write, and the pool has forgotten it.
+    Finished(Box<Final>),
+    /// Hand the attempt to the worker.
+    Assign {
+        /// Which.
+        attempt: AttemptId,
+        /// The term that the worker must name in its answers.
+        epoch: Epoch,
+        /// To whom.
+        worker: WorkerId,
+    },
+    /// Kill the attempt: nobody needs it.
+    Abort {
+        /// Which.
+        attempt: AttemptId,
+        /// Where.
+        worker: WorkerId,
+    },
+    /// Fetch the blobs of this vote's result and store them; answer with `Collected` or `CollectFailed`.
+    Collect {
+        /// From which attempt.
+        attempt: AttemptId,
+        /// Whose.
+        worker: WorkerId,
+        /// Of which result.
+        result: Digest,
+    },
+    /// Fetch and keep one output of a dissenting digest, for comparison; best effort, no answer.
+    KeepDissent {
+        /// From which attempt.
+        attempt: AttemptId,
+        /// Whose.
+        worker: WorkerId,
+        /// Of which result.
+        result: Digest,
+    },
+    /// The worker may forget the outputs of this attempt.
+    Release {
+        /// Which.
+        attempt: AttemptId,
+        /// Where.
+        worker: WorkerId,
+    },
+    /// The run's view changed: tell waiters and event streams. A final is told when its write commits.
+    Changed {
+        /// Which.
+        run: RunId,
+    },
+    /// The worker's view changed.
+    WorkerChanged {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// The poison rule quarantined a module: write it and say so.
+    QuarantineModule {
+        /// Which.
+        module: Digest,
+        /// What it did.
+        why: String,
+    },
+    /// A worker's vote lost against an agreed result: evidence, appended to its log.
+    Dissented {
+        /// Who.
+        worker: WorkerId,
+        /// On which attempt.
+        attempt: AttemptId,
+        /// What it voted for.
+        result: Digest,
+    },
+}
+
+/// A conditional write of one run's row: commits only if `epoch` still owns it and it is not final (I6, I7).
+#[derive(Clone, PartialEq, Debug)]
+pub enum Write {
+    /// Insert the run (queued); the shell adds its spec.
+    Insert {
+        /// Which.
+        run: RunId,
+        /// Its first term.
+        epoch: Epoch,
+    },
+    /// Record an attempt: a faulted one, or under `retry: never` one about to be dispatched.
+    Attempt {
+        /// Whose.
+        run: RunId,
+        /// The writer's term.
+        epoch: Epoch,
+        /// The row.
+        record: AttemptRecord,
+    },
+    /// Finish the run; the shell adds manifest, outputs and references.
+    Finish(Box<Final>),
+}
+
+/// A final record.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Final {
+    /// Which run.
+    pub run: RunId,
+    /// The writer's term.
+    pub epoch: Epoch,
+    /// 1, and one more for each correction.
+    pub revision: u32,
+    /// `Succeeded`, `Failed` or `Canceled`.
+    pub state: RunState,
+    /// With `Failed`.
+    pub reason: Option<FailReason>,
+    /// The agreed (or unchecked) outcome, if there is one.
+    pub outcome: Option<Outcome>,
+    /// What the votes say.
+    pub verdict: Verdict,
+    /// The result digest, if there is one.
+    pub result: Option<Digest>,
+    /// Every attempt.
+    pub attempts: Vec<AttemptRecord>,
+    /// Every decision.
+    pub explain: Vec<Explained>,
+    /// When it ended.
+    pub finished_at: Time,
+}
+
+/// A run as the pool sees it now, before it is final.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RunView {
+    /// `Queued` or `Running`: a final is shown from the store, once committed.
+    pub state: RunState,
+    /// So far.
+    pub verdict: Verdict,
+    /// So far.
+    pub attempts: Vec<AttemptRecord>,
+    /// So far.
+    pub explain: Vec<Explained>,
+}
+
+/// Whether a worker gets work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WorkerStanding {
+    /// It does.
+    Active,
+    /// It finishes what it holds.
+    Draining,
+    /// It missed its heartbeats.
+    Lost,
+    /// It gets nothing and counts for nothing.
+    Quarantined,
+}
+
+impl WorkerStanding {
+    /// The name that JSON uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            WorkerStanding::Active => "active",
+            WorkerStanding::Draining => "draining",
+            WorkerStanding::Lost => "lost",
+            WorkerStanding::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// A worker as the pool sees it now.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WorkerView {
+    /// Who.
+    pub worker: WorkerId,
+    /// Whether it gets work.
+    pub standing: WorkerStanding,
+    /// Why it does not.
+    pub why: Option<String>,
+    /// Its class.
+    pub class: Class,
+    /// Its trust domain.
+    pub domain: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Declared slots.
+    pub slots: u32,
+    /// Attempts it would take now.
+    pub credits: u32,
+    /// Attempts it holds.
+    pub holds: Vec<AttemptId>,
+    /// Declared memory, in bytes.
+    pub memory_bytes: u64,
+    /// Memory leased to its attempts, in bytes.
+    pub memory_leased: u64,
+    /// Votes since it joined this coordinator.
+    pub votes: u64,
+    /// Votes that lost.
+    pub dissents: u64,
+    /// Crashes, timeouts, losses, refusals and corruptions.
+    pub faults: u64,
+    /// When it was last heard of.
+    pub heard_at: Time,
+}
+
+/// Figures for metrics and overload decisions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Runs without an attempt.
+    pub queued: usize,
+    /// Runs with one.
+    pub running: usize,
+    /// Attempts that workers hold.
+    pub attempts_live: usize,
+    /// Workers that are active.
+    pub workers_active: usize,
+    /// Slots that they declared.
+    pub slots: u32,
+}

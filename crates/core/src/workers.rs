@@ -1,0 +1,260 @@
+//! The crew: who is there, what each holds, and who is free.
+//!
+//! Invariants: memory leased equals the sum of what the held attempts lease (I13); a worker is free only if it is
+//! active, connected and grants an attempt (I14). A worker keeps its place for the life of the coordinator, because
+//! workers are numbered at enrolment and there are as many as somebody enrolled.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::bits::Bits;
+use super::hash::Map;
+use super::{Class, Joining, Time, WorkerStanding, WorkerView};
+use vocabulary::digest::Digest;
+use vocabulary::id::{AttemptId, RunId, WorkerId};
+
+/// Modules that a worker is believed to have loaded: about what a runner's pool keeps warm.
+const LOADED_MAX: usize = 64;
+
+/// A worker as the pool keeps it.
+pub(super) struct Worker {
+    pub id: WorkerId,
+    pub class: Class,
+    pub domain: String,
+    pub labels: BTreeMap<String, String>,
+    pub slots: u32,
+    pub memory_bytes: u64,
+    pub memory_leased: u64,
+    /// Attempts that it would take now.
+    pub credits: u32,
+    /// Attempts that it holds and was not told of yet: no figure of its own includes them.
+    pub reserved: u32,
+    /// Whether its session is open.
+    pub is_connected: bool,
+    /// Whether it missed its heartbeats.
+    pub is_silent: bool,
+    /// Why it gets no new work. Ends with its session: a worker that comes back has been mended or upgraded.
+    pub drain: Option<String>,
+    /// Why it gets nothing and counts for nothing, over all sessions.
+    pub quarantine: Option<String>,
+    pub holds: Vec<AttemptId>,
+    /// Runs that are not final and have a vote of it.
+    pub voted: BTreeSet<RunId>,
+    /// Different modules that failed on it since its last vote.
+    pub failed: Vec<Digest>,
+    /// Modules (by number) that it executed lately, the oldest first.
+    pub loaded: VecDeque<u32>,
+    pub votes: u64,
+    pub dissents: u64,
+    pub faults: u64,
+    pub heard_at: Time,
+}
+
+impl Worker {
+    fn new(joining: Joining, now: Time) -> Worker {
+        Worker {
+            id: joining.worker,
+            class: joining.class,
+            domain: joining.domain,
+            labels: joining.labels,
+            slots: joining.slots,
+            memory_bytes: joining.memory_bytes,
+            memory_leased: 0,
+            credits: 0,
+            reserved: 0,
+            is_connected: true,
+            is_silent: false,
+            drain: None,
+            quarantine: joining.quarantined.then(|| "quarantined in an earlier session".to_owned()),
+            holds: Vec::new(),
+            voted: BTreeSet::new(),
+            failed: Vec::new(),
+            loaded: VecDeque::new(),
+            votes: 0,
+            dissents: 0,
+            faults: 0,
+            heard_at: now,
+        }
+    }
+
+    /// Whether it gets work.
+    pub(super) fn standing(&self) -> WorkerStanding {
+        if self.quarantine.is_some() {
+            WorkerStanding::Quarantined
+        } else if !self.is_connected || self.is_silent {
+            WorkerStanding::Lost
+        } else if self.drain.is_some() {
+            WorkerStanding::Draining
+        } else {
+            WorkerStanding::Active
+        }
+    }
+
+    /// Whether it may be given work at some time.
+    pub(super) fn is_active(&self) -> bool {
+        self.standing() == WorkerStanding::Active
+    }
+
+    /// Whether it may be asked for blobs.
+    pub(super) fn is_reachable(&self) -> bool {
+        matches!(self.standing(), WorkerStanding::Active | WorkerStanding::Draining)
+    }
+
+    fn why(&self) -> Option<String> {
+        match self.standing() {
+            WorkerStanding::Active => None,
+            WorkerStanding::Draining => self.drain.clone(),
+            WorkerStanding::Quarantined => self.quarantine.clone(),
+            WorkerStanding::Lost if self.is_connected => Some("it missed its heartbeats".to_owned()),
+            WorkerStanding::Lost => Some("its session ended".to_owned()),
+        }
+    }
+
+    /// Memory that is not leased, in bytes.
+    pub(super) fn memory_free(&self) -> u64 {
+        self.memory_bytes.saturating_sub(self.memory_leased)
+    }
+
+    /// Whether it carries all of these labels.
+    pub(super) fn carries(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
+    }
+
+    /// As others may see it.
+    pub(super) fn view(&self) -> WorkerView {
+        WorkerView {
+            worker: self.id,
+            standing: self.standing(),
+            why: self.why(),
+            class: self.class,
+            domain: self.domain.clone(),
+            labels: self.labels.clone(),
+            slots: self.slots,
+            credits: self.credits,
+            holds: self.holds.clone(),
+            memory_bytes: self.memory_bytes,
+            memory_leased: self.memory_leased,
+            votes: self.votes,
+            dissents: self.dissents,
+            faults: self.faults,
+            heard_at: self.heard_at,
+        }
+    }
+}
+
+/// All workers by their places.
+#[derive(Default)]
+pub(super) struct Crew {
+    places: Map<WorkerId, usize>,
+    workers: Vec<Worker>,
+    free: Bits,
+}
+
+impl Crew {
+    /// The place of a worker that joined at some time.
+    pub(super) fn place(&self, worker: WorkerId) -> Option<usize> {
+        self.places.get(&worker).copied()
+    }
+
+    /// The worker, if it ever joined.
+    pub(super) fn get(&self, worker: WorkerId) -> Option<&Worker> {
+        self.place(worker).map(|place| &self.workers[place])
+    }
+
+    /// The worker, to be changed in what does not decide whether it is free.
+    pub(super) fn get_mut(&mut self, worker: WorkerId) -> Option<&mut Worker> {
+        self.place(worker).map(|place| &mut self.workers[place])
+    }
+
+    /// The worker at a place.
+    pub(super) fn at(&self, place: usize) -> &Worker {
+        &self.workers[place]
+    }
+
+    /// Changes a worker and keeps the set of the free ones true.
+    pub(super) fn update<T>(&mut self, place: usize, change: impl FnOnce(&mut Worker) -> T) -> T {
+        let worker = &mut self.workers[place];
+        let answer = change(worker);
+        self.free.set(place, worker.is_active() && worker.credits > 0);
+        answer
+    }
+
+    /// Every worker, in the order in which they first joined.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.iter()
+    }
+
+    /// Places of the workers that would take an attempt now.
+    pub(super) fn free(&self) -> &Bits {
+        &self.free
+    }
+
+    /// Takes a worker in, or its new session. What it holds stays as it was.
+    pub(super) fn join(&mut self, joining: Joining, now: Time) -> usize {
+        if let Some(place) = self.place(joining.worker) {
+            self.update(place, |worker| {
+                worker.class = joining.class;
+                worker.domain = joining.domain;
+                worker.labels = joining.labels;
+                worker.slots = joining.slots;
+                worker.memory_bytes = joining.memory_bytes;
+                worker.credits = 0;
+                worker.is_connected = true;
+                worker.heard_at = now;
+                worker.is_silent = false;
+                worker.drain = None;
+                if joining.quarantined && worker.quarantine.is_none() {
+                    worker.quarantine = Some("quarantined by the store's record".to_owned());
+                }
+            });
+            return place;
+        }
+        let place = self.workers.len();
+        self.places.insert(joining.worker, place);
+        self.workers.push(Worker::new(joining, now));
+        place
+    }
+
+    /// A worker takes an attempt.
+    pub(super) fn lease(&mut self, place: usize, attempt: AttemptId, memory_bytes: u64) {
+        self.update(place, |worker| {
+            worker.holds.push(attempt);
+            worker.memory_leased += memory_bytes;
+            worker.credits = worker.credits.saturating_sub(1);
+        });
+    }
+
+    /// A worker grants so many attempts beyond those that it was told of.
+    pub(super) fn grant(&mut self, place: usize, credits: u32) {
+        self.update(place, |worker| worker.credits = credits.saturating_sub(worker.reserved));
+    }
+
+    /// A worker shows an attempt that it holds from before; its credits do not include it.
+    pub(super) fn hold(&mut self, place: usize, attempt: AttemptId, memory_bytes: u64) {
+        let worker = &mut self.workers[place];
+        worker.holds.push(attempt);
+        worker.memory_leased += memory_bytes;
+    }
+
+    /// A worker holds an attempt no longer. Its credits grow only when it says so.
+    pub(super) fn release(&mut self, worker: WorkerId, attempt: AttemptId, memory_bytes: u64) {
+        let Some(worker) = self.get_mut(worker) else { return };
+        if let Some(position) = worker.holds.iter().position(|held| *held == attempt) {
+            worker.holds.swap_remove(position);
+            worker.memory_leased -= memory_bytes;
+        }
+    }
+
+    /// Remembers that a worker executed a module; gives the module that this pushed out.
+    pub(super) fn loaded(&mut self, place: usize, module: u32) -> Option<u32> {
+        let loaded = &mut self.workers[place].loaded;
+        loaded.push_back(module);
+        if loaded.len() > LOADED_MAX { loaded.pop_front() } else { None }
+    }
+
+    /// Forgets a module, because its number will be given to another one.
+    pub(super) fn unload(&mut self, module: u32) {
+        for worker in &mut self.workers {
+            worker.loaded.retain(|loaded| *loaded != module);
+        }
+    }
+}

@@ -1,0 +1,583 @@
+//! What must be true of every step, worked out from events and effects alone and without the core's code.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_core::{
+    AttemptState, Class, Effect, Event, Final, Submission, WorkerStanding, WorkerView, Write, WriteKind,
+};
+use vocabulary::digest::Digest;
+use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
+use vocabulary::result::{FailReason, Fault, Outcome, RunState, VerdictKind};
+use vocabulary::spec::{Placement, Retry, Verify};
+
+use crate::shim::{Shim, finished};
+
+/// Runners that one run may kill: the pool's default, told here once more so that a change is noticed.
+const CRASHES_MAX: u32 = 3;
+/// More attempts than all budgets together allow, free faults included.
+const ATTEMPTS_MAX: u32 = 70;
+
+struct Heard {
+    number: u32,
+    worker: WorkerId,
+    class: Class,
+    result: Digest,
+    outcome: Outcome,
+    is_there: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Try {
+    worker: WorkerId,
+    is_live: bool,
+    has_begun: bool,
+}
+
+/// What the oracle knows of a run.
+pub struct Known {
+    pub submission: Submission,
+    /// The term of its present owner.
+    pub epoch: Epoch,
+    pub is_acked: bool,
+    /// The final that this coordinator made of it.
+    pub last: Option<Final>,
+    /// The store refused it: it belongs to somebody else.
+    pub is_foreign: bool,
+    was_canceled: bool,
+    tries: BTreeMap<u32, Try>,
+    rows: BTreeSet<u32>,
+    votes: Vec<Heard>,
+    /// Voters that were quarantined: they count no more, and may not vote again.
+    discarded: BTreeSet<WorkerId>,
+    crashes: u32,
+    timeouts: u32,
+    /// Assignments over all lives of the coordinator.
+    assigned: u32,
+    /// In this one.
+    assigned_now: u32,
+}
+
+/// Keeps count and finds fault.
+#[derive(Default)]
+pub struct Oracle {
+    pub runs: BTreeMap<RunId, Known>,
+    classes: BTreeMap<WorkerId, Class>,
+    connected: BTreeSet<WorkerId>,
+    draining: BTreeSet<WorkerId>,
+    quarantined: BTreeSet<WorkerId>,
+    poisoned: BTreeSet<Digest>,
+    /// Rare states that were seen.
+    pub seen: BTreeMap<&'static str, u64>,
+}
+
+impl Oracle {
+    pub fn saw(&mut self, what: &'static str) {
+        *self.seen.entry(what).or_default() += 1;
+    }
+
+    /// Whether the pool knows the worker.
+    pub fn knows(&self, worker: WorkerId) -> bool {
+        self.classes.contains_key(&worker)
+    }
+
+    pub fn is_quarantined(&self, worker: WorkerId) -> bool {
+        self.quarantined.contains(&worker)
+    }
+
+    /// A run was accepted.
+    pub fn accepted(&mut self, submission: &Submission) {
+        let known = Known {
+            submission: submission.clone(),
+            epoch: submission.epoch,
+            is_acked: !submission.policy.durable,
+            last: None,
+            is_foreign: false,
+            was_canceled: false,
+            tries: BTreeMap::new(),
+            rows: BTreeSet::new(),
+            votes: Vec::new(),
+            discarded: BTreeSet::new(),
+            crashes: 0,
+            timeouts: 0,
+            assigned: 0,
+            assigned_now: 0,
+        };
+        self.runs.insert(submission.run, known);
+    }
+
+    /// The coordinator starts anew: what was in memory only is forgotten.
+    pub fn restarted(&mut self) {
+        self.connected.clear();
+        self.draining.clear();
+        self.runs.retain(|_, known| known.is_acked && known.submission.policy.durable);
+        for known in self.runs.values_mut() {
+            if known.tries.values().any(|attempt| attempt.is_live) {
+                *self.seen.entry("a restart with work in flight").or_default() += 1;
+            }
+            known.tries.clear();
+            known.votes.clear();
+            known.discarded.clear();
+            known.rows.clear();
+            known.was_canceled = false;
+            known.assigned_now = 0;
+        }
+    }
+
+    /// The store gave the run to another coordinator.
+    pub fn lost_to_another(&mut self, run: RunId) {
+        if let Some(known) = self.runs.get_mut(&run) {
+            known.is_foreign = true;
+        }
+    }
+
+    /// The run was taken up again from the store's rows.
+    pub fn recovered(&mut self, submission: &Submission) {
+        let Some(known) = self.runs.get_mut(&submission.run) else { return };
+        known.epoch = submission.epoch;
+        known.last = None;
+        // a fault whose row was not committed is forgotten with the coordinator
+        let faults = submission.history.iter().filter(|record| record.begun_at.is_some());
+        let faults: Vec<&Fault> = faults.filter_map(|record| fault_of(&record.state)).collect();
+        known.crashes = faults.iter().filter(|fault| matches!(fault, Fault::Crashed { .. })).count() as u32;
+        known.timeouts = faults.iter().filter(|fault| matches!(fault, Fault::TimedOut)).count() as u32;
+        for record in &submission.history {
+            known.rows.insert(record.number);
+            let gone = Try { worker: record.worker, is_live: false, has_begun: true };
+            known.tries.insert(record.number, gone);
+        }
+    }
+
+    /// Takes note of an event before the pool does.
+    pub fn before(&mut self, event: &Event) {
+        match event {
+            Event::Committed { run, write } => {
+                if let Some(known) = self.runs.get_mut(run) {
+                    match write {
+                        WriteKind::Inserted => known.is_acked = true,
+                        WriteKind::Attempt(number) => drop(known.rows.insert(*number)),
+                        WriteKind::Finished => {}
+                    }
+                }
+            }
+            Event::Refused { run } => {
+                if let Some(known) = self.runs.get_mut(run) {
+                    known.is_foreign = true;
+                    self.saw("a refused write");
+                }
+            }
+            Event::WorkerJoined(joining) => {
+                self.classes.insert(joining.worker, joining.class);
+                self.connected.insert(joining.worker);
+                self.draining.remove(&joining.worker);
+                let held: Vec<AttemptId> = joining.holds.iter().map(|(attempt, _)| *attempt).collect();
+                if !held.is_empty() {
+                    self.saw("a worker returned holding attempts");
+                }
+                self.lose(joining.worker, &held);
+            }
+            Event::WorkerLeft { worker } => {
+                self.connected.remove(worker);
+                self.draining.remove(worker);
+                self.lose(*worker, &[]);
+            }
+            Event::WorkerDraining { worker, .. } => drop(self.draining.insert(*worker)),
+            Event::WorkerQuarantined { worker, .. } => {
+                self.quarantined.insert(*worker);
+                for known in self.runs.values_mut().filter(|known| known.last.is_none()) {
+                    if known.votes.iter().any(|vote| vote.worker == *worker) {
+                        known.discarded.insert(*worker);
+                    }
+                    known.votes.retain(|vote| vote.worker != *worker);
+                }
+            }
+            Event::WorkerReadmitted { worker } => {
+                self.quarantined.remove(worker);
+                self.draining.remove(worker);
+            }
+            Event::AttemptBegun { attempt, worker, .. } => {
+                if let Some(found) = self.live(*attempt, *worker) {
+                    found.has_begun = true;
+                }
+            }
+            Event::AttemptVoted { attempt, epoch, worker, vote } => {
+                self.voted(*attempt, *epoch, *worker, (vote.result, vote.outcome.clone(), vote.complete));
+            }
+            Event::AttemptFaulted { attempt, epoch, worker, fault, begun, .. } => {
+                let is_ours = self.runs.get(&attempt.run).is_some_and(|known| known.epoch == *epoch);
+                let Some(found) = self.live(*attempt, *worker).filter(|_| is_ours) else { return };
+                found.is_live = false;
+                if let Some(known) = self.runs.get_mut(&attempt.run).filter(|_| *begun) {
+                    known.crashes += u32::from(matches!(fault, Fault::Crashed { .. }));
+                    known.timeouts += u32::from(*fault == Fault::TimedOut);
+                }
+            }
+            Event::Collected { attempt } => {
+                if let Some(known) = self.runs.get_mut(&attempt.run) {
+                    let voted = known.votes.iter_mut().filter(|vote| vote.number == attempt.number);
+                    voted.for_each(|vote| vote.is_there = true);
+                }
+            }
+            Event::CollectFailed { .. } => self.saw("a voter did not deliver"),
+            Event::Cancel { run } => {
+                if let Some(known) = self.runs.get_mut(run).filter(|known| !known.is_foreign) {
+                    match known.last {
+                        Some(_) => self.saw("a cancel that came after the final"),
+                        None => known.was_canceled = true,
+                    }
+                }
+            }
+            Event::ModuleQuarantined { module, .. } => drop(self.poisoned.insert(*module)),
+            _ => {}
+        }
+    }
+
+    fn live(&mut self, attempt: AttemptId, worker: WorkerId) -> Option<&mut Try> {
+        let found = self.runs.get_mut(&attempt.run)?.tries.get_mut(&attempt.number)?;
+        (found.is_live && found.worker == worker).then_some(found)
+    }
+
+    /// A worker holds nothing any more but what is named.
+    fn lose(&mut self, worker: WorkerId, but: &[AttemptId]) {
+        for (run, known) in &mut self.runs {
+            for (number, found) in &mut known.tries {
+                if found.worker == worker && !but.contains(&AttemptId { run: *run, number: *number }) {
+                    found.is_live = false;
+                }
+            }
+        }
+    }
+
+    fn voted(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId, vote: (Digest, Outcome, bool)) {
+        let class = self.classes.get(&worker).copied();
+        let Some(known) = self.runs.get_mut(&attempt.run) else {
+            return self.saw("a vote on a run that is gone");
+        };
+        let is_final = known.last.is_some();
+        let found = known.tries.get_mut(&attempt.number).filter(|found| found.worker == worker);
+        match found {
+            Some(found) if found.is_live && known.epoch == epoch => {
+                found.is_live = false;
+                let (result, outcome, is_there) = vote;
+                let class = class.expect("a worker joins before it votes");
+                known.votes.push(Heard { number: attempt.number, worker, class, result, outcome, is_there });
+            }
+            _ if is_final => self.saw("a vote after the final"),
+            _ => self.saw("a vote on an attempt that had ended"),
+        }
+    }
+
+    /// Judges what the pool made of the event.
+    pub fn after(&mut self, effects: &[Effect], pool: &Shim) -> Result<(), String> {
+        let workers = if effects.iter().any(|effect| matches!(effect, Effect::Assign { .. })) {
+            pool.workers()
+        } else {
+            Vec::new()
+        };
+        for effect in effects {
+            match effect {
+                Effect::Assign { attempt, epoch, worker } => {
+                    self.assigned(*attempt, *epoch, *worker, &workers)?;
+                }
+                Effect::Abort { attempt, worker } => {
+                    if let Some(found) = self.live(*attempt, *worker) {
+                        found.is_live = false;
+                    }
+                }
+                Effect::Write(Write::Attempt { run, epoch, .. }) => self.wrote(*run, *epoch)?,
+                Effect::QuarantineModule { module, .. } => {
+                    self.saw("a module quarantined by the poison rule");
+                    self.poisoned.insert(*module);
+                }
+                Effect::Dissented { .. } => self.saw("a dissenter"),
+                _ => {}
+            }
+            if let Some(last) = finished(effect) {
+                self.ended(last)?;
+            }
+        }
+        for last in effects.iter().filter_map(finished) {
+            let known = &self.runs[&last.run];
+            if known.tries.values().any(|found| found.is_live) {
+                return Err(format!("I7: {} is final and an attempt of it still runs", last.run));
+            }
+        }
+        for (run, known) in self.runs.iter().filter(|(_, known)| known.is_acked && !known.is_foreign) {
+            if known.last.is_none() && pool.run(*run).is_none() {
+                return Err(format!("I1: the pool does not know {run}"));
+            }
+            if known.was_canceled && known.last.is_none() {
+                return Err(format!("I8: {run} goes on after a cancel"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Attempts that came back with their worker and were taken up.
+    pub fn claimed(&mut self, holds: &[(AttemptId, Epoch)], worker: WorkerId, pool: &Shim) {
+        for (attempt, _) in holds {
+            let Some(view) = pool.run(attempt.run) else { continue };
+            let record = view.attempts.iter().find(|record| record.number == attempt.number);
+            let is_live = record.is_some_and(|record| record.worker == worker && record.state.is_live());
+            let Some(known) = self.runs.get_mut(&attempt.run).filter(|_| is_live) else { continue };
+            let found = Try { worker, is_live: true, has_begun: true };
+            if known.tries.insert(attempt.number, found).is_none_or(|before| !before.is_live) {
+                self.saw("a recovered run took an attempt back");
+            }
+        }
+    }
+
+    fn wrote(&self, run: RunId, epoch: Epoch) -> Result<(), String> {
+        let Some(known) = self.runs.get(&run) else {
+            return Err(format!("I1: a write of {run}, which nobody knows"));
+        };
+        if known.epoch != epoch {
+            return Err(format!("I6: a write of {run} names term {} instead of {}", epoch.0, known.epoch.0));
+        }
+        match known.last {
+            Some(_) => Err(format!("I7: a write of {run} after its final")),
+            None => Ok(()),
+        }
+    }
+
+    fn assigned(
+        &mut self,
+        attempt: AttemptId,
+        epoch: Epoch,
+        worker: WorkerId,
+        workers: &[WorkerView],
+    ) -> Result<(), String> {
+        self.wrote(attempt.run, epoch)?;
+        if self.quarantined.contains(&worker) {
+            return Err(format!("I14: {attempt} goes to {worker}, which is quarantined"));
+        }
+        if self.draining.contains(&worker) || !self.connected.contains(&worker) {
+            return Err(format!("{attempt} goes to {worker}, which takes no work"));
+        }
+        let known = self.runs.get_mut(&attempt.run).ok_or("I1: an attempt of a run that nobody knows")?;
+        let policy = &known.submission.policy;
+        let voters = u32::from(policy.verify.voters());
+        let has_voted =
+            known.votes.iter().any(|vote| vote.worker == worker) || known.discarded.contains(&worker);
+        if has_voted && voters > 1 {
+            return Err(format!("I4: {attempt} goes to {worker}, which voted"));
+        }
+        if known.tries.values().any(|found| found.is_live && found.worker == worker) {
+            return Err(format!("I5: two live attempts of {} on {worker}", attempt.run));
+        }
+        if known.tries.contains_key(&attempt.number) && !known.rows.contains(&attempt.number) {
+            return Err(format!("I5: {attempt} is handed out twice"));
+        }
+        if known.crashes >= CRASHES_MAX {
+            return Err(format!("I10: {attempt} after {} crashes", known.crashes));
+        }
+        if known.crashes > 0 && known.tries.values().any(|found| found.is_live) {
+            return Err(format!("I10: {attempt} beside another one after a crash"));
+        }
+        known.assigned += 1;
+        known.assigned_now += 1;
+        if known.assigned_now > ATTEMPTS_MAX || known.timeouts >= policy.attempts_max {
+            return Err(format!("I9: {attempt} after {} timeouts", known.timeouts));
+        }
+        if policy.retry == Retry::Never {
+            let allowed = if voters == 1 { 1 } else { voters + 2 };
+            if known.assigned > allowed {
+                return Err(format!("I9: {attempt} of a run that is tried once"));
+            }
+            if policy.durable && !known.rows.contains(&attempt.number) {
+                return Err(format!("I9: {attempt} is handed out before its row is committed"));
+            }
+        }
+        if policy.retry != Retry::Never || !policy.durable {
+            // the others were placed when their row was written, not now
+            known.check_exclusion(attempt, worker, workers)?;
+        }
+        let found = Try { worker, is_live: true, has_begun: false };
+        known.tries.insert(attempt.number, found);
+        if known.tries.len() > 1 && voters == 1 {
+            self.saw("a rerun");
+        }
+        Ok(())
+    }
+
+    /// I2, I3, I7, I8: the final is the only one and rests on what was heard.
+    fn ended(&mut self, last: &Final) -> Result<(), String> {
+        let Some(known) = self.runs.get(&last.run) else {
+            return Err(format!("I1: a final of {}, which nobody knows", last.run));
+        };
+        if known.last.is_some() {
+            return Err(format!("I2: a second final of {}", last.run));
+        }
+        if known.epoch != last.epoch {
+            return Err(format!("I6: the final of {} names another term", last.run));
+        }
+        if known.was_canceled && last.state != RunState::Canceled {
+            return Err(format!("I8: {} was canceled and is {}", last.run, last.state.name()));
+        }
+        let rare = match last.result {
+            Some(result) => known.check_result(last, result)?,
+            None => known.check_no_result(last, &self.poisoned)?,
+        };
+        if let Some(known) = self.runs.get_mut(&last.run) {
+            known.last = Some(last.clone());
+        }
+        rare.into_iter().for_each(|what| self.saw(what));
+        Ok(())
+    }
+}
+
+impl Known {
+    /// I5: a worker that held an attempt gets no other while one that did not is free; and voters sit in distinct domains
+    /// where there are enough.
+    fn check_exclusion(
+        &self,
+        attempt: AttemptId,
+        worker: WorkerId,
+        workers: &[WorkerView],
+    ) -> Result<(), String> {
+        let Some(chosen) = workers.iter().find(|view| view.worker == worker) else {
+            return Err(format!("{attempt} goes to {worker}, which is not there"));
+        };
+        let carries = |view: &&WorkerView| match &self.submission.policy.placement {
+            Placement::Any => true,
+            Placement::Labels { labels } => {
+                labels.iter().all(|(name, value)| view.labels.get(name) == Some(value))
+            }
+        };
+        let suits = |view: &&WorkerView| {
+            view.standing == WorkerStanding::Active && view.memory_bytes >= self.submission.memory_bytes
+        };
+        let voters = usize::from(self.submission.policy.verify.voters());
+        if voters == 1 {
+            let held = |worker| self.tries.values().any(|found| found.worker == worker);
+            let is_free = |view: &&WorkerView| {
+                view.credits > 0 && view.memory_bytes - view.memory_leased >= self.submission.memory_bytes
+            };
+            let other =
+                workers.iter().filter(suits).filter(carries).filter(is_free).find(|view| !held(view.worker));
+            if let Some(other) = other.filter(|_| held(worker)) {
+                return Err(format!("I5: {attempt} goes to {worker} again and {} is free", other.worker));
+            }
+            return Ok(());
+        }
+        let seated = self.tries.values().filter(|found| found.is_live).map(|found| found.worker);
+        let seated =
+            seated.chain(self.votes.iter().map(|vote| vote.worker)).chain(self.discarded.iter().copied());
+        let seated: BTreeSet<WorkerId> = seated.collect();
+        let same_class =
+            workers.iter().filter(suits).filter(carries).filter(|view| view.class == chosen.class);
+        let domains: BTreeSet<&str> = same_class.map(|view| view.domain.as_str()).collect();
+        let shares = workers.iter().any(|view| seated.contains(&view.worker) && view.domain == chosen.domain);
+        if shares && domains.len() >= voters.max(seated.len() + 1) {
+            return Err(format!("I5: {attempt} goes to {worker} and a voter sits in its domain already"));
+        }
+        Ok(())
+    }
+
+    /// I3 and I12: what a result must rest on. Gives the rare states that it shows.
+    fn check_result(&self, last: &Final, result: Digest) -> Result<Vec<&'static str>, String> {
+        let run = last.run;
+        let mut rare = Vec::new();
+        let for_it: Vec<&Heard> = self.votes.iter().filter(|vote| vote.result == result).collect();
+        let Some(first) = for_it.first() else {
+            return Err(format!("I3: nobody voted for the result of {run}"));
+        };
+        if !for_it.iter().any(|vote| vote.is_there) {
+            return Err(format!("I12: the result of {run} was not collected"));
+        }
+        if last.outcome.as_ref() != Some(&first.outcome) {
+            return Err(format!("I3: the outcome of {run} is not what was voted for"));
+        }
+        if (last.state == RunState::Succeeded) != first.outcome.is_success()
+            || last.state == RunState::Canceled
+        {
+            return Err(format!("I3: {run} is {} by {:?}", last.state.name(), first.outcome));
+        }
+        if !first.is_there {
+            rare.push("the next voter delivered");
+        }
+        match self.submission.policy.verify {
+            Verify::Once if last.verdict.kind != VerdictKind::Unchecked => {
+                Err(format!("I3: {run} compared nothing and is {:?}", last.verdict.kind))
+            }
+            Verify::Once => Ok(rare),
+            Verify::Quorum { n } => {
+                let n = usize::from(n);
+                let workers: BTreeSet<WorkerId> = self.votes.iter().map(|vote| vote.worker).collect();
+                let classes: BTreeSet<Class> = self.votes.iter().map(|vote| vote.class).collect();
+                if last.verdict.kind != VerdictKind::Agreed {
+                    return Err(format!("I3: {run} has a result and is {:?}", last.verdict.kind));
+                }
+                if workers.len() != self.votes.len() {
+                    return Err(format!("I4: a worker counts twice in {run}"));
+                }
+                if self.votes.len() < n || for_it.len() * 2 <= n || classes.len() != 1 {
+                    let (all, classes) = (self.votes.len(), classes.len());
+                    return Err(format!(
+                        "I3: {} of {all} votes of {classes} classes for {run}",
+                        for_it.len()
+                    ));
+                }
+                let lost: Vec<WorkerId> =
+                    self.votes.iter().filter(|vote| vote.result != result).map(|vote| vote.worker).collect();
+                if last.verdict.votes as usize != for_it.len() || last.verdict.dissenters != lost {
+                    return Err(format!("I3: the figures of the verdict of {run} are wrong"));
+                }
+                if self.votes.len() > n {
+                    rare.push("a dispute that a further vote resolved");
+                }
+                Ok(rare)
+            }
+        }
+    }
+
+    /// A run that ends without a result must have a reason that is true.
+    fn check_no_result(
+        &self,
+        last: &Final,
+        poisoned: &BTreeSet<Digest>,
+    ) -> Result<Vec<&'static str>, String> {
+        let run = last.run;
+        if matches!(last.verdict.kind, VerdictKind::Agreed | VerdictKind::Unchecked) || last.outcome.is_some()
+        {
+            return Err(format!("I3: {run} has no result and is {:?}", last.verdict.kind));
+        }
+        if last.state == RunState::Canceled {
+            return if self.was_canceled {
+                Ok(vec!["a cancel in time"])
+            } else {
+                Err(format!("{run}: no cancel"))
+            };
+        }
+        let is_poisoned = poisoned.contains(&self.submission.module);
+        match last.reason {
+            Some(FailReason::Poisoned) if is_poisoned => Ok(vec!["a run of a quarantined module"]),
+            Some(FailReason::Poisoned) if self.crashes >= CRASHES_MAX => Ok(vec!["a poisoned run"]),
+            Some(FailReason::Poisoned) => Err(format!("I10: {run} is poisoned by {} crashes", self.crashes)),
+            Some(FailReason::NoQuorum) if self.submission.policy.verify == Verify::Once => {
+                Err(format!("{run} needs no quorum"))
+            }
+            Some(FailReason::NoQuorum) if last.verdict.kind == VerdictKind::Disputed => {
+                Ok(vec!["no quorum: disputed"])
+            }
+            Some(FailReason::NoQuorum) => Ok(vec!["no quorum: too few workers"]),
+            Some(FailReason::TimedOut) => Ok(vec!["a run timed out"]),
+            Some(FailReason::Lost) => Ok(vec!["a run lost"]),
+            Some(FailReason::Crashed) => match self.submission.policy.retry {
+                Retry::Never => Ok(vec!["a crash that allows no rerun"]),
+                Retry::Reassign => Err(format!("{run} may be rerun after a crash")),
+            },
+            Some(FailReason::Expired) => match self.submission.policy.deadline_ms {
+                Some(_) => Ok(vec!["a deadline passed"]),
+                None => Err(format!("{run} has no deadline")),
+            },
+            reason => Err(format!("{run} failed without a result: {reason:?}")),
+        }
+    }
+}
+
+fn fault_of(state: &AttemptState) -> Option<&Fault> {
+    match state {
+        AttemptState::Faulted { fault } => Some(fault),
+        _ => None,
+    }
+}

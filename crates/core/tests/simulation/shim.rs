@@ -1,0 +1,213 @@
+//! The pool, or a pool that breaks one rule: the checks must notice each of these.
+
+use std::collections::BTreeMap;
+
+use lockstep_core::{
+    Config, Effect, Event, Final, Pool, RunView, Submission, SubmitError, Time, WorkerView, Write,
+};
+use vocabulary::digest::Digest;
+use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
+use vocabulary::result::RunState;
+use vocabulary::spec::{Retry, Verify};
+
+/// A rule that is broken on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mutant {
+    /// Hands an attempt to a second worker as well.
+    AssignsTwice,
+    /// Gives a rerun to a worker that already voted.
+    ForgetsExclusion,
+    /// Never writes the final of a run that succeeded.
+    DropsFinish,
+    /// Writes a final twice.
+    FinishesTwice,
+    /// Takes a lie for what the first voter said.
+    CountsLiars,
+    /// Is content with fewer votes than the policy asks for.
+    TakesMinority,
+    /// Does not hear that a worker is quarantined.
+    TrustsQuarantined,
+    /// Forgets a run at a restart.
+    LosesRun,
+    /// Goes on after a cancel.
+    IgnoresCancel,
+    /// Lets attempts run on when their run is final.
+    LeavesAttempts,
+    /// Tries again what must be tried at most once.
+    RetriesNever,
+    /// Believes in more room than a worker has.
+    InflatesCredits,
+    /// Names an old term in its writes.
+    WritesStale,
+    /// Finishes without having collected the result.
+    SkipsCollecting,
+}
+
+impl Mutant {
+    pub const ALL: [Mutant; 14] = [
+        Mutant::AssignsTwice,
+        Mutant::ForgetsExclusion,
+        Mutant::DropsFinish,
+        Mutant::FinishesTwice,
+        Mutant::CountsLiars,
+        Mutant::TakesMinority,
+        Mutant::TrustsQuarantined,
+        Mutant::LosesRun,
+        Mutant::IgnoresCancel,
+        Mutant::LeavesAttempts,
+        Mutant::RetriesNever,
+        Mutant::InflatesCredits,
+        Mutant::WritesStale,
+        Mutant::SkipsCollecting,
+    ];
+
+    /// What a check may say when it notices.
+    pub fn noticed_as(self) -> &'static [&'static str] {
+        match self {
+            Mutant::AssignsTwice => &["I5"],
+            Mutant::ForgetsExclusion => &["I4", "I5"],
+            // a cancel of a run whose final went missing shows it too
+            Mutant::DropsFinish => &["L1", "I8"],
+            Mutant::FinishesTwice => &["I2"],
+            Mutant::CountsLiars | Mutant::TakesMinority => &["I3"],
+            Mutant::TrustsQuarantined => &["I14"],
+            Mutant::LosesRun => &["I1:"],
+            Mutant::IgnoresCancel => &["I8"],
+            Mutant::LeavesAttempts => &["I7"],
+            Mutant::RetriesNever => &["I9"],
+            Mutant::InflatesCredits => &["I13"],
+            Mutant::WritesStale => &["I6"],
+            Mutant::SkipsCollecting => &["I12"],
+        }
+    }
+}
+
+/// A pool behind an interface that can lie to both sides.
+pub struct Shim {
+    pool: Pool,
+    mutant: Option<Mutant>,
+    voted: BTreeMap<RunId, (WorkerId, Digest)>,
+}
+
+impl Shim {
+    pub fn new(config: Config, now: Time, mutant: Option<Mutant>) -> Shim {
+        Shim { pool: Pool::new(config, now), mutant, voted: BTreeMap::new() }
+    }
+
+    pub fn submit(
+        &mut self,
+        now: Time,
+        mut submission: Submission,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), SubmitError> {
+        match self.mutant {
+            Some(Mutant::LosesRun) if submission.recovered => return Ok(()),
+            Some(Mutant::TakesMinority) => {
+                if let Verify::Quorum { n: n @ 3.. } = &mut submission.policy.verify {
+                    *n = 2;
+                }
+            }
+            Some(Mutant::RetriesNever) => submission.policy.retry = Retry::Reassign,
+            _ => {}
+        }
+        let answer = self.pool.submit(now, submission, effects);
+        self.corrupt(effects);
+        answer
+    }
+
+    pub fn step(&mut self, now: Time, mut event: Event, effects: &mut Vec<Effect>) {
+        match (self.mutant, &mut event) {
+            (Some(Mutant::TrustsQuarantined), Event::WorkerQuarantined { .. })
+            | (Some(Mutant::IgnoresCancel), Event::Cancel { .. }) => return,
+            (Some(Mutant::InflatesCredits), Event::Credits { credits, .. }) => *credits += 3,
+            (Some(Mutant::CountsLiars), Event::AttemptVoted { attempt, vote, .. }) => {
+                if let Some((_, first)) = self.voted.get(&attempt.run) {
+                    vote.result = *first;
+                }
+            }
+            (Some(Mutant::SkipsCollecting), Event::AttemptVoted { vote, .. }) => vote.complete = true,
+            _ => {}
+        }
+        if let Event::AttemptVoted { attempt, worker, vote, .. } = &event {
+            self.voted.entry(attempt.run).or_insert((*worker, vote.result));
+        }
+        self.pool.step(now, event, effects);
+        self.corrupt(effects);
+    }
+
+    fn corrupt(&mut self, effects: &mut Vec<Effect>) {
+        match self.mutant {
+            Some(Mutant::AssignsTwice) => {
+                let again = effects.iter().find_map(|effect| match effect {
+                    Effect::Assign { attempt, epoch, worker } if attempt.number > 1 => {
+                        let second = AttemptId { run: attempt.run, number: attempt.number + 100 };
+                        Some(Effect::Assign { attempt: second, epoch: *epoch, worker: *worker })
+                    }
+                    _ => None,
+                });
+                effects.extend(again);
+            }
+            Some(Mutant::ForgetsExclusion) => {
+                for effect in effects {
+                    if let Effect::Assign { attempt, worker, .. } = effect
+                        && let Some((voter, _)) = self.voted.get(&attempt.run)
+                    {
+                        *worker = *voter;
+                    }
+                }
+            }
+            Some(Mutant::DropsFinish) => {
+                effects.retain(|effect| match effect {
+                    Effect::Write(Write::Finish(last)) => last.state != RunState::Succeeded,
+                    _ => true,
+                });
+            }
+            Some(Mutant::FinishesTwice) => {
+                let is_finish = |effect: &&Effect| matches!(effect, Effect::Write(Write::Finish(_)));
+                let again = effects.iter().find(is_finish).cloned();
+                effects.extend(again);
+            }
+            Some(Mutant::LeavesAttempts) => {
+                let ended: Vec<RunId> = effects.iter().filter_map(finished).map(|last| last.run).collect();
+                effects.retain(|effect| match effect {
+                    Effect::Abort { attempt, .. } => !ended.contains(&attempt.run),
+                    _ => true,
+                });
+            }
+            Some(Mutant::WritesStale) => {
+                for effect in effects {
+                    if let Effect::Write(Write::Finish(last)) = effect
+                        && last.state == RunState::Succeeded
+                    {
+                        last.epoch = Epoch(last.epoch.0.saturating_sub(1));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.pool.next_deadline()
+    }
+
+    pub fn run(&self, run: RunId) -> Option<RunView> {
+        self.pool.run(run)
+    }
+
+    pub fn workers(&self) -> Vec<WorkerView> {
+        self.pool.workers()
+    }
+
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.pool.check_invariants()
+    }
+}
+
+/// The final in an effect, written or kept in memory.
+pub fn finished(effect: &Effect) -> Option<&Final> {
+    match effect {
+        Effect::Write(Write::Finish(last)) | Effect::Finished(last) => Some(last),
+        _ => None,
+    }
+}
