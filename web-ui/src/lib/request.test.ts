@@ -39,15 +39,13 @@ it("submits an earlier run again as it was", () => {
     args: ["-n", "two words", 'a"b'],
     env: { LANG: "C" },
     stdin: { digest: "sha256:cd" },
-    clock: "2026-01-01T00:00:00Z",
     seed: 7,
     limits: { memory_bytes: 2 ** 28, output_bytes: 2 ** 24, file_bytes: 2 ** 26 },
     verify: { policy: "quorum", n: 3 },
-    retry: "reassign",
-    attempts_max: 3,
     placement: { mode: "labels", labels: { zone: "a" } },
     timeout_ms: 1_500,
   });
+  expect(requestOf(formOf(run, run.spec.limits), {}).limits).toBeUndefined();
   const empty = formOf({ ...run, spec: { ...run.spec, stdin: EMPTY_DIGEST } });
   expect(requestOf(empty, {}).stdin).toBeUndefined();
 });

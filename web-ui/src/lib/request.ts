@@ -1,12 +1,15 @@
 // The run form and the request that it stands for. What is left empty is left to the server's defaults.
 
-import type { InputFile, Module, Run, RunRequest } from "../api/types";
+import type { InputFile, LimitsView, Module, Run, RunRequest } from "../api/types";
 import { joinArguments, parseEnvironment, splitArguments } from "./format";
 
 /** The digest of nothing: an empty standard input. */
 export const EMPTY_DIGEST = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 const MIB = 2 ** 20;
+
+/** Defaults that the API document promises: they are not worth a line in a form or a command. */
+const USUAL = { clock: "2026-01-01T00:00:00Z", seed: 0, attemptsMax: 3, timeoutSeconds: 30, priority: 0 };
 
 export interface Form {
   module: string;
@@ -28,7 +31,7 @@ export interface Form {
   fuel: string;
   verify: "once" | "quorum";
   quorum: number;
-  retry: "" | "reassign" | "never";
+  retry: "" | "never";
   attemptsMax: string;
   labels: string;
   timeoutSeconds: string;
@@ -66,8 +69,11 @@ export function emptyForm(): Form {
 }
 
 /** The form that would submit this run again. */
-export function formOf(run: Run): Form {
+export function formOf(run: Run, defaults: LimitsView | null = null): Form {
   const { spec, policy } = run;
+  const limit = (name: "memory_bytes" | "output_bytes" | "file_bytes") =>
+    spec.limits[name] === defaults?.[name] ? "" : String(spec.limits[name] / MIB);
+  const unless = <T>(value: T, usual: T) => (value === usual ? "" : String(value));
   const takesText = spec.entry === "_start";
   return {
     ...emptyForm(),
@@ -78,25 +84,21 @@ export function formOf(run: Run): Form {
     env: Object.entries(spec.env).map(([name, value]) => `${name}=${value}`).join("\n"),
     stdin: spec.stdin === EMPTY_DIGEST ? "none" : "earlier",
     stdinDigest: spec.stdin === EMPTY_DIGEST ? null : spec.stdin,
-    clock: spec.clock,
-    seed: spec.seed === 0 ? "" : String(spec.seed),
-    memoryMib: mib(spec.limits.memory_bytes),
-    outputMib: mib(spec.limits.output_bytes),
-    fileMib: mib(spec.limits.file_bytes),
+    clock: unless(spec.clock, USUAL.clock),
+    seed: unless(spec.seed, USUAL.seed),
+    memoryMib: limit("memory_bytes"),
+    outputMib: limit("output_bytes"),
+    fileMib: limit("file_bytes"),
     fuel: spec.limits.fuel === null ? "" : String(spec.limits.fuel),
     verify: policy.verify.policy === "once" ? "once" : "quorum",
     quorum: policy.verify.n ?? 2,
-    retry: policy.retry,
-    attemptsMax: String(policy.attempts_max),
+    retry: policy.retry === "never" ? "never" : "",
+    attemptsMax: unless(policy.attempts_max, USUAL.attemptsMax),
     labels: Object.entries(policy.placement.labels ?? {}).map(([name, value]) => `${name}=${value}`).join("\n"),
-    timeoutSeconds: String(policy.timeout_ms / 1_000),
+    timeoutSeconds: unless(policy.timeout_ms / 1_000, USUAL.timeoutSeconds),
     deadlineSeconds: policy.deadline_ms === null ? "" : String(policy.deadline_ms / 1_000),
-    priority: policy.priority === 0 ? "" : String(policy.priority),
+    priority: unless(policy.priority, USUAL.priority),
   };
-}
-
-function mib(bytes: number): string {
-  return String(bytes / MIB);
 }
 
 function scaled(text: string, factor: number): number | undefined {

@@ -157,12 +157,21 @@ export function attemptWords(attempt: Attempt): string {
     case "begun":
       return "executing";
     case "voted":
-      return attempt.won === false ? "dissented" : attempt.won === true ? "voted, and won" : "voted";
+      return attempt.won === false ? "dissented" : attempt.won === true ? "voted, accepted" : "voted";
     case "faulted":
       return attempt.fault === null ? "faulted" : faultWords(attempt.fault);
     case "canceled":
       return "stopped, nobody needed it";
   }
+}
+
+/** The same in a word or two. */
+export function attemptShort(attempt: Attempt): string {
+  if (attempt.state === "canceled") return "stopped";
+  if (attempt.state !== "faulted" || attempt.fault === null) return attemptWords(attempt);
+  const { fault } = attempt;
+  if (fault.kind === "crashed") return fault.signal == null ? "crashed" : `killed, signal ${fault.signal}`;
+  return fault.kind.replaceAll("_", " ");
 }
 
 export function attemptTone(attempt: Attempt): Tone {

@@ -3,6 +3,7 @@
 
 import { ApiError, asApiError, isStored, upload, wasAborted, type UploadTarget } from "../api/client";
 import { hash } from "./hash";
+import { knownModules } from "./modules.svelte";
 
 export type Phase = "waiting" | "hashing" | "asking" | "sending" | "retrying" | "stored" | "known" | "failed" | "canceled";
 
@@ -39,7 +40,6 @@ export class Upload {
 
   /** Brings the bytes up; never throws, how it went is in `phase` and `error`. */
   async start(): Promise<void> {
-    if (this.phase === "canceled") return;
     this.#controller = new AbortController();
     this.error = null;
     try {
@@ -48,6 +48,13 @@ export class Upload {
       if (wasAborted(cause)) this.phase = "canceled";
       else [this.phase, this.error] = ["failed", asApiError(cause)];
     }
+  }
+
+  /** A module that is not on a complete list is not there: that needs no question. */
+  async #isStored(digest: string, signal: AbortSignal): Promise<boolean> {
+    const list = knownModules.resource.data;
+    if (this.target === "modules" && list?.more === false && knownModules.get(digest) === null) return false;
+    return await isStored(this.target, digest, signal);
   }
 
   async #bringUp(signal: AbortSignal): Promise<void> {
@@ -60,7 +67,7 @@ export class Upload {
       try {
         this.phase = "asking";
         this.done = 0;
-        if (await isStored(this.target, this.digest, signal)) {
+        if (await this.#isStored(this.digest, signal)) {
           this.phase = "known";
           return;
         }
@@ -83,7 +90,8 @@ export async function startAll(uploads: Upload[], ended: (upload: Upload) => voi
   const left = [...uploads];
   const lane = async () => {
     for (let next = left.shift(); next !== undefined; next = left.shift()) {
-      await next.start();
+      // It may have been canceled while it waited.
+      if (next.phase === "waiting") await next.start();
       ended(next);
     }
   };
