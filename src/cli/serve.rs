@@ -145,7 +145,12 @@ fn coordinator_config(config: &ServeConfig) -> Result<CoordinatorConfig, CliErro
         worker_memory_bytes: config.workers.memory_bytes,
         heartbeat_ms: config.workers.heartbeat_ms,
         core: config.core.clone(),
-        retention: RetentionConfig { age_ms: config.retention.age_ms, runs_max: config.retention.runs_max },
+        retention: RetentionConfig {
+            age_ms: config.retention.age_ms,
+            runs_max: config.retention.runs_max,
+            evidence_max: config.retention.evidence_max,
+            evidence_age_ms: config.retention.evidence_age_ms,
+        },
         upload_keep_ms: config.retention.upload_keep_ms,
         compiler,
         module_bytes_max: config.limits.module_bytes_max,

@@ -61,6 +61,10 @@ pub(super) struct Settings {
     pub(super) retention_age: Period,
     /// Of the final runs the newest so many stay.
     pub(super) retention_runs: u64,
+    /// Of the evidence about each worker the newest so many observations stay, however old …
+    pub(super) retention_evidence: u64,
+    /// … and what is younger than this, up to ten times as many.
+    pub(super) retention_evidence_age: Period,
     /// An uploaded blob that no run refers to yet stays at least so long.
     pub(super) upload_keep: Period,
 }
@@ -99,6 +103,8 @@ impl Default for Settings {
             compile_memory: Size(2 << 30),
             retention_age: Period::seconds(30 * 86_400),
             retention_runs: 1_000_000,
+            retention_evidence: 10_000,
+            retention_evidence_age: Period::seconds(30 * 86_400),
             upload_keep: Period::seconds(86_400),
         }
     }
@@ -165,13 +171,17 @@ pub struct RetentionConfig {
     pub age_ms: u64,
     /// Of the final runs the newest so many stay.
     pub runs_max: u64,
+    /// Of the evidence about each worker the newest so many observations stay, however old.
+    pub evidence_max: u64,
+    /// Evidence younger than this stays too, up to ten times that number, in milliseconds.
+    pub evidence_age_ms: u64,
     /// How long an uploaded blob stays that nothing refers to, in milliseconds.
     pub upload_keep_ms: u64,
 }
 
 impl Settings {
     /// Number settings with their least and greatest value. Sizes count bytes, periods milliseconds.
-    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 27] {
+    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 29] {
         const DAY: u64 = 86_400_000;
         const YEARS: u64 = 100 * 365 * DAY;
         let wide = |n: usize| n as u64;
@@ -203,6 +213,8 @@ impl Settings {
             ("compile_memory", self.compile_memory.0, 64 << 20, 1 << 40),
             ("retention_age", self.retention_age.ms, 60_000, YEARS),
             ("retention_runs", self.retention_runs, 1, 1 << 40),
+            ("retention_evidence", self.retention_evidence, 100, 10_000_000),
+            ("retention_evidence_age", self.retention_evidence_age.ms, 60_000, YEARS),
             ("upload_keep", self.upload_keep.ms, 60_000, YEARS),
         ]
     }
@@ -248,6 +260,8 @@ impl Settings {
             retention: RetentionConfig {
                 age_ms: self.retention_age.ms,
                 runs_max: self.retention_runs,
+                evidence_max: self.retention_evidence,
+                evidence_age_ms: self.retention_evidence_age.ms,
                 upload_keep_ms: self.upload_keep.ms,
             },
         }

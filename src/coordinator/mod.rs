@@ -10,6 +10,7 @@
 pub mod chores;
 pub mod clock;
 pub mod http;
+mod ledger;
 pub mod metrics;
 mod open_run;
 mod owner;
@@ -153,7 +154,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let failure = Failure::new();
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&config.data, Options::default(), failure.clone())?);
-    let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?;
+    let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?.runs;
     let not_before = newest.first().map_or(Time(0), |run| run.finished_at.unwrap_or(run.created_at));
     let clock = Clock::start(not_before);
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
@@ -191,6 +192,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
     let chores = tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
+    tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
     let service = Service::new(service::Parts {
         commands,
         store: Arc::clone(&store),
@@ -208,7 +210,16 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
             upload_keep_ms: config.upload_keep_ms,
+            listen: address,
+            tls: false,
+            started_at: clock.now(),
+            connections_max: config.connections_max,
+            runs_max: config.core.runs_max,
+            runs_per_workspace_max: config.core.runs_per_workspace_max,
+            retention: config.retention,
         },
+        usage: service::UsageCache::default(),
+        streams: service::Streams::default(),
         ready: AtomicBool::new(true),
         stopping: CancellationToken::new(),
     });

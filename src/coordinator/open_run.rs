@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, oneshot};
 use super::service::{RunDetail, RunEvent, ServiceError};
 use crate::core::{Effect, Final, RunView};
 use crate::digest::Digest;
-use crate::id::{AttemptId, Epoch};
+use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::result::{ResultManifest, RunState, Verdict};
 use crate::store::{NewRun, StoredRun};
 
@@ -35,6 +35,12 @@ pub struct Reported {
 }
 
 impl Reported {
+    /// The manifest, whose digest is `result`, and the outputs that are at hand.
+    pub fn blobs(&self, result: Digest) -> impl Iterator<Item = (Digest, Bytes)> + '_ {
+        let inline = self.inline.iter().map(|(digest, bytes)| (*digest, bytes.clone()));
+        std::iter::once((result, self.canonical.clone())).chain(inline)
+    }
+
     /// Outputs that have to be asked for.
     pub fn missing(&self) -> Vec<Digest> {
         let mut digests: Vec<Digest> = self
@@ -47,15 +53,6 @@ impl Reported {
         digests.dedup();
         digests
     }
-}
-
-/// Why blobs were asked from an agent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
-    /// To finish the run.
-    Result,
-    /// To keep a dissenting output for comparison.
-    Dissent,
 }
 
 /// A run that is not final.
@@ -81,9 +78,13 @@ pub struct OpenRun {
     pub reported: HashMap<Digest, Reported>,
     /// Which result each voter's attempt stands for.
     pub voted: HashMap<AttemptId, Digest>,
-    /// Blobs that were asked for, by attempt.
-    pub collecting: HashMap<AttemptId, Purpose>,
-    /// Dissenting attempts whose manifest is kept.
+    /// Attempts whose blobs were asked for, with the worker that has to deliver them.
+    pub collecting: HashMap<AttemptId, WorkerId>,
+    /// Whether an attempt was ever handed out.
+    pub has_begun: bool,
+    /// Faults that no further attempt was handed out for yet.
+    pub reruns_owed: u32,
+    /// Attempts whose result did not win and whose manifest is kept.
     pub dissents: Vec<(AttemptId, Digest)>,
     /// Whether agents are to show output as it comes.
     pub live: bool,
@@ -109,6 +110,8 @@ impl OpenRun {
             reported: HashMap::new(),
             voted: HashMap::new(),
             collecting: HashMap::new(),
+            has_begun: false,
+            reruns_owed: 0,
             dissents: Vec::new(),
             live,
             watchers: None,

@@ -5,32 +5,41 @@
 
 mod access;
 mod caches;
+mod compare;
+mod figures;
 mod modules;
 mod runs;
+mod streams;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 pub use access::{NewToken, new_token_text, store_token};
-pub use caches::{ModuleCache, ModuleFacts, TokenCache};
+pub use caches::{ModuleCache, ModuleFacts, TokenCache, UsageCache};
+pub use compare::AttemptResult;
+pub use figures::{Figures, WorkerReport};
+pub use streams::{STREAMS_MAX, Streams};
 
+use super::chores::RetentionConfig;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::owner::{Command, WorkerOrder};
+pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::Compiler;
 use crate::core::{Class, Stats, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
-pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow};
+pub use crate::store::{
+    Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+};
 use crate::store::{Store, StoreError};
 
 /// Who calls: made from a token's row.
@@ -110,8 +119,17 @@ pub enum PoolEvent {
     Worker(WorkerId),
     /// A module changed.
     Module(Digest),
-    /// Events were lost: read everything anew.
+    /// Events were lost, because the reader was too slow: read everything anew.
     Lagged,
+}
+
+/// A page of runs, and where the next one begins.
+#[derive(Clone, Debug, Default)]
+pub struct RunsFound {
+    /// Newest first.
+    pub runs: Vec<RunDetail>,
+    /// The cursor of the next page; `None` if everything was looked at.
+    pub next: Option<RunId>,
 }
 
 /// Why a use case failed, by what the caller can do about it.
@@ -148,6 +166,15 @@ pub enum ServiceError {
     /// Entry or arguments do not fit the module.
     #[error("{0}")]
     BadEntry(String),
+    /// It was there and is not kept any longer.
+    #[error("{0}")]
+    NotKept(String),
+    /// As many event streams are open as there may be.
+    #[error("{open} event streams are open: close one, or try again later")]
+    TooManyStreams {
+        /// Those that count against the bound.
+        open: usize,
+    },
     /// Backpressure.
     #[error("the queue is full ({queued} runs): try again later")]
     QueueFull {
@@ -237,6 +264,20 @@ pub struct Facts {
     pub upload_keep_ms: u64,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether that speaks TLS.
+    pub tls: bool,
+    /// When the process started.
+    pub started_at: Time,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// Runs that may be queued or running at once.
+    pub runs_max: usize,
+    /// The same for one workspace.
+    pub runs_per_workspace_max: usize,
+    /// What is kept.
+    pub retention: RetentionConfig,
 }
 
 /// See the module. Cheap to clone.
@@ -269,6 +310,10 @@ pub struct Parts {
     pub epoch: Epoch,
     /// What callers may know.
     pub facts: Facts,
+    /// How much is stored, as of a moment ago.
+    pub usage: UsageCache,
+    /// Event streams that are open.
+    pub streams: Streams,
     /// Whether the restart is over and nothing is ending.
     pub ready: AtomicBool,
     /// Ends streams that would otherwise go on for ever.
@@ -367,19 +412,5 @@ impl Service {
     pub async fn stats(&self) -> Result<(Stats, Usage), ServiceError> {
         let stats = self.ask(Command::Stats).await?;
         Ok((stats, self.parts.store.usage().await?))
-    }
-
-    /// Ids of what changes, for lists that are kept up to date.
-    pub fn watch_all(&self, caller: &Caller) -> impl Stream<Item = PoolEvent> + Send + 'static {
-        let workspace = caller.workspace;
-        let stopping = self.parts.stopping.clone();
-        let events = BroadcastStream::new(self.parts.events.subscribe()).filter_map(move |event| {
-            std::future::ready(match event {
-                Ok((Some(other), _)) if other != workspace => None,
-                Ok((_, event)) => Some(event),
-                Err(_) => Some(PoolEvent::Lagged),
-            })
-        });
-        events.take_until(stopping.cancelled_owned())
     }
 }

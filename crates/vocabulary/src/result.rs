@@ -253,6 +253,10 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Every state, in the order of a life.
+    pub const ALL: [RunState; 5] =
+        [RunState::Queued, RunState::Running, RunState::Succeeded, RunState::Failed, RunState::Canceled];
+
     /// Whether nothing can follow (I7).
     pub fn is_final(self) -> bool {
         matches!(self, RunState::Succeeded | RunState::Failed | RunState::Canceled)

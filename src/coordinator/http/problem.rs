@@ -139,6 +139,11 @@ impl From<ServiceError> for ApiError {
                 "a run of this module has not ended: cancel it or wait for its end",
             ),
             ServiceError::BadEntry(why) => ApiError::new(Code::BadEntry, why).at("/entry"),
+            ServiceError::NotKept(why) => ApiError::new(Code::Gone, why),
+            ServiceError::TooManyStreams { open } => {
+                let detail = format!("{open} event streams are open: close one, or try again later");
+                ApiError::new(Code::Unavailable, detail)
+            }
             ServiceError::QueueFull { queued } => {
                 let detail =
                     format!("{queued} runs are queued or running; nothing was accepted, try again later");
@@ -183,15 +188,16 @@ impl From<ServiceError> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// The error as callers read it; what happened inside is logged here.
+    pub fn into_problem(self) -> Problem {
         let parts = *self.0;
         let request_id = request_id();
         if let Some(cause) = &parts.cause {
             tracing::error!(request.id = %request_id, cause = %cause, "a request failed");
         }
         let code = parts.code;
-        let problem = Problem {
+        Problem {
             kind: format!("urn:lockstep:problem:{}", code.name()),
             title: code.title().to_owned(),
             status: code.status(),
@@ -202,7 +208,14 @@ impl IntoResponse for ApiError {
             refusal: parts.refusal,
             run: parts.run,
             request_id,
-        };
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (code, content_size) = (self.0.code, self.0.content_size);
+        let problem = self.into_problem();
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(problem)).into_response();
         let headers = response.headers_mut();
@@ -217,7 +230,7 @@ impl IntoResponse for ApiError {
             }
             _ => {}
         }
-        if let Some(size) = parts.content_size
+        if let Some(size) = content_size
             && let Ok(value) = HeaderValue::try_from(format!("bytes */{size}"))
         {
             headers.insert(header::CONTENT_RANGE, value);
@@ -251,6 +264,8 @@ mod tests {
             (ServiceError::ModuleQuarantined(text()), 409, "module_quarantined"),
             (ServiceError::ModuleInUse, 409, "module_in_use"),
             (ServiceError::BadEntry(text()), 422, "bad_entry"),
+            (ServiceError::NotKept(text()), 410, "gone"),
+            (ServiceError::TooManyStreams { open: 3 }, 503, "unavailable"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
             (

@@ -3,13 +3,17 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::coordinator::service::{ModuleState, RunDetail, StoredModule, StoredRun, TokenRow, WorkerRow};
+use crate::coordinator::service::{
+    CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, StoredModule, StoredRun,
+    TokenRow, WorkerNow, WorkerReport, WorkerRow,
+};
 use crate::core::{AttemptRecord, AttemptState, WorkerStanding, WorkerView};
 use crate::id::{AttemptId, RunId, WorkspaceId};
 use crate::protocol::api::{
-    Attempt, AttemptStateName, Clock, Explanation, InputFile, Module, ModuleStateName, Output, OutputFile,
-    PlacementMode, PlacementRequest, PolicyView, Refusal, Run, RunSummary, RunVerdict, Scope, SpecView,
-    Timestamp, Token, VerifyPolicy, VerifyRequest, Worker, WorkerStandingName,
+    Attempt, AttemptStateName, Clock, CurrentAttempt, EvidenceItem, EvidenceView, Explanation, HourCounts,
+    InputFile, Module, ModuleStateName, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
+    PoolStats, Refusal, RetentionStats, RetentionView, Run, RunSummary, RunVerdict, Scope, SpecView,
+    StorageStats, Timestamp, Token, VerifyPolicy, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
 };
 use crate::result::Verdict;
 use crate::spec::{FileInput, Placement, Policy, RunSpec, Verify};
@@ -126,7 +130,8 @@ fn spec(spec: &RunSpec) -> SpecView {
     }
 }
 
-fn policy(policy: &Policy) -> PolicyView {
+/// A policy with every default.
+pub fn policy(policy: &Policy) -> PolicyView {
     PolicyView {
         verify: match policy.verify {
             Verify::Once => VerifyRequest { policy: VerifyPolicy::Once, n: None },
@@ -192,6 +197,78 @@ pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
         faults: view.faults,
         created_at: row.created_at.into(),
         heard_at: view.heard_at.into(),
+    }
+}
+
+/// A worker with what it does and what was seen of it.
+pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
+    let WorkerNow { row, view, current, at } = &report.now;
+    let attempt = |held: &CurrentHeld| CurrentAttempt {
+        run: held.attempt.run,
+        number: held.attempt.number,
+        since: held.assigned_at.into(),
+        started_at: held.begun_at.map(Timestamp::from),
+        cpu_ms: milliseconds(held.cpu_us),
+    };
+    WorkerDetail {
+        worker: worker(row, view),
+        heard_ago_ms: at.ms_since(view.heard_at),
+        current: current.iter().map(attempt).collect(),
+        evidence: EvidenceView {
+            counts: report.counts.iter().cloned().collect(),
+            recent: report.recent.iter().map(|(number, seen)| evidence(*number, seen)).collect(),
+        },
+    }
+}
+
+/// One observation about a worker.
+pub fn evidence(number: u64, seen: &Evidence) -> EvidenceItem {
+    EvidenceItem {
+        number,
+        kind: seen.kind.clone(),
+        run: seen.attempt.run,
+        attempt: seen.attempt.number,
+        result: seen.result,
+        class: seen.class,
+        at: seen.at.into(),
+    }
+}
+
+/// The pool at a glance.
+pub fn stats(figures: &Figures, facts: &Facts) -> PoolStats {
+    let Figures { glance, usage, outlook } = figures;
+    PoolStats {
+        at: glance.at.into(),
+        workers: glance.workers,
+        slots: glance.slots,
+        queue: glance.queue,
+        runs_per_second: glance.runs_per_second,
+        last_hour: HourCounts { since: glance.since.into(), tally: glance.last_hour },
+        storage: StorageStats {
+            runs: usage.runs,
+            runs_open: usage.runs_open,
+            modules: usage.modules,
+            blobs: usage.blobs,
+            bytes: usage.blob_bytes,
+            retention: RetentionStats {
+                keeps: retention(facts),
+                oldest_finished_at: outlook.oldest_finished_at.map(Timestamp::from),
+                would_free_runs: outlook.due,
+                would_free_runs_in_a_day: outlook.due_in_a_day,
+                would_free_bytes: usage.garbage_bytes,
+            },
+        },
+    }
+}
+
+/// What is kept, and how long.
+pub fn retention(facts: &Facts) -> RetentionView {
+    RetentionView {
+        age_ms: facts.retention.age_ms,
+        runs_max: facts.retention.runs_max,
+        upload_keep_ms: facts.upload_keep_ms,
+        evidence_max: facts.retention.evidence_max,
+        evidence_age_ms: facts.retention.evidence_age_ms,
     }
 }
 

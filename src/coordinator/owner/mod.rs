@@ -6,8 +6,12 @@
 //! answers with a command.
 
 mod answers;
+mod dissent;
 mod effects;
+mod figures;
 mod reports;
+
+pub use figures::{CurrentAttempt, Glance, WorkerNow};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,8 +19,9 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::ledger::Ledgers;
 use super::metrics::Metrics;
-use super::open_run::{OpenRun, Purpose, Waiter, recovered};
+use super::open_run::{OpenRun, Waiter, recovered};
 use super::pump::Written;
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
@@ -27,8 +32,9 @@ use crate::core::{
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::protocol::agent::{FromAgent, ToAgent};
+use crate::protocol::api::Tally;
 use crate::result::Fault;
-use crate::store::{Evidence, NewRun, RunWrite, Store, StoredRun, WorkerRow};
+use crate::store::{Evidence, NewRun, RecentFinal, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
 const COMMANDS_AT_ONCE: usize = 256;
@@ -113,6 +119,14 @@ pub enum Command {
     Workers(oneshot::Sender<Vec<(WorkerRow, WorkerView)>>),
     /// The pool's figures.
     Stats(oneshot::Sender<Stats>),
+    /// The pool at a glance, as this workspace sees it.
+    Glance(WorkspaceId, oneshot::Sender<Glance>),
+    /// The figures of the last so many minutes, and since when they are complete.
+    Series(WorkspaceId, u64, oneshot::Sender<(Time, Vec<(Time, Tally)>)>),
+    /// One worker with the attempts that it holds; `None` if it is not there.
+    Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
+    /// Runs that ended before this process began to count, complete from the instant on.
+    Restored(Vec<RecentFinal>, Time),
 }
 
 /// The start of a watch.
@@ -131,6 +145,8 @@ struct Link {
     class: Option<Class>,
     /// Assignments sent in this session: what a grant must be held against.
     sent: u64,
+    /// CPU time of what it holds, in microseconds, as of its last heartbeat.
+    cpu_us: HashMap<AttemptId, u64>,
 }
 
 /// What the owner works with.
@@ -170,6 +186,11 @@ pub struct Owner {
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,
+    /// Dissenting outputs that were asked for: from whom, and which.
+    keeping: HashMap<AttemptId, (WorkerId, Vec<Digest>)>,
+    /// Runs per workspace that are open, and those of them that have an attempt.
+    open: HashMap<WorkspaceId, (u64, u64)>,
+    ledgers: Ledgers,
     effects: Vec<Effect>,
     writes: Vec<RunWrite>,
 }
@@ -178,6 +199,9 @@ impl Owner {
     /// An owner of an empty pool.
     pub fn new(parts: Parts) -> Owner {
         Owner {
+            ledgers: Ledgers::new(parts.clock.now()),
+            keeping: HashMap::new(),
+            open: HashMap::new(),
             parts,
             runs: HashMap::new(),
             keys: HashMap::new(),
@@ -199,7 +223,9 @@ impl Owner {
             recovered: true,
             ..submission(&new, module_ready)
         };
-        self.runs.insert(new.id, OpenRun::new(new, false, true));
+        let has_begun = !stored.attempts.is_empty();
+        self.enter(OpenRun { has_begun, ..OpenRun::new(new, false, true) });
+        self.ledgers.minute(stored.workspace, stored.created_at).submitted += 1;
         self.step(Event::Submitted(Box::new(submission)));
     }
 
@@ -266,11 +292,13 @@ impl Owner {
         match command {
             Command::Submit(submit) => self.submit(submit),
             Command::Join { row, to } => {
-                self.links.insert(row.id, Link { row: *row, to, class: None, sent: 0 });
+                self.links
+                    .insert(row.id, Link { row: *row, to, class: None, sent: 0, cpu_us: HashMap::new() });
             }
             Command::Said(worker, message) => self.said(worker, message),
             Command::Gone(worker) => {
                 if self.links.remove(&worker).is_some() {
+                    self.keeping.retain(|_, (from, _)| *from != worker);
                     self.step(Event::WorkerLeft { worker });
                 }
             }
@@ -317,6 +345,18 @@ impl Owner {
             Command::Stats(reply) => {
                 let _ = reply.send(self.parts.pool.stats());
             }
+            Command::Glance(workspace, reply) => {
+                let _ = reply.send(self.glance(workspace));
+            }
+            Command::Series(workspace, minutes, reply) => {
+                let now = self.now();
+                let series = self.ledgers.series(workspace, now, minutes);
+                let _ = reply.send((self.ledgers.since(now), series));
+            }
+            Command::Worker(worker, reply) => {
+                let _ = reply.send(self.worker_now(worker));
+            }
+            Command::Restored(finals, covered) => self.ledgers.restore(&finals, covered),
         }
     }
 
@@ -334,7 +374,7 @@ impl Owner {
         let mut open = OpenRun::new(Arc::clone(&new), live, !new.policy.durable);
         let waiters = if wait || !open.is_durable() { &mut open.finals } else { &mut open.acks };
         waiters.push(reply);
-        self.runs.insert(new.id, open);
+        self.enter(open);
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
@@ -342,6 +382,7 @@ impl Owner {
         match answer {
             Ok(()) => {
                 self.parts.metrics.runs_submitted.inc();
+                self.ledgers.minute(new.workspace, new.created_at).submitted += 1;
                 self.carry_out(&mut effects);
             }
             Err(error) => {
@@ -367,6 +408,7 @@ impl Owner {
     /// Removes an open run.
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
+        self.left(&open);
         if let Some((key, _)) = &open.new.idempotency {
             self.keys.remove(&(open.new.workspace, key.clone()));
         }
@@ -436,7 +478,8 @@ impl Owner {
 
     /// Appends to a worker's evidence log, off this task; losing it costs an observation, never a rule.
     fn note(&self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
-        let Some(class) = self.links.get(&worker).and_then(|link| link.class) else { return };
+        // not from its link: what a lost worker did not finish is told when that is gone
+        let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
         let evidence =
             Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at: self.now() };
         let store = Arc::clone(&self.parts.store);

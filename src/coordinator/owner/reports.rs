@@ -12,7 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::effects::{COLLECTED_PIN_MS, assignment_mac, nonce, store_bodies};
 use super::{Command, Hello, Owner};
-use crate::coordinator::open_run::{Purpose, Reported};
+use crate::coordinator::open_run::Reported;
 use crate::core::{Class, Event, Time, Vote};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
@@ -36,6 +36,9 @@ impl Owner {
                 self.step(Event::Credits { worker, credits: credits.saturating_sub(unseen) });
             }
             FromAgent::Heartbeat(beats) => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.cpu_us = beats.iter().map(|beat| (beat.attempt, beat.cpu_us)).collect();
+                }
                 for beat in beats {
                     if let Some(at) = beat.begun_at_us {
                         self.step(Event::AttemptBegun { attempt: beat.attempt, worker, at: Time(at) });
@@ -51,7 +54,7 @@ impl Owner {
                 let begun = begun_at_us.is_some();
                 self.step(Event::AttemptFaulted { attempt, epoch, worker, fault, begun, cpu_us });
             }
-            FromAgent::Blobs { attempt, blobs } => self.delivered(attempt, blobs),
+            FromAgent::Blobs { attempt, blobs } => self.delivered(worker, attempt, blobs),
             FromAgent::Live { attempt, is_stderr, offset, bytes } => {
                 if let Some(open) = self.runs.get_mut(&attempt.run) {
                     open.wrote(attempt.number, is_stderr, offset, bytes);
@@ -149,15 +152,23 @@ impl Owner {
         Ok(Vote { result, outcome, cpu_us: report.cpu_us, complete })
     }
 
-    /// Blobs that were asked for: stored by a task of their own, which answers with a command.
-    fn delivered(&mut self, attempt: AttemptId, bodies: Vec<(Digest, BlobBody)>) {
-        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
-        let Some(purpose) = open.collecting.remove(&attempt) else { return };
-        let wanted = open.wanted_from(attempt);
-        if purpose == Purpose::Dissent {
+    /// Blobs that were asked for: stored by a task of their own, which answers with a command. Anything else that comes,
+    /// or that comes from somebody else, is nobody's.
+    fn delivered(&mut self, worker: WorkerId, attempt: AttemptId, mut bodies: Vec<(Digest, BlobBody)>) {
+        if self.keeping.get(&attempt).is_some_and(|(from, _)| *from == worker)
+            && let Some((_, wanted)) = self.keeping.remove(&attempt)
+        {
+            bodies.retain(|(digest, _)| wanted.contains(digest));
             self.store_dissent(bodies);
             return;
         }
+        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
+        if open.collecting.get(&attempt) != Some(&worker) {
+            return;
+        }
+        open.collecting.remove(&attempt);
+        let wanted = open.wanted_from(attempt);
+        bodies.retain(|(digest, _)| wanted.contains(digest));
         let absent = wanted.iter().find(|digest| !bodies.iter().any(|(there, _)| there == *digest)).copied();
         let pin = self.now().plus_ms(COLLECTED_PIN_MS);
         let (blobs, commands) = (Arc::clone(&self.parts.blobs), self.parts.commands.clone());

@@ -120,7 +120,7 @@ impl Service {
         self.size_of(digest).await
     }
 
-    async fn size_of(&self, digest: Digest) -> Result<u64, ServiceError> {
+    pub(super) async fn size_of(&self, digest: Digest) -> Result<u64, ServiceError> {
         if digest == Digest::EMPTY {
             return Ok(0);
         }

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::sandbox::Analysis;
-use crate::store::{ModuleState, TokenRow};
+use crate::store::{ModuleState, Outlook, TokenRow, Usage};
 
 /// Entries kept at most, of each kind.
 const ENTRIES_MAX: usize = 4_096;
@@ -69,6 +70,28 @@ impl TokenCache {
     /// One was revoked.
     pub fn forget_all(&self) {
         lock(&self.entries).clear();
+    }
+}
+
+/// How much is stored: counting it reads an index of every row, so it is not done for every look at the pool.
+#[derive(Default)]
+pub struct UsageCache {
+    counted: Mutex<Option<(Instant, Usage, Outlook)>>,
+}
+
+/// Figures of the store may be so old.
+const USAGE_AGE_MAX: Duration = Duration::from_secs(2);
+
+impl UsageCache {
+    /// What was counted, unless that is too long ago.
+    pub fn fresh(&self) -> Option<(Usage, Outlook)> {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.filter(|(at, ..)| at.elapsed() < USAGE_AGE_MAX).map(|(_, usage, outlook)| (usage, outlook))
+    }
+
+    /// Remembers what was just counted.
+    pub fn remember(&self, usage: Usage, outlook: Outlook) {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), usage, outlook));
     }
 }
 

@@ -1,18 +1,14 @@
-//! Use cases of runs: submit, read, wait, cancel, rerun, watch.
+//! Use cases of runs: submit, read, list, wait, cancel, rerun.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, stream};
-use tokio_stream::wrappers::BroadcastStream;
-
-use super::{Caller, Prepared, RunDetail, RunEvent, Service, ServiceError, SubmitAnswer};
+use super::{Caller, Prepared, RunDetail, RunsFound, Service, ServiceError, SubmitAnswer};
 use crate::coordinator::owner::{Command, Submit};
 use crate::digest::Digest;
 use crate::id::RunId;
-use crate::result::RunState;
-use crate::store::{INLINE_BLOB_BYTES_MAX, NewRun, RunFilter, StoredRun};
+use crate::store::{FoundRuns, INLINE_BLOB_BYTES_MAX, NewRun, RunFilter, StoredRun};
 
 /// Pages that one list reads at most while it looks for runs in a state that only the pool knows.
 const PAGES_MAX: usize = 50;
@@ -165,32 +161,35 @@ impl Service {
         }
     }
 
-    /// Runs, newest first.
+    /// Runs, newest first. Fewer than `limit` may come although there are more: then `next` says where to go on.
     pub async fn runs(
         &self,
         caller: &Caller,
-        filter: RunFilter,
+        wanted: RunFilter,
         cursor: Option<RunId>,
         limit: u32,
-    ) -> Result<Vec<RunDetail>, ServiceError> {
-        let wanted = filter.state;
-        // the store knows open runs only as queued: which of them run is the pool's to say
-        let open_only = matches!(wanted, Some(RunState::Queued | RunState::Running));
-        let state = if open_only { Some(RunState::Queued) } else { wanted };
-        let filter = RunFilter { workspace: Some(caller.workspace), state, ..filter };
-        let mut found = Vec::new();
+    ) -> Result<RunsFound, ServiceError> {
+        let filter = RunFilter { workspace: Some(caller.workspace), ..wanted };
+        let mut found = RunsFound::default();
         let mut cursor = cursor;
         for _ in 0..PAGES_MAX {
             let page = self.page(filter.clone(), cursor, limit).await?;
-            let is_last = page.len() < limit as usize;
-            cursor = page.last().map(|run| run.id).or(cursor);
-            found.extend(page.into_iter().filter(|run| !open_only || Some(run.state) == wanted));
-            if is_last || found.len() >= limit as usize {
+            let was_full = page.runs.len() >= limit as usize;
+            for run in page.runs.into_iter().filter(|run| passes(&filter, run)) {
+                if found.runs.len() == limit as usize {
+                    found.next = found.runs.last().map(|detail| detail.run.id);
+                    return Ok(found);
+                }
+                found.runs.push(RunDetail { run, stdout: None, stderr: None });
+            }
+            found.next = page.next;
+            // a page that is not full has used up what one request may look at
+            if page.next.is_none() || !was_full || found.runs.len() == limit as usize {
                 break;
             }
+            cursor = page.next;
         }
-        found.truncate(limit as usize);
-        Ok(found.into_iter().map(|run| RunDetail { run, stdout: None, stderr: None }).collect())
+        Ok(found)
     }
 
     /// One page of the store, its open runs as the pool sees them now.
@@ -199,12 +198,13 @@ impl Service {
         filter: RunFilter,
         cursor: Option<RunId>,
         limit: u32,
-    ) -> Result<Vec<StoredRun>, ServiceError> {
-        let mut runs = self.parts.store.runs(filter, cursor, limit).await?;
+    ) -> Result<FoundRuns, ServiceError> {
+        let mut found = self.parts.store.runs(filter, cursor, limit).await?;
+        let runs = &mut found.runs;
         let open: Vec<RunId> = runs.iter().filter(|run| !run.state.is_final()).map(|run| run.id).collect();
         if !open.is_empty() {
             let mut views = self.ask(|reply| Command::SeeMany(open, reply)).await?;
-            for run in &mut runs {
+            for run in runs {
                 if let Some(view) = views.remove(&run.id) {
                     run.state = view.state;
                     run.verdict = view.verdict;
@@ -213,7 +213,7 @@ impl Service {
                 }
             }
         }
-        Ok(runs)
+        Ok(found)
     }
 
     /// Cancels a run, unless it is final: then it answers as it is (I8).
@@ -244,33 +244,14 @@ impl Service {
         };
         self.submit(caller, prepared, wait).await
     }
+}
 
-    /// Changes and live output of one run; the last event is its final.
-    pub async fn watch_run(
-        &self,
-        caller: &Caller,
-        id: RunId,
-    ) -> Result<impl Stream<Item = RunEvent> + Send + 'static, ServiceError> {
-        let watch = self.ask(|reply| Command::Watch(caller.workspace, id, reply)).await?;
-        let Some(watch) = watch else {
-            let last = self.run(caller, id).await?;
-            return Ok(stream::iter([RunEvent::Changed(last)]).boxed());
-        };
-        let service = self.clone();
-        let caller = caller.clone();
-        let next = BroadcastStream::new(watch.next).filter_map(move |event| {
-            let (service, caller) = (service.clone(), caller.clone());
-            async move {
-                match event {
-                    Ok(event) => Some(event),
-                    // what was missed is made good by the present view; live output has a gap, as its offsets tell
-                    Err(_) => service.run(&caller, id).await.ok().map(RunEvent::Changed),
-                }
-            }
-        });
-        let all = stream::iter(watch.now).chain(next);
-        Ok(all.take_until(self.parts.stopping.clone().cancelled_owned()).boxed())
-    }
+/// The part of a filter that the store cannot know of runs that are not final.
+fn passes(filter: &RunFilter, run: &StoredRun) -> bool {
+    run.state.is_final()
+        || ((filter.states.is_empty() || filter.states.contains(&run.state))
+            && filter.verdict.is_none_or(|verdict| run.verdict.kind == verdict)
+            && filter.worker.is_none_or(|worker| run.attempts.iter().any(|it| it.worker == worker)))
 }
 
 fn no_run(id: RunId) -> ServiceError {

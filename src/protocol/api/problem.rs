@@ -91,6 +91,8 @@ problem_codes! {
     ModuleQuarantined = "module_quarantined", 409, "The module is quarantined";
     /// A quorum needs as many workers of one class as it has voters. Ask for fewer, or start workers.
     TooFewWorkers = "too_few_workers", 409, "Too few workers for this quorum";
+    /// It was there and has not been kept: outputs that lost a vote stay for a while, as long as there is room.
+    Gone = "gone", 410, "Not kept any longer";
     /// The body is larger than this route takes. Send large inputs as blobs, and refer to them by digest.
     TooLarge = "too_large", 413, "The request body is too large";
     /// The body has the wrong content type. JSON routes take `application/json`.

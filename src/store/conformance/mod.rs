@@ -5,11 +5,13 @@
 //! The cases know no SQL, no file and no backend.
 
 pub(crate) mod blobs;
+pub(crate) mod evidence;
 pub(crate) mod fixtures;
 pub(crate) mod model;
 pub(crate) mod retention;
 pub(crate) mod rows;
 pub(crate) mod runs;
+pub(crate) mod search;
 
 use std::sync::Arc;
 
@@ -55,8 +57,16 @@ macro_rules! conformance {
                 racing_duplicates_create_one_run,
                 open_runs_are_listed_oldest_first_with_what_was_written_of_them,
                 adopting_raises_the_epoch_of_open_runs_only,
-                lists_are_newest_first_filtered_and_paged,
                 acknowledged_writes_survive_reopening;
+            search:
+                lists_are_newest_first_filtered_and_paged,
+                runs_are_found_by_worker_verdict_and_text,
+                a_search_that_finds_little_goes_on_where_it_stopped,
+                recent_finals_tell_what_the_figures_need,
+                the_outlook_is_what_retention_will_do;
+            evidence:
+                evidence_is_appended_and_read_newest_first,
+                evidence_is_trimmed_from_its_old_end;
             blobs:
                 a_blob_row_is_made_once_and_pinned_for_the_longest,
                 a_run_with_a_missing_input_is_not_inserted,
@@ -77,7 +87,6 @@ macro_rules! conformance {
                 a_module_holds_its_blob,
                 tokens_are_found_by_their_hash_until_deleted,
                 workers_are_enrolled_once_per_key,
-                evidence_is_appended_and_read_newest_first,
                 the_first_value_of_a_name_stays,
                 usage_counts_what_is_there,
                 a_closed_store_says_so;

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use super::Place;
 use super::fixtures::*;
 use crate::core::Time;
-use crate::id::{AttemptId, WorkerId, WorkspaceId};
-use crate::store::{
-    Evidence, ModuleState, Retention, StoreError, StoredModule, TokenRow, Usage, WriteAnswer,
-};
+use crate::id::{WorkerId, WorkspaceId};
+use crate::store::{ModuleState, Retention, StoreError, StoredModule, TokenRow, Usage, WriteAnswer};
 
 fn module(name: &str, at: u64) -> StoredModule {
     StoredModule {
@@ -154,25 +152,6 @@ pub(crate) async fn workers_are_enrolled_once_per_key(place: &dyn Place) {
     assert_eq!((again.id, again.name), (workers[0].id, "name".to_owned()));
     assert!(store.quarantine_worker(workers[0].id, None).await.unwrap());
     assert_eq!(store.workers().await.unwrap(), workers);
-}
-
-pub(crate) async fn evidence_is_appended_and_read_newest_first(place: &dyn Place) {
-    let store = place.open().await;
-    let seen = |worker, at| Evidence {
-        worker: WorkerId(worker),
-        class: digest("class"),
-        kind: "dissented".to_owned(),
-        attempt: AttemptId { run: run_id(at), number: 2 },
-        result: (at % 2 == 0).then(|| digest("wrong")),
-        at: Time(at),
-    };
-    store.append_evidence(vec![seen(1, 1), seen(2, 2)]).await.unwrap();
-    store.append_evidence(vec![seen(1, 3), seen(1, 4)]).await.unwrap();
-    let of = async |worker, limit| store.evidence(WorkerId(worker), limit).await.unwrap();
-    assert_eq!(of(1, 9).await, [seen(1, 4), seen(1, 3), seen(1, 1)]);
-    assert_eq!(of(1, 1).await, [seen(1, 4)]);
-    assert_eq!(of(2, 9).await, [seen(2, 2)]);
-    assert_eq!(of(3, 9).await, []);
 }
 
 pub(crate) async fn the_first_value_of_a_name_stays(place: &dyn Place) {

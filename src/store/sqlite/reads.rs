@@ -3,15 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::rows::Cutoff;
-use super::values::{epoch, int, run_id, run_key, state_code, state_of, time, uint};
+use super::values::{epoch, int, run_id, run_key, state_of, time, uint};
 use super::writer::Abort;
 use crate::digest::Digest;
-use crate::id::{AttemptId, RunId, WorkerId, WorkspaceId};
+use crate::id::{RunId, WorkerId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
-use crate::store::{
-    BlobRow, Evidence, ModuleState, RunFilter, StoreError, StoredModule, StoredRun, TokenRow, Usage,
-    WorkerRow,
-};
+use crate::store::{BlobRow, ModuleState, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerRow};
 
 /// Why a query has no answer.
 pub(super) enum ReadError {
@@ -41,10 +38,10 @@ pub(super) fn own_or_sql(error: ReadError) -> Abort {
     }
 }
 
-const RUN_COLUMNS: &str =
+pub(super) const RUN_COLUMNS: &str =
     "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain";
 
-fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
+pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
     let id = run_id(row.get(1)?);
     let request = Request::decode(row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?)?;
     let state = state_of(row.get(4)?)?;
@@ -121,50 +118,6 @@ fn select_runs(
 pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<StoredRun>, ReadError> {
     let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
     Ok(select_runs(connection, &sql, &[&run_key(id)])?.pop())
-}
-
-/// See [`crate::store::Store::runs`].
-pub(super) fn runs(
-    connection: &Connection,
-    filter: &RunFilter,
-    cursor: Option<RunId>,
-    limit: u32,
-) -> Result<Vec<StoredRun>, ReadError> {
-    let mut conditions = String::from("true");
-    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    let mut filter_by = |condition: &str, value: Box<dyn ToSql>| {
-        conditions.push_str(" AND ");
-        conditions.push_str(condition);
-        values.push(value);
-    };
-    if let Some(cursor) = cursor {
-        filter_by("id < ?", Box::new(run_key(cursor)));
-    }
-    if let Some(workspace) = filter.workspace {
-        filter_by("workspace = ?", Box::new(workspace.0));
-    }
-    if let Some(state) = filter.state {
-        // Written out, so that the planner sees that the partial indexes hold these rows.
-        let condition = match state_code(state) {
-            0 => "state = 0 AND state = ?",
-            1 => "state = ?",
-            _ => "state >= 2 AND state = ?",
-        };
-        filter_by(condition, Box::new(state_code(state)));
-    }
-    if let Some(module) = filter.module {
-        filter_by("module = ?", Box::new(*module.as_bytes()));
-    }
-    if let Some(since) = filter.since {
-        filter_by("created_at >= ?", Box::new(int(since.0)));
-    }
-    if let Some(until) = filter.until {
-        filter_by("created_at < ?", Box::new(int(until.0)));
-    }
-    values.push(Box::new(limit));
-    let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE {conditions} ORDER BY id DESC LIMIT ?");
-    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
-    select_runs(connection, &sql, &values)
 }
 
 /// See [`crate::store::Store::open_runs`].
@@ -328,30 +281,6 @@ pub(super) fn worker_by_key(connection: &Connection, key: [u8; 32]) -> rusqlite:
 pub(super) fn workers(connection: &Connection) -> rusqlite::Result<Vec<WorkerRow>> {
     let sql = format!("SELECT {WORKER_COLUMNS} FROM workers ORDER BY id");
     connection.prepare_cached(&sql)?.query_map([], stored_worker)?.collect()
-}
-
-/// See [`crate::store::Store::evidence`].
-pub(super) fn evidence(
-    connection: &Connection,
-    worker: WorkerId,
-    limit: u32,
-) -> rusqlite::Result<Vec<Evidence>> {
-    connection
-        .prepare_cached(
-            "SELECT class, kind, run, number, result, at FROM evidence WHERE worker = ?1
-             ORDER BY row DESC LIMIT ?2",
-        )?
-        .query_map(params![worker.0, limit], |row| {
-            Ok(Evidence {
-                worker,
-                class: Digest::from_bytes(row.get(0)?),
-                kind: row.get(1)?,
-                attempt: AttemptId { run: run_id(row.get(2)?), number: row.get(3)? },
-                result: row.get::<_, Option<[u8; 32]>>(4)?.map(Digest::from_bytes),
-                at: time(row.get(5)?),
-            })
-        })?
-        .collect()
 }
 
 /// See [`crate::store::Store::meta`].

@@ -10,9 +10,7 @@ use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::{Epoch, WorkerId};
-use crate::store::{
-    BlobRow, Evidence, Garbage, Retention, StoreError, StoredModule, TokenRow, WorkerRow, WriteAnswer,
-};
+use crate::store::{BlobRow, Garbage, Retention, StoreError, StoredModule, TokenRow, WorkerRow, WriteAnswer};
 
 /// See [`crate::store::Store::adopt_open_runs`].
 pub(super) fn adopt_open_runs(batch: &mut Batch<'_>) -> Result<Epoch, Abort> {
@@ -248,26 +246,6 @@ pub(super) fn quarantine_worker(
         .prepare_cached("UPDATE workers SET quarantined = ?2 WHERE id = ?1")?
         .execute(params![id.0, why])?;
     Ok(changed > 0)
-}
-
-/// See [`crate::store::Store::append_evidence`].
-pub(super) fn append_evidence(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(), Abort> {
-    let (connection, _) = batch.rows()?;
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO evidence (worker, class, kind, run, number, result, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
-    for seen in evidence {
-        insert.execute(params![
-            seen.worker.0,
-            seen.class.as_bytes(),
-            seen.kind,
-            super::values::run_key(seen.attempt.run),
-            seen.attempt.number,
-            seen.result.as_ref().map(Digest::as_bytes),
-            int(seen.at.0),
-        ])?;
-    }
-    Ok(())
 }
 
 /// See [`crate::store::Store::init_meta`].
