@@ -174,7 +174,12 @@ test("runs are filtered in the address, canceled and run again, several at once"
 
   await page.getByLabel("State").selectOption("succeeded");
   await page.getByLabel("Module").selectOption({ label: "primes.wasm" });
-  await expect.poll(() => page.getByRole("row").count()).toBeGreaterThan(1);
+  await expect
+    .poll(async () => {
+      const names = await page.locator("tbody tr td a[href^='/modules/']").allInnerTexts();
+      return names.length > 0 && names.every((name) => name === "primes.wasm");
+    })
+    .toBe(true);
   // The address is the view: opened anew it shows the same.
   const rows = await page.getByRole("row").count();
   await page.reload();

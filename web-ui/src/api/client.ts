@@ -2,6 +2,8 @@
 
 import { session } from "./session.svelte";
 import type {
+  BulkItem,
+  Comparison,
   Info,
   Module,
   NewToken,
@@ -10,11 +12,12 @@ import type {
   Run,
   RunRequest,
   RunSummary,
-  SeriesBucket,
+  Series,
   Stats,
   Token,
   TokenRequest,
   Worker,
+  WorkerDetail,
 } from "./types";
 
 export class ApiError extends Error {
@@ -100,48 +103,28 @@ export interface RunFilter {
   limit?: number;
 }
 
-/** What became of one run of a bulk call. */
-export interface BulkOutcome {
-  id: string;
-  ok: boolean;
-  text: string | null;
-}
-
-export interface DiffSide {
-  digest: string;
-  size: number;
-  window: { offset: number; base64: string };
-}
-
-export interface Diff {
-  equal: boolean;
-  first_difference: number | null;
-  left: DiffSide;
-  right: DiffSide;
-}
-
 const id = encodeURIComponent;
 
 export const api = {
   info: () => json<Info>("/v1/info"),
   stats: () => json<Stats>("/v1/stats"),
-  series: (minutes: number) => json<{ buckets: SeriesBucket[] }>(`/v1/stats/series${query({ minutes })}`),
+  series: (minutes: number) => json<Series>(`/v1/stats/series${query({ minutes })}`),
   runs: (filter: RunFilter) => json<Page<RunSummary>>(`/v1/runs${query({ ...filter })}`),
   run: (run: string) => json<Run>(`/v1/runs/${id(run)}`),
   submit: (request: RunRequest, key: string) => post<Run>("/v1/runs", request, { "Idempotency-Key": key }),
   cancel: (run: string) => post<Run>(`/v1/runs/${id(run)}/cancel`),
   rerun: (run: string) => post<Run>(`/v1/runs/${id(run)}/rerun`),
-  cancelAll: async (ids: string[]) => (await post<{ items: BulkOutcome[] }>("/v1/runs/cancel", { ids })).items,
-  rerunAll: async (ids: string[]) => (await post<{ items: BulkOutcome[] }>("/v1/runs/rerun", { ids })).items,
+  cancelAll: async (ids: string[]) => (await post<Page<BulkItem>>("/v1/runs/cancel", { ids })).items,
+  rerunAll: async (ids: string[]) => (await post<Page<BulkItem>>("/v1/runs/rerun", { ids })).items,
   diff: (run: string, left: number, right: number, stream: string) =>
-    json<Diff>(`/v1/runs/${id(run)}/diff${query({ left, right, stream })}`),
+    json<Comparison>(`/v1/runs/${id(run)}/diff${query({ left, right, stream })}`),
   modules: (cursor?: string | null, limit?: number) => json<Page<Module>>(`/v1/modules${query({ cursor, limit })}`),
   module: (digest: string) => json<Module>(`/v1/modules/${id(digest)}`),
   quarantineModule: (digest: string, why: string) => post<Module>(`/v1/modules/${id(digest)}/quarantine`, { why }),
   readmitModule: (digest: string) => post<Module>(`/v1/modules/${id(digest)}/readmit`),
   deleteModule: (digest: string) => send(`/v1/modules/${id(digest)}`, { method: "DELETE" }),
   workers: () => json<Page<Worker>>("/v1/workers?limit=200"),
-  worker: (worker: string) => json<Worker>(`/v1/workers/${id(worker)}`),
+  worker: (worker: string) => json<WorkerDetail>(`/v1/workers/${id(worker)}`),
   drainWorker: (worker: string) => post<Worker>(`/v1/workers/${id(worker)}/drain`),
   quarantineWorker: (worker: string, why: string) => post<Worker>(`/v1/workers/${id(worker)}/quarantine`, { why }),
   readmitWorker: (worker: string) => post<Worker>(`/v1/workers/${id(worker)}/readmit`),

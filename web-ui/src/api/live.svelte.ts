@@ -26,7 +26,7 @@ class Live {
     };
     return follow("/v1/events", {
       take: (event) => {
-        tell(event.name === "lagged" ? null : event.name);
+        tell(event.name === "resync" ? null : event.name);
         return true;
       },
       caughtUp: () => tell(null),

@@ -7,7 +7,6 @@ type Schemas = components["schemas"];
 export type Attempt = Schemas["Attempt"];
 export type Explanation = Schemas["Explanation"];
 export type Fault = Schemas["Fault"];
-export type Info = Schemas["Info"];
 export type InputBytes = Schemas["InputBytes"];
 export type InputFile = Schemas["InputFile"];
 export type LimitsView = Schemas["LimitsView"];
@@ -53,27 +52,116 @@ export type Module = Omit<Schemas["Module"], "analysis"> & { analysis: Analysis 
 
 // --- until the server's document has them ---
 export interface Stats {
-  workers: { active: number; suspect: number; draining: number; lost: number; quarantined: number; gone: number };
+  at: string;
+  workers: { active: number; draining: number; lost: number; quarantined: number };
   slots: { total: number; busy: number };
   queue: { queued: number; running: number };
   runs_per_second: number;
-  verdicts: Record<string, number>;
+  last_hour: Tally & { since: string };
   storage: {
+    runs: number;
+    runs_open: number;
+    modules: number;
     blobs: number;
     bytes: number;
-    runs: number;
-    modules: number;
-    retention: { runs: number; blobs: number; bytes: number };
+    retention: Retention & {
+      oldest_finished_at: string | null;
+      would_free_runs: number;
+      would_free_runs_in_a_day: number;
+      would_free_bytes: number;
+    };
   };
 }
 
-export interface SeriesBucket {
-  at: string;
+export interface Retention {
+  age_ms: number;
+  runs_max: number;
+  upload_keep_ms: number;
+  evidence_max: number;
+  evidence_age_ms: number;
+}
+
+export interface Tally {
   submitted: number;
+  finished: number;
   succeeded: number;
   failed: number;
   canceled: number;
   faults: number;
   reruns: number;
   dissents: number;
+  verdicts: Record<Verdict["kind"], number>;
 }
+
+export type Bucket = Tally & { at: string };
+
+export interface Series {
+  since: string;
+  bucket_ms: number;
+  buckets: Bucket[];
+}
+
+export interface BulkItem {
+  id: string;
+  ok: boolean;
+  run?: RunSummary;
+  problem?: Problem;
+}
+
+export interface Side {
+  attempt: number;
+  worker: string;
+  result: string;
+  outcome: Outcome;
+  digest: string | null;
+  size: number;
+  window: { offset: number; base64: string } | null;
+}
+
+export interface Comparison {
+  run: string;
+  stream: string;
+  equal: boolean;
+  first_difference: number | null;
+  left: Side;
+  right: Side;
+  differing: string[];
+  differing_more: boolean;
+}
+
+export interface EvidenceItem {
+  number: number;
+  kind: string;
+  run: string;
+  attempt: number;
+  result: string | null;
+  class: string;
+  at: string;
+}
+
+export type WorkerDetail = Worker & {
+  heard_ago_ms: number;
+  current: { run: string; number: number; since: string; started_at: string | null; cpu_ms: number }[];
+  evidence: { counts: Record<string, number>; recent: EvidenceItem[] };
+};
+
+export type Info = Schemas["Info"] & {
+  server: {
+    engine: string;
+    class: string;
+    profiles: string[];
+    listen: string;
+    tls: boolean;
+    started_at: string;
+    uptime_ms: number;
+  };
+  bounds: {
+    module_bytes_max: number;
+    blob_bytes_max: number;
+    json_bytes_max: number;
+    runs_max: number;
+    runs_per_workspace_max: number;
+    bulk_runs_max: number;
+  };
+  retention: Retention;
+};

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { ago, bytes, duration, elapsed, parseEnvironment, shortDigest, splitArguments, joinArguments, count } from "./format";
+import { ago, bytes, duration, elapsed, parseEnvironment, shortDigest, splitArguments, joinArguments, count, longPeriod } from "./format";
 
 test("sizes and durations are short", () => {
   expect([bytes(512), bytes(1536), bytes(5 * 2 ** 30)]).toEqual(["512 B", "1.5 KiB", "5.0 GiB"]);
@@ -8,6 +8,15 @@ test("sizes and durations are short", () => {
     "830 ms",
     "12.4 s",
     "3 min 20 s",
+  ]);
+});
+
+test("long periods have their largest unit", () => {
+  expect([longPeriod(30 * 86_400_000), longPeriod(3_600_000), longPeriod(90_000), longPeriod(500_000)]).toEqual([
+    "30 days",
+    "1 hour",
+    "90 seconds",
+    "8 minutes",
   ]);
 });
 

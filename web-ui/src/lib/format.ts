@@ -21,6 +21,17 @@ export function duration(ms: number): string {
   return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
+/** A long period in its largest unit: `30 days`, `6 hours`, `90 seconds`. */
+export function longPeriod(ms: number): string {
+  for (const [unit, size] of [["day", 86_400_000], ["hour", 3_600_000], ["minute", 60_000]] as const) {
+    if (ms >= size && ms % size === 0) return count(ms / size, unit);
+  }
+  for (const [unit, size] of [["day", 86_400_000], ["hour", 3_600_000], ["minute", 60_000]] as const) {
+    if (ms >= 2 * size) return count(Math.floor(ms / size), unit);
+  }
+  return count(Math.round(ms / 1_000), "second");
+}
+
 /** Milliseconds between two times of the API, to the microsecond (Date drops what is below a millisecond). */
 export function elapsed(from: string, to: string): number {
   const micros = (time: string) => {

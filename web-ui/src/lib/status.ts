@@ -253,3 +253,8 @@ export function verifiableWords(analysis: NonNullable<Module["analysis"]>): stri
   if (!analysis.verifiable) return "Its results cannot be compared between machines.";
   return "Every machine computes the same bytes from the same input, so its results can be compared.";
 }
+
+/** A kind of evidence about a worker, in words. */
+export function evidenceWords(kind: string): string {
+  return kind === "crashed" ? "runner crashed" : kind.replaceAll("_", " ");
+}
