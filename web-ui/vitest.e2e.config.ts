@@ -7,8 +7,10 @@ export default defineConfig({
     include: ["e2e/**/*.test.ts"],
     // Each file has a pool and a browser of its own; two cores are enough for one of them.
     fileParallelism: false,
-    testTimeout: 90_000,
+    testTimeout: 180_000,
     hookTimeout: 60_000,
+    // Bounds for a busy machine; nothing waits for them that is done.
+    expect: { poll: { timeout: 20_000 } },
     reporters: ["verbose"],
   },
 });

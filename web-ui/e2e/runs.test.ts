@@ -37,13 +37,14 @@ async function busyFor(seconds: number): Promise<string> {
 }
 
 test("a run is filled in, submitted with three voters, and watched until they agree", async () => {
-  const steps = await busyFor(3);
+  const steps = await busyFor(1.5);
   const visit = await Console.signedIn(browser, pool);
   const { page } = visit;
   await visit.go(`/submit?module=${modules["misbehave"]}`);
   await page.getByLabel("Arguments").fill(`work ${steps} 20`);
   await page.getByLabel("Environment").fill("LANG=C");
   await page.getByRole("radio", { name: "3 workers" }).check();
+  await page.getByLabel("Timeout of an attempt").fill("300");
   await page.getByText("3 workers compute it; 2 equal results decide.").waitFor();
   const command = await page.getByRole("group", { name: "the command for a shell" }).innerText();
   expect(command).toContain("--quorum 3");
@@ -57,7 +58,7 @@ test("a run is filled in, submitted with three voters, and watched until they ag
   await page.getByText(/It is running: \d of 3 votes are in/).waitFor();
   await page.getByText("live, not verified").first().waitFor();
   await visit.picture("live");
-  await page.getByText("All 3 workers agree that it exited with code 0.").waitFor({ timeout: 60_000 });
+  await page.getByText("All 3 workers agree that it exited with code 0.").waitFor({ timeout: 120_000 });
   await page.getByRole("group", { name: "standard output" }).getByText("steps, checksum").waitFor();
   expect(await page.getByText("live, not verified").count()).toBe(0);
   await visit.accessible("run");
@@ -122,16 +123,16 @@ test("what the server refuses is said with its code and request", async () => {
 });
 
 test("a killed runner is seen, and the rerun is explained in words", async () => {
-  const steps = await busyFor(4);
+  const steps = await busyFor(3);
   const visit = await Console.signedIn(browser, pool);
   const { page } = visit;
-  const run = await pool.run({ module: modules["misbehave"] ?? "", args: ["work", steps], verify: { policy: "quorum", n: 2 }, timeout_ms: 60_000 });
+  const run = await pool.run({ module: modules["misbehave"] ?? "", args: ["work", steps], verify: { policy: "quorum", n: 2 }, timeout_ms: 300_000 });
   await visit.go(`/runs/${run.id}`);
   await page.getByText(/It is running: \d of 2 votes are in/).waitFor();
   await pool.killBusyRunner();
   await page.getByText("its runner was killed by signal 9").first().waitFor();
   await page.getByText(/the rerun avoids w\d/).waitFor();
-  await page.getByText("Both workers agree that it exited with code 0.").waitFor({ timeout: 60_000 });
+  await page.getByText("Both workers agree that it exited with code 0.").waitFor({ timeout: 120_000 });
   expect(await page.getByRole("table", { name: "Attempts and their votes" }).getByRole("row").count()).toBe(4);
   await visit.accessible("run with a fault");
   await visit.picture("killed");
