@@ -116,6 +116,18 @@ test("a pool that goes away is said, and the page recovers by itself", async () 
   await visit.close();
 });
 
+test("without a stream of changes pages are read again every few seconds", async () => {
+  const visit = await Console.signedIn(browser, pool, { expected: (text) => text.includes("ERR_FAILED") });
+  const { page } = visit;
+  await page.route("**/v1/events", (route) => route.abort());
+  await visit.go("/runs");
+  await page.getByText("Polling", { exact: true }).waitFor();
+  const { items } = await pool.json<{ items: { digest: string; name: string }[] }>("/v1/modules");
+  const run = await pool.run({ module: items.find(({ name }) => name === "hello.wasm")?.digest ?? "" });
+  await page.locator(`a[href="/runs/${run.id}"]`).waitFor();
+  await visit.close();
+});
+
 test("the home page is there within a second, and follows what happens", async () => {
   const visit = await Console.signedIn(browser, pool);
   const { page } = visit;

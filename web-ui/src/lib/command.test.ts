@@ -30,7 +30,7 @@ it("writes the run as a command of Lockstep", () => {
     { stdin: "input.txt", files: { "/photos": "./photos" } },
   );
   expect(command.split(" \\\n  ")).toEqual([
-    "lockstep run sha256:ab",
+    "lockstep run ab",
     "--env LANG=C",
     "--file '/data/a b.csv=./a b.csv'",
     "--dir /photos=./photos",
@@ -45,5 +45,5 @@ it("writes the run as a command of Lockstep", () => {
 });
 
 it("pipes text that was typed", () => {
-  expect(cliCommand({ module: "sha256:ab", stdin: { text: "to be\n" } })).toBe("printf %s 'to be\n' | lockstep run sha256:ab");
+  expect(cliCommand({ module: "sha256:ab", stdin: { text: "to be\n" } })).toBe("printf %s 'to be\n' | lockstep run ab");
 });

@@ -64,6 +64,11 @@ function policyOptions(request: RunRequest): string[] {
   return options;
 }
 
+/** The command line takes the first digits of a digest. */
+function moduleWord(digest: string): string {
+  return digest.replace(/^sha256:/, "").slice(0, 16);
+}
+
 function sizeWord(bytes: number): string {
   for (const [unit, size] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]] as const) {
     if (bytes % size === 0) return `${bytes / size}${unit}`;
@@ -78,7 +83,7 @@ function periodWord(ms: number): string {
 export function cliCommand(request: RunRequest, names: LocalNames = { files: {} }): string {
   const stdin = request.stdin && "text" in request.stdin ? request.stdin.text : "";
   const words = [
-    `${stdin === "" ? "" : `printf %s ${shellWord(stdin)} | `}lockstep run ${shellWord(request.module ?? "")}`,
+    `${stdin === "" ? "" : `printf %s ${shellWord(stdin)} | `}lockstep run ${shellWord(moduleWord(request.module ?? ""))}`,
     ...inputOptions(request, names),
     ...policyOptions(request),
   ];

@@ -36,6 +36,18 @@ export function runFilter(query: URLSearchParams, now: number): RunFilter {
   };
 }
 
+/** A time as `datetime-local` has it: here, to the minute. */
+export function localTime(at: number): string {
+  const local = new Date(at - new Date(at).getTimezoneOffset() * 60_000);
+  return local.toISOString().slice(0, 16);
+}
+
+/** Whether the address names instants instead of a period. */
+export function isOwnPeriod(query: URLSearchParams): boolean {
+  const since = query.get("since") ?? "";
+  return (since !== "" && PERIODS[since] === undefined) || (query.get("until") ?? "") !== "";
+}
+
 export function isFiltered(query: URLSearchParams): boolean {
   return FILTERS.some((name) => (query.get(name) ?? "") !== "");
 }
