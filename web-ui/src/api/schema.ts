@@ -134,8 +134,9 @@ export interface paths {
         };
         /**
          * Watch the pool
-         * @description Server-sent events. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
-         *     `lagged`: the reader was too slow and missed some; read everything again.
+         * @description Server-sent events. `open`: from here on nothing is missed. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
+         *     `resync`: some were lost, because the reader was too slow or because the stream was opened again (`Last-Event-ID` says
+         *     that there was one before; what came in between is not kept): read everything again (`Resync`).
          */
         get: operations["pool_events"];
         put?: never;
@@ -305,7 +306,8 @@ export interface paths {
         };
         /**
          * List runs
-         * @description Newest first.
+         * @description Newest first. One request looks at a bounded number of runs: a page may hold fewer items than asked for, even none, and
+         *     still have a `next`, with which the search goes on.
          */
         get: operations["list_runs"];
         put?: never;
@@ -322,6 +324,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/runs/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel several runs
+         * @description As `POST /v1/runs/{id}/cancel`, once for each. The answer has one item for each run that was named, in the same order,
+         *     when all of them are final.
+         */
+        post: operations["cancel_runs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/rerun": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Submit several runs again
+         * @description As `POST /v1/runs/{id}/rerun`, once for each. The answer has one item for each run that was named, in the same order,
+         *     when all of the new ones are acknowledged.
+         */
+        post: operations["rerun_runs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{id}": {
         parameters: {
             query?: never;
@@ -331,6 +375,67 @@ export interface paths {
         };
         /** Read a run */
         get: operations["get_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/attempts/{number}/files/{path}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a file that an attempt left
+         * @description `path` is the file's path in the guest without its first slash, for instance `out/plot.png`. Of an attempt whose result
+         *     won, or was kept because it lost; `gone` if it was not. One range may be asked for.
+         */
+        get: operations["get_attempt_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/attempts/{number}/stderr": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the standard error of an attempt
+         * @description Of one whose result won, or was kept because it lost; `gone` if it was not. One range may be asked for.
+         */
+        get: operations["get_attempt_stderr"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/attempts/{number}/stdout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the standard output of an attempt
+         * @description Of one whose result won, or was kept because it lost; `gone` if it was not. One range may be asked for.
+         */
+        get: operations["get_attempt_stdout"];
         put?: never;
         post?: never;
         delete?: never;
@@ -359,6 +464,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/runs/{id}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare two attempts
+         * @description Byte by byte, on the server: whether the outputs are equal, where the first difference is, and a few bytes around it.
+         *     Of results that lost a vote one is kept for each digest; `gone` if one of the two was not.
+         */
+        get: operations["diff"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{id}/events": {
         parameters: {
             query?: never;
@@ -368,7 +494,7 @@ export interface paths {
         };
         /**
          * Watch a run
-         * @description Server-sent events. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
+         * @description Server-sent events. A stream that is opened again begins anew: nothing is lost. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
          *     it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final, nothing follows (`RunEnd`).
          */
         get: operations["run_events"];
@@ -460,6 +586,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the pool at a glance
+         * @description Workers, slots, queue, what happened in the last hour, and what is stored. What is about runs counts the caller's
+         *     workspace only. What is stored is counted at most every two seconds.
+         */
+        get: operations["stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stats/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the figures of each minute
+         * @description For plots: what happened to the runs of the caller's workspace. It is counted in memory; after a restart the runs
+         *     that ended within the hour before are counted again, and `since` says from when on nothing is missing.
+         */
+        get: operations["series"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/tokens": {
         parameters: {
             query?: never;
@@ -531,7 +699,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read a worker */
+        /**
+         * Read a worker
+         * @description With the attempts that it holds, and the newest of what was seen of it.
+         */
         get: operations["get_worker"];
         put?: never;
         post?: never;
@@ -555,6 +726,26 @@ export interface paths {
          * @description It gets no new work and finishes what it holds.
          */
         post: operations["drain_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{id}/evidence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what was seen of a worker
+         * @description Dissents and faults, the newest first. An operator's retention forgets old ones: see `retention` of `GET /v1/info`.
+         */
+        get: operations["worker_evidence"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -652,6 +843,79 @@ export interface components {
              */
             size: number;
         };
+        /** @description The bounds of what is taken. */
+        Bounds: {
+            /**
+             * Format: int64
+             * @description Largest blob, in bytes.
+             */
+            blob_bytes_max: number;
+            /**
+             * Format: int64
+             * @description Runs that one bulk call may name.
+             */
+            bulk_runs_max: number;
+            /**
+             * Format: int64
+             * @description Connections at once.
+             */
+            connections_max: number;
+            /**
+             * Format: int64
+             * @description Event streams at once.
+             */
+            event_streams_max: number;
+            /**
+             * Format: int64
+             * @description Largest JSON body, in bytes.
+             */
+            json_bytes_max: number;
+            /**
+             * Format: int64
+             * @description Largest module, in bytes.
+             */
+            module_bytes_max: number;
+            /**
+             * Format: int64
+             * @description Items of a page.
+             */
+            page_items_max: number;
+            /**
+             * Format: int64
+             * @description Runs that may be queued or running at once.
+             */
+            runs_max: number;
+            /**
+             * Format: int64
+             * @description The same for one workspace.
+             */
+            runs_per_workspace_max: number;
+        };
+        /** @description One minute. */
+        Bucket: components["schemas"]["Tally"] & {
+            /** @description When it begins. */
+            at: components["schemas"]["Timestamp"];
+        };
+        /** @description How it went with one of them; exactly one of `run` and `problem` is there. */
+        BulkItem: {
+            /** @description The run that was named. */
+            id: components["schemas"]["RunId"];
+            /** @description Whether it was done. */
+            ok: boolean;
+            problem?: components["schemas"]["Problem"] | null;
+            run?: components["schemas"]["RunSummary"] | null;
+        };
+        /** @description One page of a list */
+        BulkItemPage: {
+            items: components["schemas"]["BulkItem"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /** @description Several runs at once. */
+        BulkRequest: {
+            /** @description Which, 1 to 500, each once. */
+            ids: components["schemas"]["RunId"][];
+        };
         /**
          * @description Whether an earlier verified result may answer.
          * @enum {string}
@@ -667,11 +931,88 @@ export interface components {
          * @example 2026-01-01T00:00:00Z
          */
         Clock: string;
+        /** @description What two attempts gave out, compared byte by byte. */
+        Comparison: {
+            /** @description Everything in which the two results differ: `outcome`, `fuel`, and streams as in `stream`; 100 at most. */
+            differing: string[];
+            /** @description Whether there are more than are listed. */
+            differing_more: boolean;
+            /** @description Whether the bytes of this stream are equal. */
+            equal: boolean;
+            /**
+             * Format: int64
+             * @description Position of the first byte that differs, or where the shorter one ends; null if they are equal.
+             */
+            first_difference: number | null;
+            /** @description The one side. */
+            left: components["schemas"]["Side"];
+            /** @description The other. */
+            right: components["schemas"]["Side"];
+            /** @description Of which run. */
+            run: components["schemas"]["RunId"];
+            /** @description What is compared: `stdout`, `stderr` or `file:/out/PATH`. */
+            stream: string;
+        };
+        /** @description An attempt that a worker holds. */
+        CurrentAttempt: {
+            /**
+             * Format: double
+             * @description CPU time used up to the last heartbeat, in milliseconds.
+             */
+            cpu_ms: number;
+            /**
+             * Format: int32
+             * @description Its number.
+             */
+            number: number;
+            /** @description Of which run. */
+            run: components["schemas"]["RunId"];
+            /** @description When it was handed out. */
+            since: components["schemas"]["Timestamp"];
+            started_at: components["schemas"]["Timestamp"] | null;
+        };
         /**
          * @description SHA-256 of bytes
          * @example sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
          */
         Digest: string;
+        /** @description One observation about a worker. */
+        EvidenceItem: {
+            /** @description When. */
+            at: components["schemas"]["Timestamp"];
+            /**
+             * Format: int32
+             * @description Which attempt.
+             */
+            attempt: number;
+            /** @description The worker's class then. */
+            class: components["schemas"]["Digest"];
+            /** @description What was seen: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt` or `refused`. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Its position in the worker's log: grows with time.
+             */
+            number: number;
+            result: components["schemas"]["Digest"] | null;
+            /** @description On an attempt of which run. */
+            run: components["schemas"]["RunId"];
+        };
+        /** @description One page of a list */
+        EvidenceItemPage: {
+            items: components["schemas"]["EvidenceItem"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /** @description What was seen of a worker. */
+        EvidenceView: {
+            /** @description Observations that are kept, by kind. */
+            counts: {
+                [key: string]: number;
+            };
+            /** @description The newest 50; `GET /v1/workers/{id}/evidence` has the others. */
+            recent: components["schemas"]["EvidenceItem"][];
+        };
         /** @description One decision in words. */
         Explanation: {
             /** @description When. */
@@ -715,8 +1056,15 @@ export interface components {
             /** @enum {string} */
             kind: "drained";
         };
+        /** @description The last hour, as far as it was counted. */
+        HourCounts: components["schemas"]["Tally"] & {
+            /** @description Since when it is counted: an hour ago, or later if the coordinator has not known for so long. */
+            since: components["schemas"]["Timestamp"];
+        };
         /** @description What this pool is and allows. */
         Info: {
+            /** @description The bounds of what is taken. */
+            bounds: components["schemas"]["Bounds"];
             /** @description Classes of the workers; one, in a pool of equal machines. */
             classes: components["schemas"]["Digest"][];
             /**
@@ -728,10 +1076,16 @@ export interface components {
             limits_default: components["schemas"]["LimitsView"];
             /** @description The most that a run may ask for. */
             limits_max: components["schemas"]["LimitsView"];
+            /** @description What a run gets that asks for no policy. */
+            policy_default: components["schemas"]["PolicyView"];
             /** @description How busy the pool is. */
             pool: components["schemas"]["PoolFigures"];
+            /** @description What is kept, and how long. */
+            retention: components["schemas"]["RetentionView"];
             /** @description What the caller's token allows. */
             scopes: components["schemas"]["Scope"][];
+            /** @description Facts of the coordinator's process. */
+            server: components["schemas"]["ServerFacts"];
             /** @description How much is stored. */
             stored: components["schemas"]["StoredFigures"];
             /** @description Version of the coordinator. */
@@ -1026,6 +1380,26 @@ export interface components {
              */
             workers_active: number;
         };
+        /** @description The pool at a glance. What is about runs counts the caller's workspace only; workers, slots and storage are shared by all. */
+        PoolStats: {
+            /** @description When these figures were taken. */
+            at: components["schemas"]["Timestamp"];
+            /** @description What happened in the last hour. */
+            last_hour: components["schemas"]["HourCounts"];
+            /** @description Runs that have not ended. */
+            queue: components["schemas"]["QueueCounts"];
+            /**
+             * Format: double
+             * @description Runs that ended each second, over the last ten seconds.
+             */
+            runs_per_second: number;
+            /** @description Slots of the workers that get work. */
+            slots: components["schemas"]["SlotCounts"];
+            /** @description What is stored, and what retention will free. */
+            storage: components["schemas"]["StorageStats"];
+            /** @description Workers that joined since the coordinator started, by standing. */
+            workers: components["schemas"]["WorkerCounts"];
+        };
         /** @description Problem details (RFC 9457), the one shape of every error. */
         Problem: {
             /** @description What programs tell errors apart by. */
@@ -1054,7 +1428,7 @@ export interface components {
          * @description Every code that an error of this API can have. The list only grows.
          * @enum {string}
          */
-        ProblemCode: "invalid_body" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
+        ProblemCode: "invalid_body" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
         /**
          * @description A named, versioned set of semantics.
          * @enum {string}
@@ -1065,12 +1439,83 @@ export interface components {
             /** @description Shown wherever the quarantine is; 1 to 500 characters. */
             why: string;
         };
+        /** @description Runs that have not ended. */
+        QueueCounts: {
+            /**
+             * Format: int64
+             * @description Without an attempt.
+             */
+            queued: number;
+            /**
+             * Format: int64
+             * @description With one.
+             */
+            running: number;
+        };
         /** @description Why a module was refused. */
         Refusal: {
             /** @description Stable code. */
             code: string;
             /** @description The same for people. */
             text: string;
+        };
+        /** @description Data of the event `resync` of the pool's stream: events were lost, read everything again that is shown. */
+        Resync: {
+            /** @description Why. */
+            reason: components["schemas"]["ResyncReason"];
+        };
+        /**
+         * @description Why events were lost.
+         * @enum {string}
+         */
+        ResyncReason: "reconnected" | "lagged";
+        /** @description What retention keeps, and what it will free. */
+        RetentionStats: components["schemas"]["RetentionView"] & {
+            oldest_finished_at: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description Bytes of blobs that nothing refers to: they go when their pins end. What the runs above still hold comes on top,
+             *     and is known only once they are gone.
+             */
+            would_free_bytes: number;
+            /**
+             * Format: int64
+             * @description Final runs that the next round (twice a minute) deletes: older than the age, or beyond the number.
+             */
+            would_free_runs: number;
+            /**
+             * Format: int64
+             * @description The same within the next day, if nothing new ends.
+             */
+            would_free_runs_in_a_day: number;
+        };
+        /** @description What an operator has set about keeping. */
+        RetentionView: {
+            /**
+             * Format: int64
+             * @description Final runs older than this go, in milliseconds.
+             */
+            age_ms: number;
+            /**
+             * Format: int64
+             * @description Evidence younger than this stays too, up to ten times `evidence_max`, in milliseconds.
+             */
+            evidence_age_ms: number;
+            /**
+             * Format: int64
+             * @description Of the evidence about each worker the newest so many observations stay, however old.
+             */
+            evidence_max: number;
+            /**
+             * Format: int64
+             * @description Of the final runs the newest so many stay.
+             */
+            runs_max: number;
+            /**
+             * Format: int64
+             * @description How long an upload stays that no run refers to, in milliseconds.
+             */
+            upload_keep_ms: number;
         };
         /**
          * @description What happens to a run whose attempt met a fault.
@@ -1295,6 +1740,72 @@ export interface components {
          * @enum {string}
          */
         Scope: "admin" | "submit" | "read" | "worker";
+        /** @description Figures of each minute. */
+        Series: {
+            /**
+             * Format: int64
+             * @description How long a bucket is, in milliseconds.
+             */
+            bucket_ms: number;
+            /** @description One a minute, the oldest first; the last one is still being counted. */
+            buckets: components["schemas"]["Bucket"][];
+            /** @description Since when they are complete: earlier minutes show zeros because nobody counted. */
+            since: components["schemas"]["Timestamp"];
+        };
+        /** @description Facts of the coordinator's process. */
+        ServerFacts: {
+            /** @description The class of this machine and build. */
+            class: components["schemas"]["Digest"];
+            /** @description The engine that executes guests, with its version. */
+            engine: string;
+            /** @description The address that it listens on. */
+            listen: string;
+            /** @description The semantics that a run may ask for. */
+            profiles: components["schemas"]["Profile"][];
+            /** @description When it started. */
+            started_at: components["schemas"]["Timestamp"];
+            /** @description Whether that address speaks TLS. */
+            tls: boolean;
+            /**
+             * Format: int64
+             * @description How long ago that is, in milliseconds.
+             */
+            uptime_ms: number;
+        };
+        /** @description One side of a comparison. */
+        Side: {
+            /**
+             * Format: int32
+             * @description Number of the attempt.
+             */
+            attempt: number;
+            digest: components["schemas"]["Digest"] | null;
+            /** @description What the guest did, as this attempt says. */
+            outcome: components["schemas"]["Outcome"];
+            /** @description The result that it voted for. */
+            result: components["schemas"]["Digest"];
+            /**
+             * Format: int64
+             * @description Their number.
+             */
+            size: number;
+            window: components["schemas"]["Window"] | null;
+            /** @description Who executed it. */
+            worker: components["schemas"]["WorkerId"];
+        };
+        /** @description Slots and how many are in use. */
+        SlotCounts: {
+            /**
+             * Format: int64
+             * @description Those that have an attempt.
+             */
+            busy: number;
+            /**
+             * Format: int64
+             * @description Slots of the active workers.
+             */
+            total: number;
+        };
         /** @description A run spec with all defaults filled in. */
         SpecView: {
             /** @description Arguments. */
@@ -1322,6 +1833,36 @@ export interface components {
             seed: number;
             /** @description Standard input, by digest. */
             stdin: components["schemas"]["Digest"];
+        };
+        /** @description What is stored. */
+        StorageStats: {
+            /**
+             * Format: int64
+             * @description Blobs.
+             */
+            blobs: number;
+            /**
+             * Format: int64
+             * @description Their bytes.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Modules.
+             */
+            modules: number;
+            /** @description What is kept and what will go. */
+            retention: components["schemas"]["RetentionStats"];
+            /**
+             * Format: int64
+             * @description Runs, of every workspace.
+             */
+            runs: number;
+            /**
+             * Format: int64
+             * @description Runs that are not final.
+             */
+            runs_open: number;
         };
         /** @description How much is stored. */
         StoredFigures: {
@@ -1356,6 +1897,51 @@ export interface components {
          * @enum {string}
          */
         StreamName: "stdout" | "stderr";
+        /** @description What happened to the runs of a workspace in some time. */
+        Tally: {
+            /**
+             * Format: int64
+             * @description Runs that were canceled.
+             */
+            canceled: number;
+            /**
+             * Format: int64
+             * @description Votes that lost against an agreed result.
+             */
+            dissents: number;
+            /**
+             * Format: int64
+             * @description Runs that failed.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Attempts that met a fault (a drained worker's are none).
+             */
+            faults: number;
+            /**
+             * Format: int64
+             * @description Runs that ended, however: the sum of the next three.
+             */
+            finished: number;
+            /**
+             * Format: int64
+             * @description Attempts that were handed out because an earlier one had met a fault.
+             */
+            reruns: number;
+            /**
+             * Format: int64
+             * @description Runs that were accepted.
+             */
+            submitted: number;
+            /**
+             * Format: int64
+             * @description Runs that succeeded.
+             */
+            succeeded: number;
+            /** @description The verdicts of the runs that ended. */
+            verdicts: components["schemas"]["VerdictCounts"];
+        };
         /**
          * @description RFC 3339 in UTC, with microseconds
          * @example 2026-01-01T00:00:00.000000Z
@@ -1397,6 +1983,39 @@ export interface components {
          * @enum {string}
          */
         Trap: "unreachable" | "memory_out_of_bounds" | "table_out_of_bounds" | "indirect_call_to_null" | "bad_signature" | "integer_overflow" | "integer_division_by_zero" | "bad_conversion_to_integer" | "heap_misaligned" | "stack_overflow" | "null_reference" | "uncaught_exception" | "host_abi" | "instantiation";
+        /** @description Runs that ended, by verdict. */
+        VerdictCounts: {
+            /**
+             * Format: int64
+             * @description Compared, and enough votes were equal.
+             */
+            agreed: number;
+            /**
+             * Format: int64
+             * @description The votes differ and none won.
+             */
+            disputed: number;
+            /**
+             * Format: int64
+             * @description Trusted re-executions differ.
+             */
+            nondeterministic: number;
+            /**
+             * Format: int64
+             * @description Ended before the votes decided: canceled, expired, or out of attempts.
+             */
+            pending: number;
+            /**
+             * Format: int64
+             * @description Policy `once`: nothing was compared.
+             */
+            unchecked: number;
+            /**
+             * Format: int64
+             * @description One trusted vote stood alone.
+             */
+            vouched: number;
+        };
         /**
          * @description What comparing the votes says.
          * @enum {string}
@@ -1416,6 +2035,16 @@ export interface components {
             n?: number | null;
             /** @description Which rule. */
             policy: components["schemas"]["VerifyPolicy"];
+        };
+        /** @description A few bytes of a stream: 1024 at most, 256 of them before the first difference. */
+        Window: {
+            /** @description The bytes. */
+            base64: string;
+            /**
+             * Format: int64
+             * @description Position of the first one.
+             */
+            offset: number;
         };
         /** @description A worker. */
         Worker: {
@@ -1478,6 +2107,41 @@ export interface components {
             votes: number;
             /** @description Why it does not. */
             why: string | null;
+        };
+        /** @description Workers by standing. */
+        WorkerCounts: {
+            /**
+             * Format: int64
+             * @description They get work.
+             */
+            active: number;
+            /**
+             * Format: int64
+             * @description They finish what they hold.
+             */
+            draining: number;
+            /**
+             * Format: int64
+             * @description They missed their heartbeats, or their session ended.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description They get nothing and count for nothing.
+             */
+            quarantined: number;
+        };
+        /** @description A worker with what it does now and what was seen of it. */
+        WorkerDetail: components["schemas"]["Worker"] & {
+            /** @description The attempts that it holds, the oldest first. */
+            current: components["schemas"]["CurrentAttempt"][];
+            /** @description What was seen of it. */
+            evidence: components["schemas"]["EvidenceView"];
+            /**
+             * Format: int64
+             * @description How long ago it was last heard of, in milliseconds.
+             */
+            heard_ago_ms: number;
         };
         /**
          * @description `w` and the worker's number
@@ -1759,7 +2423,10 @@ export interface operations {
     pool_events: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `id` of the last event that was read */
+                "last-event-id"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -2173,10 +2840,19 @@ export interface operations {
     list_runs: {
         parameters: {
             query?: {
-                /** @description A state; `queued` finds every run that has not ended. */
-                state?: "queued" | "running" | "succeeded" | "failed" | "canceled";
+                /** @description One state or several, separated by commas: `queued`, `running`, `succeeded`, `failed`, `canceled`. */
+                state?: string;
                 /** @description Digest of a module. */
                 module?: string;
+                /** @description A worker that held an attempt, for instance `w2`. */
+                worker?: string;
+                /** @description A verdict. */
+                verdict?: "pending" | "agreed" | "vouched" | "unchecked" | "disputed" | "nondeterministic";
+                /**
+                 * @description A text of 1 to 100 characters that occurs in the run's id, in its module's digest or name (both in any case), in its
+                 *     entry or in one of its arguments (in this case).
+                 */
+                text?: string;
                 /** @description Submitted at or after, RFC 3339. */
                 since?: string;
                 /** @description Submitted before, RFC 3339. */
@@ -2257,6 +2933,72 @@ export interface operations {
             };
         };
     };
+    cancel_runs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkRequest"];
+            };
+        };
+        responses: {
+            /** @description how it went with each */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkItemPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rerun_runs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkRequest"];
+            };
+        };
+        responses: {
+            /** @description how it went with each */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkItemPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_run: {
         parameters: {
             query?: {
@@ -2291,6 +3033,160 @@ export interface operations {
             };
         };
     };
+    get_attempt_file: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+                number: number;
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_attempt_stderr: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_attempt_stdout: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     cancel_run: {
         parameters: {
             query?: never;
@@ -2309,6 +3205,44 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    diff: {
+        parameters: {
+            query?: {
+                /** @description Number of an attempt; without both numbers the winner is compared with the first attempt that differs from it. */
+                left?: number;
+                /** @description Number of another attempt. */
+                right?: number;
+                /** @description `stdout`, `stderr` or `file:/out/PATH`; by default the first one in which the two differ. */
+                stream?: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the comparison */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
                 };
             };
             /** @description a problem; `code` tells which */
@@ -2538,6 +3472,67 @@ export interface operations {
             };
         };
     };
+    stats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the figures */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PoolStats"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    series: {
+        parameters: {
+            query?: {
+                /** @description How many minutes, 1 to 1440; 60 by default. */
+                minutes?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the minutes, the oldest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Series"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_tokens: {
         parameters: {
             query?: never;
@@ -2675,7 +3670,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Worker"];
+                    "application/json": components["schemas"]["WorkerDetail"];
                 };
             };
             /** @description a problem; `code` tells which */
@@ -2707,6 +3702,42 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    worker_evidence: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before; the first page without it. */
+                cursor?: string;
+                /** @description Items of the page, 1 to 200; 50 by default. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkerId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description a page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EvidenceItemPage"];
                 };
             };
             /** @description a problem; `code` tells which */

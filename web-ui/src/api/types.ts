@@ -5,8 +5,11 @@ import type { components } from "./schema";
 type Schemas = components["schemas"];
 
 export type Attempt = Schemas["Attempt"];
+export type BulkItem = Schemas["BulkItem"];
+export type Comparison = Schemas["Comparison"];
 export type Explanation = Schemas["Explanation"];
 export type Fault = Schemas["Fault"];
+export type Info = Schemas["Info"];
 export type InputBytes = Schemas["InputBytes"];
 export type InputFile = Schemas["InputFile"];
 export type LimitsView = Schemas["LimitsView"];
@@ -21,11 +24,15 @@ export type RunRequest = Schemas["RunRequest"];
 export type RunState = Schemas["RunState"];
 export type RunSummary = Schemas["RunSummary"];
 export type Scope = Schemas["Scope"];
+export type Series = Schemas["Series"];
+export type Side = Schemas["Side"];
+export type Stats = Schemas["PoolStats"];
 export type StreamName = Schemas["StreamName"];
 export type Token = Schemas["Token"];
 export type TokenRequest = Schemas["TokenRequest"];
 export type Verdict = Schemas["RunVerdict"];
 export type Worker = Schemas["Worker"];
+export type WorkerDetail = Schemas["WorkerDetail"];
 
 export interface Page<T> {
   items: T[];
@@ -49,119 +56,3 @@ export interface Analysis {
 }
 
 export type Module = Omit<Schemas["Module"], "analysis"> & { analysis: Analysis | null };
-
-// --- until the server's document has them ---
-export interface Stats {
-  at: string;
-  workers: { active: number; draining: number; lost: number; quarantined: number };
-  slots: { total: number; busy: number };
-  queue: { queued: number; running: number };
-  runs_per_second: number;
-  last_hour: Tally & { since: string };
-  storage: {
-    runs: number;
-    runs_open: number;
-    modules: number;
-    blobs: number;
-    bytes: number;
-    retention: Retention & {
-      oldest_finished_at: string | null;
-      would_free_runs: number;
-      would_free_runs_in_a_day: number;
-      would_free_bytes: number;
-    };
-  };
-}
-
-export interface Retention {
-  age_ms: number;
-  runs_max: number;
-  upload_keep_ms: number;
-  evidence_max: number;
-  evidence_age_ms: number;
-}
-
-export interface Tally {
-  submitted: number;
-  finished: number;
-  succeeded: number;
-  failed: number;
-  canceled: number;
-  faults: number;
-  reruns: number;
-  dissents: number;
-  verdicts: Record<Verdict["kind"], number>;
-}
-
-export type Bucket = Tally & { at: string };
-
-export interface Series {
-  since: string;
-  bucket_ms: number;
-  buckets: Bucket[];
-}
-
-export interface BulkItem {
-  id: string;
-  ok: boolean;
-  run?: RunSummary;
-  problem?: Problem;
-}
-
-export interface Side {
-  attempt: number;
-  worker: string;
-  result: string;
-  outcome: Outcome;
-  digest: string | null;
-  size: number;
-  window: { offset: number; base64: string } | null;
-}
-
-export interface Comparison {
-  run: string;
-  stream: string;
-  equal: boolean;
-  first_difference: number | null;
-  left: Side;
-  right: Side;
-  differing: string[];
-  differing_more: boolean;
-}
-
-export interface EvidenceItem {
-  number: number;
-  kind: string;
-  run: string;
-  attempt: number;
-  result: string | null;
-  class: string;
-  at: string;
-}
-
-export type WorkerDetail = Worker & {
-  heard_ago_ms: number;
-  current: { run: string; number: number; since: string; started_at: string | null; cpu_ms: number }[];
-  evidence: { counts: Record<string, number>; recent: EvidenceItem[] };
-};
-
-export type Info = Schemas["Info"] & {
-  server: {
-    engine: string;
-    class: string;
-    profiles: string[];
-    listen: string;
-    tls: boolean;
-    started_at: string;
-    uptime_ms: number;
-  };
-  bounds: {
-    module_bytes_max: number;
-    blob_bytes_max: number;
-    json_bytes_max: number;
-    runs_max: number;
-    runs_per_workspace_max: number;
-    bulk_runs_max: number;
-  };
-  retention: Retention;
-};
