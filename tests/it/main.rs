@@ -10,5 +10,6 @@ mod cli;
 mod compiler;
 mod pool;
 mod recovery;
+mod remote;
 #[path = "../support/mod.rs"]
 mod support;
