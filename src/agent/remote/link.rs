@@ -65,8 +65,10 @@ pub(super) struct Parts {
 
 pub(super) struct Link {
     parts: Parts,
-    /// Started at the first welcome, which says how often it beats.
-    agent: Option<AgentHandle>,
+    /// To the agent, which is started at the first welcome: that says how often it beats.
+    to: Option<mpsc::Sender<ToAgent>>,
+    /// From the agent.
+    from: Option<mpsc::Receiver<FromAgent>>,
     /// The agent has said its last word.
     ended: bool,
     has_drained: bool,
@@ -87,7 +89,8 @@ impl Link {
     pub(super) fn new(parts: Parts) -> Link {
         Link {
             parts,
-            agent: None,
+            to: None,
+            from: None,
             ended: false,
             has_drained: false,
             give_up: None,
@@ -126,15 +129,15 @@ impl Link {
         let mut heard = Vec::new();
         loop {
             let give_up = self.give_up;
-            if give_up.is_some() && (self.agent.is_none() || self.ended && self.holds.is_empty()) {
+            if give_up.is_some() && (self.to.is_none() || self.ended && self.holds.is_empty()) {
                 return Ok(None);
             }
             // cancel safe: receiving loses nothing, the others keep their state
             tokio::select! {
                 made = &mut connecting => return made.map(Some),
                 () = &mut *drain, if give_up.is_none() => self.begin_drain(),
-                count = hear(&mut self.agent, &mut heard), if !self.ended => self.take(count, &mut heard),
-                () = pass(&self.agent, &mut self.pending), if !self.pending.is_empty() => {}
+                count = hear(&mut self.from, &mut heard), if !self.ended => self.take(count, &mut heard),
+                () = pass(&self.to, &mut self.pending), if !self.pending.is_empty() => {}
                 () = until(give_up) => {
                     tracing::warn!(votes = self.holds.len(), "the drain ends without a coordinator");
                     return Ok(None);
@@ -168,15 +171,16 @@ impl Link {
     }
 
     fn start_agent(&mut self, heartbeat_ms: u64) -> Result<(), RemoteError> {
-        if self.agent.is_none() {
+        if self.to.is_none() {
             let config = AgentConfig { heartbeat_ms, ..self.parts.agent.clone() };
             let (inputs, artifacts) = (Arc::clone(&self.parts.inputs), Arc::clone(&self.parts.artifacts));
             let name = config.name.clone();
             let handle = crate::agent::start(config, inputs, artifacts).map_err(RemoteError::Agent)?;
-            self.agent = Some(match self.parts.misbehaviour {
+            let AgentHandle { to, from, .. } = match self.parts.misbehaviour {
                 Some(kind) => misbehave::wrap(handle, kind, name),
                 None => handle,
-            });
+            };
+            (self.to, self.from) = (Some(to), Some(from));
         }
         Ok(())
     }
@@ -233,8 +237,8 @@ impl Link {
                         Some(Err(error)) => return Ok(End::Cut(error.to_string())),
                     }
                 }
-                count = hear(&mut self.agent, &mut heard), if !self.ended => self.take(count, &mut heard),
-                () = pass(&self.agent, &mut self.pending), if !self.pending.is_empty() => {}
+                count = hear(&mut self.from, &mut heard), if !self.ended => self.take(count, &mut heard),
+                () = pass(&self.to, &mut self.pending), if !self.pending.is_empty() => {}
                 Some(delivered) = self.delivering.join_next(), if !self.delivering.is_empty() => {
                     self.outbox.extend(delivered);
                 }
@@ -386,17 +390,17 @@ impl Link {
 }
 
 /// What the agent says next; 0 when it has said everything.
-async fn hear(agent: &mut Option<AgentHandle>, heard: &mut Vec<FromAgent>) -> usize {
-    match agent {
-        Some(agent) => agent.from.recv_many(heard, GATHERED_MAX).await,
+async fn hear(from: &mut Option<mpsc::Receiver<FromAgent>>, heard: &mut Vec<FromAgent>) -> usize {
+    match from {
+        Some(from) => from.recv_many(heard, GATHERED_MAX).await,
         None => std::future::pending().await,
     }
 }
 
 /// Passes on as much as the agent takes now, at least one message.
-async fn pass(agent: &Option<AgentHandle>, pending: &mut VecDeque<ToAgent>) {
-    let Some(agent) = agent else { return std::future::pending().await };
-    let Ok(permit) = agent.to.reserve().await else {
+async fn pass(to: &Option<mpsc::Sender<ToAgent>>, pending: &mut VecDeque<ToAgent>) {
+    let Some(to) = to else { return std::future::pending().await };
+    let Ok(permit) = to.reserve().await else {
         // it has ended: nothing reaches it any more
         return pending.clear();
     };
@@ -404,7 +408,7 @@ async fn pass(agent: &Option<AgentHandle>, pending: &mut VecDeque<ToAgent>) {
         permit.send(message);
     }
     while let Some(message) = pending.pop_front() {
-        match agent.to.try_send(message) {
+        match to.try_send(message) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(message)) => return pending.push_front(message),
             Err(mpsc::error::TrySendError::Closed(_)) => return pending.clear(),
