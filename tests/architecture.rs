@@ -28,7 +28,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "coordinator",
         &[
-            "agent", "blobs", "compiler", "core", "protocol", "receipt", "sandbox", "store", "tls", "vocabulary",
+            "agent",
+            "blobs",
+            "compiler",
+            "core",
+            "protocol",
+            "receipt",
+            "sandbox",
+            "store",
+            "tls",
+            "vocabulary",
         ],
     ),
     ("config", &["core", "vocabulary"]),

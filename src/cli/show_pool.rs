@@ -7,6 +7,7 @@ use crate::protocol::api::{Timestamp, Token, Worker, WorkerStandingName};
 fn standing_name(standing: WorkerStandingName) -> &'static str {
     match standing {
         WorkerStandingName::Active => "active",
+        WorkerStandingName::Suspect => "suspect",
         WorkerStandingName::Draining => "draining",
         WorkerStandingName::Lost => "lost",
         WorkerStandingName::Quarantined => "quarantined",
@@ -19,6 +20,9 @@ fn standing(worker: &Worker) -> String {
     let mut text = standing_name(worker.standing).to_owned();
     if let Some(left_at) = worker.left_at {
         text = format!("{text} since {}", second(left_at));
+    }
+    if worker.standing == WorkerStandingName::Active && worker.peers == 0 {
+        text.push_str(", class has no peer: cannot be compared");
     }
     match &worker.why {
         Some(why) => format!("{text}: {}", plain(why)),
@@ -70,6 +74,7 @@ pub fn worker(worker: &Worker) -> String {
         ("domain", plain(&worker.domain)),
         ("key", plain(&worker.key)),
         ("class", worker.class.map_or_else(|| "-".to_owned(), |class| class.to_string())),
+        ("peers", format!("{} other active workers of its class", worker.peers)),
         ("version", plain(worker.version.as_deref().unwrap_or("-"))),
         ("labels", or_dash(labels.join(" "))),
         ("slots", format!("{} of {} busy", worker.holds.len(), worker.slots)),

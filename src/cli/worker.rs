@@ -99,9 +99,13 @@ every other such worker), is slow, loses votes, or delivers other bytes than it 
 pub fn worker(args: &WorkerArgs, environment: &Environment) -> Result<u8, CliError> {
     telemetry::start(args.log.as_deref().or(environment.get("LOCKSTEP_LOG")), args.log_format)?;
     if let Some(kind) = args.unsafe_misbehave {
-        tracing::warn!(?kind, "THIS WORKER MISBEHAVES ON PURPOSE (--unsafe-misbehave): its results are not to be trusted");
+        tracing::warn!(
+            ?kind,
+            "THIS WORKER MISBEHAVES ON PURPOSE (--unsafe-misbehave): its results are not to be trusted"
+        );
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     runtime.block_on(work(args, environment))?;
     Ok(0)
 }
@@ -190,7 +194,8 @@ fn labels(args: &WorkerArgs, environment: &Environment) -> Result<BTreeMap<Strin
     if !args.labels.is_empty() {
         return Ok(args.labels.iter().cloned().collect());
     }
-    let pairs = environment.get("LOCKSTEP_LABELS").unwrap_or_default().split(',').filter(|pair| !pair.is_empty());
+    let pairs =
+        environment.get("LOCKSTEP_LABELS").unwrap_or_default().split(',').filter(|pair| !pair.is_empty());
     let refuse = |error: String| CliError::Usage(format!("LOCKSTEP_LABELS: {error}"));
     pairs.map(|pair| parse::pair(pair).map_err(refuse)).collect()
 }

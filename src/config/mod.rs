@@ -66,7 +66,8 @@ impl Environment {
 
     /// A directory of this name below the user's data directory, or below this one if there is none.
     pub fn data_dir_of(&self, name: &str) -> PathBuf {
-        let below = |variable, inner: &str| self.get(variable).map(|base| Path::new(base).join(inner).join(name));
+        let below =
+            |variable, inner: &str| self.get(variable).map(|base| Path::new(base).join(inner).join(name));
         below("XDG_DATA_HOME", "")
             .or_else(|| below("HOME", ".local/share"))
             .unwrap_or_else(|| PathBuf::from(format!("{name}-data")))

@@ -243,9 +243,11 @@ impl Settings {
                 module_crashes_max: self.module_crashes_max,
                 worker_failures_max: self.worker_failures_max,
                 start_grace_ms: self.start_grace.ms,
+                heartbeat_ms: self.heartbeat.ms,
                 worker_lost_ms: self.worker_lost.ms,
                 collect_timeout_ms: self.collect_timeout.ms,
                 timeout_grace_ms: self.timeout_grace.ms,
+                ..core::Config::default()
             },
             limits: LimitsConfig {
                 module_bytes_max: self.module_max.0,

@@ -15,6 +15,7 @@ mod open_run;
 mod owner;
 mod pool_service;
 mod pump;
+mod returning;
 mod ring;
 pub mod service;
 pub mod submission;
@@ -36,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
-use self::owner::Owner;
+use self::owner::{Command, Owner};
 use self::pool_service::PoolService;
 use self::service::{
     Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
@@ -175,11 +176,10 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
-    // the grace after a start is for workers that come back over the network; embedded ones are new, and all of them
-    // have joined before anybody is served
-    let rules = core::Config { start_grace_ms: 0, ..config.core.clone() };
+    // embedded workers are new in each process; those on other machines outlive it and come back
+    let returning = returning::expected(&store.workers().await?);
     let parts = owner::Parts {
-        pool: Pool::new(rules, clock.now()),
+        pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
@@ -213,6 +213,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     })
     .await?;
     let blobs_of_chores = Arc::clone(&blobs);
+    let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
         commands,
         pool,
@@ -244,6 +245,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     ));
     service.resume_admissions().await?;
     service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;
+    let _ = owner_queue.send(Command::Serving);
     Ok(Running {
         address,
         token,

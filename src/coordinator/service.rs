@@ -169,7 +169,13 @@ pub enum ServiceError {
         /// Runs that are there.
         queued: usize,
     },
-    /// The policy cannot be met.
+    /// No worker that is there could ever run it.
+    #[error("no worker {lacks}")]
+    NoWorker {
+        /// What every worker lacks: the rest of the sentence.
+        lacks: String,
+    },
+    /// Fewer workers of one class than the quorum has voters.
     #[error("a quorum of {wanted} needs {wanted} workers of one class, and there are {there}")]
     TooFewWorkers {
         /// Wanted.

@@ -76,12 +76,8 @@ impl Embedded {
             let handle = agent::start(agent, inputs, Arc::new(compiler.clone()))
                 .map_err(|error| CoordinatorError::Worker(number, error.to_string()))?;
             let worker = row.id;
-            let joined = Command::Join {
-                row: Box::new(row),
-                to: handle.to.clone(),
-                session: SESSION,
-                remote: None,
-            };
+            let joined =
+                Command::Join { row: Box::new(row), to: handle.to.clone(), session: SESSION, remote: None };
             let _ = commands.send(joined);
             links.push((handle.to, forward(worker, handle.from, commands.clone()), handle.ended));
         }

@@ -8,8 +8,11 @@ mod api_pool;
 mod bad_input;
 mod cli;
 mod compiler;
+mod deploy;
+mod operate;
 mod pool;
 mod recovery;
 mod remote;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;

@@ -186,7 +186,11 @@ fn spawn(data: &Path, args: &[String]) -> (Child, String) {
     let url = lines
         .by_ref()
         .map_while(Result::ok)
-        .find_map(|line| line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned))
+        .find_map(|line| {
+            line.split_whitespace()
+                .find(|word| word.starts_with("http://") || word.starts_with("https://"))
+                .map(str::to_owned)
+        })
         .expect("it prints its link");
     // what it prints later must not fill the pipe
     std::thread::spawn(move || lines.for_each(drop));

@@ -2,6 +2,7 @@
 
 use super::explain::Note;
 use super::floor::{Floor, Followup};
+use super::pool::REFUSED;
 use super::quorum::Tally;
 use super::retry::{Cost, cost};
 use super::run::{Phase, Run};
@@ -52,7 +53,10 @@ impl Floor {
         let is_reachable = |position: &&usize| {
             self.crew.get(run.attempts[**position].record.worker).is_some_and(|worker| worker.is_reachable())
         };
-        match voters.iter().find(is_reachable) {
+        let is_active = |position: &&usize| {
+            self.crew.get(run.attempts[**position].record.worker).is_some_and(|worker| worker.is_active())
+        };
+        match voters.iter().find(is_active).or_else(|| voters.iter().find(is_reachable)) {
             Some(position) => {
                 self.unqueue(run);
                 self.unset_fresh(run);
@@ -128,13 +132,18 @@ impl Floor {
             let why = format!("its module is quarantined: {why}");
             return self.fail(run, FailReason::Poisoned, &why);
         }
+        if self.modules[run.module].is_refused {
+            return self.fail(run, FailReason::ModuleRefused, REFUSED);
+        }
         if let Some((reason, why)) = run.second_try() {
             return self.fail(run, reason, &why);
         }
         if let Some((reason, why)) = run.spent().exhausted(&self.config, run.policy.attempts_max) {
             return self.fail(run, reason, &why);
         }
-        self.requeue(run, more.saturating_sub(run.live()));
+        if !run.is_held {
+            self.requeue(run, more.saturating_sub(run.live()));
+        }
     }
 
     /// A worker voted on a live attempt.
@@ -145,6 +154,9 @@ impl Floor {
         if !module.is_proven {
             module.is_proven = true;
             self.ungate(run.module);
+        }
+        if let Some(begun_at) = run.attempts[position].record.begun_at {
+            self.modules[run.module].lasted(self.now.0.saturating_sub(begun_at.0));
         }
         let (result, cpu_us) = (vote.result, vote.cpu_us);
         let attempt = &mut run.attempts[position];

@@ -31,6 +31,7 @@ mod check;
 mod decide;
 mod explain;
 mod floor;
+mod grace;
 mod hash;
 mod modules;
 mod placement;
@@ -41,12 +42,18 @@ mod retry;
 mod roster;
 mod run;
 mod settle;
+mod signs;
 mod slab;
 mod timers;
 mod types;
+mod views;
 mod workers;
 
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
 pub use types::*;
+pub use views::*;
 pub use vocabulary::id::Class;
+
+#[cfg(test)]
+mod tests;

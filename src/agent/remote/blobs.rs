@@ -95,7 +95,13 @@ impl Remote {
         .await
     }
 
-    async fn fetch_into(&self, cache: &Cache, digest: Digest, file: File, path: &Path) -> Result<bool, Failed> {
+    async fn fetch_into(
+        &self,
+        cache: &Cache,
+        digest: Digest,
+        file: File,
+        path: &Path,
+    ) -> Result<bool, Failed> {
         let request = self.request(Method::GET, digest).await?;
         let response = moving(request.send()).await?.map_err(|error| Failed::Again(words(&error)))?;
         match response.status() {

@@ -18,7 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::RemoteError;
 use super::blobs::words;
 use crate::protocol::wire::{
-    Facts, Greeting, Hello, MESSAGE_BYTES_MAX, RejectCode, VERSION, Welcome, decode_handshake, encode_handshake,
+    Facts, Greeting, Hello, MESSAGE_BYTES_MAX, RejectCode, VERSION, Welcome, decode_handshake,
+    encode_handshake,
 };
 
 /// How long reaching a coordinator and its whole handshake may take.
@@ -151,9 +152,12 @@ impl Connector {
         let url = base.join("v1/pool/session").map_err(again)?;
         let key = generate_key();
         let mut request = self.http.get(url);
-        for (name, value) in
-            [(CONNECTION, "Upgrade"), (UPGRADE, "websocket"), (SEC_WEBSOCKET_VERSION, "13"), (SEC_WEBSOCKET_KEY, &key)]
-        {
+        for (name, value) in [
+            (CONNECTION, "Upgrade"),
+            (UPGRADE, "websocket"),
+            (SEC_WEBSOCKET_VERSION, "13"),
+            (SEC_WEBSOCKET_KEY, &key),
+        ] {
             request = request.header(name, value);
         }
         if let Some(token) = self.token.as_ref().filter(|_| self.shows_token) {

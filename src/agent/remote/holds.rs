@@ -70,7 +70,9 @@ impl Holds {
 
     /// The coordinator has heard so many messages of this session.
     pub(super) fn taken(&mut self, messages: u64) {
-        self.0.retain(|_, hold| !matches!(hold.said, Said::Fault { message: Some(number), .. } if number <= messages));
+        self.0.retain(
+            |_, hold| !matches!(hold.said, Said::Fault { message: Some(number), .. } if number <= messages),
+        );
     }
 
     /// Nobody needs it any more.

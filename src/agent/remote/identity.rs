@@ -33,7 +33,8 @@ impl Folder {
     pub fn open(path: &Path) -> Result<Folder, RemoteError> {
         let failed = failed(path);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(&failed)?;
-        let options = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).to_owned();
+        let options =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).to_owned();
         let lock = options.open(path.join("lock")).map_err(&failed)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Folder { path: path.to_owned(), _lock: lock }),

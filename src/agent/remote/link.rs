@@ -104,7 +104,11 @@ impl Link {
     }
 
     /// Until the worker has drained, or can never be let in.
-    pub(super) async fn run(mut self, mut connector: Connector, mut drain: Drain<'_>) -> Result<(), RemoteError> {
+    pub(super) async fn run(
+        mut self,
+        mut connector: Connector,
+        mut drain: Drain<'_>,
+    ) -> Result<(), RemoteError> {
         loop {
             let Some(connection) = self.connected(&mut connector, &mut drain).await? else { return Ok(()) };
             let begun = Instant::now();
@@ -307,7 +311,8 @@ impl Link {
                         Err(error) => {
                             self.grants.skip();
                             let fault = Fault::Refused { detail: error.to_string() };
-                            let words = FromAgent::Faulted { attempt, epoch, fault, begun_at_us: None, cpu_us: 0 };
+                            let words =
+                                FromAgent::Faulted { attempt, epoch, fault, begun_at_us: None, cpu_us: 0 };
                             self.outbox.extend([words, self.grants.words(self.holds.len())]);
                         }
                     }
@@ -357,7 +362,13 @@ impl Link {
                     let fault = Fault::Refused { detail: error.to_string() };
                     self.holds.faulted(attempt, fault.clone(), None, 0);
                     self.pending.push_back(ToAgent::Release(attempt));
-                    outbox.push_front(FromAgent::Faulted { attempt, epoch, fault, begun_at_us: None, cpu_us: 0 });
+                    outbox.push_front(FromAgent::Faulted {
+                        attempt,
+                        epoch,
+                        fault,
+                        begun_at_us: None,
+                        cpu_us: 0,
+                    });
                 }
                 (Err(error), None) => tracing::error!(%error, "a message cannot be sent"),
             }

@@ -114,8 +114,16 @@ pub async fn run(
     drain: impl Future<Output = ()> + Send,
     joined: impl FnMut(&Joined) + Send + 'static,
 ) -> Result<(), RemoteError> {
-    let RemoteConfig { agent, coordinators, token, http, folder, cache_bytes_max, drain_within, misbehaviour } =
-        config;
+    let RemoteConfig {
+        agent,
+        coordinators,
+        token,
+        http,
+        folder,
+        cache_bytes_max,
+        drain_within,
+        misbehaviour,
+    } = config;
     let key = folder.key()?;
     let blobs_folder = folder.join("blobs");
     let cache = Cache::open(blobs_folder.clone(), cache_bytes_max)

@@ -30,7 +30,8 @@ pub async fn join_pool(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade.map_err(|why| {
-        let detail = format!("this is where `lockstep worker` joins, by a WebSocket upgrade: {}", why.body_text());
+        let detail =
+            format!("this is where `lockstep worker` joins, by a WebSocket upgrade: {}", why.body_text());
         ApiError::new(ProblemCode::InvalidParameter, detail)
     })?;
     let bounded = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);

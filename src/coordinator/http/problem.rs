@@ -144,6 +144,10 @@ impl From<ServiceError> for ApiError {
                     format!("{queued} runs are queued or running; nothing was accepted, try again later");
                 ApiError::new(Code::QueueFull, detail)
             }
+            ServiceError::NoWorker { lacks } => {
+                let detail = format!("no worker {lacks}: start one, or ask for less");
+                ApiError::new(Code::TooFewWorkers, detail)
+            }
             ServiceError::TooFewWorkers { wanted, there } => {
                 let detail = format!(
                     "a quorum of {wanted} needs {wanted} workers of one class, and there are {there}: ask for a \
@@ -261,6 +265,7 @@ mod tests {
             (ServiceError::BadEntry(text()), 422, "bad_entry"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
+            (ServiceError::NoWorker { lacks: text() }, 409, "too_few_workers"),
             (
                 ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false },
                 422,

@@ -258,7 +258,9 @@ pub(super) async fn store_bodies(
             }
             BlobBody::Stored { .. } => match blobs.pin(digest, pin).await {
                 Ok(false) => {
-                    return Err(Fault::Corrupt { detail: format!("{digest} was said to be stored and is not") });
+                    return Err(Fault::Corrupt {
+                        detail: format!("{digest} was said to be stored and is not"),
+                    });
                 }
                 other => other.map(drop),
             },

@@ -83,7 +83,13 @@ impl Owner {
     }
 
     /// Remembers what was asked, and asks.
-    pub(super) fn ask(&mut self, attempt: AttemptId, worker: WorkerId, purpose: Purpose, digests: Vec<Digest>) {
+    pub(super) fn ask(
+        &mut self,
+        attempt: AttemptId,
+        worker: WorkerId,
+        purpose: Purpose,
+        digests: Vec<Digest>,
+    ) {
         let Some(open) = self.runs.get_mut(&attempt.run) else { return };
         open.collecting.insert(attempt, (purpose, worker));
         self.tell(worker, ToAgent::Collect { attempt, digests });

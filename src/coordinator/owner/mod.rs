@@ -69,6 +69,8 @@ pub enum WorkerOrder {
 pub enum Command {
     /// A new run.
     Submit(Submit),
+    /// Workers can connect from now on.
+    Serving,
     /// A worker's session begins.
     Join {
         /// Its row.
@@ -299,6 +301,7 @@ impl Owner {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Submit(submit) => self.submit(submit),
+            Command::Serving => self.step(Event::Serving),
             Command::Join { row, to, session, remote } => self.join(*row, to, session, remote),
             Command::Said(worker, session, message) => {
                 if self.is_current(worker, session) {
@@ -349,9 +352,11 @@ impl Owner {
                 let _ = reply.send(self.watch(workspace, run));
             }
             Command::Workers(reply) => {
-                let view =
-                    |link: &Link| self.parts.pool.worker(link.row.id).map(|view| (link.row.clone(), view));
-                let _ = reply.send(self.links.values().filter_map(view).collect());
+                let views = self.parts.pool.workers().into_iter();
+                let row = |view: WorkerView| Some((self.links.get(&view.worker)?.row.clone(), view));
+                let mut there: Vec<_> = views.filter_map(row).collect();
+                there.sort_unstable_by_key(|(row, _)| row.id);
+                let _ = reply.send(there);
             }
             Command::Stats(reply) => {
                 let _ = reply.send(self.parts.pool.stats());
@@ -531,6 +536,7 @@ fn refusal(error: SubmitError) -> ServiceError {
     match error {
         SubmitError::QueueFull { queued } => ServiceError::QueueFull { queued },
         SubmitError::TooFewWorkers { wanted, there } => ServiceError::TooFewWorkers { wanted, there },
+        SubmitError::NoWorker { lacks } => ServiceError::NoWorker { lacks },
         SubmitError::ModuleQuarantined { why } => ServiceError::ModuleQuarantined(why),
     }
 }

@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq;
 use super::effects::{COLLECTED_PIN_MS, assignment_mac, nonce, store_bodies};
 use super::{Command, Hello, Owner};
 use crate::coordinator::open_run::{Purpose, Reported, SignedVote};
-use crate::core::{Class, Event, Time, Vote};
+use crate::core::{Beat, Class, Event, Time, Vote};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::protocol::agent::{BlobBody, FromAgent, VoteReport};
@@ -50,14 +50,20 @@ impl Owner {
                 let Some(link) = self.links.get(&worker) else { return };
                 // what was sent and not yet seen by the worker is not free
                 let unseen = u32::try_from(link.sent.saturating_sub(received)).unwrap_or(u32::MAX);
-                let most = link.remote.map_or(u32::MAX, |remote| remote.slots.saturating_mul(CREDITS_PER_SLOT));
+                let most =
+                    link.remote.map_or(u32::MAX, |remote| remote.slots.saturating_mul(CREDITS_PER_SLOT));
                 self.step(Event::Credits { worker, credits: credits.min(most).saturating_sub(unseen) });
             }
             FromAgent::Heartbeat(beats) => {
-                for beat in beats {
-                    self.begun(beat.attempt, worker, beat.begun_at_us);
-                }
-                self.step(Event::Heartbeat { worker });
+                // the worker's clock may be off; the future would move the attempt's timeout
+                let now = self.now();
+                let beat = |beat: crate::protocol::agent::Beat| Beat {
+                    attempt: beat.attempt,
+                    cpu_us: beat.cpu_us,
+                    begun_at: beat.begun_at_us.map(|at| Time(at).min(now)),
+                };
+                let beats = beats.into_iter().map(beat).collect();
+                self.step(Event::Heartbeat { worker, beats });
             }
             FromAgent::Voted(report) => self.voted(worker, *report),
             FromAgent::Faulted { attempt, epoch, fault, begun_at_us, cpu_us } => {

@@ -34,7 +34,10 @@ impl Refusal {
     }
 
     pub(super) fn full() -> Refusal {
-        Refusal::new(RejectCode::Full, "as many workers are connected as this coordinator takes: try again later")
+        Refusal::new(
+            RejectCode::Full,
+            "as many workers are connected as this coordinator takes: try again later",
+        )
     }
 }
 
@@ -45,7 +48,9 @@ impl From<WireError> for Refusal {
                 RejectCode::Identity,
                 "the worker's signature does not verify: its key file may be damaged; move it away to enrol anew",
             ),
-            other => Refusal::new(RejectCode::Protocol, format!("the worker's hello was not understood: {other}")),
+            other => {
+                Refusal::new(RejectCode::Protocol, format!("the worker's hello was not understood: {other}"))
+            }
         }
     }
 }
@@ -137,8 +142,13 @@ fn check(facts: &Facts) -> Result<(), Refusal> {
     }
     let is_text = |text: &str, max: usize| text.chars().count() <= max && !text.contains(char::is_control);
     let refuse = |what: String| Err(Refusal::new(RejectCode::Facts, what));
-    if facts.name.is_empty() || !is_text(&facts.name, NAME_CHARS_MAX) || !is_text(&facts.build, NAME_CHARS_MAX) {
-        return refuse(format!("a worker's name has 1 to {NAME_CHARS_MAX} characters and no control characters"));
+    if facts.name.is_empty()
+        || !is_text(&facts.name, NAME_CHARS_MAX)
+        || !is_text(&facts.build, NAME_CHARS_MAX)
+    {
+        return refuse(format!(
+            "a worker's name has 1 to {NAME_CHARS_MAX} characters and no control characters"
+        ));
     }
     if !(1..=SLOTS_MAX).contains(&facts.slots) {
         return refuse(format!("a worker has 1 to {SLOTS_MAX} slots, not {}", facts.slots));

@@ -77,7 +77,8 @@ impl PoolService {
     /// If the store does not say.
     pub async fn new(parts: Parts) -> Result<PoolService, StoreError> {
         let rows = parts.store.workers().await?;
-        let quarantined = rows.into_iter().filter(|row| row.quarantined.is_some()).map(|row| row.id).collect();
+        let quarantined =
+            rows.into_iter().filter(|row| row.quarantined.is_some()).map(|row| row.id).collect();
         Ok(PoolService {
             parts,
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
@@ -89,7 +90,8 @@ impl PoolService {
 
     /// Carries a connection from its handshake to its end.
     pub async fn serve(&self, mut socket: WebSocket, admission: Option<Admission>) {
-        let (Ok(_session), Ok(handshake)) = (self.sessions.try_acquire(), self.handshakes.try_acquire()) else {
+        let (Ok(_session), Ok(handshake)) = (self.sessions.try_acquire(), self.handshakes.try_acquire())
+        else {
             return handshake::reject(&mut socket, handshake::Refusal::full()).await;
         };
         let greeted = {

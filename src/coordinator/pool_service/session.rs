@@ -260,7 +260,8 @@ mod tests {
     }
 
     fn proofs(messages: &[FromAgent]) -> usize {
-        let has_proof = |message: &&FromAgent| matches!(message, FromAgent::Voted(vote) if vote.proof.is_some());
+        let has_proof =
+            |message: &&FromAgent| matches!(message, FromAgent::Voted(vote) if vote.proof.is_some());
         messages.iter().filter(has_proof).count()
     }
 

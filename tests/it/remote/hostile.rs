@@ -10,7 +10,8 @@ use lockstep::digest::Digest;
 use lockstep::id::{AttemptId, RunId};
 use lockstep::protocol::agent::{Assignment, BlobBody, FromAgent, VoteReport};
 use lockstep::protocol::wire::{
-    self, Batch, Facts, FromWorker, Greeting, Hello, ToWorker, VERSION, Welcome, decode_handshake, encode_handshake,
+    self, Batch, Facts, FromWorker, Greeting, Hello, ToWorker, VERSION, Welcome, decode_handshake,
+    encode_handshake,
 };
 use lockstep::receipt::{merkle, sign_root};
 use lockstep::result::{Outcome, OutputRef, ResultManifest};
@@ -58,9 +59,15 @@ async fn next(socket: &mut Socket) -> Option<Bytes> {
 
 impl Puppet {
     /// Shakes hands; `change` makes the hello another one.
-    async fn hello(pool: &Pool, key: u8, token: Option<&str>, change: impl FnOnce(&mut Facts)) -> (Puppet, Greeting) {
+    async fn hello(
+        pool: &Pool,
+        key: u8,
+        token: Option<&str>,
+        change: impl FnOnce(&mut Facts),
+    ) -> (Puppet, Greeting) {
         let mut socket = open(pool, token).await;
-        let Greeting::Challenge { nonce, .. } = decode_handshake(&next(&mut socket).await.unwrap()).unwrap() else {
+        let Greeting::Challenge { nonce, .. } = decode_handshake(&next(&mut socket).await.unwrap()).unwrap()
+        else {
             panic!("a challenge comes first");
         };
         let key = SigningKey::from_bytes(&[key; 32]);
@@ -199,9 +206,10 @@ async fn a_session_with_garbage_ends_and_nobody_else_suffers() {
     let dir = tempfile::tempdir().unwrap();
     let _workers = crew(&pool, dir.path(), &[&[], &[]]).await;
     let oversized = Bytes::from(vec![1; wire::MESSAGE_BYTES_MAX + 1]);
-    for (key, garbage) in [Bytes::from_static(b"\x01\xff\xff\xff"), Bytes::from_static(b"\x63"), Bytes::new(), oversized]
-        .into_iter()
-        .enumerate()
+    for (key, garbage) in
+        [Bytes::from_static(b"\x01\xff\xff\xff"), Bytes::from_static(b"\x63"), Bytes::new(), oversized]
+            .into_iter()
+            .enumerate()
     {
         let mut puppet = Puppet::joined(&pool, u8::try_from(key).unwrap() + 1, &token).await;
         // one that is too large is cut off before it is whole
@@ -220,7 +228,8 @@ async fn a_session_with_garbage_ends_and_nobody_else_suffers() {
 
 #[tokio::test]
 async fn votes_that_are_not_what_they_should_be_are_refused_and_counted() {
-    let settings = ["fresh_worker_wait=0ms", "refusals_max=1000", "worker_failures_max=1000", "worker_lost=60s"];
+    let settings =
+        ["fresh_worker_wait=0ms", "refusals_max=1000", "worker_failures_max=1000", "worker_lost=60s"];
     let pool = empty_pool(&settings).await;
     let token = worker_token(&pool).await;
     let mut puppet = Puppet::joined(&pool, 1, &token).await;
@@ -248,13 +257,16 @@ async fn votes_that_are_not_what_they_should_be_are_refused_and_counted() {
         change(&mut vote);
         let key = puppet.key.clone();
         puppet.say(vec![FromAgent::Voted(Box::new(vote))], Some(&key)).await;
-        eventually(&format!("it is counted as {why}"), async || (figure(&pool, &name).await > before).then_some(()))
-            .await;
+        eventually(&format!("it is counted as {why}"), async || {
+            (figure(&pool, &name).await > before).then_some(())
+        })
+        .await;
         assert_eq!(pool.post(&format!("/v1/runs/{run}/cancel"), &json!({})).await.1["state"], "canceled");
     }
     for key in [None, Some(&stranger)] {
         puppet.grant(1, received).await;
-        let run = submitted(&pool, &json!({"module": module, "seed": 99, "verify": {"policy": "once"}})).await;
+        let run =
+            submitted(&pool, &json!({"module": module, "seed": 99, "verify": {"policy": "once"}})).await;
         let assignment = puppet.assigned().await;
         received += 1;
         let vote = puppet.vote(&assignment);
@@ -283,7 +295,8 @@ async fn votes_that_are_not_what_they_should_be_are_refused_and_counted() {
 async fn what_a_worker_says_of_others_attempts_is_not_heard() {
     let pool = empty_pool(&["worker_lost=60s"]).await;
     let token = worker_token(&pool).await;
-    let (mut holder, mut other) = (Puppet::joined(&pool, 1, &token).await, Puppet::joined(&pool, 2, &token).await);
+    let (mut holder, mut other) =
+        (Puppet::joined(&pool, 1, &token).await, Puppet::joined(&pool, 2, &token).await);
     // far more than its slots, and from a time before the session
     other.grant(0, 0).await;
     holder.grant(u32::MAX, 0).await;
