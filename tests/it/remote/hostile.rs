@@ -14,7 +14,8 @@ use lockstep::protocol::wire::{
     encode_handshake,
 };
 use lockstep::receipt::{merkle, sign_root};
-use lockstep::result::{Outcome, OutputRef, ResultManifest};
+use lockstep::result::{Fault, Outcome, OutputRef, ResultManifest};
+use reqwest::Method;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -306,7 +307,7 @@ async fn what_a_worker_says_of_others_attempts_is_not_heard() {
     let shown_holder = shown(&pool, &holder.id()).await;
     assert!(shown_holder["credits"].as_u64() < Some(8), "{shown_holder}");
     let (attempt, epoch) = (assignment.attempt, assignment.epoch);
-    let fault = lockstep::result::Fault::TimedOut;
+    let fault = Fault::TimedOut;
     let blob = Bytes::from_static(b"made up\n");
     let key = other.key.clone();
     let vote = VoteReport { ..other.vote(&assignment) };
@@ -364,11 +365,10 @@ async fn a_sessions_token_opens_blobs_and_nothing_else() {
     assert!(bearer.starts_with("lsw_"));
     let module = pool.push(guest("hello.wasm")).await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let status = async |method: reqwest::Method, path: String, body: &'static str| {
+    let status = async |method: Method, path: String, body: &'static str| {
         let request = http.request(method, format!("{}{path}", pool.url)).bearer_auth(&bearer).body(body);
         request.send().await.unwrap().status().as_u16()
     };
-    use reqwest::Method;
     let digest = Digest::of(b"an output");
     assert_eq!(status(Method::PUT, format!("/v1/blobs/{digest}"), "an output").await, 201);
     assert_eq!(status(Method::PUT, format!("/v1/blobs/{digest}"), "an output").await, 200);

@@ -120,7 +120,8 @@ pub async fn crew(pool: &Pool, dir: &Path, kinds: &[&[&str]]) -> Vec<Worker> {
     let token = worker_token(pool).await;
     let mut workers = Vec::new();
     for (number, kind) in kinds.iter().enumerate() {
-        let args = [&["--token", &token, "--name", &format!("worker-{number}")], *kind].concat();
+        let name = format!("worker-{number}");
+        let args = [&["--token", &token, "--name", &name], *kind].concat();
         workers.push(Worker::spawn(&pool.url, &dir.join(number.to_string()), &args));
     }
     for worker in &mut workers {
