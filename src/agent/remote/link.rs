@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::Upgraded;
+use reqwest::{Upgraded, Url};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
@@ -26,7 +26,7 @@ use crate::agent::misbehave::Misbehaviour;
 use crate::agent::{AgentConfig, AgentHandle, ArtifactSource, InputSource, misbehave};
 use crate::id::WorkerId;
 use crate::protocol::agent::{Assignment, FromAgent, ToAgent};
-use crate::protocol::wire::{self, Batch, Facts, FromWorker, ToWorker, VERSION, WireError};
+use crate::protocol::wire::{self, Batch, Facts, FromWorker, ToWorker, VERSION, Welcome, WireError};
 use crate::receipt::{merkle, sign_root};
 use crate::result::Fault;
 
@@ -189,8 +189,8 @@ impl Link {
         Ok(())
     }
 
-    async fn session(&mut self, connection: Connection, drain: &mut Drain<'_>) -> Result<End, RemoteError> {
-        let Connection { mut socket, welcome, base } = connection;
+    /// A session begins: everything that the coordinator may not have heard is to be said again.
+    fn begin(&mut self, welcome: &Welcome, base: &Url) -> Result<(), RemoteError> {
         (self.parts.joined)(&Joined {
             worker: WorkerId(welcome.worker),
             domain: welcome.domain.clone(),
@@ -198,7 +198,8 @@ impl Link {
             coordinator: base.to_string(),
             quarantined: welcome.quarantined.clone(),
         });
-        self.parts.access.send_replace(Some(Access { base: base.clone(), token: welcome.http_token }));
+        let access = Access { base: base.clone(), token: welcome.http_token.clone() };
+        self.parts.access.send_replace(Some(access));
         self.start_agent(welcome.heartbeat_ms)?;
         self.grants.begin();
         self.sent = 0;
@@ -207,6 +208,12 @@ impl Link {
         if self.has_drained {
             self.outbox.push(FromAgent::Drained);
         }
+        Ok(())
+    }
+
+    async fn session(&mut self, connection: Connection, drain: &mut Drain<'_>) -> Result<End, RemoteError> {
+        let Connection { mut socket, welcome, base } = connection;
+        self.begin(&welcome, &base)?;
         let silence = Duration::from_millis(welcome.silence_ms).max(SILENCE_MIN);
         let mut quiet = tokio::time::Instant::now() + silence;
         let mut heard = Vec::new();
@@ -223,22 +230,13 @@ impl Link {
                 return Ok(End::Drained);
             }
             let give_up = self.give_up;
+            let reads = self.pending.len() < PENDING_MAX;
             // cancel safe: the socket keeps what it has read, receiving loses nothing
             tokio::select! {
-                message = socket.next(), if self.pending.len() < PENDING_MAX => {
+                message = socket.next(), if reads => {
                     quiet = tokio::time::Instant::now() + silence;
-                    match message {
-                        Some(Ok(Message::Binary(bytes))) => {
-                            if let Err(error) = self.understand(&bytes, &base) {
-                                return Ok(End::Cut(error.to_string()));
-                            }
-                        }
-                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                        Some(Ok(Message::Text(_))) => return Ok(End::Cut("it sent text".to_owned())),
-                        Some(Ok(Message::Close(_))) | None => {
-                            return Ok(End::Cut("the coordinator closed it".to_owned()));
-                        }
-                        Some(Err(error)) => return Ok(End::Cut(error.to_string())),
+                    if let Err(why) = self.received(message, &base) {
+                        return Ok(End::Cut(why));
                     }
                 }
                 count = hear(&mut self.from, &mut heard), if !self.ended => self.take(count, &mut heard),
@@ -247,7 +245,7 @@ impl Link {
                     self.outbox.extend(delivered);
                 }
                 () = &mut *drain, if give_up.is_none() => self.begin_drain(),
-                () = sleep_until(quiet), if self.pending.len() < PENDING_MAX => {
+                () = sleep_until(quiet), if reads => {
                     return Ok(End::Cut(format!("nothing was heard for {} ms", silence.as_millis())));
                 }
                 () = until(give_up) => return Ok(End::Drained),
@@ -255,6 +253,19 @@ impl Link {
             if self.ended && !self.has_drained {
                 return Err(RemoteError::AgentEnded);
             }
+        }
+    }
+
+    /// Something came, or the end of it.
+    fn received(&mut self, message: Option<Result<Message, SocketError>>, base: &Url) -> Result<(), String> {
+        match message {
+            Some(Ok(Message::Binary(bytes))) => {
+                self.understand(&bytes, base).map_err(|error| error.to_string())
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Text(_))) => Err("it sent text".to_owned()),
+            Some(Ok(Message::Close(_))) | None => Err("the coordinator closed it".to_owned()),
+            Some(Err(error)) => Err(error.to_string()),
         }
     }
 
@@ -297,7 +308,7 @@ impl Link {
     }
 
     /// What the coordinator said.
-    fn understand(&mut self, message: &[u8], base: &reqwest::Url) -> Result<(), WireError> {
+    fn understand(&mut self, message: &[u8], base: &Url) -> Result<(), WireError> {
         for frame in wire::decode::<ToWorker>(message)? {
             match frame {
                 ToWorker::Assign(frame) => {
