@@ -18,7 +18,9 @@ async fn without_a_token_nothing_but_health_and_the_document_answers() {
     let document: Value =
         pool.anonymous(Method::GET, "/openapi.json").send().await.unwrap().json().await.unwrap();
     let open = ["/healthz", "/readyz", "/openapi.json"];
-    for (path, item) in document["paths"].as_object().unwrap() {
+    // a worker shows its key there, in the session
+    let has_keys = |path: &&String| path.as_str() != "/v1/pool/session";
+    for (path, item) in document["paths"].as_object().unwrap().iter().filter(|(path, _)| has_keys(path)) {
         let path = path
             .replace("{digest}", &Digest::EMPTY.to_string())
             .replace(

@@ -15,6 +15,7 @@ mod memory;
 mod operate;
 mod pool;
 mod recovery;
+mod remote;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -72,7 +72,7 @@ fn list_offered() -> Result<BTreeMap<(String, String), String>, Box<dyn std::err
     let wasi = WasiState::new(WasiConfig {
         args: Vec::new(),
         env: Vec::new(),
-        stdin: bytes::Bytes::new(),
+        stdin: Bytes::new(),
         mounts: Vec::new(),
         clock_ns: 0,
         seed: 0,

@@ -16,7 +16,7 @@ use crate::coordinator::open_run::{Reported, SignedVote};
 use crate::core::{Beat, Class, Event, Time, Vote};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
-use crate::protocol::agent::{BlobBody, FromAgent, VoteReport};
+use crate::protocol::agent::{BlobBody, FromAgent, ToAgent, VoteReport};
 use crate::result::{Fault, ResultManifest};
 use crate::spec::{Limits, RunSpec};
 use crate::store::WorkerFacts;
@@ -153,7 +153,8 @@ impl Owner {
                 self.parts.metrics.attempt_ended(fault.name());
                 tracing::warn!(%worker, %attempt, why, %fault, "vote refused");
                 self.step(Event::AttemptFaulted { attempt, epoch, worker, fault, begun: true, cpu_us });
-                return;
+                // nobody will ask for its outputs
+                return self.tell(worker, ToAgent::Release(attempt));
             }
         };
         self.parts.metrics.attempt_ended("voted");
