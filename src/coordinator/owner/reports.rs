@@ -29,6 +29,7 @@ const FAULT_CHARS_MAX: usize = 1_000;
 const CREDITS_PER_SLOT: u32 = 4;
 
 /// Why a vote is not taken.
+#[derive(Debug)]
 struct Refused {
     /// A word of a closed set, for the metrics.
     why: &'static str,

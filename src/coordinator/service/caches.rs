@@ -174,7 +174,7 @@ mod tests {
     fn facts(exports: usize) -> Arc<ModuleFacts> {
         let exports: String = (0..exports).map(|i| format!(r#"(export "{i:01000}" (func 0))"#)).collect();
         let wasm = wat::parse_str(format!("(module (func) {exports})")).unwrap();
-        let analysis = Some(crate::sandbox::examine(&wasm).unwrap());
+        let analysis = Some(sandbox::examine(&wasm).unwrap());
         Arc::new(ModuleFacts { state: ModuleState::Ready, analysis, refusal: None, quarantined: None })
     }
 
