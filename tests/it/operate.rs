@@ -72,7 +72,7 @@ async fn tokens_are_made_listed_used_and_revoked() {
         (&["--scope", "everything"], "possible values: admin, submit, read, worker"),
         (&["--scope", "read", "--expires", "7"], "such as `30s`"),
     ] {
-        let refused = complaint(&cli(&pool, &[&["tokens", "create", "--name", "x"], wrong].concat()));
+        let refused = complaint(&cli(&pool, &[&["tokens", "create", "--name", "x"][..], wrong].concat()));
         assert!(refused.contains(words), "{refused}");
     }
 }
@@ -176,7 +176,7 @@ async fn a_call_answers_with_what_was_agreed_on() {
     let copied = cli_with(&pool, &["call", &misbehave, "--once", "--no-durable", "--", "stdin"], &large);
     assert!(copied.status.success() && copied.stdout == large, "{}", String::from_utf8_lossy(&copied.stderr));
     for (verb, code) in [(&["exit", "7"][..], 7), (&["trap"], 120)] {
-        let ended = cli(&pool, &[&["call", &misbehave, "--"], verb].concat());
+        let ended = cli(&pool, &[&["call", misbehave.as_str(), "--"][..], verb].concat());
         assert_eq!(ended.status.code(), Some(code), "{ended:?}");
         assert!(complaint(&ended).contains("`lockstep runs show "), "{ended:?}");
     }

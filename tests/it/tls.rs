@@ -32,7 +32,7 @@ impl Certificates {
     fn cert(&self, more: &[&str]) -> Output {
         let out = self.0.path().join("tls").to_str().unwrap().to_owned();
         let out = out.as_str();
-        lockstep(&[&["cert", "--out", out], more].concat())
+        lockstep(&[&["cert", "--out", out][..], more].concat())
     }
 
     fn path(&self, name: &str) -> PathBuf {
