@@ -10,6 +10,7 @@
 pub mod chores;
 pub mod clock;
 pub mod http;
+mod ledger;
 pub mod metrics;
 mod open_run;
 mod owner;
@@ -57,8 +58,6 @@ const EVENTS_MAX: usize = 4_096;
 const RECOVERY_PAGE: u32 = 1_000;
 /// Embedded workers join within milliseconds; one that has not by then will never.
 const JOIN_WAIT: Duration = Duration::from_secs(10);
-/// Connections get so long to finish what they answer when the process ends.
-const HTTP_DRAIN: Duration = Duration::from_secs(10);
 
 /// What a coordinator with embedded workers is told.
 #[derive(Clone, Debug)]
@@ -77,6 +76,14 @@ pub struct CoordinatorConfig {
     pub worker_memory_bytes: u64,
     /// Between two heartbeats of a worker, in milliseconds.
     pub heartbeat_ms: u64,
+    /// Outputs that each keeps until they are collected, in bytes.
+    pub worker_outputs_bytes_max: u64,
+    /// Runners that each keeps ready for a workspace that has none.
+    pub spare_runners: u32,
+    /// Idle runners that each keeps for their workspaces.
+    pub parked_runners: u32,
+    /// How long a runner may take to begin its first attempt, in milliseconds.
+    pub begin_ms: u64,
     /// The rules' timings and bounds.
     pub core: core::Config,
     /// What is kept of final runs.
@@ -93,6 +100,8 @@ pub struct CoordinatorConfig {
     pub connections_max: u32,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Connections get so long to finish what they answer when the process ends.
+    pub http_drain: Duration,
     /// Speaks TLS with this, and nothing else.
     pub tls: Option<tls::Acceptor>,
 }
@@ -141,7 +150,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// The admin token of this data folder.
     pub token: String,
-    connections_max: u32,
+    server: http::ServerConfig,
     service: Service,
     owner: tokio::task::JoinHandle<()>,
     stop_owner: oneshot::Sender<()>,
@@ -162,7 +171,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let failure = Failure::new();
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&config.data, Options::default(), failure.clone())?);
-    let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?;
+    let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?.runs;
     let not_before = newest.first().map_or(Time(0), |run| run.finished_at.unwrap_or(run.created_at));
     let clock = Clock::start(not_before);
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
@@ -200,6 +209,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
+    tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
         commands: commands.clone(),
@@ -232,7 +242,17 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
             upload_keep_ms: config.upload_keep_ms,
+            listen: address,
+            tls: config.tls.is_some(),
+            started_at: clock.now(),
+            connections_max: config.connections_max,
+            runs_max: config.core.runs_max,
+            runs_per_workspace_max: config.core.runs_per_workspace_max,
+            retention: config.retention,
         },
+        inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
+        usage: service::UsageCache::default(),
+        streams: service::Streams::default(),
         ready: AtomicBool::new(true),
         stopping,
     });
@@ -249,7 +269,11 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     Ok(Running {
         address,
         token,
-        connections_max: config.connections_max,
+        server: http::ServerConfig {
+            connections_max: config.connections_max as usize,
+            drain_timeout: config.http_drain,
+            ..http::ServerConfig::default()
+        },
         service,
         owner,
         stop_owner,
@@ -270,7 +294,7 @@ impl Running {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), CoordinatorError> {
         let Running {
-            connections_max,
+            server,
             service,
             mut owner,
             stop_owner,
@@ -285,11 +309,6 @@ impl Running {
         } = self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let router = http::router(Arc::new(service.clone()));
-        let server = http::ServerConfig {
-            connections_max: connections_max as usize,
-            drain_timeout: HTTP_DRAIN,
-            ..http::ServerConfig::default()
-        };
         let mut http = tokio::spawn(http::serve(listener, tls, router, server, async move {
             let _ = http_stopped.await;
         }));

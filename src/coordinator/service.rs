@@ -5,26 +5,34 @@
 
 mod access;
 mod caches;
+mod compare;
+mod figures;
 mod modules;
 mod runs;
+mod streams;
 mod workers;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
 pub use access::{NewToken, TokenSpec, new_token_text, store_token};
-pub use caches::{ModuleCache, ModuleFacts, TokenCache};
+pub use caches::{ModuleCache, ModuleFacts, TokenCache, UsageCache};
+pub use compare::AttemptResult;
+pub use figures::{Figures, WorkerReport};
+pub use runs::INLINE_SHARES_MAX;
+pub use streams::{STREAMS_MAX, Streams};
 
+use super::chores::RetentionConfig;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::owner::Command;
+pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
 use super::pool_service::{Admission, PoolService};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::Compiler;
@@ -32,7 +40,9 @@ use crate::core::{Class, Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
-pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow};
+pub use crate::store::{
+    Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+};
 use crate::store::{Store, StoreError};
 
 /// The trust domain of workers whose token names none.
@@ -125,8 +135,17 @@ pub enum PoolEvent {
     Worker(WorkerId),
     /// A module changed.
     Module(Digest),
-    /// Events were lost: read everything anew.
+    /// Events were lost, because the reader was too slow: read everything anew.
     Lagged,
+}
+
+/// A page of runs, and where the next one begins.
+#[derive(Clone, Debug, Default)]
+pub struct RunsFound {
+    /// Newest first.
+    pub runs: Vec<RunDetail>,
+    /// The cursor of the next page; `None` if everything was looked at.
+    pub next: Option<RunId>,
 }
 
 /// Why a use case failed, by what the caller can do about it.
@@ -163,12 +182,24 @@ pub enum ServiceError {
     /// Entry or arguments do not fit the module.
     #[error("{0}")]
     BadEntry(String),
+    /// It was there and is not kept any longer.
+    #[error("{0}")]
+    NotKept(String),
+    /// As many event streams are open as there may be.
+    #[error("{open} event streams are open: close one, or try again later")]
+    TooManyStreams {
+        /// Those that count against the bound.
+        open: usize,
+    },
     /// Backpressure.
     #[error("the queue is full ({queued} runs): try again later")]
     QueueFull {
         /// Runs that are there.
         queued: usize,
     },
+    /// The run was submitted to be forgotten.
+    #[error("run {0} was submitted with `durable: false`, and nothing that it needs is kept: submit it anew")]
+    NotKept(RunId),
     /// No worker that is there could ever run it.
     #[error("no worker {lacks}")]
     NoWorker {
@@ -217,6 +248,9 @@ pub enum ServiceError {
     /// No room.
     #[error("the disk of the coordinator is full")]
     DiskFull,
+    /// No descriptors or memory left.
+    #[error("the coordinator is at its bounds, try again later: {0}")]
+    Exhausted(String),
     /// Another coordinator owns the run now.
     #[error("the run was taken over by another coordinator: read it again")]
     TakenOver,
@@ -246,6 +280,7 @@ impl From<BlobError> for ServiceError {
             BlobError::TooLarge { max } => ServiceError::TooLarge { max },
             BlobError::Body(text) => ServiceError::BodyBroken(text),
             BlobError::Full => ServiceError::DiskFull,
+            BlobError::Exhausted(why) => ServiceError::Exhausted(why),
             other => ServiceError::Internal(other.to_string()),
         }
     }
@@ -264,6 +299,20 @@ pub struct Facts {
     pub upload_keep_ms: u64,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether that speaks TLS.
+    pub tls: bool,
+    /// When the process started.
+    pub started_at: Time,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// Runs that may be queued or running at once.
+    pub runs_max: usize,
+    /// The same for one workspace.
+    pub runs_per_workspace_max: usize,
+    /// What is kept.
+    pub retention: RetentionConfig,
 }
 
 /// See the module. Cheap to clone.
@@ -298,8 +347,14 @@ pub struct Parts {
     pub epoch: Epoch,
     /// What callers may know.
     pub facts: Facts,
+    /// How much is stored, as of a moment ago.
+    pub usage: UsageCache,
+    /// Event streams that are open.
+    pub streams: Streams,
     /// Whether the restart is over and nothing is ending.
     pub ready: AtomicBool,
+    /// Room for inputs that stay in memory, in units of `INLINE_SHARE_BYTES`.
+    pub inline_room: Arc<tokio::sync::Semaphore>,
     /// Ends streams that would otherwise go on for ever.
     pub stopping: CancellationToken,
 }
@@ -368,19 +423,5 @@ impl Service {
     pub async fn stats(&self) -> Result<(Stats, Usage), ServiceError> {
         let stats = self.ask(Command::Stats).await?;
         Ok((stats, self.parts.store.usage().await?))
-    }
-
-    /// Ids of what changes, for lists that are kept up to date.
-    pub fn watch_all(&self, caller: &Caller) -> impl Stream<Item = PoolEvent> + Send + 'static {
-        let workspace = caller.workspace;
-        let stopping = self.parts.stopping.clone();
-        let events = BroadcastStream::new(self.parts.events.subscribe()).filter_map(move |event| {
-            std::future::ready(match event {
-                Ok((Some(other), _)) if other != workspace => None,
-                Ok((_, event)) => Some(event),
-                Err(_) => Some(PoolEvent::Lagged),
-            })
-        });
-        events.take_until(stopping.cancelled_owned())
     }
 }

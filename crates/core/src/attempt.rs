@@ -6,6 +6,7 @@
 //!     └─────────┴────────▶ Voted ──▶ Faulted (what it voted for was not delivered)
 //! ```
 //!
+//! An attempt that its worker hands back before it has begun (`returned`) was none: it ends as canceled and is not shown.
 //! The arrow behind `Voted` keeps the vote: the worker did compute that digest, it only cannot show the bytes.
 
 use super::signs::Signs;
@@ -27,6 +28,8 @@ pub(super) struct Attempt {
     pub sent: bool,
     /// Whether it was live when an earlier coordinator ended and its worker has not come back yet.
     pub is_orphan: bool,
+    /// Whether its worker handed it back before it had begun: then it counts for nothing and is not shown.
+    pub is_returned: bool,
     /// CPU time charged in advance to the run's workspace, in microseconds.
     pub estimate_us: u64,
     /// When the core gives up on its worker.
@@ -69,6 +72,7 @@ impl Attempt {
             ballot: None,
             sent: false,
             is_orphan: false,
+            is_returned: false,
             estimate_us,
             timeout_at: None,
             signs,
@@ -86,6 +90,7 @@ impl Attempt {
             ballot: None,
             sent: true,
             is_orphan,
+            is_returned: false,
             estimate_us: 0,
             timeout_at: None,
             signs,

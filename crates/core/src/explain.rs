@@ -52,6 +52,7 @@ pub(super) enum Note {
     VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
     Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
     Returned { number: u32, worker: WorkerId },
+    HandedBack { number: u32, worker: WorkerId },
     Sign { number: u32, worker: WorkerId, sign: Sign },
     Stopped { number: u32, worker: WorkerId },
     Accepted { outcome: Outcome },
@@ -194,6 +195,12 @@ impl fmt::Display for Note {
             }
             Note::Returned { number, worker } => {
                 write!(f, "{worker} came back and still holds attempt {number}")
+            }
+            Note::HandedBack { number, worker } => {
+                write!(
+                    f,
+                    "{worker} handed attempt {number} back before it had begun: it is busy for longer than it thought"
+                )
             }
             Note::Sign { number, worker, sign } => sign.tell(*number, *worker, f),
             Note::Stopped { number, worker } => {

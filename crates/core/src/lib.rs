@@ -39,6 +39,7 @@ mod pool;
 mod queue;
 mod quorum;
 mod retry;
+mod returned;
 mod roster;
 mod run;
 mod settle;

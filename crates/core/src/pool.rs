@@ -267,6 +267,12 @@ impl Pool {
                     });
                 }
             }
+            Event::AttemptReturned { attempt, epoch, worker } => {
+                self.heard(worker);
+                if let Some(position) = self.live(attempt, epoch, worker) {
+                    self.with_run(attempt.run, |floor, run| floor.returned(run, position));
+                }
+            }
             Event::Collected { attempt } => self.collected(attempt),
             Event::CollectFailed { attempt, fault } => self.collect_failed(attempt, fault),
             Event::Cancel { run } => self.with_run(run, Floor::cancel),

@@ -197,9 +197,9 @@ impl Run {
         sorted(self.attempts.iter().filter(|attempt| self.is_seated(attempt)))
     }
 
-    /// Workers that held an attempt.
+    /// Workers that held an attempt and did not hand it back.
     pub(super) fn held(&self) -> Vec<WorkerId> {
-        sorted(self.attempts.iter())
+        sorted(self.attempts.iter().filter(|attempt| !attempt.is_returned))
     }
 
     /// What it asks of a worker.
@@ -258,7 +258,9 @@ impl Run {
 
     /// The attempts as they are stored.
     pub(super) fn records(&self) -> Vec<AttemptRecord> {
-        self.attempts.iter().map(|attempt| attempt.record.clone()).collect()
+        // Under `retry: never` the row of a returned one was written before it was handed out, and has to end.
+        let shown = self.attempts.iter().filter(|attempt| !attempt.is_returned || self.is_tried_once());
+        shown.map(|attempt| attempt.record.clone()).collect()
     }
 
     /// As others may see it.

@@ -99,7 +99,7 @@ pub struct Submission {
     pub workspace: WorkspaceId,
     /// What it executes: unit of affinity, of probation and of the poison rule.
     pub module: Digest,
-    /// Memory that an attempt may use, leased from the worker (I13).
+    /// Memory that an attempt may hold, with what it writes, leased from the worker (I13).
     pub memory_bytes: u64,
     /// Everything that does not determine the result.
     pub policy: Policy,
@@ -290,6 +290,16 @@ pub enum Event {
         begun: bool,
         /// CPU time that it had used, in microseconds.
         cpu_us: u64,
+    },
+    /// A worker hands back an attempt that its runners had not begun: it has less room than it had granted. Costs no
+    /// budget, and does not bar the worker from the run.
+    AttemptReturned {
+        /// Which.
+        attempt: AttemptId,
+        /// Under which term it was assigned.
+        epoch: Epoch,
+        /// Who.
+        worker: WorkerId,
     },
     /// All blobs of the result are in the store and hash right.
     Collected {

@@ -8,13 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use axum::http::header;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use super::patient::{Patience, Patient, Unread};
 
 use super::problem::ApiError;
 use crate::protocol::api::ProblemCode;
@@ -31,6 +36,8 @@ pub struct ServerConfig {
     pub head_timeout: Duration,
     /// How long answers under way may take after the stop signal; then their connections are cut.
     pub drain_timeout: Duration,
+    /// How long a client may take nothing, and how long it may go on sending what nobody reads.
+    pub patience: Patience,
 }
 
 impl Default for ServerConfig {
@@ -40,6 +47,7 @@ impl Default for ServerConfig {
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
+            patience: Patience::default(),
         }
     }
 }
@@ -171,8 +179,12 @@ where
 {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(config.head_timeout);
+    let unread = Unread::default();
+    let stream = Patient::new(stream, config.patience, unread.clone());
+    let service =
+        router.map_request(move |request: Request<Incoming>| request.map(|body| unread.watch(body)));
     let served =
-        http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).with_upgrades();
+        http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).with_upgrades();
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = &mut served => ended,

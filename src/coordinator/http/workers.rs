@@ -6,13 +6,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::extract::{Admin, JsonBody, Named, Reader};
+use super::extract::{Admin, JsonBody, Named, Params, Reader};
+use super::lists::{self, ListParams};
 use super::modules::why;
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{Caller, Service};
 use crate::id::WorkerId;
-use crate::protocol::api::{Page, QuarantineRequest, Worker, WorkerPage};
+use crate::protocol::api::{EvidencePage, Page, QuarantineRequest, Worker, WorkerDetail, WorkerPage};
 
 /// List workers
 ///
@@ -31,16 +32,38 @@ pub async fn list_workers(
 }
 
 /// Read a worker
+///
+/// With the attempts that it holds, and the newest of what was seen of it.
 #[utoipa::path(
     get, path = "/v1/workers/{id}", tag = "workers", params(("id" = WorkerId, Path)),
-    responses((status = 200, description = "the worker", body = Worker))
+    responses((status = 200, description = "the worker", body = WorkerDetail))
 )]
 pub async fn get_worker(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     Named(id): Named<WorkerId>,
-) -> Result<Json<Worker>, ApiError> {
-    find(&service, &caller, id).await
+) -> Result<Json<WorkerDetail>, ApiError> {
+    let report = service.worker_report(&caller, id).await?;
+    Ok(Json(views::worker_detail(&report)))
+}
+
+/// List what was seen of a worker
+///
+/// Dissents and faults, the newest first. An operator's retention forgets old ones: see `retention` of `GET /v1/info`.
+#[utoipa::path(
+    get, path = "/v1/workers/{id}/evidence", tag = "workers", params(("id" = WorkerId, Path), ListParams),
+    responses((status = 200, description = "a page", body = EvidencePage))
+)]
+pub async fn worker_evidence(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<WorkerId>,
+    Params(params): Params<ListParams>,
+) -> Result<Json<EvidencePage>, ApiError> {
+    let (cursor, limit) = (params.cursor()?, params.limit()?);
+    let evidence = service.evidence(&caller, id, cursor, limit + 1).await?;
+    let page = lists::page(evidence, limit, |(number, _)| number.to_string());
+    Ok(Json(lists::map(page, |(number, seen)| views::evidence(number, &seen))))
 }
 
 async fn find(service: &Service, caller: &Caller, id: WorkerId) -> Result<Json<Worker>, ApiError> {

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 
-use super::{Owner, Purpose};
+use super::Owner;
 use crate::blobs::Blobs;
+use crate::coordinator::open_run::Reported;
 use crate::coordinator::service::{PoolEvent, RunEvent};
 use crate::core::{AttemptRecord, AttemptState, Effect, Final, Write};
 use crate::digest::Digest;
@@ -18,8 +19,6 @@ use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
 
 /// How long an output that was collected stays without its run's final: the final takes the reference.
 pub(super) const COLLECTED_PIN_MS: u64 = 60 * 60 * 1_000;
-/// How long a dissenting output stays for comparison.
-const DISSENT_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
 impl Owner {
     /// Carries out `effects` in their order and leaves the list empty.
@@ -45,9 +44,7 @@ impl Owner {
             Effect::Finished(last) => self.finished_in_memory(*last),
             Effect::Assign { attempt, epoch, worker } => self.assign(attempt, epoch, worker),
             Effect::Abort { attempt, worker } => self.tell(worker, ToAgent::Abort(attempt)),
-            Effect::Collect { attempt, worker, result } => {
-                self.collect(attempt, worker, result, Purpose::Result);
-            }
+            Effect::Collect { attempt, worker, result } => self.collect(attempt, worker, result),
             Effect::KeepDissent { attempt, worker, result } => self.keep_dissent(attempt, worker, result),
             Effect::Release { attempt, worker } => self.tell(worker, ToAgent::Release(attempt)),
             Effect::Changed { run } => self.changed(run),
@@ -57,6 +54,7 @@ impl Owner {
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
             Effect::Dissented { worker, attempt, result } => {
                 self.parts.metrics.dissents.inc();
+                self.count(attempt.run, |tally| tally.dissents += 1);
                 tracing::warn!(%worker, %attempt, result = %result.short(), "vote lost against the agreed result");
                 self.note(worker, "dissented", attempt, Some(result));
             }
@@ -81,18 +79,17 @@ impl Owner {
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
             }
             Write::Finish(last) => {
+                self.keep_disputed(&last);
+                let Some(open) = self.runs.get_mut(&run) else { return };
                 open.finished = Some(Arc::new(open.final_detail(&last)));
                 let mut blobs = Vec::new();
                 let mut manifest = None;
                 if let Some(reported) = last.result.and_then(|result| open.reported.get(&result)) {
-                    blobs.extend(last.result.map(|result| (result, reported.canonical.clone())));
-                    blobs.extend(reported.inline.iter().map(|(digest, bytes)| (*digest, bytes.clone())));
+                    blobs.extend(last.result.into_iter().flat_map(|result| reported.blobs(result)));
                     manifest = Some(reported.manifest.clone());
                 }
                 for (_, result) in &open.dissents {
-                    blobs.extend(
-                        open.reported.get(result).map(|reported| (*result, reported.canonical.clone())),
-                    );
+                    blobs.extend(open.reported.get(result).into_iter().flat_map(|it| it.blobs(*result)));
                 }
                 let dissents = open.dissents.clone();
                 let last = FinalRun { record: *last, manifest, blobs, dissents };
@@ -102,20 +99,31 @@ impl Owner {
     }
 
     /// A faulted attempt is evidence against its worker.
-    fn note_fault(&self, run: RunId, record: &AttemptRecord) {
+    fn note_fault(&mut self, run: RunId, record: &AttemptRecord) {
         let AttemptState::Faulted { fault } = &record.state else { return };
         if *fault != Fault::Drained {
+            self.count(run, |tally| tally.faults += 1);
+            if let Some(open) = self.runs.get_mut(&run) {
+                open.reruns_owed += 1;
+            }
             self.note(record.worker, fault.name(), AttemptId { run, number: record.number }, None);
         }
     }
 
     /// Bumps the figures of a run that ended.
-    pub(super) fn count_final(&self, run: &StoredRun) {
+    pub(super) fn count_final(&mut self, run: &StoredRun) {
+        self.ledgers.finished(run.workspace, self.now(), run.state, run.verdict.kind);
         let took = run.finished_at.unwrap_or(run.created_at).0.saturating_sub(run.created_at.0);
         self.parts.metrics.run_finished(run.state, std::time::Duration::from_micros(took));
         let faulted = |attempt: &&AttemptRecord| matches!(attempt.state, AttemptState::Faulted { .. });
         let reruns = run.attempts.iter().filter(faulted).count() as u64;
         self.parts.metrics.reruns.inc_by(reruns);
+        if !run.policy.durable {
+            // these have no writes that tell of their faults one by one
+            let tally = self.ledgers.minute(run.workspace, run.finished_at.unwrap_or(run.created_at));
+            tally.faults += reruns;
+            tally.reruns += reruns;
+        }
     }
 
     fn finished_in_memory(&mut self, last: Final) {
@@ -144,6 +152,7 @@ impl Owner {
             live: open.live,
         };
         link.sent += 1;
+        self.handed_out(attempt.run);
         self.tell(worker, ToAgent::Assign(Box::new(assignment)));
     }
 
@@ -186,40 +195,10 @@ impl Owner {
         }
     }
 
-    fn collect(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest, purpose: Purpose) {
+    fn collect(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest) {
         let Some(open) = self.runs.get(&attempt.run) else { return };
-        let digests =
-            open.reported.get(&result).map(super::super::open_run::Reported::missing).unwrap_or_default();
-        self.ask(attempt, worker, purpose, digests);
-    }
-
-    fn keep_dissent(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest) {
-        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
-        let Some(reported) = open.reported.get(&result) else { return };
-        open.dissents.push((attempt, result));
-        let inline: Vec<_> = reported
-            .inline
-            .iter()
-            .map(|(digest, bytes)| (*digest, BlobBody::Inline(bytes.clone())))
-            .collect();
-        let is_whole = reported.missing().is_empty();
-        self.store_dissent(inline);
-        if !is_whole {
-            self.collect(attempt, worker, result, Purpose::Dissent);
-        }
-    }
-
-    /// Keeps dissenting outputs for a while; best effort.
-    pub(super) fn store_dissent(&self, bodies: Vec<(Digest, BlobBody)>) {
-        if bodies.is_empty() {
-            return;
-        }
-        let (blobs, pin) = (Arc::clone(&self.parts.blobs), self.now().plus_ms(DISSENT_PIN_MS));
-        tokio::spawn(async move {
-            if let Err(fault) = store_bodies(&blobs, bodies, pin).await {
-                tracing::info!(%fault, "a dissenting output was not kept");
-            }
-        });
+        let digests = open.reported.get(&result).map(Reported::missing).unwrap_or_default();
+        self.ask(attempt, worker, digests);
     }
 
     fn quarantine_module(&mut self, module: Digest, why: String) {

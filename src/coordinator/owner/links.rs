@@ -4,12 +4,12 @@
 //! end of the worker. A remote one may have lost only its connection: it gets nothing meanwhile, and is lost if it is not
 //! back in time (or silent for too long, which the core finds out by itself).
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::{Command, Link, Owner, Remote};
-use crate::coordinator::open_run::Purpose;
 use crate::core::Event;
 use crate::digest::Digest;
 use crate::id::{AttemptId, WorkerId};
@@ -28,7 +28,16 @@ impl Owner {
         let (worker, class) = (row.id, self.links.get(&row.id).and_then(|old| old.class));
         // the session in the row is an earlier one; this one begins with the worker's first word
         let row = WorkerRow { session: None, ..row };
-        let link = Link { row, to: Some(to), session, remote, class, sent: 0, has_drained: false };
+        let link = Link {
+            row,
+            to: Some(to),
+            session,
+            remote,
+            class,
+            sent: 0,
+            has_drained: false,
+            cpu_us: HashMap::new(),
+        };
         if let Some(old) = self.links.insert(worker, link)
             && old.to.is_some()
         {
@@ -64,6 +73,7 @@ impl Owner {
         if self.is_current(worker, session) {
             // what this means for its attempts is noted against it, so it is forgotten afterwards
             self.step(Event::WorkerLeft { worker });
+            self.keeping.retain(|_, (from, _)| *from != worker);
             if let Some(link) = self.links.remove(&worker) {
                 self.end_session(link.row);
             }
@@ -73,8 +83,12 @@ impl Owner {
     /// A worker is back with these attempts: what it was asked for and may not have heard is asked again.
     pub(super) fn ask_again(&mut self, worker: WorkerId, holds: Vec<AttemptId>) {
         for attempt in holds {
+            if let Some((_, wanted)) = self.keeping.get(&attempt).filter(|(from, _)| *from == worker) {
+                let digests = wanted.clone();
+                self.tell(worker, ToAgent::Collect { attempt, digests });
+            }
             let Some(open) = self.runs.get(&attempt.run) else { continue };
-            let asked = open.collecting.get(&attempt).is_some_and(|(_, from)| *from == worker);
+            let asked = open.collecting.get(&attempt) == Some(&worker);
             let digests = open.wanted_from(attempt);
             if asked && !digests.is_empty() {
                 self.tell(worker, ToAgent::Collect { attempt, digests });
@@ -83,15 +97,9 @@ impl Owner {
     }
 
     /// Remembers what was asked, and asks.
-    pub(super) fn ask(
-        &mut self,
-        attempt: AttemptId,
-        worker: WorkerId,
-        purpose: Purpose,
-        digests: Vec<Digest>,
-    ) {
+    pub(super) fn ask(&mut self, attempt: AttemptId, worker: WorkerId, digests: Vec<Digest>) {
         let Some(open) = self.runs.get_mut(&attempt.run) else { return };
-        open.collecting.insert(attempt, (purpose, worker));
+        open.collecting.insert(attempt, worker);
         self.tell(worker, ToAgent::Collect { attempt, digests });
     }
 }

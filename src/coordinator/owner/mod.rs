@@ -6,10 +6,14 @@
 //! answers with a command.
 
 mod answers;
+mod dissent;
 mod effects;
+mod figures;
 mod links;
 mod reports;
 mod sessions;
+
+pub use figures::{CurrentAttempt, Glance, WorkerNow};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,8 +21,9 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::clock::Clock;
+use super::ledger::Ledgers;
 use super::metrics::Metrics;
-use super::open_run::{OpenRun, Purpose, Waiter, recovered};
+use super::open_run::{OpenRun, Waiter, recovered};
 use super::pool_service::Taken;
 use super::pump::Written;
 use super::ring::Ring;
@@ -30,8 +35,9 @@ use crate::core::{
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::protocol::agent::{FromAgent, ToAgent};
+use crate::protocol::api::Tally;
 use crate::result::Fault;
-use crate::store::{Evidence, NewRun, RunWrite, Store, StoredRun, WorkerRow};
+use crate::store::{Evidence, NewRun, RecentFinal, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
 const COMMANDS_AT_ONCE: usize = 256;
@@ -47,6 +53,8 @@ pub struct Submit {
     pub live: bool,
     /// Answer when it is final, instead of when it is acknowledged.
     pub wait: bool,
+    /// Held while its inputs are in memory.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
     /// The answer; its sender is dropped only with the owner.
     pub reply: Waiter,
 }
@@ -135,6 +143,14 @@ pub enum Command {
     Workers(oneshot::Sender<Vec<(WorkerRow, WorkerView)>>),
     /// The pool's figures.
     Stats(oneshot::Sender<Stats>),
+    /// The pool at a glance, as this workspace sees it.
+    Glance(WorkspaceId, oneshot::Sender<Glance>),
+    /// The figures of the last so many minutes, and since when they are complete.
+    Series(WorkspaceId, u64, oneshot::Sender<(Time, Vec<(Time, Tally)>)>),
+    /// One worker with the attempts that it holds; `None` if it is not there.
+    Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
+    /// Runs that ended before this process began to count, complete from the instant on.
+    Restored(Vec<RecentFinal>, Time),
 }
 
 /// The start of a watch.
@@ -163,6 +179,8 @@ struct Link {
     class: Option<Class>,
     /// Assignments sent in this session: what a grant must be held against.
     sent: u64,
+    /// CPU time of what it holds, in microseconds, as of its last heartbeat.
+    cpu_us: HashMap<AttemptId, u64>,
     /// It said so: its end costs nobody anything.
     has_drained: bool,
 }
@@ -206,6 +224,11 @@ pub struct Owner {
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,
+    /// Dissenting outputs that were asked for: from whom, and which.
+    keeping: HashMap<AttemptId, (WorkerId, Vec<Digest>)>,
+    /// Runs per workspace that are open, and those of them that have an attempt.
+    open: HashMap<WorkspaceId, (u64, u64)>,
+    ledgers: Ledgers,
     effects: Vec<Effect>,
     writes: Vec<RunWrite>,
 }
@@ -214,6 +237,9 @@ impl Owner {
     /// An owner of an empty pool.
     pub fn new(parts: Parts) -> Owner {
         Owner {
+            ledgers: Ledgers::new(parts.clock.now()),
+            keeping: HashMap::new(),
+            open: HashMap::new(),
             parts,
             runs: HashMap::new(),
             keys: HashMap::new(),
@@ -235,7 +261,9 @@ impl Owner {
             recovered: true,
             ..submission(&new, module_ready)
         };
-        self.runs.insert(new.id, OpenRun::new(new, false, true));
+        let has_begun = !stored.attempts.is_empty();
+        self.enter(OpenRun { has_begun, ..OpenRun::new(new, false, true) });
+        self.ledgers.minute(stored.workspace, stored.created_at).submitted += 1;
         self.step(Event::Submitted(Box::new(submission)));
     }
 
@@ -361,11 +389,23 @@ impl Owner {
             Command::Stats(reply) => {
                 let _ = reply.send(self.parts.pool.stats());
             }
+            Command::Glance(workspace, reply) => {
+                let _ = reply.send(self.glance(workspace));
+            }
+            Command::Series(workspace, minutes, reply) => {
+                let now = self.now();
+                let series = self.ledgers.series(workspace, now, minutes);
+                let _ = reply.send((self.ledgers.since(now), series));
+            }
+            Command::Worker(worker, reply) => {
+                let _ = reply.send(self.worker_now(worker));
+            }
+            Command::Restored(finals, covered) => self.ledgers.restore(&finals, covered),
         }
     }
 
     fn submit(&mut self, submit: Submit) {
-        let Submit { new, module_ready, live, wait, reply } = submit;
+        let Submit { new, module_ready, live, wait, room, reply } = submit;
         let new = Arc::new(*new);
         if let Some((key, payload)) = &new.idempotency {
             if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
@@ -376,9 +416,10 @@ impl Owner {
             self.keys.insert((new.workspace, key.clone()), (new.id, *payload));
         }
         let mut open = OpenRun::new(Arc::clone(&new), live, !new.policy.durable);
+        open.room = room;
         let waiters = if wait || !open.is_durable() { &mut open.finals } else { &mut open.acks };
         waiters.push(reply);
-        self.runs.insert(new.id, open);
+        self.enter(open);
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
@@ -386,6 +427,7 @@ impl Owner {
         match answer {
             Ok(()) => {
                 self.parts.metrics.runs_submitted.inc();
+                self.ledgers.minute(new.workspace, new.created_at).submitted += 1;
                 self.carry_out(&mut effects);
             }
             Err(error) => {
@@ -411,6 +453,7 @@ impl Owner {
     /// Removes an open run.
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
+        self.left(&open);
         if let Some((key, _)) = &open.new.idempotency {
             self.keys.remove(&(open.new.workspace, key.clone()));
         }
@@ -480,7 +523,8 @@ impl Owner {
 
     /// Appends to a worker's evidence log, off this task; losing it costs an observation, never a rule.
     fn note(&self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
-        let Some(class) = self.links.get(&worker).and_then(|link| link.class) else { return };
+        // not from its link: what a lost worker did not finish is told when that is gone
+        let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
         let evidence =
             Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at: self.now() };
         let store = Arc::clone(&self.parts.store);
@@ -522,7 +566,7 @@ fn submission(new: &NewRun, module_ready: bool) -> Submission {
         epoch: new.epoch,
         workspace: new.workspace,
         module: new.spec.module,
-        memory_bytes: new.spec.limits.memory_bytes,
+        memory_bytes: new.spec.limits.held_bytes(),
         policy: new.policy.clone(),
         module_ready,
         submitted_at: new.created_at,

@@ -8,9 +8,10 @@ use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{LimitsView, Scope, Timestamp};
+use super::{LimitsView, PolicyView, RetentionView, Scope, Timestamp};
 use crate::digest::Digest;
-use crate::id::{AttemptId, WorkerId};
+use crate::id::{AttemptId, RunId, WorkerId};
+use crate::spec::Profile;
 
 /// One page of a list.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -165,6 +166,68 @@ pub struct Worker {
     pub heard_at: Timestamp,
 }
 
+/// A worker with what it does now and what was seen of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WorkerDetail {
+    /// The worker.
+    #[serde(flatten)]
+    pub worker: Worker,
+    /// How long ago it was last heard of, in milliseconds.
+    pub heard_ago_ms: u64,
+    /// The attempts that it holds, the oldest first.
+    pub current: Vec<CurrentAttempt>,
+    /// What was seen of it.
+    pub evidence: EvidenceView,
+}
+
+/// An attempt that a worker holds.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CurrentAttempt {
+    /// Of which run.
+    pub run: RunId,
+    /// Its number.
+    pub number: u32,
+    /// When it was handed out.
+    pub since: Timestamp,
+    /// When its runner began it; null if it waits for its turn.
+    #[schema(required)]
+    pub started_at: Option<Timestamp>,
+    /// CPU time used up to the last heartbeat, in milliseconds.
+    pub cpu_ms: f64,
+}
+
+/// What was seen of a worker.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceView {
+    /// Observations that are kept, by kind.
+    pub counts: BTreeMap<String, u64>,
+    /// The newest 50; `GET /v1/workers/{id}/evidence` has the others.
+    pub recent: Vec<EvidenceItem>,
+}
+
+/// One observation about a worker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceItem {
+    /// Its position in the worker's log: grows with time.
+    pub number: u64,
+    /// What was seen: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt` or `refused`.
+    pub kind: String,
+    /// On an attempt of which run.
+    pub run: RunId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The result that it voted for, if it did.
+    #[schema(required)]
+    pub result: Option<Digest>,
+    /// The worker's class then.
+    pub class: Digest,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A page of evidence.
+pub type EvidencePage = Page<EvidenceItem>;
+
 /// Whether a worker gets work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -239,6 +302,56 @@ pub struct Info {
     pub pool: PoolFigures,
     /// How much is stored.
     pub stored: StoredFigures,
+    /// Facts of the coordinator's process.
+    pub server: ServerFacts,
+    /// What a run gets that asks for no policy.
+    pub policy_default: PolicyView,
+    /// The bounds of what is taken.
+    pub bounds: Bounds,
+    /// What is kept, and how long.
+    pub retention: RetentionView,
+}
+
+/// Facts of the coordinator's process.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ServerFacts {
+    /// The engine that executes guests, with its version.
+    pub engine: String,
+    /// The class of this machine and build.
+    pub class: Digest,
+    /// The semantics that a run may ask for.
+    pub profiles: Vec<Profile>,
+    /// The address that it listens on.
+    pub listen: String,
+    /// Whether that address speaks TLS.
+    pub tls: bool,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long ago that is, in milliseconds.
+    pub uptime_ms: u64,
+}
+
+/// The bounds of what is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Bounds {
+    /// Largest module, in bytes.
+    pub module_bytes_max: u64,
+    /// Largest blob, in bytes.
+    pub blob_bytes_max: u64,
+    /// Largest JSON body, in bytes.
+    pub json_bytes_max: u64,
+    /// Runs that may be queued or running at once.
+    pub runs_max: u64,
+    /// The same for one workspace.
+    pub runs_per_workspace_max: u64,
+    /// Runs that one bulk call may name.
+    pub bulk_runs_max: u64,
+    /// Items of a page.
+    pub page_items_max: u64,
+    /// Event streams at once.
+    pub event_streams_max: u64,
+    /// Connections at once.
+    pub connections_max: u64,
 }
 
 /// How busy the pool is.
@@ -271,6 +384,23 @@ pub struct StoredFigures {
     pub blobs: u64,
     /// Their bytes.
     pub blob_bytes: u64,
+}
+
+/// Data of the event `resync` of the pool's stream: events were lost, read everything again that is shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Resync {
+    /// Why.
+    pub reason: ResyncReason,
+}
+
+/// Why events were lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResyncReason {
+    /// The stream was opened again (with `Last-Event-ID`) and what came in between is not kept.
+    Reconnected,
+    /// The reader was too slow.
+    Lagged,
 }
 
 /// Data of the events `run`, `worker` and `module` of the pool's stream: something changed, read it again.

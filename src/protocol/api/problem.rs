@@ -97,6 +97,8 @@ problem_codes! {
     WorkerConnected = "worker_connected", 409, "The worker is connected";
     /// A worker that is not connected holds nothing that it could finish. Quarantine it, or forget it.
     WorkerNotConnected = "worker_not_connected", 409, "The worker is not connected";
+    /// It was there and has not been kept: outputs that lost a vote stay for a while, as long as there is room.
+    Gone = "gone", 410, "Not kept any longer";
     /// The body is larger than this route takes. Send large inputs as blobs, and refer to them by digest.
     TooLarge = "too_large", 413, "The request body is too large";
     /// The body has the wrong content type. JSON routes take `application/json`.

@@ -1,4 +1,4 @@
-//! Tokens, workers with their sessions, evidence; and random comings and goings against plain maps.
+//! Tokens, workers with their sessions; and random comings and goings against plain maps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use proptest::test_runner::{Config, TestRunner};
 use super::Place;
 use super::fixtures::*;
 use crate::core::Time;
-use crate::id::{AttemptId, WorkerId, WorkspaceId};
-use crate::store::{Enrolment, Evidence, Store, TokenRow, WorkerFacts, WorkerRow, WorkerSession};
+use crate::id::{WorkerId, WorkspaceId};
+use crate::store::{Enrolment, Store, TokenRow, WorkerFacts, WorkerRow, WorkerSession};
 
 fn token(name: &str) -> TokenRow {
     TokenRow {
@@ -147,25 +147,6 @@ pub(crate) async fn a_forgotten_worker_is_gone_and_its_number_never_comes_back(p
     assert!(!store.begin_session(worker.id, facts(1), Time(10)).await.unwrap());
     let again = store.enrol_worker(enrolment(1, 6)).await.unwrap();
     assert!(again.id > worker.id);
-}
-
-pub(crate) async fn evidence_is_appended_and_read_newest_first(place: &dyn Place) {
-    let store = place.open().await;
-    let seen = |worker, at| Evidence {
-        worker: WorkerId(worker),
-        class: digest("class"),
-        kind: "dissented".to_owned(),
-        attempt: AttemptId { run: run_id(at), number: 2 },
-        result: (at % 2 == 0).then(|| digest("wrong")),
-        at: Time(at),
-    };
-    store.append_evidence(vec![seen(1, 1), seen(2, 2)]).await.unwrap();
-    store.append_evidence(vec![seen(1, 3), seen(1, 4)]).await.unwrap();
-    let of = async |worker, limit| store.evidence(WorkerId(worker), limit).await.unwrap();
-    assert_eq!(of(1, 9).await, [seen(1, 4), seen(1, 3), seen(1, 1)]);
-    assert_eq!(of(1, 1).await, [seen(1, 4)]);
-    assert_eq!(of(2, 9).await, [seen(2, 2)]);
-    assert_eq!(of(3, 9).await, []);
 }
 
 /// Keys, times and numbers are few, so that histories meet themselves; the numbers are those that the first rows get.

@@ -6,12 +6,14 @@
 //! caller's or a reader's thread, never in the writer's.
 
 mod batch;
+mod evidence;
 mod people;
 mod readers;
 mod reads;
 mod references;
 mod rows;
 mod schema;
+mod search;
 mod values;
 mod writer;
 
@@ -29,8 +31,9 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, Enrolment, Evidence, Failure, Garbage, Retention, RunFilter, RunWrite, Store, StoreError,
-    StoredModule, StoredRun, TokenRow, Usage, WorkerFacts, WorkerRow, WriteAnswer,
+    BlobRow, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, Outlook, RecentFinal,
+    Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerFacts,
+    WorkerRow, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -188,8 +191,16 @@ impl Store for SqliteStore {
         filter: RunFilter,
         cursor: Option<RunId>,
         limit: u32,
-    ) -> Result<Vec<StoredRun>, StoreError> {
-        self.readers.call(move |connection| reads::runs(connection, &filter, cursor, limit)).await
+    ) -> Result<FoundRuns, StoreError> {
+        self.readers.call(move |connection| search::runs(connection, &filter, cursor, limit)).await
+    }
+
+    async fn recent_finals(&self, since: Time, limit: u32) -> Result<Vec<RecentFinal>, StoreError> {
+        self.readers.call(move |connection| search::recent_finals(connection, since, limit)).await
+    }
+
+    async fn outlook(&self, retention: Retention) -> Result<Outlook, StoreError> {
+        self.readers.call(move |connection| search::outlook(connection, retention)).await
     }
 
     async fn open_runs(&self, cursor: Option<RunId>, limit: u32) -> Result<Vec<StoredRun>, StoreError> {
@@ -235,6 +246,14 @@ impl Store for SqliteStore {
 
     async fn pin_blob(&self, digest: Digest, until: Time) -> Result<Option<BlobRow>, StoreError> {
         self.writer.call(move |batch| rows::pin_blob(batch, digest, until)).await
+    }
+
+    async fn pin_blobs(&self, digests: Vec<Digest>, until: Time) -> Result<Option<Digest>, StoreError> {
+        self.writer.call(move |batch| rows::pin_blobs(batch, &digests, until)).await
+    }
+
+    async fn missing_blob(&self, digests: Vec<Digest>) -> Result<Option<Digest>, StoreError> {
+        self.readers.call(move |connection| reads::missing_blob(connection, &digests)).await
     }
 
     async fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError> {
@@ -310,11 +329,29 @@ impl Store for SqliteStore {
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {
-        self.writer.call(move |batch| people::append_evidence(batch, &evidence)).await
+        self.writer.call(move |batch| evidence::append(batch, &evidence)).await
     }
 
-    async fn evidence(&self, worker: WorkerId, limit: u32) -> Result<Vec<Evidence>, StoreError> {
-        self.readers.call(move |connection| people::evidence(connection, worker, limit)).await
+    async fn evidence(
+        &self,
+        worker: WorkerId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, Evidence)>, StoreError> {
+        self.readers.call(move |connection| evidence::page(connection, worker, before, limit)).await
+    }
+
+    async fn evidence_counts(&self, worker: WorkerId) -> Result<Vec<(String, u64)>, StoreError> {
+        self.readers.call(move |connection| evidence::counts(connection, worker)).await
+    }
+
+    async fn trim_evidence(&self, retention: EvidenceRetention) -> Result<u32, StoreError> {
+        // Finding out where each worker's log is cut is the long part, so a reader does it.
+        let cuts = self.readers.call(move |connection| evidence::cuts(connection, retention)).await?;
+        if cuts.is_empty() {
+            return Ok(0);
+        }
+        self.writer.call(move |batch| evidence::trim(batch, retention, &cuts)).await
     }
 
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

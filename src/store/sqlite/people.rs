@@ -1,4 +1,4 @@
-//! Rows of those who take part: tokens, workers with their sessions, and what was seen of workers. Reads and writes.
+//! Rows of those who take part: tokens, and workers with their sessions. Reads and writes.
 //!
 //! Notes of use and of hearing never go backwards, so that their order does not matter.
 
@@ -8,12 +8,12 @@ use rusqlite::{Connection, Row, params};
 
 use super::batch::Batch;
 use super::reads::{self, ReadError};
-use super::values::{int, run_id, run_key, time};
+use super::values::{int, time};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
-use crate::id::{AttemptId, WorkerId, WorkspaceId};
-use crate::store::{Enrolment, Evidence, StoreError, TokenRow, WorkerFacts, WorkerRow, WorkerSession};
+use crate::id::{WorkerId, WorkspaceId};
+use crate::store::{Enrolment, StoreError, TokenRow, WorkerFacts, WorkerRow, WorkerSession};
 
 const TOKEN_COLUMNS: &str = "id, hash, name, workspace, scopes, created_at, expires_at, domain, last_used_at";
 
@@ -231,48 +231,4 @@ pub(super) fn quarantine_worker(
         .prepare_cached("UPDATE workers SET quarantined = ?2 WHERE id = ?1")?
         .execute(params![id.0, why])?;
     Ok(changed > 0)
-}
-
-/// See [`crate::store::Store::append_evidence`].
-pub(super) fn append_evidence(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(), Abort> {
-    let (connection, _) = batch.rows()?;
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO evidence (worker, class, kind, run, number, result, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
-    for seen in evidence {
-        insert.execute(params![
-            seen.worker.0,
-            seen.class.as_bytes(),
-            seen.kind,
-            run_key(seen.attempt.run),
-            seen.attempt.number,
-            seen.result.as_ref().map(Digest::as_bytes),
-            int(seen.at.0),
-        ])?;
-    }
-    Ok(())
-}
-
-/// See [`crate::store::Store::evidence`].
-pub(super) fn evidence(
-    connection: &Connection,
-    worker: WorkerId,
-    limit: u32,
-) -> rusqlite::Result<Vec<Evidence>> {
-    connection
-        .prepare_cached(
-            "SELECT class, kind, run, number, result, at FROM evidence WHERE worker = ?1
-             ORDER BY row DESC LIMIT ?2",
-        )?
-        .query_map(params![worker.0, limit], |row| {
-            Ok(Evidence {
-                worker,
-                class: Digest::from_bytes(row.get(0)?),
-                kind: row.get(1)?,
-                attempt: AttemptId { run: run_id(row.get(2)?), number: row.get(3)? },
-                result: row.get::<_, Option<[u8; 32]>>(4)?.map(Digest::from_bytes),
-                at: time(row.get(5)?),
-            })
-        })?
-        .collect()
 }

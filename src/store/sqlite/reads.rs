@@ -3,12 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::rows::Cutoff;
-use super::values::{epoch, int, run_id, run_key, state_code, state_of, time, uint};
+use super::values::{epoch, int, run_id, run_key, state_of, time, uint};
 use super::writer::Abort;
 use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
-use crate::store::{BlobRow, ModuleState, RunFilter, StoreError, StoredModule, StoredRun, Usage};
+use crate::store::{BlobRow, ModuleState, StoreError, StoredModule, StoredRun, Usage};
 
 /// Why a query has no answer.
 pub(super) enum ReadError {
@@ -38,10 +38,10 @@ pub(super) fn own_or_sql(error: ReadError) -> Abort {
     }
 }
 
-const RUN_COLUMNS: &str =
+pub(super) const RUN_COLUMNS: &str =
     "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain";
 
-fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
+pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
     let id = run_id(row.get(1)?);
     let request = Request::decode(row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?)?;
     let state = state_of(row.get(4)?)?;
@@ -120,50 +120,6 @@ pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<StoredRun
     Ok(select_runs(connection, &sql, &[&run_key(id)])?.pop())
 }
 
-/// See [`crate::store::Store::runs`].
-pub(super) fn runs(
-    connection: &Connection,
-    filter: &RunFilter,
-    cursor: Option<RunId>,
-    limit: u32,
-) -> Result<Vec<StoredRun>, ReadError> {
-    let mut conditions = String::from("true");
-    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    let mut filter_by = |condition: &str, value: Box<dyn ToSql>| {
-        conditions.push_str(" AND ");
-        conditions.push_str(condition);
-        values.push(value);
-    };
-    if let Some(cursor) = cursor {
-        filter_by("id < ?", Box::new(run_key(cursor)));
-    }
-    if let Some(workspace) = filter.workspace {
-        filter_by("workspace = ?", Box::new(workspace.0));
-    }
-    if let Some(state) = filter.state {
-        // Written out, so that the planner sees that the partial indexes hold these rows.
-        let condition = match state_code(state) {
-            0 => "state = 0 AND state = ?",
-            1 => "state = ?",
-            _ => "state >= 2 AND state = ?",
-        };
-        filter_by(condition, Box::new(state_code(state)));
-    }
-    if let Some(module) = filter.module {
-        filter_by("module = ?", Box::new(*module.as_bytes()));
-    }
-    if let Some(since) = filter.since {
-        filter_by("created_at >= ?", Box::new(int(since.0)));
-    }
-    if let Some(until) = filter.until {
-        filter_by("created_at < ?", Box::new(int(until.0)));
-    }
-    values.push(Box::new(limit));
-    let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE {conditions} ORDER BY id DESC LIMIT ?");
-    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
-    select_runs(connection, &sql, &values)
-}
-
 /// See [`crate::store::Store::open_runs`].
 pub(super) fn open_runs(
     connection: &Connection,
@@ -220,14 +176,19 @@ pub(super) fn module(connection: &Connection, digest: Digest) -> Result<Option<S
     rows.next()?.map(stored_module).transpose()
 }
 
+/// The analysis as lists show it: without what makes it long, if it is. The bound is in bytes or characters.
+const LISTED_ANALYSIS: &str = "CASE WHEN length(analysis) <= 65536 THEN analysis WHEN json_valid(analysis)
+    THEN json_replace(analysis, '$.imports', json('[]'), '$.exports', json('[]')) END";
+
 /// See [`crate::store::Store::modules`]. A cursor that is gone ends the list.
 pub(super) fn modules(
     connection: &Connection,
     cursor: Option<Digest>,
     limit: u32,
 ) -> Result<Vec<StoredModule>, ReadError> {
+    let columns = MODULE_COLUMNS.replace("analysis", LISTED_ANALYSIS);
     let sql = format!(
-        "SELECT {MODULE_COLUMNS} FROM modules
+        "SELECT {columns} FROM modules
          WHERE ?1 IS NULL OR (created_at, digest) < (SELECT created_at, digest FROM modules WHERE digest = ?1)
          ORDER BY created_at DESC, digest DESC LIMIT ?2"
     );
@@ -252,6 +213,17 @@ pub(super) fn blob(connection: &Connection, digest: Digest) -> rusqlite::Result<
             Ok(BlobRow { size: uint(row.get(0)?), inline: inline.map(Into::into) })
         })
         .optional()
+}
+
+/// See [`crate::store::Store::missing_blob`].
+pub(super) fn missing_blob(connection: &Connection, digests: &[Digest]) -> rusqlite::Result<Option<Digest>> {
+    let mut there = connection.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?;
+    for digest in digests {
+        if !there.exists(params![digest.as_bytes()])? {
+            return Ok(Some(*digest));
+        }
+    }
+    Ok(None)
 }
 
 /// The newest final run that has to go so that `runs_max` stay.
