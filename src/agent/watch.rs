@@ -13,6 +13,8 @@ use crate::runner::clock::monotonic_ns;
 
 /// What was handed ahead is taken back when the attempt before it takes so long.
 const TAKE_BACK_NS: u64 = 4 * SHORT_NS;
+/// Between two looks at a runner that has not begun, at the least.
+const LOOK_NS: u64 = 1_000_000;
 /// Between two looks at watched output.
 const TAIL_NS: u64 = 150_000_000;
 
@@ -104,7 +106,9 @@ impl Session {
             return;
         }
         if begun.seq < front.seq {
-            runner.check_ns = (runner.front_ns + begin_ns).max(now_ns + 1_000_000);
+            // It may begin at any time from now on: then its timeout is not over before the next look.
+            let next_ns = now_ns + timeout_ns.max(LOOK_NS);
+            runner.check_ns = next_ns.min((runner.front_ns + begin_ns).max(now_ns + LOOK_NS));
             if now_ns >= runner.front_ns + begin_ns {
                 runner.kill(Doom::Broken("it did not begin what it was handed".to_owned()));
             }

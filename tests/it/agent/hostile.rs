@@ -99,6 +99,11 @@ fn act(verb: &str) -> ! {
         },
         "shrinks-the-page" => file.set_len(0).unwrap(),
         "never-begins" => {}
+        // A runner that is slow to start, as on a busy machine; nothing tells it when the agent has looked.
+        "begins-late" => {
+            std::thread::sleep(Duration::from_millis(600));
+            begin(seq);
+        }
         "announces-descriptors-for-ever" => loop {
             packet(&[2]);
         },
@@ -211,4 +216,20 @@ async fn what_a_runner_says_does_not_save_it_from_an_abort() {
         }
         pool.end().await;
     }
+}
+
+#[tokio::test]
+async fn a_timeout_shorter_than_the_start_of_a_runner_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let exe = runner("begins-late", dir.path());
+    let mut pool = Pool::with(1, Blobs::default(), |config| {
+        config.exe = exe;
+        config.spares = 0;
+    })
+    .await;
+    let spec = pool.spec("hello");
+    let began = Instant::now();
+    let attempt = pool.assign(spec, |assignment| assignment.timeout_ms = 20).await;
+    assert_eq!(pool.fault(attempt).await.0, Fault::TimedOut);
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
