@@ -216,3 +216,32 @@ fn an_empty_standard_input_is_the_empty_blob_but_an_empty_file_is_sent() {
     let checked = check(json!({"files": {"/empty": {"text": ""}}})).unwrap();
     assert_eq!(checked.prepared.blobs, [(Digest::EMPTY, Bytes::new())]);
 }
+
+#[test]
+fn an_input_below_another_is_found_whatever_lies_between() {
+    let files = |paths: &[&str]| -> BTreeMap<GuestPath, FileInput> {
+        paths.iter().map(|path| (path.parse().unwrap(), FileInput::Blob(Digest::EMPTY))).collect()
+    };
+    for (paths, expected) in [
+        (&["/a", "/a-b", "/a.b", "/a/b"][..], Some(("/a", "/a/b"))),
+        (&["/a", "/a b/c", "/a b", "/ab"], Some(("/a b", "/a b/c"))),
+        (&["/x/y", "/x/y/z/w", "/x/y/z/v"], Some(("/x/y", "/x/y/z/v"))),
+        (&["/a", "/ab", "/b/a", "/b/ab"], None),
+        (&[], None),
+    ] {
+        let files = files(paths);
+        let found = nested(&files).map(|(above, path)| (above.as_str(), path.as_str()));
+        assert_eq!(found, expected, "{paths:?}");
+    }
+}
+
+#[test]
+fn as_many_deep_inputs_as_a_run_takes_are_checked_at_once() {
+    let deep = |number: usize| format!("{}/{number:04}", "/a".repeat(2_045));
+    let files: serde_json::Map<_, _> =
+        (0..FILES_MAX).map(|number| (deep(number), json!({"digest": Digest::EMPTY}))).collect();
+    let began = std::time::Instant::now();
+    check(json!({"files": files})).unwrap();
+    // Far above what it takes, and far below what a look at each of two million directories takes.
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
