@@ -243,6 +243,10 @@ fn files(request: &RunRequest, blobs: &mut InlineBlobs) -> Result<BTreeMap<Guest
             InputFile::Digest(digest) => FileInput::Blob(*digest),
             InputFile::Tree(digest) => FileInput::Tree(*digest),
         };
+        if matches!(path.as_str(), "/tmp" | "/out") && matches!(input, FileInput::Blob(_)) {
+            let why = format!("`{path}` is a directory of every run: put the file below it, or elsewhere");
+            return Err(field(&at, why));
+        }
         files.insert(path, input);
     }
     if let Some((ancestor, path)) = nested(&files) {

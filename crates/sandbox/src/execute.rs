@@ -8,11 +8,13 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use wasmtime::{Engine, Extern, Func, InstancePre, Linker, Module, Store, Val};
 
 use super::engine::{self, CpuLevel, MEMORY_BYTES_MAX, Role};
 use super::limits::Limiter;
 use super::values::{self, NumericType};
+use super::vfs::MountError;
 use super::wasi::{self, WasiConfig, WasiOutput, WasiState};
 use super::{Execution, FunctionType, Invocation, LiveOutput, SandboxError, Variant, outcome};
 use vocabulary::result::{Outcome, Trap};
@@ -195,8 +197,10 @@ impl Sandbox {
         let limits = invocation.limits;
         let Invocation { args, env, stdin, mounts, clock_ns, seed, .. } = invocation;
         let config = WasiConfig { args, env, stdin, mounts, clock_ns, seed, limits, live };
-        // Submission checks inputs for the same; a spec that passed it mounts.
-        let wasi = WasiState::new(config).map_err(|error| SandboxError::Entry(error.to_string()))?;
+        let wasi = match WasiState::new(config) {
+            Ok(wasi) => wasi,
+            Err(error) => return Ok(not_mounted(&error, &limits)),
+        };
         let guest = Guest { wasi, limiter: Limiter::new(limits.memory_bytes, loaded.spaces) };
         let mut store = Store::new(&self.host(loaded.variant).engine, guest);
         store.limiter(|guest| &mut guest.limiter);
@@ -254,6 +258,20 @@ impl Sandbox {
             Variant::Plain => &self.plain,
             Variant::Fueled => &self.fueled,
         }
+    }
+}
+
+/// The answer to inputs that cannot be put where the spec wants them: whether a blob is a tree shows only here. It follows
+/// from the spec, so all voters give it; standard error says why.
+fn not_mounted(error: &MountError, limits: &Limits) -> Execution {
+    let mut words = format!("the inputs cannot be mounted: {error}\n").into_bytes();
+    words.truncate(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX));
+    Execution {
+        outcome: Outcome::Trapped { trap: Trap::Instantiation },
+        stdout: Bytes::new(),
+        stderr: words.into(),
+        files: Vec::new(),
+        fuel_used: None,
     }
 }
 

@@ -122,6 +122,8 @@ fn a_refusal_names_field_value_and_range() {
         (json!({"stdin": {"base64": "a"}}), "/stdin/base64", "no standard base64"),
         (json!({"files": {"/a/../b": {"text": ""}}}), "/files/~1a~1..~1b", "`..`"),
         (json!({"files": {"a": {"text": ""}}}), "/files/a", "must be absolute"),
+        (json!({"files": {"/tmp": {"text": ""}}}), "/files/~1tmp", "directory of every run"),
+        (json!({"files": {"/out": {"digest": module()}}}), "/files/~1out", "directory of every run"),
         (json!({"files": {"/a": {"base64": "?"}}}), "/files/~1a/base64", "base64"),
         (json!({"files": {"/a": {"text": ""}, "/a/b/c": {"text": ""}}}), "/files/~1a~1b~1c", "below `/a`"),
         (json!({"clock": "1969-12-31T23:59:59Z"}), "/clock", "between 1970-01-01"),
