@@ -39,11 +39,13 @@ pub(super) struct Worker {
     pub holds: Vec<AttemptId>,
     /// Runs that are not final and have a vote of it.
     pub voted: BTreeSet<RunId>,
-    /// Different modules that failed on it since its last vote.
+    /// Different modules that failed on it and not elsewhere, since its last vote.
     pub failed: Vec<Digest>,
     /// Modules (by number) that it executed lately, the oldest first.
     pub loaded: VecDeque<u32>,
     pub votes: u64,
+    /// When it last voted.
+    pub voted_at: Time,
     pub dissents: u64,
     pub faults: u64,
     pub heard_at: Time,
@@ -70,6 +72,7 @@ impl Worker {
             failed: Vec::new(),
             loaded: VecDeque::new(),
             votes: 0,
+            voted_at: Time(0),
             dissents: 0,
             faults: 0,
             heard_at: now,
