@@ -78,7 +78,7 @@ impl AgentConfig {
             labels: BTreeMap::new(),
             class,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            outputs_bytes_max: 4 << 30,
+            outputs_bytes_max: (memory_bytes / 2).min(4 << 30),
             parked_max: 4,
             spares: 1,
             begin_ms: 30_000,

@@ -9,6 +9,9 @@ use super::{Environment, Machine};
 use crate::core;
 use crate::units::{Period, Size};
 
+/// What a worker has for its attempts at the least, in bytes, unless it is set: a run with default limits leases 352 MiB.
+pub(super) const WORKER_MEMORY_MIN: u64 = 384 << 20;
+
 /// Every setting, under its name, with its default. The comments here are the reference.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -216,8 +219,8 @@ impl Settings {
             workers: WorkersConfig {
                 count: self.workers,
                 slots: self.slots.unwrap_or(machine.cores / self.workers).max(1),
-                // Less than a default run's memory would leave a small machine unable to run anything.
-                memory_bytes: self.worker_memory.map_or(share.max(256 << 20), |size| size.0),
+                // Less than what a default run leases would leave a small machine unable to run anything.
+                memory_bytes: self.worker_memory.map_or(share.max(WORKER_MEMORY_MIN), |size| size.0),
                 heartbeat_ms: self.heartbeat.ms,
             },
             core: core::Config {

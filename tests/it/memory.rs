@@ -102,7 +102,7 @@ async fn a_large_output_file_reaches_its_reader_in_little_memory() {
     let pool = Pool::start().await;
     let module = pool.push(guest("misbehave.wasm")).await;
     let run = async |bytes: u64| -> Value {
-        let limits = json!({"file_bytes": 1 << 30, "memory_bytes": 1 << 30});
+        let limits = json!({"file_bytes": 256 << 20, "memory_bytes": 512 << 20});
         let args = json!(["write-files", "1", bytes.to_string()]);
         let run = pool.run(json!({"module": module, "args": args, "limits": limits})).await;
         assert_eq!(run["state"], "succeeded", "{run}");
@@ -119,4 +119,21 @@ async fn a_large_output_file_reaches_its_reader_in_little_memory() {
     assert_eq!(came, (100_000_000, file["digest"].as_str().expect("a digest").to_owned()));
     let grown = peak(&pool) - before;
     assert!(grown < ROOM, "{grown} bytes more than the {before} of before");
+}
+
+#[tokio::test]
+async fn what_a_run_may_write_is_leased_with_its_memory() {
+    let pool = Pool::with(&["--workers", "1", "--set", "worker_memory=1GiB"]).await;
+    let module = pool.push(wat("(module (memory 1) (func (export \"_start\") (loop (br 0))))")).await;
+    let limits = json!({"memory_bytes": 64 << 10, "output_bytes": 300 << 20, "file_bytes": 300 << 20});
+    let once = json!({"policy": "once"});
+    let request = json!({"module": module, "limits": limits, "verify": once, "wait_ms": 0});
+    let (status, run) = pool.post("/v1/runs", &request).await;
+    assert!(status == 201 || status == 202, "{status} {run}");
+    let leased = crate::support::eventually("it is leased", async || {
+        let (_, workers) = pool.get("/v1/workers").await;
+        workers["items"][0]["memory_leased_bytes"].as_u64().filter(|leased| *leased > 0)
+    })
+    .await;
+    assert!(leased >= 600 << 20, "{leased}");
 }

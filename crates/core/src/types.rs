@@ -90,7 +90,7 @@ pub struct Submission {
     pub workspace: WorkspaceId,
     /// What it executes: unit of affinity, of probation and of the poison rule.
     pub module: Digest,
-    /// Memory that an attempt may use, leased from the worker (I13).
+    /// Memory that an attempt may hold, with what it writes, leased from the worker (I13).
     pub memory_bytes: u64,
     /// Everything that does not determine the result.
     pub policy: Policy,

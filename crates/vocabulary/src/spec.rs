@@ -162,6 +162,11 @@ impl Limits {
         file_count: 65_536,
         fuel: Some(INTEGER_MAX),
     };
+
+    /// What an attempt may hold at once, in bytes: its memories, and what it writes, which stays in memory until it ends.
+    pub fn held_bytes(&self) -> u64 {
+        self.memory_bytes.saturating_add(self.output_bytes).saturating_add(self.file_bytes)
+    }
 }
 
 /// Everything that determines a result. Immutable; its canonical JSON hashes to the run key.

@@ -477,7 +477,7 @@ fn submission(new: &NewRun, module_ready: bool) -> Submission {
         epoch: new.epoch,
         workspace: new.workspace,
         module: new.spec.module,
-        memory_bytes: new.spec.limits.memory_bytes,
+        memory_bytes: new.spec.limits.held_bytes(),
         policy: new.policy.clone(),
         module_ready,
         submitted_at: new.created_at,
