@@ -358,7 +358,8 @@ pub trait Store: Send + Sync + 'static {
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
     /// A module.
     async fn module(&self, digest: Digest) -> Result<Option<StoredModule>, StoreError>;
-    /// Modules, newest first, before `cursor`.
+    /// Modules, newest first, before `cursor`. Analyses longer than 64 KiB come without their imports and exports (empty
+    /// lists): a page of them could be very long.
     async fn modules(&self, cursor: Option<Digest>, limit: u32) -> Result<Vec<StoredModule>, StoreError>;
     /// Deletes a module that no open run uses: `Refused` if one does, `Committed` if it is gone (or never was).
     async fn delete_module(&self, digest: Digest) -> Result<WriteAnswer, StoreError>;

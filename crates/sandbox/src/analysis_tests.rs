@@ -186,6 +186,19 @@ fn bounds_on_complexity_just_pass_and_just_fail() {
 }
 
 #[test]
+fn a_long_type_that_many_exports_share_is_refused() {
+    let exports = |n: usize| {
+        let exports: String = (0..n).map(|i| format!(r#"(export "f{i}" (func 0))"#)).collect();
+        format!("(module (func (param {})) {exports})", "i32 ".repeat(800))
+    };
+    // "(i32, …) -> ()" has 5 bytes for each parameter
+    assert!(analyse(&exports(200)).is_ok());
+    let refusal = analyse(&exports(1_000)).unwrap_err();
+    let Refusal::TooComplex { what, .. } = &refusal else { panic!("{refusal}") };
+    assert_eq!(what, "bytes in the signatures of imports and exports");
+}
+
+#[test]
 fn two_hundred_thousand_functions_pass_and_one_more_fails() {
     let functions = |n: usize| format!("(module {})", "(func)".repeat(n));
     assert!(analyse(&functions(200_000)).is_ok());

@@ -116,7 +116,9 @@ impl Service {
                     let service = self.clone();
                     tokio::spawn(async move {
                         let digest = module.digest;
-                        if let Err(error) = service.compile(module).await {
+                        // lists leave out a part of the analysis, which is to be written back whole
+                        let compiled = async { service.compile(service.module_row(digest).await?).await };
+                        if let Err(error) = compiled.await {
                             tracing::warn!(module = %digest.short(), %error, "module was not admitted");
                         }
                     });
