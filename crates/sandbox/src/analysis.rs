@@ -173,6 +173,12 @@ pub fn examine(wasm: &[u8]) -> Result<Analysis, Refusal> {
         exports.push(info);
     }
     let has = |name| exports.iter().any(|export| export.name == name && export.function.is_some());
+    let reactor = exports.iter().find(|export| export.name == REACTOR_START);
+    if let Some(function) = reactor.and_then(|export| export.function.as_ref())
+        && !(function.params.is_empty() && function.results.is_empty())
+    {
+        return Err(Refusal::BadInitialize { signature: function.to_string() });
+    }
     let kind = match (has(DEFAULT_ENTRY), has(REACTOR_START)) {
         (true, _) => Kind::Command,
         (false, true) => Kind::Reactor,

@@ -52,6 +52,18 @@ fn the_kind_follows_from_the_exports() {
 }
 
 #[test]
+fn an_initialize_that_cannot_be_called_without_arguments_is_refused() {
+    for (shape, signature) in [("(param i32)", "(i32) -> ()"), ("(result i32) (i32.const 1)", "() -> (i32)")]
+    {
+        let refusal = analyse(&format!(r#"(module (func (export "_initialize") {shape}))"#)).unwrap_err();
+        assert_eq!(refusal, Refusal::BadInitialize { signature: signature.to_owned() });
+    }
+    let memory = r#"(module (memory (export "_initialize") 1) (func (export "f")))"#;
+    assert_eq!(analyse(memory).unwrap().kind, Kind::Functions);
+    assert_eq!(super::testing::outcome(memory, "f", &[]), super::testing::returned(&[]));
+}
+
+#[test]
 fn entries_are_checked_without_executing() {
     let analysis = analyse(
         r#"(module (func (export "_start")) (func (export "add") (param i32 f64) (result i32) (i32.const 0))

@@ -72,7 +72,7 @@ fn list_offered() -> Result<BTreeMap<(String, String), String>, Box<dyn std::err
     let wasi = WasiState::new(WasiConfig {
         args: Vec::new(),
         env: Vec::new(),
-        stdin: bytes::Bytes::new(),
+        stdin: Bytes::new(),
         mounts: Vec::new(),
         clock_ns: 0,
         seed: 0,
@@ -305,7 +305,9 @@ impl Call {
             entry: entry.clone(),
             arguments,
             results: function.results().len(),
-            reactor: reactor && module.get_export(REACTOR_START).is_some(),
+            // Something else of that name is none; one of another shape was not admitted.
+            reactor: reactor
+                && module.get_export(REACTOR_START).is_some_and(|export| export.func().is_some()),
         })
     }
 
