@@ -154,6 +154,9 @@ pub enum ServiceError {
         /// Runs that are there.
         queued: usize,
     },
+    /// The run was submitted to be forgotten.
+    #[error("run {0} was submitted with `durable: false`, and nothing that it needs is kept: submit it anew")]
+    NotKept(RunId),
     /// The policy cannot be met.
     #[error("a quorum of {wanted} needs {wanted} workers of one class, and there are {there}")]
     TooFewWorkers {

@@ -280,6 +280,14 @@ async fn a_run_is_compared_and_read_back_in_every_way() {
     let again = pool.request(Method::POST, &format!("{path}/rerun?wait_ms=60000")).send().await.unwrap();
     let again: api::Run = again.json().await.unwrap();
     assert_eq!((again.rerun_of, again.run_key, again.result), (Some(run.id), run.run_key, run.result));
+
+    let forgotten =
+        pool.run(json!({"module": run.module, "stdin": {"text": "not kept"}, "durable": false})).await;
+    assert_eq!(forgotten.state, RunState::Succeeded);
+    let path = format!("/v1/runs/{}/rerun?wait_ms=1000", forgotten.id);
+    let refused = problem(pool.request(Method::POST, &path).send().await.unwrap()).await;
+    assert_eq!(refused.code, ProblemCode::NotAvailable);
+    assert!(refused.detail.contains("submit it anew"), "{}", refused.detail);
 }
 
 #[tokio::test]

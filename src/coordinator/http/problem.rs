@@ -151,6 +151,7 @@ impl From<ServiceError> for ApiError {
                 );
                 ApiError::new(Code::TooFewWorkers, detail).at("/verify/n")
             }
+            error @ ServiceError::NotKept(_) => ApiError::new(Code::NotAvailable, error.to_string()),
             ServiceError::Duplicate { .. } => ApiError::new(
                 Code::IdempotencyMismatch,
                 "this Idempotency-Key came with another request before: use a new key for a new run",
@@ -252,6 +253,7 @@ mod tests {
             (ServiceError::ModuleInUse, 409, "module_in_use"),
             (ServiceError::BadEntry(text()), 422, "bad_entry"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
+            (ServiceError::NotKept(crate::id::RunId(1)), 422, "not_available"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
             (
                 ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false },

@@ -225,7 +225,8 @@ impl Service {
         }
     }
 
-    /// Submits a new run with the spec and the policy of another.
+    /// Submits a new run with the spec and the policy of another. Not of one that was not durable: its inline inputs are
+    /// gone, and it would have to be waited for.
     pub async fn rerun(
         &self,
         caller: &Caller,
@@ -233,6 +234,9 @@ impl Service {
         wait: Option<Duration>,
     ) -> Result<SubmitAnswer, ServiceError> {
         let StoredRun { spec, run_key, policy, .. } = self.run(caller, id).await?.run.clone();
+        if !policy.durable {
+            return Err(ServiceError::NotKept(id));
+        }
         let prepared = Prepared {
             spec,
             run_key,
