@@ -399,7 +399,7 @@ mod tests {
         assert_eq!(absent(&wanted, &delivered[..delivered.len() - 1]), wanted.last().copied());
         assert_eq!(checked_inline(&manifest, all).unwrap().len(), wanted.len());
         // Far above what it takes, and far below what looking through all of them for each takes.
-        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(began.elapsed() < std::time::Duration::from_secs(15), "{:?}", began.elapsed());
         let foreign = bodies(Limits::MAX.file_count + 1).split_off(wanted.len());
         assert!(checked_inline(&manifest, foreign).is_err());
     }
