@@ -203,6 +203,7 @@ impl Floor {
             return self.faulted(run, position, Fault::Drained, false, 0);
         }
         attempt.sent = true;
+        attempt.signs.mentioned_at = self.now;
         let epoch = attempt.epoch;
         self.unreserve(worker);
         self.effects.push(Effect::Assign { attempt: id, epoch, worker });

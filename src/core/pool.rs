@@ -16,8 +16,8 @@ use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::workers::Worker;
 use super::{
-    Class, Config, Effect, Event, RunView, Stats, Submission, SubmitError, Time, WorkerStanding, WorkerView,
-    Write, WriteKind,
+    Beat, Class, Config, Effect, Event, RunView, Stats, Submission, SubmitError, Time, WorkerStanding,
+    WorkerView, Write, WriteKind,
 };
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::result::{FailReason, Fault};
@@ -238,14 +238,7 @@ impl Pool {
                     self.floor.crew.grant(place, credits);
                 }
             }
-            Event::Heartbeat { worker, beats } => {
-                self.heard(worker);
-                for beat in beats {
-                    if let Some(position) = self.live_on(beat.attempt, worker) {
-                        self.with_run(beat.attempt.run, |floor, run| floor.beat(run, position, beat));
-                    }
-                }
-            }
+            Event::Heartbeat { worker, beats } => self.beats(worker, beats),
             Event::WorkerDraining { worker, why } => self.drain(worker, why),
             Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why),
             Event::WorkerReadmitted { worker } => self.readmit(worker),
@@ -360,6 +353,20 @@ impl Pool {
         let found = &run.attempts[position];
         (found.is_live() && found.sent && found.record.worker == worker && !found.is_orphan)
             .then_some(position)
+    }
+
+    fn beats(&mut self, worker: WorkerId, beats: Vec<Beat>) {
+        let Some(place) = self.heard(worker) else { return };
+        for beat in beats {
+            match self.live_on(beat.attempt, worker) {
+                Some(position) => {
+                    self.with_run(beat.attempt.run, |floor, run| floor.beat(run, position, beat));
+                }
+                // it was told to stop, or should have been: an order that got lost is given again
+                None => self.floor.effects.push(Effect::Abort { attempt: beat.attempt, worker }),
+            }
+        }
+        self.check_mentioned(place);
     }
 
     fn begun(&mut self, attempt: AttemptId, worker: WorkerId, at: Time) {

@@ -143,8 +143,12 @@ impl Owner {
             timeout_ms: open.new.policy.timeout_ms,
             live: open.live,
         };
-        link.sent += 1;
-        self.tell(worker, ToAgent::Assign(Box::new(assignment)));
+        // one that was not said is found out by the worker's heartbeats, which do not name it
+        if link.to.try_send(ToAgent::Assign(Box::new(assignment))).is_ok() {
+            link.sent += 1;
+        } else {
+            tracing::warn!(%worker, %attempt, "worker does not take an assignment");
+        }
     }
 
     /// Says something to a worker. Its queue holds more than its credits and their aborts, so a full one is a worker
