@@ -215,6 +215,18 @@ impl Floor {
         }
     }
 
+    /// CPU time that an attempt may have used, of what its worker says: a guest has one thread, so no more than the time
+    /// that passed, nor than its timeout. More would let a worker make a workspace wait for ever.
+    pub(super) fn plausible_us(&self, run: &Run, position: usize, cpu_us: u64) -> u64 {
+        let attempt = &run.attempts[position];
+        let most_us = run.policy.timeout_ms.saturating_mul(1_000);
+        match attempt.epoch == run.epoch {
+            true => cpu_us.min(most_us).min(self.now.0.saturating_sub(attempt.record.assigned_at.0)),
+            // it was assigned by an earlier life, nobody knows when
+            false => cpu_us.min(most_us),
+        }
+    }
+
     /// Takes back what a live attempt holds: its worker's memory, its place in the probation, its timer, and the
     /// difference between what was charged and what was used. The caller gives it its new state.
     pub(super) fn end(&mut self, run: &mut Run, position: usize, cpu_us: u64) {

@@ -113,6 +113,7 @@ impl Sign {
 impl Floor {
     /// What a worker said about a live attempt of it.
     pub(super) fn beat(&mut self, run: &mut Run, position: usize, beat: Beat) {
+        let cpu_us = self.plausible_us(run, position, beat.cpu_us);
         if let Some(at) = beat.begun_at {
             self.begun(run, position, at);
         }
@@ -125,8 +126,8 @@ impl Floor {
         let flat_ms = now.ms_since(signs.flat_since.max(begun_at));
         let took_ms = now.ms_since(begun_at);
         let mut sign = None;
-        if beat.cpu_us > attempt.record.cpu_us {
-            attempt.record.cpu_us = beat.cpu_us;
+        if cpu_us > attempt.record.cpu_us {
+            attempt.record.cpu_us = cpu_us;
             signs.flat_since = now;
             run.is_changed = true;
             let slow_ms = self.config.slow_after_ms.max(tail_us.saturating_mul(3) / 2 / 1_000);
@@ -134,7 +135,7 @@ impl Floor {
                 sign = Some(Sign::Moves { flat_ms });
             } else if took_ms > slow_ms && !signs.is_slow {
                 signs.is_slow = true;
-                sign = Some(Sign::Slow { cpu_us: beat.cpu_us, took_ms });
+                sign = Some(Sign::Slow { cpu_us, took_ms });
             }
         } else if flat_ms >= self.config.stuck_after_ms && !signs.is_stuck {
             signs.is_stuck = true;
