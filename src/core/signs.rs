@@ -180,6 +180,21 @@ impl Floor {
 }
 
 impl Pool {
+    /// A worker's heartbeat.
+    pub(super) fn beats(&mut self, worker: WorkerId, beats: Vec<Beat>) {
+        let Some(place) = self.heard(worker) else { return };
+        for beat in beats {
+            match self.live_on(beat.attempt, worker) {
+                Some(position) => {
+                    self.with_run(beat.attempt.run, |floor, run| floor.beat(run, position, beat));
+                }
+                // it was told to stop, or should have been: an order that got lost is given again
+                None => self.floor.effects.push(Effect::Abort { attempt: beat.attempt, worker }),
+            }
+        }
+        self.check_mentioned(place);
+    }
+
     /// A connected worker said something; gives its place. One that was suspect or thought lost is back.
     pub(super) fn heard(&mut self, worker: WorkerId) -> Option<usize> {
         let place = self.floor.crew.place(worker)?;
