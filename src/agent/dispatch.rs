@@ -220,8 +220,8 @@ impl Session {
             inline: kept.inline(),
             cpu_us: done.cpu_us,
             begun_at_us: wall_us(begun_ns, now_ns),
-            // An embedded agent signs only when a receipt is asked for.
-            signature: None,
+            // An embedded agent signs only when a receipt is asked for; the link of a remote one signs whole batches.
+            proof: None,
         };
         self.paces.add(assignment.spec.module, took_ns);
         self.outputs.keep(entry.attempt, kept);

@@ -11,10 +11,12 @@
 mod dispatch;
 mod input;
 mod invocation;
+pub mod misbehave;
 mod outputs;
 mod pace;
 mod prepare;
 mod process;
+pub mod remote;
 mod session;
 mod slot;
 mod spawner;

@@ -118,6 +118,11 @@ impl Blobs {
         Ok(blob)
     }
 
+    /// Pins a blob that somebody says is there; false if it is not. Its bytes were hashed when they were put.
+    pub async fn pin(&self, digest: Digest, pin_until: Time) -> Result<bool, BlobError> {
+        if digest == Digest::EMPTY { Ok(true) } else { self.pin_stored(digest, pin_until).await }
+    }
+
     /// Pins a blob if it is there, its file included; otherwise it has to be put (again).
     async fn pin_stored(&self, digest: Digest, pin_until: Time) -> Result<bool, BlobError> {
         let Some(row) = self.store.pin_blob(digest, pin_until).await? else {

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::args::ServeArgs;
-use super::connection::{AddressFile, url_of};
+use super::connection::{AddressFile, CertificateFile, url_of};
 use super::error::CliError;
 use super::telemetry;
 use crate::compiler::{CompileLimits, CompilerConfig};
@@ -16,6 +17,7 @@ use crate::config::{Environment, Layers, Machine, ServeConfig};
 use crate::coordinator::chores::RetentionConfig;
 use crate::coordinator::{self, CoordinatorConfig};
 use crate::sandbox::ClassInputs;
+use crate::tls::{self, ServerTls};
 
 /// Machine code that is kept beside the modules, in bytes.
 const CACHE_BYTES_MAX: u64 = 8 << 30;
@@ -58,14 +60,14 @@ fn layers(args: &ServeArgs, environment: &Environment) -> Result<Layers, CliErro
     for (key, value) in &args.settings {
         layers.put_text(key, value, "from --set")?;
     }
-    let not_text = || CliError::Usage("--data must be UTF-8".to_owned());
-    let data = args.data.as_ref().map(|path| path.to_str().map(str::to_owned).ok_or_else(not_text));
     let flags = [
-        ("data", data.transpose()?),
+        ("data", text_of(args.data.as_deref())?),
         ("listen", args.listen.clone()),
         ("workers", args.workers.map(|n| n.to_string())),
         ("slots", args.slots.map(|n| n.to_string())),
         ("worker_memory", args.worker_memory.map(|size| size.to_string())),
+        ("tls_cert", text_of(args.tls_cert.as_deref())?),
+        ("tls_key", text_of(args.tls_key.as_deref())?),
         ("allow_plaintext", args.allow_plaintext.then(|| "true".to_owned())),
     ];
     for (key, value) in flags {
@@ -76,15 +78,26 @@ fn layers(args: &ServeArgs, environment: &Environment) -> Result<Layers, CliErro
     Ok(layers)
 }
 
+/// Settings are text.
+fn text_of(path: Option<&Path>) -> Result<Option<String>, CliError> {
+    let Some(path) = path else { return Ok(None) };
+    let not_text = || CliError::Usage(format!("`{}` must be UTF-8", path.display()));
+    path.to_str().map(|text| Some(text.to_owned())).ok_or_else(not_text)
+}
+
 /// Serves until SIGTERM or SIGINT.
 async fn serve_on(config: ServeConfig, listener: TcpListener) -> Result<(), CliError> {
     let shutdown = shutdown_signal()?;
+    let reload = reload_signal()?;
+    let tls = config.tls.as_ref().map(|(cert, key)| ServerTls::load(cert, key)).transpose()?;
     let listening = listener.local_addr().map_err(CliError::Runtime)?;
-    let url = url_of(listening);
+    let url = url_of(listening, tls.is_some());
     let data = config.data.clone();
     let workers = config.workers;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(CliError::Runtime)?;
-    let running = coordinator::start(coordinator_config(&config)?, listener).await?;
+    let acceptor = tls.as_ref().map(ServerTls::acceptor);
+    let running = coordinator::start(coordinator_config(&config, acceptor)?, listener).await?;
+    let _certificate = tls.map(|tls| keep_certificate(tls, reload, &data)).transpose()?;
     // Dropped at the end, so that a client hears at once that nobody serves here.
     let _address = AddressFile::write(&data, &url)?;
     print(&format!(
@@ -114,12 +127,48 @@ fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'static, CliErr
     })
 }
 
+/// Leaves the certificate for clients on this machine, and follows its files from now on.
+fn keep_certificate(
+    tls: ServerTls,
+    reload: mpsc::Receiver<()>,
+    data: &Path,
+) -> Result<CertificateFile, CliError> {
+    let left = CertificateFile::write(data, &tls.certificate())?;
+    let data = data.to_owned();
+    // ends with the process
+    tokio::spawn(async move {
+        let leave = |tls: &ServerTls| {
+            if let Err(error) = CertificateFile::write(&data, &tls.certificate()).map(CertificateFile::keep) {
+                tracing::warn!(%error, "clients on this machine cannot see the new certificate");
+            }
+        };
+        tls.watch(reload, leave).await;
+    });
+    Ok(left)
+}
+
+/// Hears SIGHUP. Taken also where nothing is reloaded, because by default it ends the process.
+fn reload_signal() -> Result<mpsc::Receiver<()>, CliError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(CliError::Runtime)?;
+    let (asked, reload) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // a full channel holds the same wish already; a closed one says that there is nothing to reload
+            let _ = asked.try_send(());
+        }
+    });
+    Ok(reload)
+}
+
 fn print(text: &str) -> Result<(), CliError> {
     std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes()).map_err(CliError::Output)
 }
 
 /// What the configuration says, in the coordinator's words.
-fn coordinator_config(config: &ServeConfig) -> Result<CoordinatorConfig, CliError> {
+fn coordinator_config(
+    config: &ServeConfig,
+    tls: Option<tls::Acceptor>,
+) -> Result<CoordinatorConfig, CliError> {
     let exe = std::env::current_exe().map_err(CliError::Runtime)?;
     let class = ClassInputs::of_this_machine().map_err(|error| CliError::Serve(error.to_string()))?.class();
     let compiler = CompilerConfig {
@@ -157,5 +206,6 @@ fn coordinator_config(config: &ServeConfig) -> Result<CoordinatorConfig, CliErro
         blob_bytes_max: config.limits.blob_bytes_max,
         connections_max: config.limits.connections_max,
         admission_wait: ADMISSION_WAIT,
+        tls,
     })
 }

@@ -19,6 +19,10 @@ pub(super) struct Settings {
     pub(super) listen: SocketAddr,
     /// Listen beyond loopback without TLS: tokens and data then travel in the clear.
     pub(super) allow_plaintext: bool,
+    /// PEM file of the certificate chain; with `tls_key` everything is served in TLS.
+    pub(super) tls_cert: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    pub(super) tls_key: Option<PathBuf>,
     /// Embedded workers.
     pub(super) workers: u32,
     /// Attempts that each worker executes at once (default: cores / workers, at least 1).
@@ -77,6 +81,8 @@ impl Default for Settings {
             data: None,
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             allow_plaintext: false,
+            tls_cert: None,
+            tls_key: None,
             workers: 3,
             slots: None,
             worker_memory: None,
@@ -117,6 +123,8 @@ pub struct ServeConfig {
     pub data: PathBuf,
     /// Address of the one port; port 0 lets the kernel choose.
     pub listen: SocketAddr,
+    /// Files of the certificate chain and of its key, if it serves in TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
     /// Threads of the asynchronous shell.
     pub threads: usize,
     /// The embedded workers.
@@ -187,7 +195,7 @@ impl Settings {
         let wide = |n: usize| n as u64;
         [
             // More workers or slots than this on one machine is a slip of the finger.
-            ("workers", self.workers.into(), 1, 256),
+            ("workers", self.workers.into(), 0, 256),
             ("slots", self.slots.unwrap_or(1).into(), 1, 1_024),
             ("worker_memory", self.worker_memory.map_or(1 << 20, |size| size.0), 1 << 20, 1 << 50),
             ("threads", self.threads.unwrap_or(1).into(), 1, 1_024),
@@ -220,14 +228,17 @@ impl Settings {
     }
 
     pub(super) fn into_config(self, environment: &Environment, machine: Machine) -> ServeConfig {
-        let share = machine.memory_bytes / 10 * 8 / u64::from(self.workers);
+        // a pool of remote workers only still has a share that one of its own would get
+        let workers = self.workers.max(1);
+        let share = machine.memory_bytes / 10 * 8 / u64::from(workers);
         ServeConfig {
             data: self.data.unwrap_or_else(|| environment.data_dir()),
             listen: self.listen,
+            tls: self.tls_cert.zip(self.tls_key),
             threads: self.threads.unwrap_or(machine.cores).max(1) as usize,
             workers: WorkersConfig {
                 count: self.workers,
-                slots: self.slots.unwrap_or(machine.cores / self.workers).max(1),
+                slots: self.slots.unwrap_or(machine.cores / workers).max(1),
                 // Less than a default run's memory would leave a small machine unable to run anything.
                 memory_bytes: self.worker_memory.map_or(share.max(256 << 20), |size| size.0),
                 heartbeat_ms: self.heartbeat.ms,

@@ -1,4 +1,5 @@
-//! What a pool does beside its runs: retention of old ones and of evidence, collection of garbage, sweeping of leftovers.
+//! What a pool does beside its runs: retention of old ones and of evidence, collection of garbage, sweeping of leftovers,
+//! notes of who was seen.
 //!
 //! Each chore is woken by its own clock, reads all that it needs, does a bounded piece, and may be repeated at any time.
 
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::clock::Clock;
 use super::owner::Command;
+use super::service::Service;
 use crate::blobs::{BlobError, Blobs};
 use crate::core::Time;
 use crate::store::{EvidenceRetention, Retention, Store, StoreError};
@@ -17,6 +19,8 @@ use crate::store::{EvidenceRetention, Retention, Store, StoreError};
 const PERIOD: Duration = Duration::from_secs(30);
 /// Between two sweeps of files that no row names: what a crash leaves between two writes.
 const SWEEP_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
+/// Between two notes of which tokens were used and which workers were heard of: a write a minute at most.
+const NOTES_PERIOD: Duration = Duration::from_secs(60);
 /// A file without a row that is younger than this may be about to get one.
 const ORPHAN_AGE: Duration = Duration::from_secs(60 * 60);
 /// Runs that one call deletes, blobs that one call frees.
@@ -76,11 +80,18 @@ enum ChoreError {
 }
 
 /// Runs until it is aborted; a round that is cut short is made good by the next.
-pub async fn run(store: Arc<dyn Store>, blobs: Arc<Blobs>, clock: Clock, config: RetentionConfig) {
+pub async fn run(
+    service: Service,
+    store: Arc<dyn Store>,
+    blobs: Arc<Blobs>,
+    clock: Clock,
+    config: RetentionConfig,
+) {
     let mut timer = tokio::time::interval(PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut sweep_at = tokio::time::Instant::now();
     let mut evidence_at = sweep_at;
+    let mut notes_at = sweep_at + NOTES_PERIOD;
     loop {
         timer.tick().await;
         if tokio::time::Instant::now() >= evidence_at {
@@ -97,6 +108,12 @@ pub async fn run(store: Arc<dyn Store>, blobs: Arc<Blobs>, clock: Clock, config:
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "removed files that a crash had left"),
                 Err(error) => tracing::warn!(%error, "sweeping failed; it will be tried again"),
+            }
+        }
+        if tokio::time::Instant::now() >= notes_at {
+            notes_at += NOTES_PERIOD;
+            if let Err(error) = service.note_seen().await {
+                tracing::warn!(%error, "who was seen was not noted");
             }
         }
         if let Err(error) = round(store.as_ref(), &blobs, clock.now(), config).await {

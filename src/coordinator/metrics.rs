@@ -32,6 +32,12 @@ struct ByEnd {
     how: &'static str,
 }
 
+/// Label of votes and sessions that were refused.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByWhy {
+    why: &'static str,
+}
+
 /// Labels of answered requests.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ByRoute {
@@ -56,6 +62,8 @@ pub struct Metrics {
     pub dissents: Counter,
     runs_finished: Family<ByState, Counter>,
     attempts_ended: Family<ByEnd, Counter>,
+    votes_refused: Family<ByWhy, Counter>,
+    sessions_refused: Family<ByWhy, Counter>,
     run_seconds: Histogram,
     http_requests: Family<ByRoute, Counter>,
     http_seconds: Histogram,
@@ -99,6 +107,8 @@ impl Metrics {
             dissents: Counter::default(),
             runs_finished: Family::default(),
             attempts_ended: Family::default(),
+            votes_refused: Family::default(),
+            sessions_refused: Family::default(),
             run_seconds: Histogram::new(SECONDS),
             http_requests: Family::default(),
             http_seconds: Histogram::new(SECONDS),
@@ -118,6 +128,16 @@ impl Metrics {
     /// An attempt ended. `how` is a word of a closed set: `voted`, `canceled` or the kind of its fault.
     pub fn attempt_ended(&self, how: &'static str) {
         self.attempts_ended.get_or_create(&ByEnd { how }).inc();
+    }
+
+    /// A vote was not taken. `why` is a word of a closed set.
+    pub fn vote_refused(&self, why: &'static str) {
+        self.votes_refused.get_or_create(&ByWhy { why }).inc();
+    }
+
+    /// A worker was not let in, or its session was closed for what it sent. `why` is a word of a closed set.
+    pub fn sessions_refused(&self, why: &'static str) {
+        self.sessions_refused.get_or_create(&ByWhy { why }).inc();
     }
 
     /// A request was answered. `route` is the pattern that matched (never the path) and `method` a known one.
@@ -165,6 +185,16 @@ impl Metrics {
         );
         registry.register("runs_finished", "Runs that became final, by state", self.runs_finished.clone());
         registry.register("attempts_ended", "Attempts that ended, by how", self.attempts_ended.clone());
+        registry.register(
+            "votes_refused",
+            "Votes that were not taken, by what is wrong with them",
+            self.votes_refused.clone(),
+        );
+        registry.register(
+            "sessions_refused",
+            "Workers that were not let in or were thrown out, by why",
+            self.sessions_refused.clone(),
+        );
         registry.register_with_unit(
             "run",
             "Time from the submission of a run to its end",
@@ -216,6 +246,7 @@ mod tests {
         metrics.runs_submitted.inc();
         metrics.run_finished(RunState::Succeeded, Duration::from_millis(3));
         metrics.attempt_ended("voted");
+        metrics.vote_refused("nonce");
         metrics.request_answered("GET", "/v1/runs/{id}", 200, Duration::from_micros(300));
         let pool = Stats { queued: 7, slots: 4, ..Stats::default() };
         let text = metrics.render(pool, Usage { blob_bytes: 9, ..Usage::default() });
@@ -223,6 +254,7 @@ mod tests {
             "lockstep_runs_submitted_total 1",
             "lockstep_runs_finished_total{state=\"succeeded\"} 1",
             "lockstep_attempts_ended_total{how=\"voted\"} 1",
+            "lockstep_votes_refused_total{why=\"nonce\"} 1",
             "lockstep_http_requests_total{method=\"GET\",route=\"/v1/runs/{id}\",status=\"200\"} 1",
             "lockstep_run_seconds_bucket{le=\"0.005\"} 1",
             "lockstep_runs_queued 7",

@@ -14,6 +14,7 @@ mod ledger;
 pub mod metrics;
 mod open_run;
 mod owner;
+mod pool_service;
 mod pump;
 mod ring;
 pub mod service;
@@ -37,7 +38,10 @@ use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
 use self::owner::Owner;
-use self::service::{Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token};
+use self::pool_service::PoolService;
+use self::service::{
+    Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
+};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
 use crate::core::{self, Class, Pool, Time};
@@ -45,6 +49,7 @@ use crate::digest::Digest;
 use crate::id::RunId;
 use crate::store::sqlite::{OpenError, Options, SqliteStore};
 use crate::store::{Failure, ModuleState, Store, StoreError};
+use crate::tls;
 
 /// Events of the whole pool that a slow reader may lag behind.
 const EVENTS_MAX: usize = 4_096;
@@ -88,6 +93,8 @@ pub struct CoordinatorConfig {
     pub connections_max: u32,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Speaks TLS with this, and nothing else.
+    pub tls: Option<tls::Acceptor>,
 }
 
 /// Why a coordinator did not start, or had to end.
@@ -144,6 +151,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     failure: Failure,
     listener: TcpListener,
+    tls: Option<tls::Acceptor>,
 }
 
 /// Opens the data folder, takes over what an earlier life left, starts the embedded workers. Serving begins with
@@ -183,6 +191,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         events: events.clone(),
         mac_key,
         epoch,
+        // by then a worker that only lost its connection is back, and one that died is not waited for any longer
+        reconnect_ms: config.core.worker_lost_ms / 3,
     };
     let mut owner = Owner::new(parts);
     recover(&mut owner, store.as_ref()).await?;
@@ -191,10 +201,23 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
-    let chores = tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
     tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
+    let stopping = CancellationToken::new();
+    let pool = PoolService::new(pool_service::Parts {
+        commands: commands.clone(),
+        store: Arc::clone(&store),
+        clock,
+        metrics: Arc::clone(&metrics),
+        mac_key,
+        heartbeat_ms: config.heartbeat_ms,
+        worker_lost_ms: config.core.worker_lost_ms,
+        stopping: stopping.clone(),
+    })
+    .await?;
+    let blobs_of_chores = Arc::clone(&blobs);
     let service = Service::new(service::Parts {
         commands,
+        pool,
         store: Arc::clone(&store),
         blobs,
         compiler,
@@ -211,7 +234,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             admission_wait: config.admission_wait,
             upload_keep_ms: config.upload_keep_ms,
             listen: address,
-            tls: false,
+            tls: config.tls.is_some(),
             started_at: clock.now(),
             connections_max: config.connections_max,
             runs_max: config.core.runs_max,
@@ -221,8 +244,15 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         usage: service::UsageCache::default(),
         streams: service::Streams::default(),
         ready: AtomicBool::new(true),
-        stopping: CancellationToken::new(),
+        stopping,
     });
+    let chores = tokio::spawn(chores::run(
+        service.clone(),
+        Arc::clone(&store),
+        blobs_of_chores,
+        clock,
+        config.retention,
+    ));
     service.resume_admissions().await?;
     service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;
     Ok(Running {
@@ -238,6 +268,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         store,
         failure,
         listener,
+        tls: config.tls,
     })
 }
 
@@ -258,6 +289,7 @@ impl Running {
             store,
             failure,
             listener,
+            tls,
             ..
         } = self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
@@ -267,7 +299,7 @@ impl Running {
             drain_timeout: HTTP_DRAIN,
             ..http::ServerConfig::default()
         };
-        let mut http = tokio::spawn(http::serve(listener, router, server, async move {
+        let mut http = tokio::spawn(http::serve(listener, tls, router, server, async move {
             let _ = http_stopped.await;
         }));
         let mut ended = tokio::select! {
@@ -288,6 +320,7 @@ impl Running {
             let _ = (&mut http).await;
         }
         http.abort();
+        service.end_sessions().await;
         workers.stop().await;
         let _ = stop_owner.send(());
         if !owner.is_finished() {
@@ -375,7 +408,9 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
     }
     let text = new_token_text()?;
     let scopes = ["admin", "submit", "read", "worker"].map(str::to_owned).to_vec();
-    store_token(store, &text, "admin of the first start", scopes, now, None).await?;
+    let spec =
+        TokenSpec { name: "admin of the first start".to_owned(), scopes, expires_at: None, domain: None };
+    store_token(store, &text, spec, now).await?;
     // beside and renamed, so that a crash leaves a whole token or none
     let beside = data.join("token.new");
     let mut file = std::fs::OpenOptions::new()

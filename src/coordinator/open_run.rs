@@ -12,6 +12,7 @@ use super::service::{RunDetail, RunEvent, ServiceError};
 use crate::core::{Effect, Final, RunView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
+use crate::receipt::{VoteProof, VoteStatement};
 use crate::result::{ResultManifest, RunState, Verdict};
 use crate::store::{NewRun, StoredRun};
 
@@ -55,6 +56,15 @@ impl Reported {
     }
 }
 
+/// A vote with the proof that its worker signed it: what a receipt is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedVote {
+    /// What was stated.
+    pub statement: VoteStatement,
+    /// That it was.
+    pub proof: Box<VoteProof>,
+}
+
 /// A run that is not final.
 #[derive(Debug)]
 pub struct OpenRun {
@@ -80,6 +90,8 @@ pub struct OpenRun {
     pub voted: HashMap<AttemptId, Digest>,
     /// Attempts whose blobs were asked for, with the worker that has to deliver them.
     pub collecting: HashMap<AttemptId, WorkerId>,
+    /// That remote voters signed their votes.
+    pub proofs: HashMap<AttemptId, SignedVote>,
     /// Whether an attempt was ever handed out.
     pub has_begun: bool,
     /// Faults that no further attempt was handed out for yet.
@@ -112,6 +124,7 @@ impl OpenRun {
             collecting: HashMap::new(),
             has_begun: false,
             reruns_owed: 0,
+            proofs: HashMap::new(),
             dissents: Vec::new(),
             live,
             watchers: None,

@@ -10,6 +10,7 @@ mod figures;
 mod modules;
 mod runs;
 mod streams;
+mod workers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use access::{NewToken, new_token_text, store_token};
+pub use access::{NewToken, TokenSpec, new_token_text, store_token};
 pub use caches::{ModuleCache, ModuleFacts, TokenCache, UsageCache};
 pub use compare::AttemptResult;
 pub use figures::{Figures, WorkerReport};
@@ -29,11 +30,12 @@ pub use streams::{STREAMS_MAX, Streams};
 use super::chores::RetentionConfig;
 use super::clock::Clock;
 use super::metrics::Metrics;
-use super::owner::{Command, WorkerOrder};
+use super::owner::Command;
 pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
+use super::pool_service::{Admission, PoolService};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::Compiler;
-use crate::core::{Class, Stats, Time, WorkerView};
+use crate::core::{Class, Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
@@ -41,6 +43,9 @@ pub use crate::store::{
     Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
 };
 use crate::store::{Store, StoreError};
+
+/// The trust domain of workers whose token names none.
+const DOMAIN_DEFAULT: &str = "default";
 
 /// Who calls: made from a token's row.
 #[derive(Clone, Debug)]
@@ -51,6 +56,16 @@ pub struct Caller {
     pub workspace: WorkspaceId,
     /// What it allows: `admin`, `submit`, `read`, `worker`.
     pub scopes: Vec<String>,
+    /// The trust domain of workers that enrol with it.
+    pub domain: Option<String>,
+}
+
+impl Caller {
+    /// What workers that show this caller's token become.
+    pub fn admission(&self) -> Admission {
+        let domain = self.domain.clone().unwrap_or_else(|| DOMAIN_DEFAULT.to_owned());
+        Admission { token: self.token, domain }
+    }
 }
 
 /// A validated submission.
@@ -189,6 +204,12 @@ pub enum ServiceError {
         /// There.
         there: usize,
     },
+    /// The worker has a session: it cannot be forgotten.
+    #[error("the worker is connected: stop it first")]
+    WorkerConnected,
+    /// The worker has no session: it holds nothing that it could finish.
+    #[error("the worker is not connected")]
+    WorkerNotConnected,
     /// The idempotency key belongs to a run.
     #[error("the idempotency key belongs to run {run}")]
     Duplicate {
@@ -304,6 +325,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// Sessions of workers on other machines.
+    pub pool: PoolService,
     /// The pool's events.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// The term of this process.
@@ -329,6 +352,11 @@ impl Service {
     /// Facts of this process.
     pub fn facts(&self) -> &Facts {
         &self.parts.facts
+    }
+
+    /// Sessions of workers on other machines.
+    pub fn pool(&self) -> &PoolService {
+        &self.parts.pool
     }
 
     /// Figures for `/metrics`.
@@ -363,11 +391,6 @@ impl Service {
         answer.await.map_err(|_| ServiceError::ShuttingDown)
     }
 
-    /// The workers that are there.
-    pub async fn workers(&self, _caller: &Caller) -> Result<Vec<(WorkerRow, WorkerView)>, ServiceError> {
-        self.ask(Command::Workers).await
-    }
-
     /// Waits until so many workers have joined, so that nobody is refused for want of workers that are just starting.
     pub async fn wait_for_workers(&self, count: usize, within: Duration) -> Result<(), ServiceError> {
         let all_there = async {
@@ -378,34 +401,6 @@ impl Service {
         };
         let late = |_| ServiceError::Internal(format!("the embedded workers did not join within {within:?}"));
         tokio::time::timeout(within, all_there).await.map_err(late)?
-    }
-
-    /// Lets a worker finish what it holds and gives it nothing more.
-    pub async fn drain_worker(&self, caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        let why = format!("drained with token {}", caller.token);
-        self.order(id, WorkerOrder::Drain(why)).await
-    }
-
-    /// Takes a worker out: it gets nothing and its open votes count for nothing.
-    pub async fn quarantine_worker(
-        &self,
-        _caller: &Caller,
-        id: WorkerId,
-        why: String,
-    ) -> Result<(), ServiceError> {
-        self.parts.store.quarantine_worker(id, Some(why.clone())).await?;
-        self.order(id, WorkerOrder::Quarantine(why)).await
-    }
-
-    /// Lets a drained or quarantined worker work again.
-    pub async fn readmit_worker(&self, _caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        self.parts.store.quarantine_worker(id, None).await?;
-        self.order(id, WorkerOrder::Readmit).await
-    }
-
-    async fn order(&self, id: WorkerId, order: WorkerOrder) -> Result<(), ServiceError> {
-        let known = self.ask(|reply| Command::Order(id, order, reply)).await?;
-        known.then_some(()).ok_or_else(|| ServiceError::NotFound { what: "worker", id: id.to_string() })
     }
 
     /// The pool's and the store's figures.

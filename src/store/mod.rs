@@ -14,6 +14,7 @@ pub mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -312,6 +313,27 @@ pub struct TokenRow {
     pub created_at: Time,
     /// When it ends.
     pub expires_at: Option<Time>,
+    /// The trust domain in which workers land that enrol with it; a worker's own name for its domain is never asked.
+    pub domain: Option<String>,
+    /// When a request last came with it, to the minute.
+    pub last_used_at: Option<Time>,
+}
+
+/// A worker that asks to be enrolled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Enrolment {
+    /// Its Ed25519 public key: the identity.
+    pub key: [u8; 32],
+    /// What people call it.
+    pub name: String,
+    /// Who answers for it: a token's domain, or the machine's own for an embedded one.
+    pub domain: String,
+    /// Whether it is an agent within the coordinator's process.
+    pub embedded: bool,
+    /// The token that it came with.
+    pub token: Option<u32>,
+    /// Now.
+    pub at: Time,
 }
 
 /// A worker's row.
@@ -325,10 +347,43 @@ pub struct WorkerRow {
     pub name: String,
     /// Who answers for it.
     pub domain: String,
+    /// Whether it is an agent within the coordinator's process.
+    pub embedded: bool,
+    /// The token that it enrolled with.
+    pub enrolled_by: Option<u32>,
     /// Why it is quarantined.
     pub quarantined: Option<String>,
     /// When it enrolled.
     pub created_at: Time,
+    /// Its latest session; `None` if it never had one.
+    pub session: Option<WorkerSession>,
+}
+
+/// What a worker said of itself when its session began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerFacts {
+    /// What placement may ask for.
+    pub labels: BTreeMap<String, String>,
+    /// Its equivalence class.
+    pub class: Digest,
+    /// Its build.
+    pub version: String,
+    /// Attempts that it executes at once.
+    pub slots: u32,
+}
+
+/// A worker's latest session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSession {
+    /// What it said of itself.
+    pub facts: WorkerFacts,
+    /// When the session began; names it.
+    pub connected_at: Time,
+    /// When it ended. `None` while it lasts, and also after a coordinator that ended without a word: whether a worker
+    /// is connected is known to the owner only.
+    pub left_at: Option<Time>,
+    /// When it was last heard of, to the minute.
+    pub seen_at: Time,
 }
 
 /// Something that was seen of a worker; appended, never changed.
@@ -454,16 +509,21 @@ pub trait Store: Send + Sync + 'static {
     async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
     /// Revokes one; false if there is none.
     async fn delete_token(&self, id: u32) -> Result<bool, StoreError>;
+    /// Notes when tokens were last used; never backwards, and nothing of tokens that are gone.
+    async fn note_tokens_used(&self, used: Vec<(u32, Time)>) -> Result<(), StoreError>;
 
-    /// The worker with this key; enrolled now if it is new.
-    async fn enrol_worker(
-        &self,
-        key: [u8; 32],
-        name: &str,
-        domain: &str,
-        now: Time,
-    ) -> Result<WorkerRow, StoreError>;
-    /// All workers.
+    /// The worker with this key; enrolled now if it is new. One that is known stays what it was, its domain included.
+    async fn enrol_worker(&self, enrolment: Enrolment) -> Result<WorkerRow, StoreError>;
+    /// Records that a session of a worker began; false if there is no such worker.
+    async fn begin_session(&self, id: WorkerId, facts: WorkerFacts, at: Time) -> Result<bool, StoreError>;
+    /// Records that the session that began at `connected_at` ended; nothing if a later one has begun.
+    async fn end_session(&self, id: WorkerId, connected_at: Time, at: Time) -> Result<(), StoreError>;
+    /// Notes when workers were last heard of; never backwards, and nothing of those that had no session.
+    async fn note_workers_seen(&self, seen: Vec<(WorkerId, Time)>) -> Result<(), StoreError>;
+    /// Forgets a worker: its number is never given again, its evidence stays. False if there is none. A caller that
+    /// knows of a session must not ask.
+    async fn forget_worker(&self, id: WorkerId) -> Result<bool, StoreError>;
+    /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
     /// Sets or clears a worker's quarantine; false if there is none.
     async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError>;

@@ -55,7 +55,7 @@ impl Pool {
         let token = std::fs::read_to_string(directory.path().join("token")).expect("serve writes a token");
         let pool = Pool { child, directory, address, token: token.trim().to_owned() };
         poll("the pool to be ready", async || {
-            let answer = reqwest::get(pool.url("/readyz")).await.ok()?;
+            let answer = pool.anonymous(Method::GET, "/readyz").send().await.ok()?;
             (answer.status() == StatusCode::OK).then_some(())
         })
         .await;
@@ -94,7 +94,7 @@ impl Pool {
 
     /// A request without a token.
     pub fn anonymous(&self, method: Method, path: &str) -> RequestBuilder {
-        reqwest::Client::new().request(method, self.url(path)).timeout(PATIENCE)
+        crate::support::http().request(method, self.url(path)).timeout(PATIENCE)
     }
 
     /// GETs a path.

@@ -139,7 +139,7 @@ async fn submissions_that_cannot_be() {
 #[tokio::test]
 async fn nobody_comes_in_without_a_token() {
     let pool = Pool::start().await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http();
     for path in ["/v1/runs", "/v1/modules", "/v1/workers", "/v1/tokens", "/metrics"] {
         for token in [None, Some("lsk_wrong")] {
             let mut request = http.get(format!("{}{path}", pool.url));

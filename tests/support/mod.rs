@@ -33,6 +33,12 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
     }
 }
 
+/// A client for plain HTTP.
+pub fn http() -> reqwest::Client {
+    let tls = lockstep::tls::client_config_without_roots().expect("a provider");
+    reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client")
+}
+
 /// A pool that runs.
 pub struct Pool {
     /// Its process.
@@ -66,7 +72,7 @@ impl Pool {
     pub async fn over(data: PathBuf, args: Vec<String>, dir: Option<tempfile::TempDir>) -> Pool {
         let (child, url) = spawn(&data, &args);
         let token = std::fs::read_to_string(data.join("token")).expect("the first start writes a token");
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let http = http();
         Pool { child, url, token: token.trim().to_owned(), data, args, http, _dir: dir }
     }
 

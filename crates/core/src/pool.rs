@@ -349,6 +349,12 @@ impl Pool {
         effects.push(Effect::Release { attempt, worker });
     }
 
+    /// The worker that holds a live attempt, or that held it and voted.
+    pub fn holder(&self, attempt: AttemptId) -> Option<WorkerId> {
+        let run = self.runs.get(&attempt.run)?;
+        run.position(attempt.number).map(|position| run.attempts[position].record.worker)
+    }
+
     /// The blobs are there, whoever was asked last: they hash to what won.
     fn collected(&mut self, attempt: AttemptId) {
         self.with_run(attempt.run, |floor, run| {

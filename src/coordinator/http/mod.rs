@@ -31,6 +31,7 @@ mod modules;
 mod observe;
 mod openapi;
 mod patient;
+mod pool;
 mod problem;
 mod runs;
 mod server;
@@ -71,8 +72,9 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(blobs::post_blob))
         .routes(routes!(blobs::put_blob, blobs::get_blob))
         // operators
+        .routes(routes!(pool::join_pool))
         .routes(routes!(workers::list_workers))
-        .routes(routes!(workers::get_worker))
+        .routes(routes!(workers::get_worker, workers::forget_worker))
         .routes(routes!(workers::worker_evidence))
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::quarantine_worker))

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::content::Content;
-use super::extract::{Admin, JsonBody, Named, Params, Reader, Submitter, pieces};
+use super::extract::{Admin, BlobReader, JsonBody, Named, Params, Reader, Submitter, pieces};
 use super::lists::{self, ListParams};
 use super::openapi::Binary;
 use super::problem::ApiError;
@@ -158,7 +158,7 @@ pub async fn get_module(
     )
 )]
 pub async fn get_content(
-    Reader(caller): Reader,
+    BlobReader(caller): BlobReader,
     State(service): State<Arc<Service>>,
     Named(digest): Named<Digest>,
     method: Method,

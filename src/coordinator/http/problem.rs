@@ -156,6 +156,14 @@ impl From<ServiceError> for ApiError {
                 );
                 ApiError::new(Code::TooFewWorkers, detail).at("/verify/n")
             }
+            ServiceError::WorkerConnected => ApiError::new(
+                Code::WorkerConnected,
+                "the worker is connected, and would only enrol again: stop it first, or quarantine it",
+            ),
+            ServiceError::WorkerNotConnected => ApiError::new(
+                Code::WorkerNotConnected,
+                "the worker is not connected: quarantine it to refuse it when it comes back, or forget it",
+            ),
             ServiceError::Duplicate { .. } => ApiError::new(
                 Code::IdempotencyMismatch,
                 "this Idempotency-Key came with another request before: use a new key for a new run",

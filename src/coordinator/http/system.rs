@@ -30,7 +30,7 @@ pub async fn info(
 ) -> Result<Json<Info>, ApiError> {
     let (pool, stored) = service.stats().await?;
     let workers = service.workers(&caller).await?;
-    let classes: BTreeSet<_> = workers.iter().map(|(_, view)| view.class.0).collect();
+    let classes: BTreeSet<_> = workers.iter().filter_map(|(_, view)| Some(view.as_ref()?.class.0)).collect();
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         workspace: views::workspace(caller.workspace),

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::coordinator::service::{
     CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, StoredModule, StoredRun,
-    TokenRow, WorkerNow, WorkerReport, WorkerRow,
+    TokenRow, WorkerReport, WorkerRow,
 };
 use crate::core::{AttemptRecord, AttemptState, WorkerStanding, WorkerView};
 use crate::id::{AttemptId, RunId, WorkspaceId};
@@ -171,8 +171,15 @@ pub fn module(stored: &StoredModule) -> Module {
     }
 }
 
-/// A worker, from its row and what the pool sees of it.
-pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
+/// A worker, from its row and what the pool sees of it, if it is connected.
+pub fn worker(row: &WorkerRow, view: Option<&WorkerView>) -> Worker {
+    match view {
+        Some(view) => connected(row, view),
+        None => gone(row),
+    }
+}
+
+fn connected(row: &WorkerRow, view: &WorkerView) -> Worker {
     Worker {
         id: row.id,
         name: row.name.clone(),
@@ -185,7 +192,9 @@ pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
         },
         why: view.why.clone().or_else(|| row.quarantined.clone()),
         domain: view.domain.clone(),
-        class: view.class.0,
+        embedded: row.embedded,
+        version: row.session.as_ref().map(|session| session.facts.version.clone()),
+        class: Some(view.class.0),
         labels: view.labels.clone(),
         slots: view.slots,
         credits: view.credits,
@@ -196,13 +205,45 @@ pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
         dissents: view.dissents,
         faults: view.faults,
         created_at: row.created_at.into(),
+        connected_at: row.session.as_ref().map(|session| session.connected_at.into()),
+        left_at: None,
         heard_at: view.heard_at.into(),
+    }
+}
+
+/// One that is enrolled, but not connected: what it said last.
+fn gone(row: &WorkerRow) -> Worker {
+    let session = row.session.as_ref();
+    let facts = session.map(|session| &session.facts);
+    Worker {
+        id: row.id,
+        name: row.name.clone(),
+        key: BASE64.encode(row.key),
+        standing: WorkerStandingName::Gone,
+        why: row.quarantined.as_ref().map(|why| format!("quarantined: {why}")),
+        domain: row.domain.clone(),
+        embedded: row.embedded,
+        version: facts.map(|facts| facts.version.clone()),
+        class: facts.map(|facts| facts.class),
+        labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
+        slots: facts.map_or(0, |facts| facts.slots),
+        credits: 0,
+        holds: Vec::new(),
+        memory_bytes: 0,
+        memory_leased_bytes: 0,
+        votes: 0,
+        dissents: 0,
+        faults: 0,
+        created_at: row.created_at.into(),
+        connected_at: session.map(|session| session.connected_at.into()),
+        // a coordinator that was killed could not record the end
+        left_at: session.map(|session| session.left_at.unwrap_or(session.seen_at).into()),
+        heard_at: session.map_or(row.created_at, |session| session.seen_at).into(),
     }
 }
 
 /// A worker with what it does and what was seen of it.
 pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
-    let WorkerNow { row, view, current, at } = &report.now;
     let attempt = |held: &CurrentHeld| CurrentAttempt {
         run: held.attempt.run,
         number: held.attempt.number,
@@ -210,10 +251,11 @@ pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
         started_at: held.begun_at.map(Timestamp::from),
         cpu_ms: milliseconds(held.cpu_us),
     };
+    let worker = worker(&report.row, report.view.as_ref());
     WorkerDetail {
-        worker: worker(row, view),
-        heard_ago_ms: at.ms_since(view.heard_at),
-        current: current.iter().map(attempt).collect(),
+        heard_ago_ms: report.at.ms_since(worker.heard_at.into()),
+        worker,
+        current: report.current.iter().map(attempt).collect(),
         evidence: EvidenceView {
             counts: report.counts.iter().cloned().collect(),
             recent: report.recent.iter().map(|(number, seen)| evidence(*number, seen)).collect(),
@@ -236,11 +278,11 @@ pub fn evidence(number: u64, seen: &Evidence) -> EvidenceItem {
 
 /// The pool at a glance.
 pub fn stats(figures: &Figures, facts: &Facts) -> PoolStats {
-    let Figures { glance, usage, outlook } = figures;
+    let Figures { glance, workers, slots, usage, outlook } = figures;
     PoolStats {
         at: glance.at.into(),
-        workers: glance.workers,
-        slots: glance.slots,
+        workers: *workers,
+        slots: *slots,
         queue: glance.queue,
         runs_per_second: glance.runs_per_second,
         last_hour: HourCounts { since: glance.since.into(), tally: glance.last_hour },
@@ -281,6 +323,8 @@ pub fn token(row: &TokenRow) -> Token {
         scopes: scopes(&row.scopes),
         created_at: row.created_at.into(),
         expires_at: row.expires_at.map(Timestamp::from),
+        last_used_at: row.last_used_at.map(Timestamp::from),
+        domain: row.domain.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 
 use super::extract::{Admin, JsonBody, Named, Params, Reader};
 use super::lists::{self, ListParams};
@@ -16,7 +17,7 @@ use crate::protocol::api::{EvidencePage, Page, QuarantineRequest, Worker, Worker
 
 /// List workers
 ///
-/// All of them, on one page.
+/// All that are enrolled, on one page: also those that are not connected.
 #[utoipa::path(
     get, path = "/v1/workers", tag = "workers",
     responses((status = 200, description = "the workers", body = WorkerPage))
@@ -26,7 +27,7 @@ pub async fn list_workers(
     State(service): State<Arc<Service>>,
 ) -> Result<Json<WorkerPage>, ApiError> {
     let workers = service.workers(&caller).await?;
-    let items = workers.iter().map(|(row, view)| views::worker(row, view)).collect();
+    let items = workers.iter().map(|(row, view)| views::worker(row, view.as_ref())).collect();
     Ok(Json(Page { items, next: None }))
 }
 
@@ -69,7 +70,7 @@ async fn find(service: &Service, caller: &Caller, id: WorkerId) -> Result<Json<W
     let workers = service.workers(caller).await?;
     let found = workers.iter().find(|(row, _)| row.id == id);
     let (row, view) = found.ok_or_else(|| ApiError::not_found("worker", &id.to_string()))?;
-    Ok(Json(views::worker(row, view)))
+    Ok(Json(views::worker(row, view.as_ref())))
 }
 
 /// Drain a worker
@@ -120,4 +121,20 @@ pub async fn readmit_worker(
 ) -> Result<Json<Worker>, ApiError> {
     service.readmit_worker(&caller, id).await?;
     find(&service, &caller, id).await
+}
+
+/// Forget a worker
+///
+/// One that is not connected, and will not come back. If it does, it enrols anew, under another number.
+#[utoipa::path(
+    delete, path = "/v1/workers/{id}", tag = "workers", params(("id" = WorkerId, Path)),
+    responses((status = 204, description = "it is forgotten"))
+)]
+pub async fn forget_worker(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+    Named(id): Named<WorkerId>,
+) -> Result<StatusCode, ApiError> {
+    service.forget_worker(&caller, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -157,11 +157,16 @@ impl Owner {
     }
 
     /// Says something to a worker. Its queue holds more than its credits and their aborts, so a full one is a worker
-    /// that has stopped reading: it will be lost, and what was not said with it.
+    /// that has stopped reading: it will be lost, and what was not said with it. A remote one is cut off, so that it comes
+    /// back and shows what it holds.
     pub(super) fn tell(&mut self, worker: WorkerId, message: ToAgent) {
-        let Some(link) = self.links.get(&worker) else { return };
-        if let Err(error) = link.to.try_send(message) {
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        let Some(to) = &link.to else { return };
+        if let Err(error) = to.try_send(message) {
             tracing::warn!(%worker, %error, "worker does not take messages");
+            if link.remote.is_some() {
+                link.to = None;
+            }
         }
     }
 
@@ -191,10 +196,9 @@ impl Owner {
     }
 
     fn collect(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest) {
-        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
+        let Some(open) = self.runs.get(&attempt.run) else { return };
         let digests = open.reported.get(&result).map(Reported::missing).unwrap_or_default();
-        open.collecting.insert(attempt, worker);
-        self.tell(worker, ToAgent::Collect { attempt, digests });
+        self.ask(attempt, worker, digests);
     }
 
     fn quarantine_module(&mut self, module: Digest, why: String) {
@@ -231,6 +235,14 @@ pub(super) async fn store_bodies(
             BlobBody::File { file, offset, size } => {
                 blobs.put_file(&file, offset, size, digest, pin).await.map(drop)
             }
+            BlobBody::Stored { .. } => match blobs.pin(digest, pin).await {
+                Ok(false) => {
+                    return Err(Fault::Corrupt {
+                        detail: format!("{digest} was said to be stored and is not"),
+                    });
+                }
+                other => other.map(drop),
+            },
         };
         stored.map_err(|error| Fault::Corrupt { detail: error.to_string() })?;
     }

@@ -2,9 +2,9 @@
 
 use super::Owner;
 use crate::coordinator::open_run::OpenRun;
-use crate::core::{Stats, Time, WorkerStanding, WorkerView};
+use crate::core::{Time, WorkerView};
 use crate::id::{AttemptId, RunId, WorkerId, WorkspaceId};
-use crate::protocol::api::{QueueCounts, SlotCounts, Tally, WorkerCounts};
+use crate::protocol::api::{QueueCounts, Tally};
 use crate::store::WorkerRow;
 
 /// The last hour, in minutes.
@@ -15,12 +15,6 @@ const HOUR: u64 = 60;
 pub struct Glance {
     /// When.
     pub at: Time,
-    /// The whole pool's figures.
-    pub stats: Stats,
-    /// Workers by standing.
-    pub workers: WorkerCounts,
-    /// Their slots.
-    pub slots: SlotCounts,
     /// Runs of the workspace that have not ended.
     pub queue: QueueCounts,
     /// Runs of the workspace that end each second.
@@ -97,26 +91,9 @@ impl Owner {
 
     pub(super) fn glance(&self, workspace: WorkspaceId) -> Glance {
         let at = self.now();
-        let (mut workers, mut slots) = (WorkerCounts::default(), SlotCounts::default());
-        for view in self.parts.pool.workers() {
-            let busy = u64::from(view.slots).min(view.holds.len() as u64);
-            match view.standing {
-                WorkerStanding::Active => {
-                    workers.active += 1;
-                    slots.total += u64::from(view.slots);
-                    slots.busy += busy;
-                }
-                WorkerStanding::Draining => workers.draining += 1,
-                WorkerStanding::Lost => workers.lost += 1,
-                WorkerStanding::Quarantined => workers.quarantined += 1,
-            }
-        }
         let (open, running) = self.open.get(&workspace).copied().unwrap_or_default();
         Glance {
             at,
-            stats: self.parts.pool.stats(),
-            workers,
-            slots,
             queue: QueueCounts { queued: open.saturating_sub(running), running },
             runs_per_second: self.ledgers.rate(workspace, at),
             since: self.ledgers.since(at).max(Time(at.0.saturating_sub(HOUR * 60_000_000))),

@@ -9,7 +9,9 @@ mod answers;
 mod dissent;
 mod effects;
 mod figures;
+mod links;
 mod reports;
+mod sessions;
 
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 
@@ -22,6 +24,7 @@ use super::clock::Clock;
 use super::ledger::Ledgers;
 use super::metrics::Metrics;
 use super::open_run::{OpenRun, Waiter, recovered};
+use super::pool_service::Taken;
 use super::pump::Written;
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
@@ -78,11 +81,28 @@ pub enum Command {
         row: Box<WorkerRow>,
         /// How to speak to it.
         to: mpsc::Sender<ToAgent>,
+        /// Its session's number: a newer one takes the place of an older one.
+        session: u64,
+        /// What must be held against what it says, if it is on another machine.
+        remote: Option<Remote>,
     },
-    /// A worker said something.
-    Said(WorkerId, FromAgent),
+    /// A worker said something in a session.
+    Said(WorkerId, u64, FromAgent),
+    /// A remote worker said all of this in one message.
+    SaidAll {
+        /// Who.
+        worker: WorkerId,
+        /// In which session.
+        session: u64,
+        /// What, in its order.
+        messages: Vec<FromAgent>,
+        /// Dropped when it was heard.
+        taken: Taken,
+    },
     /// A worker's session ended.
-    Gone(WorkerId),
+    Gone(WorkerId, u64),
+    /// The time that a remote worker has to come back is over.
+    StillGone(WorkerId, u64),
     /// The store answered, in the order of the writes.
     Written(Vec<((RunId, WriteKind), Written)>),
     /// The blobs that an agent delivered are stored, or are not what they should be.
@@ -137,16 +157,28 @@ pub struct Watch {
     pub next: broadcast::Receiver<RunEvent>,
 }
 
+/// Bounds on what a worker on another machine can say.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote {
+    /// Slots that it declared.
+    pub slots: u32,
+}
+
 /// A worker's session.
 struct Link {
     row: WorkerRow,
-    to: mpsc::Sender<ToAgent>,
+    /// `None` while it has no connection.
+    to: Option<mpsc::Sender<ToAgent>>,
+    session: u64,
+    remote: Option<Remote>,
     /// Known from its Hello.
     class: Option<Class>,
     /// Assignments sent in this session: what a grant must be held against.
     sent: u64,
     /// CPU time of what it holds, in microseconds, as of its last heartbeat.
     cpu_us: HashMap<AttemptId, u64>,
+    /// It said so: its end costs nobody anything.
+    has_drained: bool,
 }
 
 /// What the owner works with.
@@ -173,6 +205,8 @@ pub struct Parts {
     pub mac_key: [u8; 32],
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
+    /// How long a remote worker without a connection may take to come back, in milliseconds.
+    pub reconnect_ms: u64,
 }
 
 /// The owner; see the module.
@@ -291,17 +325,20 @@ impl Owner {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Submit(submit) => self.submit(submit),
-            Command::Join { row, to } => {
-                self.links
-                    .insert(row.id, Link { row: *row, to, class: None, sent: 0, cpu_us: HashMap::new() });
-            }
-            Command::Said(worker, message) => self.said(worker, message),
-            Command::Gone(worker) => {
-                if self.links.remove(&worker).is_some() {
-                    self.keeping.retain(|_, (from, _)| *from != worker);
-                    self.step(Event::WorkerLeft { worker });
+            Command::Join { row, to, session, remote } => self.join(*row, to, session, remote),
+            Command::Said(worker, session, message) => {
+                if self.is_current(worker, session) {
+                    self.said(worker, message);
                 }
             }
+            Command::SaidAll { worker, session, messages, taken } => {
+                if self.is_current(worker, session) {
+                    messages.into_iter().for_each(|message| self.said(worker, message));
+                }
+                drop(taken);
+            }
+            Command::Gone(worker, session) => self.gone(worker, session),
+            Command::StillGone(worker, session) => self.still_gone(worker, session),
             Command::Written(answers) => self.written(answers),
             Command::Collected { attempt, outcome } => self.collected(attempt, outcome),
             Command::Admitted { module, ready } => {
@@ -512,6 +549,7 @@ struct Hello {
     memory_bytes: u64,
     labels: BTreeMap<String, String>,
     holds: Vec<(AttemptId, Epoch)>,
+    version: String,
 }
 
 fn submission(new: &NewRun, module_ready: bool) -> Submission {

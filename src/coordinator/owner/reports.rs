@@ -12,13 +12,30 @@ use subtle::ConstantTimeEq;
 
 use super::effects::{COLLECTED_PIN_MS, assignment_mac, nonce, store_bodies};
 use super::{Command, Hello, Owner};
-use crate::coordinator::open_run::Reported;
+use crate::coordinator::open_run::{Reported, SignedVote};
 use crate::core::{Class, Event, Time, Vote};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::protocol::agent::{BlobBody, FromAgent, VoteReport};
 use crate::result::{Fault, ResultManifest};
 use crate::spec::RunSpec;
+use crate::store::WorkerFacts;
+
+/// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
+const CREDITS_PER_SLOT: u32 = 4;
+
+/// Why a vote is not taken.
+struct Refused {
+    /// A word of a closed set, for the metrics.
+    why: &'static str,
+    fault: Fault,
+}
+
+impl Refused {
+    fn new(why: &'static str, detail: impl Into<String>) -> Refused {
+        Refused { why, fault: Fault::Corrupt { detail: detail.into() } }
+    }
+}
 
 impl Owner {
     /// One message of a worker.
@@ -27,22 +44,22 @@ impl Owner {
             FromAgent::Hello { class, slots, memory_bytes, labels, holds, version } => {
                 tracing::info!(%worker, slots, %version, class = %class.0.short(), "worker joined");
                 let holds = self.proven(holds);
-                self.hello(worker, Hello { class, slots, memory_bytes, labels, holds });
+                self.hello(worker, Hello { class, slots, memory_bytes, labels, holds, version });
             }
             FromAgent::Credits { credits, received } => {
                 let Some(link) = self.links.get(&worker) else { return };
                 // what was sent and not yet seen by the worker is not free
                 let unseen = u32::try_from(link.sent.saturating_sub(received)).unwrap_or(u32::MAX);
-                self.step(Event::Credits { worker, credits: credits.saturating_sub(unseen) });
+                let most =
+                    link.remote.map_or(u32::MAX, |remote| remote.slots.saturating_mul(CREDITS_PER_SLOT));
+                self.step(Event::Credits { worker, credits: credits.min(most).saturating_sub(unseen) });
             }
             FromAgent::Heartbeat(beats) => {
                 if let Some(link) = self.links.get_mut(&worker) {
                     link.cpu_us = beats.iter().map(|beat| (beat.attempt, beat.cpu_us)).collect();
                 }
                 for beat in beats {
-                    if let Some(at) = beat.begun_at_us {
-                        self.step(Event::AttemptBegun { attempt: beat.attempt, worker, at: Time(at) });
-                    }
+                    self.begun(beat.attempt, worker, beat.begun_at_us);
                 }
                 self.step(Event::Heartbeat { worker });
             }
@@ -56,11 +73,15 @@ impl Owner {
             }
             FromAgent::Blobs { attempt, blobs } => self.delivered(worker, attempt, blobs),
             FromAgent::Live { attempt, is_stderr, offset, bytes } => {
-                if let Some(open) = self.runs.get_mut(&attempt.run) {
+                let is_its = self.parts.pool.holder(attempt) == Some(worker);
+                if let Some(open) = self.runs.get_mut(&attempt.run).filter(|_| is_its) {
                     open.wrote(attempt.number, is_stderr, offset, bytes);
                 }
             }
             FromAgent::Drained => {
+                if let Some(link) = self.links.get_mut(&worker) {
+                    link.has_drained = true;
+                }
                 let why = "it has drained".to_owned();
                 self.step(Event::WorkerDraining { worker, why });
             }
@@ -86,9 +107,18 @@ impl Owner {
     fn hello(&mut self, worker: WorkerId, hello: Hello) {
         let Some(link) = self.links.get_mut(&worker) else { return };
         link.class = Some(hello.class);
+        let facts = WorkerFacts {
+            labels: hello.labels.clone(),
+            class: hello.class.0,
+            version: hello.version.clone(),
+            slots: hello.slots,
+        };
+        self.begin_session(worker, facts);
         let Some(link) = self.links.get(&worker) else { return };
+        let holds = hello.holds.iter().map(|(attempt, _)| *attempt).collect();
         let joining = self.joining(link, hello);
         self.step(Event::WorkerJoined(Box::new(joining)));
+        self.ask_again(worker, holds);
     }
 
     fn voted(&mut self, worker: WorkerId, report: VoteReport) {
@@ -96,9 +126,10 @@ impl Owner {
         self.begun(attempt, worker, Some(report.begun_at_us));
         let vote = match self.check(worker, report) {
             Ok(vote) => vote,
-            Err(fault) => {
+            Err(Refused { why, fault }) => {
+                self.parts.metrics.vote_refused(why);
                 self.parts.metrics.attempt_ended(fault.name());
-                tracing::warn!(%worker, %attempt, %fault, "vote refused");
+                tracing::warn!(%worker, %attempt, why, %fault, "vote refused");
                 self.step(Event::AttemptFaulted { attempt, epoch, worker, fault, begun: true, cpu_us });
                 return;
             }
@@ -108,14 +139,20 @@ impl Owner {
     }
 
     /// Checks a vote and remembers what it described.
-    fn check(&mut self, worker: WorkerId, report: VoteReport) -> Result<Vote, Fault> {
-        let corrupt = |detail: &str| Fault::Corrupt { detail: detail.to_owned() };
+    fn check(&mut self, worker: WorkerId, mut report: VoteReport) -> Result<Vote, Refused> {
         if !bool::from(nonce(&self.parts.mac_key, report.attempt, report.epoch).ct_eq(&report.nonce)) {
-            return Err(corrupt("the vote does not carry its assignment's nonce"));
+            return Err(Refused::new("nonce", "the vote does not carry its assignment's nonce"));
         }
-        let class = self.links.get(&worker).and_then(|link| link.class);
-        if class != Some(report.class) {
-            return Err(corrupt("the vote names another class than its worker's"));
+        if self.parts.pool.holder(report.attempt).is_some_and(|holder| holder != worker) {
+            return Err(Refused::new("attempt", "the vote is for an attempt of another worker"));
+        }
+        let link = self.links.get(&worker);
+        if link.and_then(|link| link.class) != Some(report.class) {
+            return Err(Refused::new("class", "the vote names another class than its worker's"));
+        }
+        let proof = report.proof.take();
+        if proof.is_none() && link.is_none_or(|link| link.remote.is_some()) {
+            return Err(Refused::new("signature", "its worker's signature does not verify"));
         }
         let result = report.result;
         let outcome;
@@ -128,12 +165,16 @@ impl Owner {
             }
             Some(open) => {
                 if report.run_key != open.new.run_key {
-                    return Err(corrupt("the vote is for another spec"));
+                    return Err(Refused::new("run_key", "the vote is for another spec"));
+                }
+                if open.voted.get(&report.attempt).is_some_and(|before| *before != result) {
+                    return Err(Refused::new("twice", "its worker voted for another result before"));
                 }
                 check_artifact(&mut self.artifacts, &open.new.spec, &report)?;
+                let statement = report.statement();
                 if let Some(known) = open.reported.get_mut(&result) {
                     if known.canonical != report.manifest {
-                        return Err(corrupt("the result digest does not name the manifest"));
+                        return Err(Refused::new("manifest", "the result digest does not name the manifest"));
                     }
                     if !known.missing().is_empty() {
                         known.inline.extend(checked_inline(&known.manifest, report.inline)?);
@@ -144,6 +185,9 @@ impl Owner {
                     open.reported.insert(result, Reported { manifest, canonical: report.manifest, inline });
                 }
                 open.voted.insert(report.attempt, result);
+                if let Some(proof) = proof {
+                    open.proofs.insert(report.attempt, SignedVote { statement, proof });
+                }
                 let known = &open.reported[&result];
                 outcome = known.manifest.outcome.clone();
                 complete = known.missing().is_empty();
@@ -187,36 +231,35 @@ fn check_artifact(
     artifacts: &mut std::collections::HashMap<(Class, Digest, bool), Digest>,
     spec: &RunSpec,
     report: &VoteReport,
-) -> Result<(), Fault> {
+) -> Result<(), Refused> {
     let counts_fuel = spec.limits.fuel.is_some();
     let known = artifacts.entry((report.class, spec.module, counts_fuel)).or_insert(report.artifact);
     if *known == report.artifact {
         return Ok(());
     }
-    Err(Fault::Corrupt {
-        detail: format!("its artifact {} is not the class's {}", report.artifact.short(), known.short()),
-    })
+    let detail = format!("its artifact {} is not the class's {}", report.artifact.short(), known.short());
+    Err(Refused::new("artifact", detail))
 }
 
 /// The manifest of a vote, which must hash to the result digest.
-fn read_manifest(report: &VoteReport) -> Result<ResultManifest, Fault> {
+fn read_manifest(report: &VoteReport) -> Result<ResultManifest, Refused> {
     if Digest::of(&report.manifest) != report.result {
-        return Err(Fault::Corrupt { detail: "the result digest does not name the manifest".to_owned() });
+        return Err(Refused::new("manifest", "the result digest does not name the manifest"));
     }
     serde_json::from_slice(&report.manifest)
-        .map_err(|error| Fault::Corrupt { detail: format!("the manifest does not decode: {error}") })
+        .map_err(|error| Refused::new("manifest", format!("the manifest does not decode: {error}")))
 }
 
 /// The inline outputs of a vote, which must be outputs of the manifest and hash to their names.
 fn checked_inline(
     manifest: &ResultManifest,
     inline: Vec<(Digest, Bytes)>,
-) -> Result<BTreeMap<Digest, Bytes>, Fault> {
+) -> Result<BTreeMap<Digest, Bytes>, Refused> {
     let mut checked = BTreeMap::new();
     for (digest, bytes) in inline {
         let is_output = manifest.outputs().any(|output| output.digest == digest);
         if !is_output || Digest::of(&bytes) != digest {
-            return Err(Fault::Corrupt { detail: format!("{digest} does not name what came with the vote") });
+            return Err(Refused::new("inline", format!("{digest} does not name what came with the vote")));
         }
         checked.insert(digest, bytes);
     }

@@ -4,9 +4,11 @@
 //! emptied when it is full: a pool has few hot modules and few tokens.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::core::Time;
 use crate::digest::Digest;
 use crate::sandbox::Analysis;
 use crate::store::{ModuleState, Outlook, TokenRow, Usage};
@@ -54,6 +56,8 @@ impl ModuleCache {
 #[derive(Default)]
 pub struct TokenCache {
     entries: Mutex<HashMap<Digest, TokenRow>>,
+    /// When tokens were used since that was last written, by their number.
+    uses: Mutex<HashMap<u32, Time>>,
 }
 
 impl TokenCache {
@@ -65,6 +69,21 @@ impl TokenCache {
     /// Remembers a row.
     pub fn remember(&self, row: TokenRow) {
         remember(&self.entries, row.hash, row);
+    }
+
+    /// A request came with a token.
+    pub fn used(&self, token: u32, at: Time) {
+        remember(&self.uses, token, at);
+    }
+
+    /// The uses that are not written yet.
+    pub fn uses(&self) -> HashMap<u32, Time> {
+        lock(&self.uses).clone()
+    }
+
+    /// Takes the uses that are not written yet.
+    pub fn take_uses(&self) -> Vec<(u32, Time)> {
+        lock(&self.uses).drain().collect()
     }
 
     /// One was revoked.
@@ -95,15 +114,15 @@ impl UsageCache {
     }
 }
 
-fn remember<V>(entries: &Mutex<HashMap<Digest, V>>, key: Digest, value: V) {
+fn remember<K: Eq + Hash, V>(entries: &Mutex<HashMap<K, V>>, key: K, value: V) {
     let mut entries = lock(entries);
-    if entries.len() >= ENTRIES_MAX {
+    if entries.len() >= ENTRIES_MAX && !entries.contains_key(&key) {
         entries.clear();
     }
     entries.insert(key, value);
 }
 
 /// A panic while it was held cannot have left a map of whole entries half-changed.
-fn lock<V>(entries: &Mutex<HashMap<Digest, V>>) -> MutexGuard<'_, HashMap<Digest, V>> {
+fn lock<K, V>(entries: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
     entries.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,12 @@
 //! Use cases of people who look at the pool: figures, and one worker in detail.
 
-use super::{Caller, Evidence, Glance, Outlook, Service, ServiceError, Usage, WorkerNow};
+use super::{
+    Caller, CurrentAttempt, Evidence, Glance, Outlook, Service, ServiceError, Usage, WorkerNow, WorkerRow,
+};
 use crate::coordinator::owner::Command;
-use crate::core::Time;
+use crate::core::{Time, WorkerStanding, WorkerView};
 use crate::id::WorkerId;
-use crate::protocol::api::Tally;
+use crate::protocol::api::{SlotCounts, Tally, WorkerCounts};
 
 /// Observations that come with a worker.
 const EVIDENCE_SHOWN: u32 = 50;
@@ -12,8 +14,12 @@ const EVIDENCE_SHOWN: u32 = 50;
 /// The pool at a glance, with what is stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
-    /// The pool.
+    /// The caller's runs.
     pub glance: Glance,
+    /// Workers by standing.
+    pub workers: WorkerCounts,
+    /// Their slots.
+    pub slots: SlotCounts,
     /// The store, as of a moment ago.
     pub usage: Usage,
     /// What retention will do.
@@ -23,8 +29,14 @@ pub struct Figures {
 /// A worker with what was seen of it.
 #[derive(Clone, Debug)]
 pub struct WorkerReport {
-    /// What it does now.
-    pub now: WorkerNow,
+    /// Its row.
+    pub row: WorkerRow,
+    /// What the pool sees of it, if it is connected.
+    pub view: Option<WorkerView>,
+    /// What it holds, the oldest first.
+    pub current: Vec<CurrentAttempt>,
+    /// When this was true.
+    pub at: Time,
     /// Its newest evidence, with positions in its log.
     pub recent: Vec<(u64, Evidence)>,
     /// How much there is, by kind.
@@ -45,7 +57,8 @@ impl Service {
                 (usage, outlook)
             }
         };
-        Ok(Figures { glance, usage, outlook })
+        let (workers, slots) = counts(&self.workers(caller).await?);
+        Ok(Figures { glance, workers, slots, usage, outlook })
     }
 
     /// The figures of each of the last `minutes`, and since when they are complete.
@@ -65,10 +78,18 @@ impl Service {
     /// A worker in detail.
     pub async fn worker_report(&self, _caller: &Caller, id: WorkerId) -> Result<WorkerReport, ServiceError> {
         let now = self.ask(|reply| Command::Worker(id, reply)).await?;
-        let now = now.ok_or_else(|| ServiceError::NotFound { what: "worker", id: id.to_string() })?;
+        let stored = self.parts.store.workers().await?.into_iter().find(|row| row.id == id);
+        let row = stored.ok_or_else(|| ServiceError::NotFound { what: "worker", id: id.to_string() })?;
         let recent = self.parts.store.evidence(id, None, EVIDENCE_SHOWN).await?;
         let counts = self.parts.store.evidence_counts(id).await?;
-        Ok(WorkerReport { now, recent, counts })
+        Ok(match now {
+            // the record of a session follows its beginning
+            Some(WorkerNow { row: linked, view, current, at }) => {
+                let row = WorkerRow { session: linked.session, ..row };
+                WorkerReport { row, view: Some(view), current, at, recent, counts }
+            }
+            None => WorkerReport { row, view: None, current: Vec::new(), at: self.now(), recent, counts },
+        })
     }
 
     /// What was seen of a worker, also of one that is gone: newest first, before position `before` in its log.
@@ -87,4 +108,25 @@ impl Service {
         let started_at = self.parts.facts.started_at;
         (started_at, self.now().ms_since(started_at))
     }
+}
+
+fn counts(workers: &[(WorkerRow, Option<WorkerView>)]) -> (WorkerCounts, SlotCounts) {
+    let (mut counts, mut slots) = (WorkerCounts::default(), SlotCounts::default());
+    for (_, view) in workers {
+        let Some(view) = view else {
+            counts.gone += 1;
+            continue;
+        };
+        match view.standing {
+            WorkerStanding::Active => {
+                counts.active += 1;
+                slots.total += u64::from(view.slots);
+                slots.busy += u64::from(view.slots).min(view.holds.len() as u64);
+            }
+            WorkerStanding::Draining => counts.draining += 1,
+            WorkerStanding::Lost => counts.lost += 1,
+            WorkerStanding::Quarantined => counts.quarantined += 1,
+        }
+    }
+    (counts, slots)
 }

@@ -126,8 +126,14 @@ pub struct Worker {
     pub why: Option<String>,
     /// Its trust domain.
     pub domain: String,
-    /// Its equivalence class: only votes of one class are compared.
-    pub class: Digest,
+    /// Whether it is part of the coordinator's process.
+    pub embedded: bool,
+    /// Its build, as it said last.
+    #[schema(required)]
+    pub version: Option<String>,
+    /// Its equivalence class, as it said last: only votes of one class are compared. Null if it never connected.
+    #[schema(required)]
+    pub class: Option<Digest>,
     /// What placement may ask for.
     pub labels: BTreeMap<String, String>,
     /// Attempts that it executes at once.
@@ -148,6 +154,12 @@ pub struct Worker {
     pub faults: u64,
     /// When it enrolled.
     pub created_at: Timestamp,
+    /// When its latest session began.
+    #[schema(required)]
+    pub connected_at: Option<Timestamp>,
+    /// When that ended; null while it is connected.
+    #[schema(required)]
+    pub left_at: Option<Timestamp>,
     /// When it was last heard of.
     pub heard_at: Timestamp,
 }
@@ -226,6 +238,8 @@ pub enum WorkerStandingName {
     Lost,
     /// It gets nothing and counts for nothing.
     Quarantined,
+    /// It is enrolled, but not connected.
+    Gone,
 }
 
 /// A token, without its secret.
@@ -244,6 +258,12 @@ pub struct Token {
     /// When it ends.
     #[schema(required)]
     pub expires_at: Option<Timestamp>,
+    /// When a request last came with it, to the minute.
+    #[schema(required)]
+    pub last_used_at: Option<Timestamp>,
+    /// The trust domain of workers that enrol with it.
+    #[schema(required)]
+    pub domain: Option<String>,
 }
 
 /// A token that was just made: the only time that its secret is shown.

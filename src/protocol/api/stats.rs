@@ -10,7 +10,7 @@ use super::Timestamp;
 pub struct PoolStats {
     /// When these figures were taken.
     pub at: Timestamp,
-    /// Workers that joined since the coordinator started, by standing.
+    /// Every worker that is enrolled, by standing.
     pub workers: WorkerCounts,
     /// Slots of the workers that get work.
     pub slots: SlotCounts,
@@ -31,10 +31,12 @@ pub struct WorkerCounts {
     pub active: u64,
     /// They finish what they hold.
     pub draining: u64,
-    /// They missed their heartbeats, or their session ended.
+    /// They missed their heartbeats.
     pub lost: u64,
     /// They get nothing and count for nothing.
     pub quarantined: u64,
+    /// They are enrolled and not connected.
+    pub gone: u64,
 }
 
 /// Slots and how many are in use.

@@ -8,6 +8,7 @@ pub(crate) mod blobs;
 pub(crate) mod evidence;
 pub(crate) mod fixtures;
 pub(crate) mod model;
+pub(crate) mod people;
 pub(crate) mod retention;
 pub(crate) mod rows;
 pub(crate) mod runs;
@@ -40,6 +41,11 @@ macro_rules! conformance {
         #[test]
         fn random_histories_agree_with_the_plain_model() {
             crate::store::conformance::model::histories(|| $place);
+        }
+
+        #[test]
+        fn random_comings_and_goings_agree_with_a_plain_map() {
+            crate::store::conformance::people::histories(|| $place);
         }
 
         crate::store::conformance::conformance! { $place =>
@@ -85,11 +91,15 @@ macro_rules! conformance {
                 modules_are_put_changed_quarantined_listed_and_deleted,
                 a_module_of_an_open_run_stays,
                 a_module_holds_its_blob,
-                tokens_are_found_by_their_hash_until_deleted,
-                workers_are_enrolled_once_per_key,
                 the_first_value_of_a_name_stays,
                 usage_counts_what_is_there,
                 a_closed_store_says_so;
+            people:
+                tokens_are_found_by_their_hash_until_deleted,
+                the_use_of_a_token_is_noted_and_never_goes_backwards,
+                workers_are_enrolled_once_per_key,
+                a_worker_keeps_its_latest_session,
+                a_forgotten_worker_is_gone_and_its_number_never_comes_back;
         }
     };
 }

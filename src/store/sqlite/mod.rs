@@ -7,6 +7,7 @@
 
 mod batch;
 mod evidence;
+mod people;
 mod readers;
 mod reads;
 mod references;
@@ -30,8 +31,9 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, Outlook, RecentFinal, Retention,
-    RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerRow, WriteAnswer,
+    BlobRow, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, Outlook, RecentFinal,
+    Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerFacts,
+    WorkerRow, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -271,38 +273,51 @@ impl Store for SqliteStore {
     }
 
     async fn put_token(&self, token: TokenRow) -> Result<TokenRow, StoreError> {
-        self.writer.call(move |batch| rows::put_token(batch, &token)).await
+        self.writer.call(move |batch| people::put_token(batch, &token)).await
     }
 
     async fn token(&self, hash: Digest) -> Result<Option<TokenRow>, StoreError> {
-        self.readers.call(move |connection| reads::token(connection, hash)).await
+        self.readers.call(move |connection| people::token(connection, hash)).await
     }
 
     async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
-        self.readers.call(reads::tokens).await
+        self.readers.call(people::tokens).await
     }
 
     async fn delete_token(&self, id: u32) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| rows::delete_token(batch, id)).await
+        self.writer.call(move |batch| people::delete_token(batch, id)).await
     }
 
-    async fn enrol_worker(
-        &self,
-        key: [u8; 32],
-        name: &str,
-        domain: &str,
-        now: Time,
-    ) -> Result<WorkerRow, StoreError> {
-        let (name, domain) = (name.to_owned(), domain.to_owned());
-        self.writer.call(move |batch| rows::enrol_worker(batch, key, &name, &domain, now)).await
+    async fn note_tokens_used(&self, used: Vec<(u32, Time)>) -> Result<(), StoreError> {
+        self.writer.call(move |batch| people::note_tokens_used(batch, &used)).await
+    }
+
+    async fn enrol_worker(&self, enrolment: Enrolment) -> Result<WorkerRow, StoreError> {
+        self.writer.call(move |batch| people::enrol_worker(batch, &enrolment)).await
+    }
+
+    async fn begin_session(&self, id: WorkerId, facts: WorkerFacts, at: Time) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| people::begin_session(batch, id, &facts, at)).await
+    }
+
+    async fn end_session(&self, id: WorkerId, connected_at: Time, at: Time) -> Result<(), StoreError> {
+        self.writer.call(move |batch| people::end_session(batch, id, connected_at, at)).await
+    }
+
+    async fn note_workers_seen(&self, seen: Vec<(WorkerId, Time)>) -> Result<(), StoreError> {
+        self.writer.call(move |batch| people::note_workers_seen(batch, &seen)).await
+    }
+
+    async fn forget_worker(&self, id: WorkerId) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| people::forget_worker(batch, id)).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
-        self.readers.call(reads::workers).await
+        self.readers.call(people::workers).await
     }
 
     async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| rows::quarantine_worker(batch, id, why.as_deref())).await
+        self.writer.call(move |batch| people::quarantine_worker(batch, id, why.as_deref())).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {

@@ -6,9 +6,9 @@ use super::rows::Cutoff;
 use super::values::{epoch, int, run_id, run_key, state_of, time, uint};
 use super::writer::Abort;
 use crate::digest::Digest;
-use crate::id::{RunId, WorkerId, WorkspaceId};
+use crate::id::{RunId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
-use crate::store::{BlobRow, ModuleState, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerRow};
+use crate::store::{BlobRow, ModuleState, StoreError, StoredModule, StoredRun, Usage};
 
 /// Why a query has no answer.
 pub(super) enum ReadError {
@@ -219,68 +219,6 @@ pub(super) fn cutoff(connection: &Connection, runs_max: u64) -> rusqlite::Result
         )?
         .query_row(params![int(runs_max)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()
-}
-
-const TOKEN_COLUMNS: &str = "id, hash, name, workspace, scopes, created_at, expires_at";
-
-fn stored_token(row: &Row<'_>) -> Result<TokenRow, ReadError> {
-    let scopes = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
-    let scopes = serde_json::from_str(scopes)
-        .map_err(|error| StoreError::Decode { what: "token's scopes", why: error.to_string() })?;
-    Ok(TokenRow {
-        id: row.get(0)?,
-        hash: Digest::from_bytes(row.get(1)?),
-        name: row.get(2)?,
-        workspace: WorkspaceId(row.get(3)?),
-        scopes,
-        created_at: time(row.get(5)?),
-        expires_at: row.get::<_, Option<i64>>(6)?.map(time),
-    })
-}
-
-/// See [`crate::store::Store::token`].
-pub(super) fn token(connection: &Connection, hash: Digest) -> Result<Option<TokenRow>, ReadError> {
-    let sql = format!("SELECT {TOKEN_COLUMNS} FROM tokens WHERE hash = ?1");
-    let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query(params![hash.as_bytes()])?;
-    rows.next()?.map(stored_token).transpose()
-}
-
-/// See [`crate::store::Store::tokens`].
-pub(super) fn tokens(connection: &Connection) -> Result<Vec<TokenRow>, ReadError> {
-    let sql = format!("SELECT {TOKEN_COLUMNS} FROM tokens ORDER BY id");
-    let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query([])?;
-    let mut tokens = Vec::new();
-    while let Some(row) = rows.next()? {
-        tokens.push(stored_token(row)?);
-    }
-    Ok(tokens)
-}
-
-const WORKER_COLUMNS: &str = "id, key, name, domain, quarantined, created_at";
-
-fn stored_worker(row: &Row<'_>) -> rusqlite::Result<WorkerRow> {
-    Ok(WorkerRow {
-        id: WorkerId(row.get(0)?),
-        key: row.get(1)?,
-        name: row.get(2)?,
-        domain: row.get(3)?,
-        quarantined: row.get(4)?,
-        created_at: time(row.get(5)?),
-    })
-}
-
-/// The worker with this key, which is there.
-pub(super) fn worker_by_key(connection: &Connection, key: [u8; 32]) -> rusqlite::Result<WorkerRow> {
-    let sql = format!("SELECT {WORKER_COLUMNS} FROM workers WHERE key = ?1");
-    connection.prepare_cached(&sql)?.query_row(params![key], stored_worker)
-}
-
-/// See [`crate::store::Store::workers`].
-pub(super) fn workers(connection: &Connection) -> rusqlite::Result<Vec<WorkerRow>> {
-    let sql = format!("SELECT {WORKER_COLUMNS} FROM workers ORDER BY id");
-    connection.prepare_cached(&sql)?.query_map([], stored_worker)?.collect()
 }
 
 /// See [`crate::store::Store::meta`].

@@ -1,0 +1,1 @@
+//! Certificates of all kinds, good and bad, through real handshakes.
