@@ -4,7 +4,10 @@
 
 mod agent;
 mod api;
+mod api_compare;
+mod api_figures;
 mod api_pool;
+mod api_raw;
 mod bad_input;
 mod cli;
 mod compiler;
