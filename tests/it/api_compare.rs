@@ -78,7 +78,7 @@ async fn the_output_of_a_dissenter_is_kept_and_compared_with_the_winners() {
     let pool = empty_pool(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let workers = crew(&pool, dir.path(), &[&[], &[], &["--unsafe-misbehave", "lie"]]).await;
-    let module = pool.push(crate::support::wat(crate::api_pool::CAT)).await;
+    let module = pool.push(crate::support::wat(crate::support::typed::CAT)).await;
     let (run, honest, lied) = disputed_run(&pool, &module, &workers[2].id, 2).await;
     assert_eq!(run.verdict.dissenters.len(), 1, "{run:?}");
     let at = |number, what| format!("/v1/runs/{}/attempts/{number}/{what}", run.id);
@@ -139,7 +139,7 @@ async fn of_a_run_without_agreement_every_result_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let lie: &[&str] = &["--unsafe-misbehave", "lie"];
     let _workers = crew(&pool, dir.path(), &[lie, lie]).await;
-    let module = pool.push(crate::support::wat(crate::api_pool::CAT)).await;
+    let module = pool.push(crate::support::wat(crate::support::typed::CAT)).await;
     let run = pool.run(json!({"module": module, "verify": {"policy": "quorum", "n": 2}})).await;
     assert_eq!((&run["reason"], &run["verdict"]["kind"]), (&json!("no_quorum"), &json!("disputed")), "{run}");
     let id = run["id"].as_str().unwrap();
@@ -156,7 +156,7 @@ async fn what_lost_goes_with_its_run() {
     let pool = empty_pool(&["retention_runs=1"]).await;
     let dir = tempfile::tempdir().unwrap();
     let workers = crew(&pool, dir.path(), &[&[], &[], &["--unsafe-misbehave", "lie"]]).await;
-    let module = pool.push(crate::support::wat(crate::api_pool::CAT)).await;
+    let module = pool.push(crate::support::wat(crate::support::typed::CAT)).await;
     let (run, _, lied) = disputed_run(&pool, &module, &workers[2].id, 2).await;
     let path = format!("/v1/runs/{}/attempts/{lied}/stdout", run.id);
     assert_eq!(text(&pool, &path).await.0, 200);

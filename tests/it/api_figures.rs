@@ -8,8 +8,8 @@ use lockstep::result::{RunState, VerdictKind};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::api_pool::{CAT, LOOP, Pool, TRAP, poll, problem};
-use crate::support;
+use crate::support::typed::{CAT, LOOP, Pool, TRAP, problem};
+use crate::support::{self, eventually as poll};
 
 #[tokio::test]
 async fn the_pool_at_a_glance_tells_what_happened() {
@@ -185,7 +185,7 @@ async fn many_runs_are_canceled_and_rerun_in_one_call() {
 
 #[tokio::test]
 async fn a_worker_is_shown_with_what_it_does_and_what_was_seen_of_it() {
-    let pool = Pool::start_with(&["--workers", "1", "--slots", "1"]).await;
+    let pool = Pool::with(&["--workers", "1", "--slots", "1"]).await;
     let endless = pool.upload(LOOP).await.digest;
     let once = json!({"module": endless, "verify": {"policy": "once"}, "timeout_ms": 300, "attempts_max": 1});
     let timed_out = pool.run(once).await;
@@ -214,7 +214,7 @@ async fn a_worker_is_shown_with_what_it_does_and_what_was_seen_of_it() {
 
 #[tokio::test]
 async fn information_tells_the_servers_facts() {
-    let pool = Pool::start_with(&["--set", "retention_runs=77", "--set", "retention_evidence=1000"]).await;
+    let pool = Pool::with(&["--set", "retention_runs=77", "--set", "retention_evidence=1000"]).await;
     let info: api::Info = pool.get("/v1/info").await.json().await.unwrap();
     assert!(info.server.engine.starts_with("wasmtime ") && !info.server.tls, "{:?}", info.server);
     assert_eq!((info.server.listen.as_str(), info.server.class), (pool.address(), info.classes[0]));

@@ -10,7 +10,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::api_pool::{CAT, PATIENCE, Pool, problem};
+use crate::support::PATIENCE;
+use crate::support::typed::{CAT, Pool, problem};
 
 /// Sends all of `parts` before it reads anything, as the simplest client does.
 async fn send(pool: &Pool, parts: &[&[u8]]) -> TcpStream {
@@ -46,7 +47,7 @@ fn head(pool: &Pool, method: &str, path: &str, headers: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn whoever_sends_too_much_hears_it_although_it_sends_everything_first() {
-    let pool = Pool::start_with(&["--set", "blob_max=1MiB", "--set", "module_max=1MiB"]).await;
+    let pool = Pool::with(&["--set", "blob_max=1MiB", "--set", "module_max=1MiB"]).await;
     let large = vec![b' '; 24 << 20];
     let length = format!("content-length: {}\r\n", large.len());
     let json = format!("content-type: application/json\r\n{length}");
