@@ -127,8 +127,11 @@ async fn the_output_of_a_dissenter_is_kept_and_compared_with_the_winners() {
     ] {
         assert_eq!(diff(query).await.0, status, "{query}");
     }
-    let (_, worker) = pool.get(&format!("/v1/workers/{}", workers[2].id)).await;
-    assert_eq!(worker["evidence"]["counts"]["dissented"], 1, "{worker}");
+    eventually("the lie is evidence", async || {
+        let (_, worker) = pool.get(&format!("/v1/workers/{}", workers[2].id)).await;
+        (worker["evidence"]["counts"]["dissented"] == 1).then_some(())
+    })
+    .await;
     let (_, stats) = pool.get("/v1/stats").await;
     assert_eq!(stats["last_hour"]["dissents"], 1, "{stats}");
 }
