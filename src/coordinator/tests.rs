@@ -40,7 +40,16 @@ impl Stage {
             slots: 1,
             worker_memory_bytes: 1 << 30,
             heartbeat_ms: 1_000,
-            core: core::Config { quorum_wait_ms: 200, ..core::Config::default() },
+            worker_outputs_bytes_max: 1 << 30,
+            spare_runners: 0,
+            parked_runners: 0,
+            begin_ms: 1_000,
+            // played workers say nothing of their own accord
+            core: crate::core::Config {
+                quorum_wait_ms: 200,
+                worker_lost_ms: 600_000,
+                ..crate::core::Config::default()
+            },
             retention,
             upload_keep_ms: 60_000,
             compiler: CompilerConfig {
@@ -54,6 +63,7 @@ impl Stage {
             blob_bytes_max: 1 << 30,
             connections_max: 8,
             admission_wait: Duration::from_secs(1),
+            http_drain: Duration::from_secs(1),
             tls: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -94,9 +104,9 @@ impl Stage {
         let worker = row.id;
         let (to, orders) = mpsc::channel(64);
         let commands = self.running().service.parts().commands.clone();
-        let joined = owner::Command::Join { row: Box::new(row), to, session: 1, remote: None };
+        let joined = Command::Join { row: Box::new(row), to, session: 1, remote: None };
         commands.send(joined).ok().unwrap();
-        let say = move |message| commands.send(owner::Command::Said(worker, 1, message)).is_ok();
+        let say = move |message| commands.send(Command::Said(worker, 1, message)).is_ok();
         say(FromAgent::Hello {
             class: CLASS,
             slots: 4,
@@ -344,7 +354,7 @@ async fn inputs_that_came_in_the_request_are_not_held_in_memory_but_for_small_on
     let row = store.enrol_worker(row).await.unwrap();
     let (to, mut orders) = mpsc::channel(64);
     let (worker, commands) = (row.id, stage.running().service.parts().commands.clone());
-    let joined = owner::Command::Join { row: Box::new(row), to, session: 1, remote: None };
+    let joined = Command::Join { row: Box::new(row), to, session: 1, remote: None };
     commands.send(joined).ok().unwrap();
     for message in [
         FromAgent::Hello {
@@ -357,7 +367,7 @@ async fn inputs_that_came_in_the_request_are_not_held_in_memory_but_for_small_on
         },
         FromAgent::Credits { credits: 1, received: 0 },
     ] {
-        commands.send(owner::Command::Said(worker, 1, message)).ok().unwrap();
+        commands.send(Command::Said(worker, 1, message)).ok().unwrap();
     }
     let assignment = loop {
         if let ToAgent::Assign(assignment) = orders.recv().await.expect("an order") {

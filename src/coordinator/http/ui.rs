@@ -96,8 +96,8 @@ impl Encoding {
 }
 
 fn serve(path: &str, file: &EmbeddedFile, headers: &HeaderMap) -> Response {
-    let packed = Encoding::ALL.into_iter().filter(|encoding| encoding.is_taken(headers));
-    let packed = packed.filter_map(|it| Some((it, Files::get(&format!("{path}{}", it.suffix()))?))).next();
+    let mut taken = Encoding::ALL.into_iter().filter(|encoding| encoding.is_taken(headers));
+    let packed = taken.find_map(|it| Some((it, Files::get(&format!("{path}{}", it.suffix()))?)));
     let encoding = packed.as_ref().map(|(encoding, _)| *encoding);
     // Vite names files below assets/ by their content; the others keep their names and have to be asked for again
     let kept = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
