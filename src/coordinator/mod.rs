@@ -434,3 +434,6 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
     std::fs::rename(&beside, &path).map_err(failed)?;
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

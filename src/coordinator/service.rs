@@ -362,6 +362,12 @@ impl Service {
         Service { parts: Arc::new(parts) }
     }
 
+    /// What it works with, for tests that play its neighbours.
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
     /// Facts of this process.
     pub fn facts(&self) -> &Facts {
         &self.parts.facts

@@ -107,7 +107,7 @@ fn disposition(file_name: &str) -> String {
 }
 
 /// Whether an `If-None-Match` names `tag`; for GET the comparison is the weak one (RFC 9110, section 13.1.2).
-fn names_tag(tags: &str, tag: &str) -> bool {
+pub fn names_tag(tags: &str, tag: &str) -> bool {
     tags.split(',').map(str::trim).any(|there| there == "*" || there.trim_start_matches("W/") == tag)
 }
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::content::Content;
-use super::extract::{Admin, BlobReader, JsonBody, Named, Params, Reader, Submitter, pieces};
+use super::extract::{Admin, BlobReader, JsonBody, Named, Params, RawBody, Reader, Submitter, pieces};
 use super::lists::{self, ListParams};
 use super::openapi::Binary;
 use super::problem::ApiError;
@@ -56,7 +56,7 @@ pub async fn post_module(
     Submitter(caller): Submitter,
     State(service): State<Arc<Service>>,
     Params(params): Params<UploadParams>,
-    body: Body,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     upload(&service, &caller, body, None, params).await
 }
@@ -77,7 +77,7 @@ pub async fn put_module(
     State(service): State<Arc<Service>>,
     Named(digest): Named<Digest>,
     Params(params): Params<UploadParams>,
-    body: Body,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     upload(&service, &caller, body, Some(digest), params).await
 }

@@ -55,6 +55,9 @@ impl Owner {
         let view = self.parts.pool.run(run);
         let Some(open) = self.runs.get_mut(&run) else { return };
         open.visible = true;
+        let (workspace, created_at) = (open.new.workspace, open.new.created_at);
+        self.count_acknowledged(workspace, created_at);
+        let Some(open) = self.runs.get_mut(&run) else { return };
         if open.acks.is_empty() {
             return;
         }

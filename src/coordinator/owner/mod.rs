@@ -426,8 +426,9 @@ impl Owner {
         let answer = self.parts.pool.submit(self.now(), submission(&new, module_ready), &mut effects);
         match answer {
             Ok(()) => {
-                self.parts.metrics.runs_submitted.inc();
-                self.ledgers.minute(new.workspace, new.created_at).submitted += 1;
+                if !new.policy.durable {
+                    self.count_acknowledged(new.workspace, new.created_at);
+                }
                 self.carry_out(&mut effects);
             }
             Err(error) => {
