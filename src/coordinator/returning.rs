@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn those_that_were_connected_when_it_was_killed_are_expected() {
-        assert_eq!(numbers(&[]), []);
+        assert_eq!(numbers(&[]), [0_u32; 0]);
         assert_eq!(numbers(&[row(1, 99, None), row(2, 100, None), row(3, 100, None)]), [1, 2, 3]);
     }
 
@@ -87,6 +87,6 @@ mod tests {
         let embedded = WorkerRow { embedded: true, ..row(1, 100, None) };
         let quarantined = WorkerRow { quarantined: Some("it lied".to_owned()), ..row(2, 100, None) };
         let absent = WorkerRow { session: None, ..row(3, 100, None) };
-        assert_eq!(numbers(&[embedded, quarantined, absent]), []);
+        assert_eq!(numbers(&[embedded, quarantined, absent]), [0_u32; 0]);
     }
 }
