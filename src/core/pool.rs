@@ -454,6 +454,6 @@ impl Pool {
 impl Attempt {
     /// Whether the store's row says that it voted; no vote comes with it, so it is worth nothing any more.
     fn was_vote(&self) -> bool {
-        matches!(self.record.state, super::AttemptState::Voted { .. })
+        matches!(self.record.state, AttemptState::Voted { .. })
     }
 }
