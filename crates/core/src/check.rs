@@ -122,10 +122,7 @@ impl Floor {
             if attempt.timeout_at.is_some_and(|at| !self.timers.is_set(at, Timer::Timeout(id))) {
                 return Err(format!("no timer watches {id}"));
             }
-            if attempt.record.state == AttemptState::Begun
-                && attempt.timeout_at.is_none()
-                && !attempt.is_orphan
-            {
+            if attempt.is_live() && attempt.sent && attempt.timeout_at.is_none() && !attempt.is_orphan {
                 return Err(format!("nothing ends {id}"));
             }
         }

@@ -182,11 +182,13 @@ impl Floor {
             let record = attempt.record.clone();
             self.crew.update(place, |worker| worker.reserved += 1);
             self.effects.push(Effect::Write(Write::Attempt { run: run_id, epoch, record }));
+            run.attempts.push(attempt);
         } else {
             attempt.sent = true;
             self.effects.push(Effect::Assign { attempt: id, epoch, worker });
+            run.attempts.push(attempt);
+            self.watch_begin(run, run.attempts.len() - 1);
         }
-        run.attempts.push(attempt);
     }
 
     /// The row of an attempt is committed: under `retry: never` it may be handed out now.
@@ -207,6 +209,7 @@ impl Floor {
         let epoch = attempt.epoch;
         self.unreserve(worker);
         self.effects.push(Effect::Assign { attempt: id, epoch, worker });
+        self.watch_begin(run, position);
     }
 
     fn unreserve(&mut self, worker: WorkerId) {
@@ -289,16 +292,26 @@ impl Floor {
             return;
         }
         attempt.record.state = AttemptState::Begun;
-        attempt.record.begun_at = Some(at.min(self.now));
-        self.watch(run, position, at.min(self.now));
+        // by the worker's clock, which may be off by hours: nothing begins before it was handed out
+        let at = at.max(attempt.record.assigned_at).min(self.now);
+        attempt.record.begun_at = Some(at);
+        self.watch(run, position, at);
         run.is_changed = true;
     }
 
     /// Gives up on the worker of an attempt a while after its timeout has passed, counted from `since`.
     pub(super) fn watch(&mut self, run: &mut Run, position: usize, since: Time) {
-        let id = run.attempt_id(run.attempts[position].record.number);
         let patience_ms = run.policy.timeout_ms.saturating_add(self.config.timeout_grace_ms);
-        let until = since.plus_ms(patience_ms);
+        self.give_up_at(run, position, since.plus_ms(patience_ms));
+    }
+
+    /// Gives up on a worker that does not begin what it was handed.
+    fn watch_begin(&mut self, run: &mut Run, position: usize) {
+        self.give_up_at(run, position, self.now.plus_ms(self.config.begin_within_ms));
+    }
+
+    fn give_up_at(&mut self, run: &mut Run, position: usize, until: Time) {
+        let id = run.attempt_id(run.attempts[position].record.number);
         if let Some(before) = run.attempts[position].timeout_at.replace(until) {
             self.timers.unset(before, Timer::Timeout(id));
         }

@@ -12,7 +12,7 @@ use super::hash::Map;
 use super::placement::lacking;
 use super::run::{Phase, Run};
 use super::timers::Timer;
-use super::{Config, Effect, Event, Submission, SubmitError, Time, Write, WriteKind};
+use super::{AttemptState, Config, Effect, Event, Submission, SubmitError, Time, Write, WriteKind};
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault};
 
@@ -416,7 +416,7 @@ impl Pool {
         }
     }
 
-    /// A worker should have killed an attempt at its timeout and did not say so.
+    /// A worker should have killed an attempt at its timeout and did not say so, or should have begun it.
     fn overdue(&mut self, attempt: AttemptId) {
         self.with_run(attempt.run, |floor, run| {
             let Some(position) = run.position(attempt.number) else { return };
@@ -424,8 +424,15 @@ impl Pool {
             found.timeout_at = None;
             if found.is_live() {
                 let worker = found.record.worker;
+                let within_ms = floor.config.begin_within_ms;
+                let fault = match found.record.state {
+                    AttemptState::Assigned if found.epoch == run.epoch => {
+                        Fault::Refused { detail: format!("it was not begun within {within_ms} ms") }
+                    }
+                    _ => Fault::TimedOut,
+                };
                 floor.effects.push(Effect::Abort { attempt, worker });
-                floor.faulted(run, position, Fault::TimedOut, true, 0);
+                floor.faulted(run, position, fault.clone(), fault == Fault::TimedOut, 0);
             }
         });
     }
@@ -459,6 +466,6 @@ impl Pool {
 impl Attempt {
     /// Whether the store's row says that it voted; no vote comes with it, so it is worth nothing any more.
     fn was_vote(&self) -> bool {
-        matches!(self.record.state, super::AttemptState::Voted { .. })
+        matches!(self.record.state, AttemptState::Voted { .. })
     }
 }

@@ -60,6 +60,9 @@ pub struct Config {
     pub stuck_after_ms: u64,
     /// How long a voter may take to deliver the blobs of its result, before the next one is asked.
     pub collect_timeout_ms: u64,
+    /// How long a worker may hold an attempt without beginning it (it fetches, compiles, or has others before it), before
+    /// it is given to another one.
+    pub begin_within_ms: u64,
     /// Added to an attempt's timeout before the core gives up on a worker that should have killed it.
     pub timeout_grace_ms: u64,
 }
@@ -83,6 +86,7 @@ impl Default for Config {
             slow_after_ms: 1_000,
             stuck_after_ms: 5_000,
             collect_timeout_ms: 30_000,
+            begin_within_ms: 300_000,
             timeout_grace_ms: 5_000,
         }
     }
