@@ -228,12 +228,11 @@ export function verifyWords(verify: Run["policy"]["verify"]): string {
   return verify.policy === "quorum" ? `quorum of ${verify.n ?? 2}` : verify.policy;
 }
 
-export function workerTone(standing: Worker["standing"] | "suspect" | "gone"): Tone {
+export function workerTone(standing: Worker["standing"]): Tone {
   switch (standing) {
     case "active":
       return "good";
     case "draining":
-    case "suspect":
       return "warn";
     case "gone":
       return "quiet";
