@@ -24,7 +24,9 @@ ui: ## the page (web-ui/dist); skipped with a word where there is no npm
 test: tools test-ui test-rust test-e2e ## everything that continuous integration runs (`make check` has the lints)
 
 .PHONY: tools
-tools: ## what the tests need beside Rust and Node
+tools: ## names what is missing: Rust and Node are yours to install, a C compiler is fetched where that is possible
+	@command -v $(CARGO) >/dev/null 2>&1 || { echo "Rust 1.95 or newer is needed: https://rustup.rs"; exit 1; }
+	@command -v node >/dev/null 2>&1 || echo "no Node: the page is neither built nor tested (install Node 20 or newer to have it)"
 	@command -v cc >/dev/null 2>&1 || { echo "a C compiler is needed (SQLite is built from source): apt-get install gcc libc6-dev"; \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev; else exit 1; fi; }
 

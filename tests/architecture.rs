@@ -15,7 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vocabulary", &[]),
     ("core", &["vocabulary"]),
     ("jail", &[]),
-    ("sandbox", &["vocabulary"]),
+    ("sandbox", &["jail", "vocabulary"]),
     // modules of the package
     ("tls", &[]),
     ("runner", &["jail", "protocol", "sandbox", "vocabulary"]),

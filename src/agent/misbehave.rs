@@ -111,13 +111,15 @@ fn turned(kind: Misbehaviour, name: &str, message: FromAgent) -> FromAgent {
         (Misbehaviour::Lie { percent }, FromAgent::Voted(mut report))
             if chosen(&[name.as_bytes(), &report.nonce], percent) =>
         {
-            forge(&mut report, format!("a lie of {name} about {}\n", report.attempt).into());
+            let text = format!("a lie of {name} about {}\n", report.attempt);
+            forge(&mut report, text.into());
             FromAgent::Voted(report)
         }
         (Misbehaviour::Collude { percent }, FromAgent::Voted(mut report))
             if chosen(&[report.run_key.as_bytes()], percent) =>
         {
-            forge(&mut report, format!("a conspiracy about {}\n", report.run_key).into());
+            let text = format!("a conspiracy about {}\n", report.run_key);
+            forge(&mut report, text.into());
             FromAgent::Voted(report)
         }
         (Misbehaviour::Corrupt, FromAgent::Blobs { attempt, blobs }) => {

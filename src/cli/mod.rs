@@ -131,3 +131,16 @@ fn completions(args: &CompletionsArgs) -> Result<u8, CliError> {
     std::io::stdout().lock().write_all(&script).map_err(CliError::Output)?;
     Ok(0)
 }
+
+/// Lets this process open as many descriptors as it may: the soft limit of a shell or of systemd is 1,024, made for
+/// programs that `select`, and connections, runners and inputs need more. Children are bounded by their own jail.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of open descriptors stays at {:?}", limit.current);
+    }
+}

@@ -19,11 +19,6 @@ use crate::coordinator::{self, CoordinatorConfig};
 use crate::sandbox::ClassInputs;
 use crate::tls::{self, ServerTls};
 
-/// Machine code that is kept beside the modules, in bytes.
-const CACHE_BYTES_MAX: u64 = 8 << 30;
-/// An upload answers with the outcome of its admission if that comes within this time.
-const ADMISSION_WAIT: Duration = Duration::from_secs(10);
-
 /// Starts a server and returns when it has stopped.
 pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, CliError> {
     let layers = layers(args, environment)?;
@@ -38,6 +33,7 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, CliError
     for name in unknown {
         tracing::warn!("{name} names no setting and is ignored");
     }
+    super::raise_descriptor_limit();
     let listener = TcpListener::bind(config.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| CliError::Serve(format!("cannot listen on {}: {error}", config.listen)))?;
@@ -173,7 +169,7 @@ fn coordinator_config(
     let class = ClassInputs::of_this_machine().map_err(|error| CliError::Serve(error.to_string()))?.class();
     let compiler = CompilerConfig {
         cache_dir: config.data.join("cache"),
-        cache_bytes_max: CACHE_BYTES_MAX,
+        cache_bytes_max: config.compiler.cache_bytes_max,
         exe: exe.clone(),
         limits: CompileLimits {
             module_bytes_max: config.limits.module_bytes_max,
@@ -193,6 +189,10 @@ fn coordinator_config(
         slots: config.workers.slots,
         worker_memory_bytes: config.workers.memory_bytes,
         heartbeat_ms: config.workers.heartbeat_ms,
+        worker_outputs_bytes_max: config.workers.outputs_bytes_max,
+        spare_runners: config.workers.spare_runners,
+        parked_runners: config.workers.parked_runners,
+        begin_ms: config.workers.begin_ms,
         core: config.core.clone(),
         retention: RetentionConfig {
             age_ms: config.retention.age_ms,
@@ -205,7 +205,8 @@ fn coordinator_config(
         module_bytes_max: config.limits.module_bytes_max,
         blob_bytes_max: config.limits.blob_bytes_max,
         connections_max: config.limits.connections_max,
-        admission_wait: ADMISSION_WAIT,
+        admission_wait: Duration::from_millis(config.limits.admission_wait_ms),
+        http_drain: Duration::from_millis(config.limits.http_drain_ms),
         tls,
     })
 }

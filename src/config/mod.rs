@@ -315,6 +315,14 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_of_a_small_machine_can_hold_a_run_with_default_limits() {
+        let small = Machine { cores: 1, memory_bytes: 256 << 20 };
+        let config = Layers::new().finish(&Environment::of([("HOME", "/home/ada")]), small).unwrap();
+        // Leases are rounded up by less than an eighth.
+        assert!(config.workers.memory_bytes >= crate::spec::Limits::default().held_bytes() / 8 * 9);
+    }
+
+    #[test]
     fn a_flag_beats_the_environment_and_that_beats_the_file() {
         let file = file_with("workers = 5\nslots = 5\nheartbeat = \"200ms\"\nmodule_max = 1048576\n");
         let mut layers = Layers::new();

@@ -77,6 +77,7 @@ struct Gauges {
     runs_running: U64Gauge,
     attempts_live: U64Gauge,
     workers_active: U64Gauge,
+    workers_suspect: U64Gauge,
     slots: U64Gauge,
     stored_runs: U64Gauge,
     stored_runs_open: U64Gauge,
@@ -154,6 +155,7 @@ impl Metrics {
         gauges.runs_running.set(wide(pool.running));
         gauges.attempts_live.set(wide(pool.attempts_live));
         gauges.workers_active.set(wide(pool.workers_active));
+        gauges.workers_suspect.set(wide(pool.workers_suspect));
         gauges.slots.set(u64::from(pool.slots));
         gauges.stored_runs.set(stored.runs);
         gauges.stored_runs_open.set(stored.runs_open);
@@ -212,11 +214,12 @@ impl Metrics {
 
     fn register_gauges(&mut self) {
         let gauges = &self.gauges;
-        let rows: [(&str, &str, &U64Gauge); 9] = [
+        let rows: [(&str, &str, &U64Gauge); 10] = [
             ("runs_queued", "Runs without an attempt", &gauges.runs_queued),
             ("runs_running", "Runs with an attempt", &gauges.runs_running),
             ("attempts_live", "Attempts that workers hold", &gauges.attempts_live),
             ("workers_active", "Workers that get work", &gauges.workers_active),
+            ("workers_suspect", "Workers that missed two heartbeats", &gauges.workers_suspect),
             ("slots", "Slots of the workers that get work", &gauges.slots),
             ("stored_runs", "Runs in the store", &gauges.stored_runs),
             ("stored_runs_open", "Runs in the store that are not final", &gauges.stored_runs_open),

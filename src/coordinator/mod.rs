@@ -16,6 +16,7 @@ mod open_run;
 mod owner;
 mod pool_service;
 mod pump;
+mod returning;
 mod ring;
 pub mod service;
 pub mod submission;
@@ -37,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
-use self::owner::Owner;
+use self::owner::{Command, Owner};
 use self::pool_service::PoolService;
 use self::service::{
     Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
@@ -57,8 +58,6 @@ const EVENTS_MAX: usize = 4_096;
 const RECOVERY_PAGE: u32 = 1_000;
 /// Embedded workers join within milliseconds; one that has not by then will never.
 const JOIN_WAIT: Duration = Duration::from_secs(10);
-/// Connections get so long to finish what they answer when the process ends.
-const HTTP_DRAIN: Duration = Duration::from_secs(10);
 
 /// What a coordinator with embedded workers is told.
 #[derive(Clone, Debug)]
@@ -77,6 +76,14 @@ pub struct CoordinatorConfig {
     pub worker_memory_bytes: u64,
     /// Between two heartbeats of a worker, in milliseconds.
     pub heartbeat_ms: u64,
+    /// Outputs that each keeps until they are collected, in bytes.
+    pub worker_outputs_bytes_max: u64,
+    /// Runners that each keeps ready for a workspace that has none.
+    pub spare_runners: u32,
+    /// Idle runners that each keeps for their workspaces.
+    pub parked_runners: u32,
+    /// How long a runner may take to begin its first attempt, in milliseconds.
+    pub begin_ms: u64,
     /// The rules' timings and bounds.
     pub core: core::Config,
     /// What is kept of final runs.
@@ -93,6 +100,8 @@ pub struct CoordinatorConfig {
     pub connections_max: u32,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Connections get so long to finish what they answer when the process ends.
+    pub http_drain: Duration,
     /// Speaks TLS with this, and nothing else.
     pub tls: Option<tls::Acceptor>,
 }
@@ -141,7 +150,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// The admin token of this data folder.
     pub token: String,
-    connections_max: u32,
+    server: http::ServerConfig,
     service: Service,
     owner: tokio::task::JoinHandle<()>,
     stop_owner: oneshot::Sender<()>,
@@ -176,11 +185,10 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
-    // the grace after a start is for workers that come back over the network; embedded ones are new, and all of them
-    // have joined before anybody is served
-    let rules = core::Config { start_grace_ms: 0, ..config.core.clone() };
+    // embedded workers are new in each process; those on other machines outlive it and come back
+    let returning = returning::expected(&store.workers().await?);
     let parts = owner::Parts {
-        pool: Pool::new(rules, clock.now()),
+        pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
@@ -215,6 +223,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     })
     .await?;
     let blobs_of_chores = Arc::clone(&blobs);
+    let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
         commands,
         pool,
@@ -241,6 +250,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             runs_per_workspace_max: config.core.runs_per_workspace_max,
             retention: config.retention,
         },
+        inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
         usage: service::UsageCache::default(),
         streams: service::Streams::default(),
         ready: AtomicBool::new(true),
@@ -255,10 +265,15 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     ));
     service.resume_admissions().await?;
     service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;
+    let _ = owner_queue.send(Command::Serving);
     Ok(Running {
         address,
         token,
-        connections_max: config.connections_max,
+        server: http::ServerConfig {
+            connections_max: config.connections_max as usize,
+            drain_timeout: config.http_drain,
+            ..http::ServerConfig::default()
+        },
         service,
         owner,
         stop_owner,
@@ -279,7 +294,7 @@ impl Running {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), CoordinatorError> {
         let Running {
-            connections_max,
+            server,
             service,
             mut owner,
             stop_owner,
@@ -294,11 +309,6 @@ impl Running {
         } = self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let router = http::router(Arc::new(service.clone()));
-        let server = http::ServerConfig {
-            connections_max: connections_max as usize,
-            drain_timeout: HTTP_DRAIN,
-            ..http::ServerConfig::default()
-        };
         let mut http = tokio::spawn(http::serve(listener, tls, router, server, async move {
             let _ = http_stopped.await;
         }));

@@ -72,6 +72,8 @@ pub struct OpenRun {
     pub new: Arc<NewRun>,
     /// Small inputs, sent along with assignments.
     pub inline: Arc<BTreeMap<Digest, Bytes>>,
+    /// Held while `inline` is in memory.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
     /// Whether callers may see it: its insertion is committed, or it needs none.
     pub visible: bool,
     /// Writes that the store has not answered.
@@ -113,6 +115,7 @@ impl OpenRun {
         OpenRun {
             new,
             inline,
+            room: None,
             visible,
             writes_in_flight: 0,
             held: Vec::new(),

@@ -45,6 +45,7 @@ pub async fn run(
     let mut received = Vec::new();
     while batches.recv_many(&mut received, BATCHES_MAX).await > 0 {
         let mut writes: Vec<RunWrite> = received.drain(..).flatten().collect();
+        let mut has_tried_last = false;
         while !writes.is_empty() {
             let batch = Arc::new(writes);
             match store.write_runs(Arc::clone(&batch)).await {
@@ -55,13 +56,45 @@ pub async fn run(
                 }
                 Err(StoreError::Full) => {
                     writes = keep_what_was_acknowledged(Arc::unwrap_or_clone(batch), &owner);
-                    tokio::time::sleep(FULL_DISK_PAUSE).await;
+                    if has_tried_last && !writes.is_empty() {
+                        // Their runs are open in the store: the next start executes them again.
+                        tracing::warn!(
+                            writes = writes.len(),
+                            "the disk is full, and the process ends without them"
+                        );
+                        return Ok(());
+                    }
+                    has_tried_last = wait_for_room(&mut batches, &mut writes, &owner).await;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
     Ok(())
+}
+
+/// Lets some time pass. What comes meanwhile is refused at once if it is new, and joins the others if not: nobody waits for
+/// an answer until there is room. Gives whether nothing can come any more.
+async fn wait_for_room(
+    batches: &mut mpsc::UnboundedReceiver<Vec<RunWrite>>,
+    writes: &mut Vec<RunWrite>,
+    owner: &mpsc::UnboundedSender<Command>,
+) -> bool {
+    let pause = tokio::time::sleep(FULL_DISK_PAUSE);
+    tokio::pin!(pause);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut pause => return batches.is_closed() && batches.is_empty(),
+            batch = batches.recv() => match batch {
+                Some(batch) => writes.extend(keep_what_was_acknowledged(batch, owner)),
+                None => {
+                    pause.await;
+                    return true;
+                }
+            },
+        }
+    }
 }
 
 /// Refuses the insertions of a batch (and what follows from them) and returns the rest, to be tried again.

@@ -25,6 +25,7 @@ pub use access::{NewToken, TokenSpec, new_token_text, store_token};
 pub use caches::{ModuleCache, ModuleFacts, TokenCache, UsageCache};
 pub use compare::AttemptResult;
 pub use figures::{Figures, WorkerReport};
+pub use runs::INLINE_SHARES_MAX;
 pub use streams::{STREAMS_MAX, Streams};
 
 use super::chores::RetentionConfig;
@@ -196,7 +197,13 @@ pub enum ServiceError {
         /// Runs that are there.
         queued: usize,
     },
-    /// The policy cannot be met.
+    /// No worker that is there could ever run it.
+    #[error("no worker {lacks}")]
+    NoWorker {
+        /// What every worker lacks: the rest of the sentence.
+        lacks: String,
+    },
+    /// Fewer workers of one class than the quorum has voters.
     #[error("a quorum of {wanted} needs {wanted} workers of one class, and there are {there}")]
     TooFewWorkers {
         /// Wanted.
@@ -238,6 +245,9 @@ pub enum ServiceError {
     /// No room.
     #[error("the disk of the coordinator is full")]
     DiskFull,
+    /// No descriptors or memory left.
+    #[error("the coordinator is at its bounds, try again later: {0}")]
+    Exhausted(String),
     /// Another coordinator owns the run now.
     #[error("the run was taken over by another coordinator: read it again")]
     TakenOver,
@@ -267,6 +277,7 @@ impl From<BlobError> for ServiceError {
             BlobError::TooLarge { max } => ServiceError::TooLarge { max },
             BlobError::Body(text) => ServiceError::BodyBroken(text),
             BlobError::Full => ServiceError::DiskFull,
+            BlobError::Exhausted(why) => ServiceError::Exhausted(why),
             other => ServiceError::Internal(other.to_string()),
         }
     }
@@ -339,6 +350,8 @@ pub struct Parts {
     pub streams: Streams,
     /// Whether the restart is over and nothing is ending.
     pub ready: AtomicBool,
+    /// Room for inputs that stay in memory, in units of `INLINE_SHARE_BYTES`.
+    pub inline_room: Arc<tokio::sync::Semaphore>,
     /// Ends streams that would otherwise go on for ever.
     pub stopping: CancellationToken,
 }

@@ -70,6 +70,10 @@ impl Embedded {
             let exe = config.exe.clone();
             let agent = AgentConfig {
                 heartbeat_ms: config.heartbeat_ms,
+                outputs_bytes_max: config.worker_outputs_bytes_max,
+                spares: config.spare_runners as usize,
+                parked_max: config.parked_runners as usize,
+                begin_ms: config.begin_ms,
                 ..AgentConfig::new(name, exe, config.slots, config.worker_memory_bytes, config.class)
             };
             let inputs = Arc::new(LocalInputs { blobs: Arc::clone(blobs) });

@@ -195,6 +195,14 @@ pub enum FromAgent {
         /// CPU time used, in microseconds.
         cpu_us: u64,
     },
+    /// It hands back an attempt that no runner has begun, because what it executes takes longer than it had expected: a
+    /// word about itself, not about the attempt, which costs nobody anything. The worker holds it no longer.
+    Returned {
+        /// Which.
+        attempt: AttemptId,
+        /// Under which term it was assigned.
+        epoch: Epoch,
+    },
     /// The blobs that a `Collect` asked for; one that is not to be had is left out.
     Blobs {
         /// Of which attempt.

@@ -480,7 +480,8 @@ pub trait Store: Send + Sync + 'static {
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
     /// A module.
     async fn module(&self, digest: Digest) -> Result<Option<StoredModule>, StoreError>;
-    /// Modules, newest first, before `cursor`.
+    /// Modules, newest first, before `cursor`. Analyses longer than 64 KiB come without their imports and exports (empty
+    /// lists): a page of them could be very long.
     async fn modules(&self, cursor: Option<Digest>, limit: u32) -> Result<Vec<StoredModule>, StoreError>;
     /// Deletes a module that no open run uses: `Refused` if one does, `Committed` if it is gone (or never was).
     async fn delete_module(&self, digest: Digest) -> Result<WriteAnswer, StoreError>;
@@ -490,6 +491,11 @@ pub trait Store: Send + Sync + 'static {
     /// Pins a blob until `until` (never shortens) if it has a row; answers the row. How an upload that finds its
     /// digest stored keeps it.
     async fn pin_blob(&self, digest: Digest, until: Time) -> Result<Option<BlobRow>, StoreError>;
+    /// Pins all of these until `until`, as [`Store::pin_blob`] does, or answers one that has no row; the others may be
+    /// pinned then.
+    async fn pin_blobs(&self, digests: Vec<Digest>, until: Time) -> Result<Option<Digest>, StoreError>;
+    /// The first of these that has no row.
+    async fn missing_blob(&self, digests: Vec<Digest>) -> Result<Option<Digest>, StoreError>;
     /// A blob's row.
     async fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError>;
     /// Takes the rows of up to `limit` blobs that nothing refers to and whose pins have ended, and says which of them

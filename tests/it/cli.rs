@@ -111,6 +111,12 @@ async fn run_uploads_executes_and_prints_what_was_agreed_on() {
     let waited = cli(&pool, &["runs", "wait", again.text().trim()]).await;
     assert_eq!((waited.code, waited.stdout), (Some(0), ended.stdout));
     assert!(cli(&pool, &["workers"]).await.text().contains("active"));
+    let workers = cli(&pool, &["workers", "--json"]).await.json();
+    assert_eq!(workers[0]["peers"], 2, "{workers}");
+
+    let refused = cli(&pool, &["run", &example("wordcount.wasm"), "--label", "gpu=yes"]).await;
+    assert_eq!(refused.code, Some(119), "{refused:?}");
+    assert!(refused.stderr.contains("no worker has label gpu=yes"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +258,7 @@ fn serve_refuses_what_it_cannot_do_before_it_does_anything() {
     let data = dir.path().join("data");
     for (args, words) in [
         (&["--listen", "0.0.0.0:0"][..], "--allow-plaintext"),
-        (&["--workers", "0"], "`workers` (from --workers): 0 is out of bounds"),
+        (&["--workers", "257"], "`workers` (from --workers): 257 is out of bounds"),
         (&["--set", "worker=1"], "there is no such setting"),
         (&["--config", "absent.toml"], "cannot read the configuration file"),
     ] {

@@ -38,7 +38,8 @@ pub enum Outcome {
     },
     /// The fuel that the spec granted is used up.
     OutOfFuel,
-    /// Standard output and error together passed `output_bytes`.
+    /// Standard output and error together passed `output_bytes`, or it left files whose paths are longer than 16 MiB
+    /// together.
     OutputLimit,
 }
 

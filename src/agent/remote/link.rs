@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use futures_util::{SinkExt as _, StreamExt as _};
-use reqwest::Upgraded;
+use reqwest::{Upgraded, Url};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
@@ -26,7 +26,7 @@ use crate::agent::misbehave::Misbehaviour;
 use crate::agent::{AgentConfig, AgentHandle, ArtifactSource, InputSource, misbehave};
 use crate::id::WorkerId;
 use crate::protocol::agent::{Assignment, FromAgent, ToAgent};
-use crate::protocol::wire::{self, Batch, Facts, FromWorker, ToWorker, VERSION, WireError};
+use crate::protocol::wire::{self, Batch, Facts, FromWorker, ToWorker, VERSION, Welcome, WireError};
 use crate::receipt::{merkle, sign_root};
 use crate::result::Fault;
 
@@ -65,8 +65,10 @@ pub(super) struct Parts {
 
 pub(super) struct Link {
     parts: Parts,
-    /// Started at the first welcome, which says how often it beats.
-    agent: Option<AgentHandle>,
+    /// To the agent, which is started at the first welcome: that says how often it beats.
+    to: Option<mpsc::Sender<ToAgent>>,
+    /// From the agent.
+    from: Option<mpsc::Receiver<FromAgent>>,
     /// The agent has said its last word.
     ended: bool,
     has_drained: bool,
@@ -87,7 +89,8 @@ impl Link {
     pub(super) fn new(parts: Parts) -> Link {
         Link {
             parts,
-            agent: None,
+            to: None,
+            from: None,
             ended: false,
             has_drained: false,
             give_up: None,
@@ -130,15 +133,15 @@ impl Link {
         let mut heard = Vec::new();
         loop {
             let give_up = self.give_up;
-            if give_up.is_some() && (self.agent.is_none() || self.ended && self.holds.is_empty()) {
+            if give_up.is_some() && (self.to.is_none() || self.ended && self.holds.is_empty()) {
                 return Ok(None);
             }
             // cancel safe: receiving loses nothing, the others keep their state
             tokio::select! {
                 made = &mut connecting => return made.map(Some),
                 () = &mut *drain, if give_up.is_none() => self.begin_drain(),
-                count = hear(&mut self.agent, &mut heard), if !self.ended => self.take(count, &mut heard),
-                () = pass(&self.agent, &mut self.pending), if !self.pending.is_empty() => {}
+                count = hear(&mut self.from, &mut heard), if !self.ended => self.take(count, &mut heard),
+                () = pass(&self.to, &mut self.pending), if !self.pending.is_empty() => {}
                 () = until(give_up) => {
                     tracing::warn!(votes = self.holds.len(), "the drain ends without a coordinator");
                     return Ok(None);
@@ -172,21 +175,22 @@ impl Link {
     }
 
     fn start_agent(&mut self, heartbeat_ms: u64) -> Result<(), RemoteError> {
-        if self.agent.is_none() {
+        if self.to.is_none() {
             let config = AgentConfig { heartbeat_ms, ..self.parts.agent.clone() };
             let (inputs, artifacts) = (Arc::clone(&self.parts.inputs), Arc::clone(&self.parts.artifacts));
             let name = config.name.clone();
             let handle = crate::agent::start(config, inputs, artifacts).map_err(RemoteError::Agent)?;
-            self.agent = Some(match self.parts.misbehaviour {
+            let AgentHandle { to, from, .. } = match self.parts.misbehaviour {
                 Some(kind) => misbehave::wrap(handle, kind, name),
                 None => handle,
-            });
+            };
+            (self.to, self.from) = (Some(to), Some(from));
         }
         Ok(())
     }
 
-    async fn session(&mut self, connection: Connection, drain: &mut Drain<'_>) -> Result<End, RemoteError> {
-        let Connection { mut socket, welcome, base } = connection;
+    /// A session begins: everything that the coordinator may not have heard is to be said again.
+    fn begin(&mut self, welcome: &Welcome, base: &Url) -> Result<(), RemoteError> {
         (self.parts.joined)(&Joined {
             worker: WorkerId(welcome.worker),
             domain: welcome.domain.clone(),
@@ -194,7 +198,8 @@ impl Link {
             coordinator: base.to_string(),
             quarantined: welcome.quarantined.clone(),
         });
-        self.parts.access.send_replace(Some(Access { base: base.clone(), token: welcome.http_token }));
+        let access = Access { base: base.clone(), token: welcome.http_token.clone() };
+        self.parts.access.send_replace(Some(access));
         self.start_agent(welcome.heartbeat_ms)?;
         self.grants.begin();
         self.sent = 0;
@@ -203,6 +208,12 @@ impl Link {
         if self.has_drained {
             self.outbox.push(FromAgent::Drained);
         }
+        Ok(())
+    }
+
+    async fn session(&mut self, connection: Connection, drain: &mut Drain<'_>) -> Result<End, RemoteError> {
+        let Connection { mut socket, welcome, base } = connection;
+        self.begin(&welcome, &base)?;
         let silence = Duration::from_millis(welcome.silence_ms).max(SILENCE_MIN);
         let mut quiet = tokio::time::Instant::now() + silence;
         let mut heard = Vec::new();
@@ -219,31 +230,22 @@ impl Link {
                 return Ok(End::Drained);
             }
             let give_up = self.give_up;
+            let reads = self.pending.len() < PENDING_MAX;
             // cancel safe: the socket keeps what it has read, receiving loses nothing
             tokio::select! {
-                message = socket.next(), if self.pending.len() < PENDING_MAX => {
+                message = socket.next(), if reads => {
                     quiet = tokio::time::Instant::now() + silence;
-                    match message {
-                        Some(Ok(Message::Binary(bytes))) => {
-                            if let Err(error) = self.understand(&bytes, &base) {
-                                return Ok(End::Cut(error.to_string()));
-                            }
-                        }
-                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
-                        Some(Ok(Message::Text(_))) => return Ok(End::Cut("it sent text".to_owned())),
-                        Some(Ok(Message::Close(_))) | None => {
-                            return Ok(End::Cut("the coordinator closed it".to_owned()));
-                        }
-                        Some(Err(error)) => return Ok(End::Cut(error.to_string())),
+                    if let Err(why) = self.received(message, &base) {
+                        return Ok(End::Cut(why));
                     }
                 }
-                count = hear(&mut self.agent, &mut heard), if !self.ended => self.take(count, &mut heard),
-                () = pass(&self.agent, &mut self.pending), if !self.pending.is_empty() => {}
+                count = hear(&mut self.from, &mut heard), if !self.ended => self.take(count, &mut heard),
+                () = pass(&self.to, &mut self.pending), if !self.pending.is_empty() => {}
                 Some(delivered) = self.delivering.join_next(), if !self.delivering.is_empty() => {
                     self.outbox.extend(delivered);
                 }
                 () = &mut *drain, if give_up.is_none() => self.begin_drain(),
-                () = sleep_until(quiet), if self.pending.len() < PENDING_MAX => {
+                () = sleep_until(quiet), if reads => {
                     return Ok(End::Cut(format!("nothing was heard for {} ms", silence.as_millis())));
                 }
                 () = until(give_up) => return Ok(End::Drained),
@@ -251,6 +253,19 @@ impl Link {
             if self.ended && !self.has_drained {
                 return Err(RemoteError::AgentEnded);
             }
+        }
+    }
+
+    /// Something came, or the end of it.
+    fn received(&mut self, message: Option<Result<Message, SocketError>>, base: &Url) -> Result<(), String> {
+        match message {
+            Some(Ok(Message::Binary(bytes))) => {
+                self.understand(&bytes, base).map_err(|error| error.to_string())
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => Ok(()),
+            Some(Ok(Message::Text(_))) => Err("it sent text".to_owned()),
+            Some(Ok(Message::Close(_))) | None => Err("the coordinator closed it".to_owned()),
+            Some(Err(error)) => Err(error.to_string()),
         }
     }
 
@@ -279,6 +294,11 @@ impl Link {
                     self.outbox.push(FromAgent::Faulted { attempt, epoch, fault, begun_at_us, cpu_us });
                 }
             }
+            FromAgent::Returned { attempt, .. } => {
+                // a cut may swallow the word; that it is not shown afterwards says the same
+                self.holds.forget(attempt);
+                self.outbox.push(message);
+            }
             FromAgent::Blobs { attempt, blobs } if !travel_inline(&blobs) => {
                 self.delivering.spawn(self.parts.blobs.clone().deliver(attempt, blobs));
             }
@@ -293,7 +313,7 @@ impl Link {
     }
 
     /// What the coordinator said.
-    fn understand(&mut self, message: &[u8], base: &reqwest::Url) -> Result<(), WireError> {
+    fn understand(&mut self, message: &[u8], base: &Url) -> Result<(), WireError> {
         for frame in wire::decode::<ToWorker>(message)? {
             match frame {
                 ToWorker::Assign(frame) => {
@@ -397,17 +417,17 @@ impl Link {
 }
 
 /// What the agent says next; 0 when it has said everything.
-async fn hear(agent: &mut Option<AgentHandle>, heard: &mut Vec<FromAgent>) -> usize {
-    match agent {
-        Some(agent) => agent.from.recv_many(heard, GATHERED_MAX).await,
+async fn hear(from: &mut Option<mpsc::Receiver<FromAgent>>, heard: &mut Vec<FromAgent>) -> usize {
+    match from {
+        Some(from) => from.recv_many(heard, GATHERED_MAX).await,
         None => std::future::pending().await,
     }
 }
 
 /// Passes on as much as the agent takes now, at least one message.
-async fn pass(agent: &Option<AgentHandle>, pending: &mut VecDeque<ToAgent>) {
-    let Some(agent) = agent else { return std::future::pending().await };
-    let Ok(permit) = agent.to.reserve().await else {
+async fn pass(to: &Option<mpsc::Sender<ToAgent>>, pending: &mut VecDeque<ToAgent>) {
+    let Some(to) = to else { return std::future::pending().await };
+    let Ok(permit) = to.reserve().await else {
         // it has ended: nothing reaches it any more
         return pending.clear();
     };
@@ -415,7 +435,7 @@ async fn pass(agent: &Option<AgentHandle>, pending: &mut VecDeque<ToAgent>) {
         permit.send(message);
     }
     while let Some(message) = pending.pop_front() {
-        match agent.to.try_send(message) {
+        match to.try_send(message) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(message)) => return pending.push_front(message),
             Err(mpsc::error::TrySendError::Closed(_)) => return pending.clear(),

@@ -115,7 +115,8 @@ pub fn words_fit(text: &str, chars_max: usize) -> bool {
 
 /// List modules
 ///
-/// Newest first.
+/// Newest first. An `analysis` of more than 64 KiB comes without its imports and exports (empty lists): read that module
+/// for them.
 #[utoipa::path(
     get, path = "/v1/modules", tag = "modules", params(ListParams),
     responses((status = 200, description = "a page", body = ModulePage))

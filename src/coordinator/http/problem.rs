@@ -149,6 +149,10 @@ impl From<ServiceError> for ApiError {
                     format!("{queued} runs are queued or running; nothing was accepted, try again later");
                 ApiError::new(Code::QueueFull, detail)
             }
+            ServiceError::NoWorker { lacks } => {
+                let detail = format!("no worker {lacks}: start one, or ask for less");
+                ApiError::new(Code::TooFewWorkers, detail)
+            }
             ServiceError::TooFewWorkers { wanted, there } => {
                 let detail = format!(
                     "a quorum of {wanted} needs {wanted} workers of one class, and there are {there}: ask for a \
@@ -184,6 +188,12 @@ impl From<ServiceError> for ApiError {
             ServiceError::DiskFull => {
                 ApiError::new(Code::DiskFull, "the coordinator's disk is full; nothing was accepted")
             }
+            ServiceError::Exhausted(why) => ApiError::new(
+                Code::Unavailable,
+                format!(
+                    "the coordinator has no descriptors or memory left for this ({why}): try again in a moment"
+                ),
+            ),
             ServiceError::TakenOver => ApiError::new(
                 Code::Unavailable,
                 "another coordinator has taken the run over: read it again in a moment",
@@ -276,6 +286,7 @@ mod tests {
             (ServiceError::TooManyStreams { open: 3 }, 503, "unavailable"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
+            (ServiceError::NoWorker { lacks: text() }, 409, "too_few_workers"),
             (
                 ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false },
                 422,
@@ -285,6 +296,7 @@ mod tests {
             (ServiceError::TooLarge { max: 5 }, 413, "too_large"),
             (ServiceError::BodyBroken(text()), 400, "invalid_body"),
             (ServiceError::DiskFull, 507, "disk_full"),
+            (ServiceError::Exhausted(text()), 503, "unavailable"),
             (ServiceError::ShuttingDown, 503, "unavailable"),
             (ServiceError::Internal(text()), 500, "internal"),
         ];

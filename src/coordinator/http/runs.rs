@@ -207,7 +207,8 @@ pub async fn cancel_run(
 
 /// Submit a run again
 ///
-/// A new run of the same spec and policy; its `rerun_of` names the earlier one.
+/// A new run of the same spec and policy; its `rerun_of` names the earlier one. A run with
+/// `durable: false` cannot be rerun.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/rerun", tag = "runs", params(("id" = RunId, Path), WaitParams),
     responses((status = 201, description = "the new run", body = Run))

@@ -210,6 +210,17 @@ mod tests {
 
     use super::*;
 
+    /// An acceptor with a certificate of its own authority.
+    fn tls() -> tls::Acceptor {
+        let dir = tempfile::tempdir().unwrap();
+        let (authority, _) = tls::Authority::make().unwrap();
+        let issued = authority.issue(&["localhost".to_owned()], 1).unwrap();
+        let [cert, key] = ["cert", "key"].map(|name| dir.path().join(name));
+        std::fs::write(&cert, issued.certificate).unwrap();
+        std::fs::write(&key, issued.key).unwrap();
+        tls::ServerTls::load(&cert, &key).unwrap().acceptor()
+    }
+
     /// A server that answers `/` and the stop signal that ends it.
     async fn started(
         config: ServerConfig,
@@ -275,5 +286,25 @@ mod tests {
         assert!(early.is_err(), "the second one waits");
         drop(first);
         assert!(read_all(&mut second).await.starts_with("HTTP/1.1 200"));
+    }
+
+    #[tokio::test]
+    async fn who_dawdles_over_the_handshake_is_cut_and_who_speaks_plainly_is_told() {
+        let config =
+            ServerConfig { handshake_timeout: Duration::from_millis(200), ..ServerConfig::default() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", axum::routing::get(|| async { "here" }));
+        let server = tokio::spawn(serve(listener, Some(tls()), router, config, std::future::pending()));
+        for begun in [&b""[..], &[0x16, 3, 1]] {
+            let mut silent = TcpStream::connect(address).await.unwrap();
+            silent.write_all(begun).await.unwrap();
+            assert_eq!(read_all(&mut silent).await, "");
+        }
+        let mut plain = TcpStream::connect(address).await.unwrap();
+        plain.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let answer = read_all(&mut plain).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("tls_required"), "{answer}");
+        server.abort();
     }
 }

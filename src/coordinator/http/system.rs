@@ -45,6 +45,7 @@ pub async fn info(
             running: pool.running as u64,
             attempts_live: pool.attempts_live as u64,
             workers_active: pool.workers_active as u64,
+            workers_suspect: pool.workers_suspect as u64,
             slots: pool.slots.into(),
         },
         stored: StoredFigures {

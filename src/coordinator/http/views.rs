@@ -186,6 +186,7 @@ fn connected(row: &WorkerRow, view: &WorkerView) -> Worker {
         key: BASE64.encode(row.key),
         standing: match view.standing {
             WorkerStanding::Active => WorkerStandingName::Active,
+            WorkerStanding::Suspect => WorkerStandingName::Suspect,
             WorkerStanding::Draining => WorkerStandingName::Draining,
             WorkerStanding::Lost => WorkerStandingName::Lost,
             WorkerStanding::Quarantined => WorkerStandingName::Quarantined,
@@ -195,6 +196,7 @@ fn connected(row: &WorkerRow, view: &WorkerView) -> Worker {
         embedded: row.embedded,
         version: row.session.as_ref().map(|session| session.facts.version.clone()),
         class: Some(view.class.0),
+        peers: view.peers as u64,
         labels: view.labels.clone(),
         slots: view.slots,
         credits: view.credits,
@@ -225,6 +227,7 @@ fn gone(row: &WorkerRow) -> Worker {
         embedded: row.embedded,
         version: facts.map(|facts| facts.version.clone()),
         class: facts.map(|facts| facts.class),
+        peers: 0,
         labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
         slots: facts.map_or(0, |facts| facts.slots),
         credits: 0,

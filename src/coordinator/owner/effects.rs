@@ -151,9 +151,14 @@ impl Owner {
             timeout_ms: open.new.policy.timeout_ms,
             live: open.live,
         };
-        link.sent += 1;
+        // one that was not said is found out by the worker's heartbeats, which do not name it
+        let message = ToAgent::Assign(Box::new(assignment));
+        if link.to.as_ref().is_some_and(|to| to.try_send(message).is_ok()) {
+            link.sent += 1;
+        } else {
+            tracing::warn!(%worker, %attempt, "worker does not take an assignment");
+        }
         self.handed_out(attempt.run);
-        self.tell(worker, ToAgent::Assign(Box::new(assignment)));
     }
 
     /// Says something to a worker. Its queue holds more than its credits and their aborts, so a full one is a worker

@@ -53,6 +53,8 @@ pub struct Submit {
     pub live: bool,
     /// Answer when it is final, instead of when it is acknowledged.
     pub wait: bool,
+    /// Held while its inputs are in memory.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
     /// The answer; its sender is dropped only with the owner.
     pub reply: Waiter,
 }
@@ -75,6 +77,8 @@ pub enum WorkerOrder {
 pub enum Command {
     /// A new run.
     Submit(Submit),
+    /// Workers can connect from now on.
+    Serving,
     /// A worker's session begins.
     Join {
         /// Its row.
@@ -325,6 +329,7 @@ impl Owner {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Submit(submit) => self.submit(submit),
+            Command::Serving => self.step(Event::Serving),
             Command::Join { row, to, session, remote } => self.join(*row, to, session, remote),
             Command::Said(worker, session, message) => {
                 if self.is_current(worker, session) {
@@ -375,9 +380,11 @@ impl Owner {
                 let _ = reply.send(self.watch(workspace, run));
             }
             Command::Workers(reply) => {
-                let view =
-                    |link: &Link| self.parts.pool.worker(link.row.id).map(|view| (link.row.clone(), view));
-                let _ = reply.send(self.links.values().filter_map(view).collect());
+                let views = self.parts.pool.workers().into_iter();
+                let row = |view: WorkerView| Some((self.links.get(&view.worker)?.row.clone(), view));
+                let mut there: Vec<_> = views.filter_map(row).collect();
+                there.sort_unstable_by_key(|(row, _)| row.id);
+                let _ = reply.send(there);
             }
             Command::Stats(reply) => {
                 let _ = reply.send(self.parts.pool.stats());
@@ -398,7 +405,7 @@ impl Owner {
     }
 
     fn submit(&mut self, submit: Submit) {
-        let Submit { new, module_ready, live, wait, reply } = submit;
+        let Submit { new, module_ready, live, wait, room, reply } = submit;
         let new = Arc::new(*new);
         if let Some((key, payload)) = &new.idempotency {
             if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
@@ -409,6 +416,7 @@ impl Owner {
             self.keys.insert((new.workspace, key.clone()), (new.id, *payload));
         }
         let mut open = OpenRun::new(Arc::clone(&new), live, !new.policy.durable);
+        open.room = room;
         let waiters = if wait || !open.is_durable() { &mut open.finals } else { &mut open.acks };
         waiters.push(reply);
         self.enter(open);
@@ -558,7 +566,7 @@ fn submission(new: &NewRun, module_ready: bool) -> Submission {
         epoch: new.epoch,
         workspace: new.workspace,
         module: new.spec.module,
-        memory_bytes: new.spec.limits.memory_bytes,
+        memory_bytes: new.spec.limits.held_bytes(),
         policy: new.policy.clone(),
         module_ready,
         submitted_at: new.created_at,
@@ -572,6 +580,7 @@ fn refusal(error: SubmitError) -> ServiceError {
     match error {
         SubmitError::QueueFull { queued } => ServiceError::QueueFull { queued },
         SubmitError::TooFewWorkers { wanted, there } => ServiceError::TooFewWorkers { wanted, there },
+        SubmitError::NoWorker { lacks } => ServiceError::NoWorker { lacks },
         SubmitError::ModuleQuarantined { why } => ServiceError::ModuleQuarantined(why),
     }
 }

@@ -127,10 +127,10 @@ impl Service {
     ) -> Result<(Digest, u64, bool), ServiceError> {
         let pin = self.pin();
         if let Some(digest) = expected
-            && let Some(row) = self.parts.store.pin_blob(digest, pin).await?
+            && let Some(size) = self.parts.blobs.pin_stored(digest, pin).await?
         {
             // what is announced is there: the body need not be read
-            return Ok((digest, row.size, true));
+            return Ok((digest, size, true));
         }
         let max = self.parts.facts.blob_bytes_max;
         let (digest, size) = self.parts.blobs.put_stream(body, expected, max, pin).await?;

@@ -1,7 +1,7 @@
 //! What the hot path needs of the store and must not read for every call: modules and tokens.
 //!
-//! A cache is filled from the store and emptied by whoever changes the row; it never is the truth. Bounded by being
-//! emptied when it is full: a pool has few hot modules and few tokens.
+//! A cache is filled from the store and emptied by whoever changes the row; it never is the truth. Bounded in entries and
+//! bytes by being emptied when it is full: a pool has few hot modules and few tokens.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,6 +15,10 @@ use crate::store::{ModuleState, Outlook, TokenRow, Usage};
 
 /// Entries kept at most, of each kind.
 const ENTRIES_MAX: usize = 4_096;
+/// Bytes that the analyses of the modules kept may have together.
+const MODULE_BYTES_MAX: usize = 64 << 20;
+/// What a name among the types of a function takes, in bytes, about.
+const TYPE_NAME_BYTES: usize = 32;
 
 /// What a submission needs to know of its module.
 #[derive(Clone, Debug)]
@@ -29,26 +33,62 @@ pub struct ModuleFacts {
     pub quarantined: Option<String>,
 }
 
+impl ModuleFacts {
+    /// About what it takes in memory, in bytes.
+    fn weight(&self) -> usize {
+        let Some(analysis) = &self.analysis else { return size_of::<ModuleFacts>() };
+        let imports = analysis.imports.iter().map(|import| {
+            size_of_val(import) + import.module.len() + import.name.len() + import.signature.len()
+        });
+        let exports = analysis.exports.iter().map(|export| {
+            let types = export.function.as_ref().map_or(0, |it| it.params.len() + it.results.len());
+            size_of_val(export) + export.name.len() + export.signature.len() + types * TYPE_NAME_BYTES
+        });
+        size_of::<ModuleFacts>() + imports.chain(exports).sum::<usize>()
+    }
+}
+
 /// Modules by digest.
 #[derive(Default)]
 pub struct ModuleCache {
-    entries: Mutex<HashMap<Digest, Arc<ModuleFacts>>>,
+    entries: Mutex<Modules>,
+}
+
+#[derive(Default)]
+struct Modules {
+    facts: HashMap<Digest, Arc<ModuleFacts>>,
+    bytes: usize,
 }
 
 impl ModuleCache {
     /// What is known.
     pub fn get(&self, module: Digest) -> Option<Arc<ModuleFacts>> {
-        lock(&self.entries).get(&module).cloned()
+        lock(&self.entries).facts.get(&module).cloned()
     }
 
     /// Remembers what the store says.
     pub fn remember(&self, module: Digest, facts: Arc<ModuleFacts>) {
-        remember(&self.entries, module, facts);
+        let weight = facts.weight();
+        let mut entries = lock(&self.entries);
+        entries.forget(module);
+        if entries.facts.len() >= ENTRIES_MAX || entries.bytes + weight > MODULE_BYTES_MAX {
+            *entries = Modules::default();
+        }
+        entries.bytes += weight;
+        entries.facts.insert(module, facts);
     }
 
     /// Its row changed.
     pub fn forget(&self, module: Digest) {
-        lock(&self.entries).remove(&module);
+        lock(&self.entries).forget(module);
+    }
+}
+
+impl Modules {
+    fn forget(&mut self, module: Digest) {
+        if let Some(facts) = self.facts.remove(&module) {
+            self.bytes -= facts.weight();
+        }
     }
 }
 
@@ -122,7 +162,40 @@ fn remember<K: Eq + Hash, V>(entries: &Mutex<HashMap<K, V>>, key: K, value: V) {
     entries.insert(key, value);
 }
 
-/// A panic while it was held cannot have left a map of whole entries half-changed.
-fn lock<K, V>(entries: &Mutex<HashMap<K, V>>) -> MutexGuard<'_, HashMap<K, V>> {
+/// Nothing that is done while it is held can panic half-way.
+fn lock<V>(entries: &Mutex<V>) -> MutexGuard<'_, V> {
     entries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::examine;
+
+    fn facts(exports: usize) -> Arc<ModuleFacts> {
+        let exports: String = (0..exports).map(|i| format!(r#"(export "{i:01000}" (func 0))"#)).collect();
+        let wasm = wat::parse_str(format!("(module (func) {exports})")).unwrap();
+        let analysis = Some(examine(&wasm).unwrap());
+        Arc::new(ModuleFacts { state: ModuleState::Ready, analysis, refusal: None, quarantined: None })
+    }
+
+    #[test]
+    fn modules_with_much_to_tell_are_kept_up_to_a_bound_in_bytes() {
+        let cache = ModuleCache::default();
+        let (small, large) = (facts(1), facts(1_000));
+        assert!(large.weight() > 1_000_000, "{}", large.weight());
+        cache.remember(Digest::of(b"small"), Arc::clone(&small));
+        for number in 0..200_u32 {
+            cache.remember(Digest::of(&number.to_be_bytes()), Arc::clone(&large));
+            cache.remember(Digest::of(&number.to_be_bytes()), Arc::clone(&large));
+            let entries = lock(&cache.entries);
+            assert!(entries.bytes <= MODULE_BYTES_MAX);
+            assert_eq!(entries.bytes, entries.facts.values().map(|facts| facts.weight()).sum::<usize>());
+        }
+        assert!(cache.get(Digest::of(b"small")).is_none(), "it was emptied");
+        let last = Digest::of(&199_u32.to_be_bytes());
+        assert!(cache.get(last).is_some());
+        cache.forget(last);
+        assert!(cache.get(last).is_none());
+    }
 }

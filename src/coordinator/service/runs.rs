@@ -4,6 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{Caller, Prepared, RunDetail, RunsFound, Service, ServiceError, SubmitAnswer};
 use crate::coordinator::owner::{Command, Submit};
 use crate::digest::Digest;
@@ -12,6 +16,15 @@ use crate::store::{FoundRuns, INLINE_BLOB_BYTES_MAX, NewRun, RunFilter, StoredRu
 
 /// Pages that one list reads at most while it looks for runs in a state that only the pool knows.
 const PAGES_MAX: usize = 50;
+
+/// Bytes of inputs that came in one request and stay in memory.
+const INLINE_RUN_BYTES_MAX: usize = 64 << 10;
+/// The unit in which [`Parts::inline_room`](super::Parts) is counted, in bytes.
+pub const INLINE_SHARE_BYTES: usize = 1_024;
+/// The same for all runs that are not final, in units: 256 MiB.
+pub const INLINE_SHARES_MAX: usize = 256 << 10;
+/// Inputs of one request that are stored at a time, so that they share commits.
+const STORED_AT_ONCE: usize = 16;
 
 impl Service {
     /// Submits a run. Without `wait` it answers when the run is acknowledged, with it when the run is final or the
@@ -32,6 +45,7 @@ impl Service {
         }
         let module_ready = self.check_module(&prepared).await?;
         self.check_inputs(&prepared).await?;
+        let (blobs, room) = self.keep_or_store(prepared.blobs).await?;
         let id = RunId(uuid::Uuid::now_v7().as_u128());
         let new = NewRun {
             id,
@@ -43,10 +57,11 @@ impl Service {
             created_at: self.now(),
             idempotency: prepared.idempotency,
             rerun_of: prepared.rerun_of,
-            blobs: prepared.blobs,
+            blobs,
         };
         let live = prepared.live;
-        let answer = self.ask_owner_to_submit(caller, new, module_ready, live, wait).await;
+        let submit = (new, module_ready, live, room);
+        let answer = self.ask_owner_to_submit(caller, submit, wait).await;
         match answer {
             Ok(detail) => Ok(SubmitAnswer::Accepted(detail)),
             Err(ServiceError::Duplicate { run, same_payload }) => {
@@ -59,14 +74,12 @@ impl Service {
     async fn ask_owner_to_submit(
         &self,
         caller: &Caller,
-        new: NewRun,
-        module_ready: bool,
-        live: bool,
+        (new, module_ready, live, room): (NewRun, bool, bool, Option<OwnedSemaphorePermit>),
         wait: Option<Duration>,
     ) -> Result<Arc<RunDetail>, ServiceError> {
         let id = new.id;
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let submit = Submit { new: Box::new(new), module_ready, live, wait: wait.is_some(), reply };
+        let submit = Submit { new: Box::new(new), module_ready, live, wait: wait.is_some(), room, reply };
         self.parts.commands.send(Command::Submit(submit)).map_err(|_| ServiceError::ShuttingDown)?;
         let Some(wait) = wait else {
             return answer.await.map_err(|_| ServiceError::ShuttingDown)?;
@@ -110,16 +123,51 @@ impl Service {
         Ok(SubmitAnswer::Existing(detail))
     }
 
-    /// Pins every input, or says which is missing.
+    /// Sees to it that every input is stored, or says which is missing. The insertion of a durable run looks again and
+    /// takes the references in its own transaction; one that is kept in memory has only its pins.
     async fn check_inputs(&self, prepared: &Prepared) -> Result<(), ServiceError> {
         let came: BTreeSet<Digest> = prepared.blobs.iter().map(|(digest, _)| *digest).collect();
-        let until = self.pin();
-        for digest in prepared.spec.inputs().skip(1).filter(|digest| !came.contains(digest)) {
-            if self.parts.store.pin_blob(digest, until).await?.is_none() {
-                return Err(ServiceError::MissingBlob(digest));
-            }
+        let stored: Vec<Digest> =
+            prepared.spec.inputs().skip(1).filter(|digest| !came.contains(digest)).collect();
+        if stored.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let missing = match prepared.policy.durable {
+            true => self.parts.store.missing_blob(stored).await?,
+            false => self.parts.store.pin_blobs(stored, self.pin()).await?,
+        };
+        missing.map_or(Ok(()), |digest| Err(ServiceError::MissingBlob(digest)))
+    }
+
+    /// Inputs that came in the request stay in memory until the run is final, as far as there is room for them: of each
+    /// run and of all together. The others are stored first.
+    async fn keep_or_store(
+        &self,
+        blobs: Vec<(Digest, Bytes)>,
+    ) -> Result<(Vec<(Digest, Bytes)>, Option<OwnedSemaphorePermit>), ServiceError> {
+        let is_small = |(_, bytes): &(Digest, Bytes)| bytes.len() <= INLINE_BLOB_BYTES_MAX;
+        let mut left = INLINE_RUN_BYTES_MAX;
+        let (mut kept, mut stored): (Vec<_>, Vec<_>) = blobs.into_iter().partition(|blob| {
+            let fits = is_small(blob) && blob.1.len() <= left;
+            left -= if fits { blob.1.len() } else { 0 };
+            fits
+        });
+        let bytes = INLINE_RUN_BYTES_MAX - left;
+        let share = u32::try_from(bytes.div_ceil(INLINE_SHARE_BYTES)).unwrap_or(u32::MAX);
+        let room = match share {
+            0 => None,
+            share => Arc::clone(&self.parts.inline_room).try_acquire_many_owned(share).ok(),
+        };
+        if room.is_none() {
+            stored.append(&mut kept);
+        }
+        let pin = self.pin();
+        stream::iter(stored)
+            .map(|(_, bytes)| self.parts.blobs.put_bytes(bytes, pin))
+            .buffer_unordered(STORED_AT_ONCE)
+            .try_for_each(|_| async { Ok(()) })
+            .await?;
+        Ok((kept, room))
     }
 
     /// A run as it is now.
@@ -138,7 +186,7 @@ impl Service {
     }
 
     /// A blob's bytes, if it is small enough to be shown along.
-    async fn small(&self, digest: Digest, size: u64) -> Result<Option<bytes::Bytes>, ServiceError> {
+    async fn small(&self, digest: Digest, size: u64) -> Result<Option<Bytes>, ServiceError> {
         if size > INLINE_BLOB_BYTES_MAX as u64 {
             return Ok(None);
         }
@@ -225,7 +273,8 @@ impl Service {
         }
     }
 
-    /// Submits a new run with the spec and the policy of another.
+    /// Submits a new run with the spec and the policy of another. Not of one that was not durable: its inline inputs are
+    /// gone, and it would have to be waited for.
     pub async fn rerun(
         &self,
         caller: &Caller,
@@ -233,6 +282,11 @@ impl Service {
         wait: Option<Duration>,
     ) -> Result<SubmitAnswer, ServiceError> {
         let StoredRun { spec, run_key, policy, .. } = self.run(caller, id).await?.run.clone();
+        if !policy.durable {
+            return Err(ServiceError::NotKept(format!(
+                "run {id} was submitted with `durable: false`, and nothing that it needs is kept: submit it anew"
+            )));
+        }
         let prepared = Prepared {
             spec,
             run_key,

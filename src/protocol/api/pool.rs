@@ -134,6 +134,8 @@ pub struct Worker {
     /// Its equivalence class, as it said last: only votes of one class are compared. Null if it never connected.
     #[schema(required)]
     pub class: Option<Digest>,
+    /// Other active workers of its class. With none, what it computes cannot be compared.
+    pub peers: u64,
     /// What placement may ask for.
     pub labels: BTreeMap<String, String>,
     /// Attempts that it executes at once.
@@ -232,9 +234,11 @@ pub type EvidencePage = Page<EvidenceItem>;
 pub enum WorkerStandingName {
     /// It does.
     Active,
+    /// It missed two heartbeats: nothing new goes there, what it holds goes on.
+    Suspect,
     /// It finishes what it holds.
     Draining,
-    /// It missed its heartbeats.
+    /// It missed so many heartbeats that what it held is rerun.
     Lost,
     /// It gets nothing and counts for nothing.
     Quarantined,
@@ -361,6 +365,8 @@ pub struct PoolFigures {
     pub attempts_live: u64,
     /// Workers that get work.
     pub workers_active: u64,
+    /// Workers that missed two heartbeats and get nothing new until they are heard of again.
+    pub workers_suspect: u64,
     /// Slots that they declared.
     pub slots: u64,
 }

@@ -91,8 +91,8 @@ problem_codes! {
     ModuleInUse = "module_in_use", 409, "The module is in use";
     /// The module is out of service. An admin can readmit it.
     ModuleQuarantined = "module_quarantined", 409, "The module is quarantined";
-    /// A quorum needs as many workers of one class as it has voters. Ask for fewer, or start workers.
-    TooFewWorkers = "too_few_workers", 409, "Too few workers for this quorum";
+    /// No worker could run it (labels, memory), or fewer of one class than its quorum has voters. Ask for less, or start workers.
+    TooFewWorkers = "too_few_workers", 409, "Too few workers";
     /// Only a worker that is not connected can be forgotten. Stop it first.
     WorkerConnected = "worker_connected", 409, "The worker is connected";
     /// A worker that is not connected holds nothing that it could finish. Quarantine it, or forget it.

@@ -75,6 +75,7 @@ macro_rules! conformance {
                 evidence_is_trimmed_from_its_old_end;
             blobs:
                 a_blob_row_is_made_once_and_pinned_for_the_longest,
+                many_blobs_are_pinned_at_once_or_the_missing_one_is_named,
                 a_run_with_a_missing_input_is_not_inserted,
                 a_final_with_a_missing_output_is_not_written,
                 the_empty_blob_needs_no_row,

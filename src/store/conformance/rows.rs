@@ -51,6 +51,18 @@ pub(crate) async fn modules_are_put_changed_quarantined_listed_and_deleted(place
         assert_eq!(read("b").await.unwrap().state, state);
     }
 
+    // a long analysis is whole where one module is read, and short in lists
+    let exports = vec!["x"; 40_000];
+    let whole = serde_json::json!({"exports": exports, "imports": exports, "kind": "command"}).to_string();
+    store.put_module(StoredModule { analysis: Some(whole.clone()), ..module("d", 3) }).await.unwrap();
+    assert!(read("d").await.unwrap().analysis == Some(whole));
+    let listed = store.modules(None, 10).await.unwrap();
+    let analysis =
+        |name| listed.iter().find(|it| it.digest == digest(name)).unwrap().analysis.clone().unwrap();
+    let short: serde_json::Value = serde_json::from_str(&analysis("d")).unwrap();
+    assert_eq!(short, serde_json::json!({"exports": [], "imports": [], "kind": "command"}));
+    assert_eq!(analysis("c"), "{}");
+
     let mut seen = Vec::new();
     let mut cursor = None;
     loop {

@@ -248,6 +248,14 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| rows::pin_blob(batch, digest, until)).await
     }
 
+    async fn pin_blobs(&self, digests: Vec<Digest>, until: Time) -> Result<Option<Digest>, StoreError> {
+        self.writer.call(move |batch| rows::pin_blobs(batch, &digests, until)).await
+    }
+
+    async fn missing_blob(&self, digests: Vec<Digest>) -> Result<Option<Digest>, StoreError> {
+        self.readers.call(move |connection| reads::missing_blob(connection, &digests)).await
+    }
+
     async fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError> {
         self.readers.call(move |connection| reads::blob(connection, digest)).await
     }

@@ -176,14 +176,19 @@ pub(super) fn module(connection: &Connection, digest: Digest) -> Result<Option<S
     rows.next()?.map(stored_module).transpose()
 }
 
+/// The analysis as lists show it: without what makes it long, if it is. The bound is in bytes or characters.
+const LISTED_ANALYSIS: &str = "CASE WHEN length(analysis) <= 65536 THEN analysis WHEN json_valid(analysis)
+    THEN json_replace(analysis, '$.imports', json('[]'), '$.exports', json('[]')) END";
+
 /// See [`crate::store::Store::modules`]. A cursor that is gone ends the list.
 pub(super) fn modules(
     connection: &Connection,
     cursor: Option<Digest>,
     limit: u32,
 ) -> Result<Vec<StoredModule>, ReadError> {
+    let columns = MODULE_COLUMNS.replace("analysis", LISTED_ANALYSIS);
     let sql = format!(
-        "SELECT {MODULE_COLUMNS} FROM modules
+        "SELECT {columns} FROM modules
          WHERE ?1 IS NULL OR (created_at, digest) < (SELECT created_at, digest FROM modules WHERE digest = ?1)
          ORDER BY created_at DESC, digest DESC LIMIT ?2"
     );
@@ -208,6 +213,17 @@ pub(super) fn blob(connection: &Connection, digest: Digest) -> rusqlite::Result<
             Ok(BlobRow { size: uint(row.get(0)?), inline: inline.map(Into::into) })
         })
         .optional()
+}
+
+/// See [`crate::store::Store::missing_blob`].
+pub(super) fn missing_blob(connection: &Connection, digests: &[Digest]) -> rusqlite::Result<Option<Digest>> {
+    let mut there = connection.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?;
+    for digest in digests {
+        if !there.exists(params![digest.as_bytes()])? {
+            return Ok(Some(*digest));
+        }
+    }
+    Ok(None)
 }
 
 /// The newest final run that has to go so that `runs_max` stay.

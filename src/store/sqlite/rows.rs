@@ -118,6 +118,21 @@ pub(super) fn pin_blob(batch: &mut Batch<'_>, digest: Digest, until: Time) -> Re
     Ok(reads::blob(connection, digest)?)
 }
 
+/// See [`crate::store::Store::pin_blobs`].
+pub(super) fn pin_blobs(
+    batch: &mut Batch<'_>,
+    digests: &[Digest],
+    until: Time,
+) -> Result<Option<Digest>, Abort> {
+    let (connection, _) = batch.rows()?;
+    for digest in digests {
+        if !pin(connection, *digest, until)? {
+            return Ok(Some(*digest));
+        }
+    }
+    Ok(None)
+}
+
 fn pin(connection: &Connection, digest: Digest, until: Time) -> rusqlite::Result<bool> {
     let pinned = connection
         .prepare_cached("UPDATE blobs SET pinned_until = max(pinned_until, ?2) WHERE digest = ?1")?

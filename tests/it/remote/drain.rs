@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{begun, busy, crew, empty_pool, ready, shown, submitted};
+use super::{Worker, begun, busy, crew, empty_pool, shown, submitted, worker_token};
 use crate::support::guest;
 
 #[tokio::test]
@@ -28,10 +28,8 @@ async fn what_a_drain_does_not_wait_for_goes_elsewhere() {
     let module = pool.push(guest("misbehave.wasm")).await;
     let run = submitted(&pool, &busy(&module)).await;
     begun(&pool, &run).await;
-    let others = crew(&pool, &dir.path().join("others"), &[&[]]);
-    // two are active now: the one that will go, and the other
-    let _others = others_of(others).await;
-    ready(&pool, 1).await;
+    let token = worker_token(&pool).await;
+    let _other = Worker::join(&pool.url, &dir.path().join("other"), &["--token", &token]).await;
     workers[0].signal("TERM");
     assert!(workers[0].ended().await.success(), "{}", workers[0].stderr());
     let run = pool.finished(&run).await;
@@ -40,14 +38,10 @@ async fn what_a_drain_does_not_wait_for_goes_elsewhere() {
     assert_ne!(run["attempts"][0]["worker"], run["attempts"][1]["worker"]);
 }
 
-async fn others_of<T>(others: impl Future<Output = T>) -> T {
-    others.await
-}
-
 #[tokio::test]
 async fn a_worker_that_never_joined_stops_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let mut worker = super::Worker::spawn("http://127.0.0.1:9", dir.path(), &[]);
+    let mut worker = Worker::spawn("http://127.0.0.1:9", dir.path(), &[]);
     crate::support::eventually("it tries", async || {
         worker.stderr().contains("no session with the coordinator").then_some(())
     })

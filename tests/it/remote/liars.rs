@@ -57,7 +57,8 @@ async fn what_is_delivered_corrupt_is_asked_from_the_next_voter() {
         let run = pool.run(json!({"module": module, "args": ["random", "200000"], "seed": seed})).await;
         assert_eq!((&run["state"], &run["verdict"]["votes"]), (&json!("succeeded"), &json!(2)), "{run}");
         assert_eq!(run["attempts"].as_array().unwrap().len(), 2, "{run}");
-        let corrupt = run["attempts"].as_array().unwrap().iter().filter(|it| it["fault"]["kind"] == "corrupt");
+        let corrupt =
+            run["attempts"].as_array().unwrap().iter().filter(|it| it["fault"]["kind"] == "corrupt");
         for attempt in corrupt {
             assert_eq!(attempt["worker"], workers[0].id, "{run}");
             asked += 1;
@@ -71,7 +72,8 @@ async fn what_is_delivered_corrupt_is_asked_from_the_next_voter() {
 
 #[tokio::test]
 async fn lost_and_late_votes_only_cost_time() {
-    let pool = empty_pool(&["timeout_grace=200ms", "worker_failures_max=1000", "fresh_worker_wait=0ms"]).await;
+    let pool =
+        empty_pool(&["timeout_grace=200ms", "worker_failures_max=1000", "fresh_worker_wait=0ms"]).await;
     let dir = tempfile::tempdir().unwrap();
     let kinds: [&[&str]; 4] =
         [&["--unsafe-misbehave", "drop:100"], &["--unsafe-misbehave", "slow:300"], &[], &[]];

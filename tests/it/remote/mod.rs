@@ -120,7 +120,8 @@ pub async fn crew(pool: &Pool, dir: &Path, kinds: &[&[&str]]) -> Vec<Worker> {
     let token = worker_token(pool).await;
     let mut workers = Vec::new();
     for (number, kind) in kinds.iter().enumerate() {
-        let args = [&["--token", &token, "--name", &format!("worker-{number}")], *kind].concat();
+        let name = format!("worker-{number}");
+        let args = [&["--token", &token, "--name", &name], *kind].concat();
         workers.push(Worker::spawn(&pool.url, &dir.join(number.to_string()), &args));
     }
     for worker in &mut workers {
@@ -177,7 +178,7 @@ pub fn texts(run: &Value) -> String {
     entries.iter().map(|entry| entry["text"].as_str().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// A run that takes about a second and needs one worker.
+/// A run that takes a second or two and needs one worker.
 pub fn busy(module: &str) -> Value {
-    json!({"module": module, "args": ["work", "400000000"], "verify": {"policy": "once"}, "timeout_ms": 120_000})
+    json!({"module": module, "args": ["work", "1000000000"], "verify": {"policy": "once"}, "timeout_ms": 120_000})
 }

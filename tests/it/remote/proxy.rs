@@ -133,7 +133,9 @@ async fn copy(
         drop(states.wait_for(|state| state.mode != Mode::Block).await);
         total += count as u64;
         let bound = limit.load(Ordering::SeqCst);
-        if total > bound && limit.compare_exchange(bound, u64::MAX, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+        if total > bound
+            && limit.compare_exchange(bound, u64::MAX, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
             return;
         }
         if to.write_all(&piece[..count]).await.is_err() {

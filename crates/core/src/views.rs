@@ -1,0 +1,148 @@
+//! What others may read of the pool: runs, workers and figures as they are now.
+
+use std::collections::BTreeMap;
+
+use super::pool::Pool;
+use super::workers::Worker;
+use super::{AttemptRecord, Class, Explained, Time};
+use vocabulary::id::{AttemptId, RunId, WorkerId};
+use vocabulary::result::{RunState, Verdict};
+
+/// A run as the pool sees it now, before it is final.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RunView {
+    /// `Queued` or `Running`: a final is shown from the store, once committed.
+    pub state: RunState,
+    /// So far.
+    pub verdict: Verdict,
+    /// So far.
+    pub attempts: Vec<AttemptRecord>,
+    /// So far.
+    pub explain: Vec<Explained>,
+}
+
+/// Whether a worker gets work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WorkerStanding {
+    /// It does.
+    Active,
+    /// It missed two heartbeats: nothing new for it, what it holds goes on.
+    Suspect,
+    /// It finishes what it holds.
+    Draining,
+    /// It missed so many heartbeats that what it held is rerun, or its session ended.
+    Lost,
+    /// It gets nothing and counts for nothing.
+    Quarantined,
+}
+
+impl WorkerStanding {
+    /// The name that JSON uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            WorkerStanding::Active => "active",
+            WorkerStanding::Suspect => "suspect",
+            WorkerStanding::Draining => "draining",
+            WorkerStanding::Lost => "lost",
+            WorkerStanding::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// A worker as the pool sees it now.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WorkerView {
+    /// Who.
+    pub worker: WorkerId,
+    /// Whether it gets work.
+    pub standing: WorkerStanding,
+    /// Why it does not.
+    pub why: Option<String>,
+    /// Its class.
+    pub class: Class,
+    /// Other active workers of its class: with none, nothing that it votes for can be compared.
+    pub peers: usize,
+    /// Its trust domain.
+    pub domain: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Declared slots.
+    pub slots: u32,
+    /// Attempts it would take now.
+    pub credits: u32,
+    /// Attempts it holds.
+    pub holds: Vec<AttemptId>,
+    /// Declared memory, in bytes.
+    pub memory_bytes: u64,
+    /// Memory leased to its attempts, in bytes.
+    pub memory_leased: u64,
+    /// Votes since it joined this coordinator.
+    pub votes: u64,
+    /// Votes that lost.
+    pub dissents: u64,
+    /// Crashes, timeouts, losses, refusals and corruptions.
+    pub faults: u64,
+    /// When it was last heard of.
+    pub heard_at: Time,
+}
+
+/// Figures for metrics and overload decisions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Runs without an attempt.
+    pub queued: usize,
+    /// Runs with one.
+    pub running: usize,
+    /// Attempts that workers hold.
+    pub attempts_live: usize,
+    /// Workers that are active.
+    pub workers_active: usize,
+    /// Workers that are suspect.
+    pub workers_suspect: usize,
+    /// Slots that they declared.
+    pub slots: u32,
+}
+
+/// What everybody can see of it.
+impl Pool {
+    /// A run that is not final. While its final record is being written it is shown as it was before.
+    pub fn run(&self, run: RunId) -> Option<RunView> {
+        self.runs.get(&run).map(|run| run.view())
+    }
+
+    /// A worker that joined at some time since the coordinator started.
+    pub fn worker(&self, worker: WorkerId) -> Option<WorkerView> {
+        let worker = self.floor.crew.get(worker)?;
+        let same = |other: &&Worker| other.class == worker.class && other.is_active();
+        Some(worker.view(peers(worker, self.floor.crew.iter().filter(same).count())))
+    }
+
+    /// All of them, in the order in which they first joined.
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let mut classes = BTreeMap::<Class, usize>::new();
+        for worker in self.floor.crew.iter().filter(|worker| worker.is_active()) {
+            *classes.entry(worker.class).or_default() += 1;
+        }
+        let same = |worker: &Worker| classes.get(&worker.class).copied().unwrap_or(0);
+        self.floor.crew.iter().map(|worker| worker.view(peers(worker, same(worker)))).collect()
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> Stats {
+        let active = self.floor.crew.iter().filter(|worker| worker.is_active());
+        let suspect = |worker: &&Worker| worker.standing() == WorkerStanding::Suspect;
+        Stats {
+            queued: self.runs.len() - self.floor.running,
+            running: self.floor.running,
+            attempts_live: self.floor.attempts_live,
+            workers_active: self.floor.active,
+            workers_suspect: self.floor.crew.iter().filter(suspect).count(),
+            slots: active.map(|worker| worker.slots).sum(),
+        }
+    }
+}
+
+/// Of so many active workers of a class, those that are not this one.
+fn peers(worker: &Worker, of_class: usize) -> usize {
+    of_class - usize::from(worker.is_active())
+}
