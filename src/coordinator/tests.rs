@@ -45,10 +45,10 @@ impl Stage {
             parked_runners: 0,
             begin_ms: 1_000,
             // played workers say nothing of their own accord
-            core: crate::core::Config {
+            core: core::Config {
                 quorum_wait_ms: 200,
                 worker_lost_ms: 600_000,
-                ..crate::core::Config::default()
+                ..core::Config::default()
             },
             retention,
             upload_keep_ms: 60_000,

@@ -364,7 +364,7 @@ async fn a_sessions_token_opens_blobs_and_nothing_else() {
     let bearer = puppet.welcome.as_ref().unwrap().http_token.clone();
     assert!(bearer.starts_with("lsw_"));
     let module = pool.push(guest("hello.wasm")).await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http();
     let status = async |method: Method, path: String, body: &'static str| {
         let request = http.request(method, format!("{}{path}", pool.url)).bearer_auth(&bearer).body(body);
         request.send().await.unwrap().status().as_u16()
