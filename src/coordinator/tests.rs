@@ -45,11 +45,7 @@ impl Stage {
             parked_runners: 0,
             begin_ms: 1_000,
             // played workers say nothing of their own accord
-            core: core::Config {
-                quorum_wait_ms: 200,
-                worker_lost_ms: 600_000,
-                ..core::Config::default()
-            },
+            core: core::Config { quorum_wait_ms: 200, worker_lost_ms: 600_000, ..core::Config::default() },
             retention,
             upload_keep_ms: 60_000,
             compiler: CompilerConfig {
