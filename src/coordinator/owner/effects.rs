@@ -44,12 +44,16 @@ impl Owner {
             Effect::Write(write) => self.write(write),
             Effect::Finished(last) => self.finished_in_memory(*last),
             Effect::Assign { attempt, epoch, worker } => self.assign(attempt, epoch, worker),
-            Effect::Abort { attempt, worker } => self.tell(worker, ToAgent::Abort(attempt)),
+            Effect::Abort { attempt, worker } => {
+                self.tell(worker, ToAgent::Abort(attempt));
+            }
             Effect::Collect { attempt, worker, result } => {
                 self.collect(attempt, worker, result, Purpose::Result);
             }
             Effect::KeepDissent { attempt, worker, result } => self.keep_dissent(attempt, worker, result),
-            Effect::Release { attempt, worker } => self.tell(worker, ToAgent::Release(attempt)),
+            Effect::Release { attempt, worker } => {
+                self.tell(worker, ToAgent::Release(attempt));
+            }
             Effect::Changed { run } => self.changed(run),
             Effect::WorkerChanged { worker } => {
                 let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
@@ -127,9 +131,7 @@ impl Owner {
     }
 
     fn assign(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) {
-        let (Some(open), Some(link)) = (self.runs.get(&attempt.run), self.links.get_mut(&worker)) else {
-            return;
-        };
+        let Some(open) = self.runs.get(&attempt.run) else { return };
         let mac = assignment_mac(&self.parts.mac_key, attempt, epoch);
         let assignment = Assignment {
             attempt,
@@ -143,17 +145,21 @@ impl Owner {
             timeout_ms: open.new.policy.timeout_ms,
             live: open.live,
         };
-        link.sent += 1;
-        self.tell(worker, ToAgent::Assign(Box::new(assignment)));
+        if self.tell(worker, ToAgent::Assign(Box::new(assignment)))
+            && let Some(link) = self.links.get_mut(&worker)
+        {
+            link.sent += 1;
+        }
     }
 
-    /// Says something to a worker. Its queue holds more than its credits and their aborts, so a full one is a worker
-    /// that has stopped reading: it will be lost, and what was not said with it.
-    pub(super) fn tell(&mut self, worker: WorkerId, message: ToAgent) {
-        let Some(link) = self.links.get(&worker) else { return };
-        if let Err(error) = link.to.try_send(message) {
-            tracing::warn!(%worker, %error, "worker does not take messages");
+    /// Says something to a worker, in order. `false`: it will not be heard, because the session is over or ends.
+    pub(super) fn tell(&mut self, worker: WorkerId, message: ToAgent) -> bool {
+        let Some(link) = self.links.get_mut(&worker) else { return false };
+        let is_said = link.to.send(message);
+        if !is_said {
+            tracing::warn!(%worker, "worker does not take messages");
         }
+        is_said
     }
 
     fn changed(&mut self, run: RunId) {

@@ -7,6 +7,7 @@
 
 mod answers;
 mod effects;
+mod outbox;
 mod reports;
 
 use std::collections::{BTreeMap, HashMap};
@@ -126,7 +127,7 @@ pub struct Watch {
 /// A worker's session.
 struct Link {
     row: WorkerRow,
-    to: mpsc::Sender<ToAgent>,
+    to: outbox::Outbox,
     /// Known from its Hello.
     class: Option<Class>,
     /// Assignments sent in this session: what a grant must be held against.
@@ -266,6 +267,7 @@ impl Owner {
         match command {
             Command::Submit(submit) => self.submit(submit),
             Command::Join { row, to } => {
+                let to = outbox::Outbox::new(to);
                 self.links.insert(row.id, Link { row: *row, to, class: None, sent: 0 });
             }
             Command::Said(worker, message) => self.said(worker, message),
