@@ -161,6 +161,14 @@ impl OpenRun {
         reported.map(Reported::missing).unwrap_or_default()
     }
 
+    /// Takes small outputs that were collected from this voter's attempt: they go with the final.
+    pub fn keep_collected(&mut self, attempt: AttemptId, small: Vec<(Digest, Bytes)>) {
+        let result = self.voted.get(&attempt);
+        if let Some(reported) = result.and_then(|result| self.reported.get_mut(result)) {
+            reported.inline.extend(small);
+        }
+    }
+
     /// Starts watching: what is known of the newest attempt's output, and what comes.
     pub fn watch(&mut self) -> (Vec<RunEvent>, broadcast::Receiver<RunEvent>) {
         let sender = self.watchers.get_or_insert_with(|| broadcast::Sender::new(WATCH_QUEUE_MAX));

@@ -71,7 +71,7 @@ impl Floor {
         let (from, worker) = (run.attempts[position].record.number, run.attempts[position].record.worker);
         let attempt = run.attempt_id(from);
         let until = self.now.plus_ms(self.config.collect_timeout_ms);
-        run.phase = Phase::Collecting { result, from, until };
+        run.phase = Phase::Collecting { result, from, until: Some(until) };
         self.timers.set(until, Timer::Collect(attempt));
         self.effects.push(Effect::Collect { attempt, worker, result });
         self.note(run, Note::Collecting { number: from, worker });
@@ -80,8 +80,20 @@ impl Floor {
     /// Nobody is asked any more.
     pub(super) fn stop_collecting(&mut self, run: &mut Run) {
         if let Phase::Collecting { from, until, .. } = run.phase {
-            self.timers.unset(until, Timer::Collect(run.attempt_id(from)));
+            if let Some(at) = until {
+                self.timers.unset(at, Timer::Collect(run.attempt_id(from)));
+            }
             run.phase = Phase::Open;
+        }
+    }
+
+    /// The voter that was asked has delivered: storing what came may take as long as it takes.
+    pub(super) fn delivered(&mut self, run: &mut Run, number: u32) {
+        if let Phase::Collecting { result, from, until: Some(at) } = run.phase
+            && from == number
+        {
+            self.timers.unset(at, Timer::Collect(run.attempt_id(from)));
+            run.phase = Phase::Collecting { result, from, until: None };
         }
     }
 

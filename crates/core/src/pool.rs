@@ -238,6 +238,9 @@ impl Pool {
                     });
                 }
             }
+            Event::Delivered { attempt } => {
+                self.with_run(attempt.run, |floor, run| floor.delivered(run, attempt.number));
+            }
             Event::Collected { attempt } => self.collected(attempt),
             Event::CollectFailed { attempt, fault } => self.collect_failed(attempt, fault),
             Event::Cancel { run } => self.with_run(run, Floor::cancel),

@@ -260,7 +260,13 @@ pub enum Event {
         /// CPU time that it had used, in microseconds.
         cpu_us: u64,
     },
-    /// All blobs of the result are in the store and hash right.
+    /// A voter that was asked delivered. The shell stores what came, however long that takes, and then answers with
+    /// `Collected` or `CollectFailed`: it is not the voter that is waited for any more.
+    Delivered {
+        /// From which voter's attempt.
+        attempt: AttemptId,
+    },
+    /// All blobs of the result are in the store (or go there with the final) and hash right.
     Collected {
         /// From which voter's attempt.
         attempt: AttemptId,

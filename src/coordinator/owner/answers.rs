@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Owner;
 use crate::coordinator::open_run::OpenRun;
 use crate::coordinator::pump::Written;
 use crate::coordinator::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::core::{Event, WriteKind};
+use crate::digest::Digest;
 use crate::id::{AttemptId, RunId};
 use crate::result::Fault;
 use crate::store::WriteAnswer;
@@ -99,9 +102,14 @@ impl Owner {
     }
 
     /// A collecting task ended.
-    pub(super) fn collected(&mut self, attempt: AttemptId, outcome: Result<(), Fault>) {
+    pub(super) fn collected(&mut self, attempt: AttemptId, outcome: Result<Vec<(Digest, Bytes)>, Fault>) {
         match outcome {
-            Ok(()) => self.step(Event::Collected { attempt }),
+            Ok(small) => {
+                if let Some(open) = self.runs.get_mut(&attempt.run) {
+                    open.keep_collected(attempt, small);
+                }
+                self.step(Event::Collected { attempt });
+            }
             Err(fault) => self.step(Event::CollectFailed { attempt, fault }),
         }
     }

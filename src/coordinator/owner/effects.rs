@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 
+use super::collect::{NotStored, store_body};
 use super::{Owner, Purpose};
 use crate::blobs::Blobs;
 use crate::coordinator::service::{PoolEvent, RunEvent};
@@ -16,8 +17,9 @@ use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_i
 use crate::result::Fault;
 use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
 
-/// How long an output that was collected stays without its run's final: the final takes the reference.
-pub(super) const COLLECTED_PIN_MS: u64 = 60 * 60 * 1_000;
+/// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
+/// disk may hold the final up.
+pub(super) const COLLECTED_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// How long a dissenting output stays for comparison.
 const DISSENT_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
@@ -218,8 +220,8 @@ impl Owner {
         }
         let (blobs, pin) = (Arc::clone(&self.parts.blobs), self.now().plus_ms(DISSENT_PIN_MS));
         tokio::spawn(async move {
-            if let Err(fault) = store_bodies(&blobs, bodies, pin).await {
-                tracing::info!(%fault, "a dissenting output was not kept");
+            if let Err(error) = store_bodies(&blobs, bodies, pin).await {
+                tracing::info!(%error, "a dissenting output was not kept");
             }
         });
     }
@@ -239,27 +241,14 @@ impl Owner {
     }
 }
 
-/// Stores blobs that an agent delivered, each checked against its digest.
-pub(super) async fn store_bodies(
+/// Stores dissenting outputs that an agent delivered, each checked against its digest.
+async fn store_bodies(
     blobs: &Blobs,
     bodies: Vec<(Digest, BlobBody)>,
     pin: crate::core::Time,
-) -> Result<(), Fault> {
+) -> Result<(), NotStored> {
     for (digest, body) in bodies {
-        let stored = match body {
-            BlobBody::Inline(bytes) => {
-                if Digest::of(&bytes) != digest {
-                    return Err(Fault::Corrupt {
-                        detail: format!("{digest} does not name what was delivered"),
-                    });
-                }
-                blobs.put_bytes(bytes, pin).await.map(drop)
-            }
-            BlobBody::File { file, offset, size } => {
-                blobs.put_file(&file, offset, size, digest, pin).await.map(drop)
-            }
-        };
-        stored.map_err(|error| Fault::Corrupt { detail: error.to_string() })?;
+        store_body(blobs, digest, &body, pin).await?;
     }
     Ok(())
 }

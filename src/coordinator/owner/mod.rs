@@ -6,6 +6,7 @@
 //! answers with a command.
 
 mod answers;
+mod collect;
 mod effects;
 mod outbox;
 mod reports;
@@ -13,6 +14,7 @@ mod reports;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::clock::Clock;
@@ -80,12 +82,12 @@ pub enum Command {
     Gone(WorkerId),
     /// The store answered, in the order of the writes.
     Written(Vec<((RunId, WriteKind), Written)>),
-    /// The blobs that an agent delivered are stored, or are not what they should be.
+    /// The blobs that an agent delivered are stored (the large ones), or are not what they should be.
     Collected {
         /// From which attempt.
         attempt: AttemptId,
-        /// How it went.
-        outcome: Result<(), Fault>,
+        /// The small ones that go with the run's final, or what is wrong with what came.
+        outcome: Result<Vec<(Digest, Bytes)>, Fault>,
     },
     /// A module's artifact is there, or never will be.
     Admitted {

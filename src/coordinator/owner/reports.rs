@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use subtle::ConstantTimeEq;
 
-use super::effects::{COLLECTED_PIN_MS, assignment_mac, nonce, store_bodies};
-use super::{Command, Hello, Owner};
+use super::effects::{COLLECTED_PIN_MS, assignment_mac, nonce};
+use super::{Command, Hello, Owner, collect};
 use crate::coordinator::open_run::{Purpose, Reported};
 use crate::core::{Class, Event, Time, Vote};
 use crate::digest::Digest;
@@ -150,23 +150,28 @@ impl Owner {
     }
 
     /// Blobs that were asked for: stored by a task of their own, which answers with a command.
-    fn delivered(&mut self, attempt: AttemptId, bodies: Vec<(Digest, BlobBody)>) {
+    fn delivered(&mut self, attempt: AttemptId, mut bodies: Vec<(Digest, BlobBody)>) {
         let Some(open) = self.runs.get_mut(&attempt.run) else { return };
         let Some(purpose) = open.collecting.remove(&attempt) else { return };
         let wanted = open.wanted_from(attempt);
+        // what was not asked for is not stored
+        bodies.retain(|(digest, _)| wanted.contains(digest));
         if purpose == Purpose::Dissent {
             self.store_dissent(bodies);
             return;
         }
         let absent = wanted.iter().find(|digest| !bodies.iter().any(|(there, _)| there == *digest)).copied();
         let pin = self.now().plus_ms(COLLECTED_PIN_MS);
+        if let Some(digest) = absent {
+            let fault = Fault::Corrupt { detail: format!("{digest} was not delivered") };
+            return self.collected(attempt, Err(fault));
+        }
+        self.step(Event::Delivered { attempt });
         let (blobs, commands) = (Arc::clone(&self.parts.blobs), self.parts.commands.clone());
         tokio::spawn(async move {
-            let outcome = match absent {
-                Some(digest) => Err(Fault::Corrupt { detail: format!("{digest} was not delivered") }),
-                None => store_bodies(&blobs, bodies, pin).await,
-            };
-            let _ = commands.send(Command::Collected { attempt, outcome });
+            if let Some(outcome) = collect::take(&blobs, bodies, pin).await {
+                let _ = commands.send(Command::Collected { attempt, outcome });
+            }
         });
     }
 }

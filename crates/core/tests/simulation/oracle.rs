@@ -66,6 +66,8 @@ pub struct Oracle {
     draining: BTreeSet<WorkerId>,
     quarantined: BTreeSet<WorkerId>,
     poisoned: BTreeSet<Digest>,
+    /// Attempts whose result is there and is being stored.
+    storing: BTreeSet<AttemptId>,
     /// Rare states that were seen.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -109,6 +111,7 @@ impl Oracle {
     pub fn restarted(&mut self) {
         self.connected.clear();
         self.draining.clear();
+        self.storing.clear();
         self.runs.retain(|_, known| known.is_acked && known.submission.policy.durable);
         for known in self.runs.values_mut() {
             if known.tries.values().any(|attempt| attempt.is_live) {
@@ -211,7 +214,9 @@ impl Oracle {
                     known.timeouts += u32::from(*fault == Fault::TimedOut);
                 }
             }
+            Event::Delivered { attempt } => drop(self.storing.insert(*attempt)),
             Event::Collected { attempt } => {
+                self.storing.remove(attempt);
                 if let Some(known) = self.runs.get_mut(&attempt.run) {
                     let voted = known.votes.iter_mut().filter(|vote| vote.number == attempt.number);
                     voted.for_each(|vote| vote.is_there = true);
@@ -283,7 +288,14 @@ impl Oracle {
                         found.is_live = false;
                     }
                 }
-                Effect::Write(Write::Attempt { run, epoch, .. }) => self.wrote(*run, *epoch)?,
+                Effect::Write(Write::Attempt { run, epoch, record }) => {
+                    self.wrote(*run, *epoch)?;
+                    let attempt = AttemptId { run: *run, number: record.number };
+                    if matches!(record.state, AttemptState::Faulted { .. }) && self.storing.contains(&attempt)
+                    {
+                        return Err(format!("blame: {attempt} delivered, and the store is slow"));
+                    }
+                }
                 Effect::QuarantineModule { module, .. } => {
                     self.saw("a module quarantined by the poison rule");
                     self.poisoned.insert(*module);

@@ -41,10 +41,12 @@ pub enum Mutant {
     WritesStale,
     /// Finishes without having collected the result.
     SkipsCollecting,
+    /// Counts the time that storing takes against the voter that delivered.
+    BlamesForStoring,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 14] = [
+    pub const ALL: [Mutant; 15] = [
         Mutant::AssignsTwice,
         Mutant::ForgetsExclusion,
         Mutant::DropsFinish,
@@ -59,6 +61,7 @@ impl Mutant {
         Mutant::InflatesCredits,
         Mutant::WritesStale,
         Mutant::SkipsCollecting,
+        Mutant::BlamesForStoring,
     ];
 
     /// What a check may say when it notices.
@@ -78,6 +81,7 @@ impl Mutant {
             Mutant::InflatesCredits => &["I13"],
             Mutant::WritesStale => &["I6"],
             Mutant::SkipsCollecting => &["I12"],
+            Mutant::BlamesForStoring => &["blame"],
         }
     }
 }
@@ -118,6 +122,7 @@ impl Shim {
     pub fn step(&mut self, now: Time, mut event: Event, effects: &mut Vec<Effect>) {
         match (self.mutant, &mut event) {
             (Some(Mutant::TrustsQuarantined), Event::WorkerQuarantined { .. })
+            | (Some(Mutant::BlamesForStoring), Event::Delivered { .. })
             | (Some(Mutant::IgnoresCancel), Event::Cancel { .. }) => return,
             (Some(Mutant::InflatesCredits), Event::Credits { credits, .. }) => *credits += 3,
             (Some(Mutant::CountsLiars), Event::AttemptVoted { attempt, vote, .. }) => {

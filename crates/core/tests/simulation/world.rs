@@ -102,6 +102,8 @@ enum Item {
     Ends { agent: usize, attempt: AttemptId, stamp: u64 },
     Beat { agent: usize, session: u64 },
     Commit { life: u32 },
+    /// What a voter delivered is stored.
+    Stored { life: u32, attempt: AttemptId },
     Connect { agent: usize, session: u64 },
     Thaw { agent: usize },
     Submit,
@@ -358,6 +360,13 @@ impl World {
             Item::Commit { life } => {
                 if life == self.life {
                     self.commit()
+                } else {
+                    Ok(())
+                }
+            }
+            Item::Stored { life, attempt } => {
+                if life == self.life {
+                    self.step(Event::Collected { attempt })
                 } else {
                     Ok(())
                 }
@@ -807,7 +816,13 @@ impl World {
                 let event = Event::AttemptFaulted { attempt, epoch, worker, fault, begun, cpu_us: 500 };
                 self.step(event)
             }
-            Said::Delivered(attempt) => self.step(Event::Collected { attempt }),
+            Said::Delivered(attempt) => {
+                self.step(Event::Delivered { attempt })?;
+                // a full disk takes longer than any voter may
+                let after = if self.rng.chance(10) { self.rng.range(SECOND, 6 * SECOND) } else { MS };
+                self.later(after, Item::Stored { life: self.life, attempt });
+                Ok(())
+            }
             Said::NotDelivered(attempt) => {
                 let fault = Fault::Corrupt { detail: "a blob is missing".to_owned() };
                 self.step(Event::CollectFailed { attempt, fault })
