@@ -17,6 +17,8 @@ mod pump;
 mod ring;
 pub mod service;
 pub mod submission;
+#[cfg(test)]
+mod testing;
 mod workers;
 
 use std::future::Future;

@@ -208,6 +208,7 @@ impl Pool {
                 WriteKind::Attempt(number) => floor.row_committed(run, number),
                 WriteKind::Finished => floor.committed(run),
             }),
+            Event::BlobsMissing { run } => self.with_run(run, Floor::collect_anew),
             Event::Refused { run } => self.with_run(run, Floor::disown),
             Event::WorkerJoined(joining) => self.joined(*joining),
             Event::WorkerLeft { worker } => self.left(worker),

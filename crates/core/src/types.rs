@@ -178,6 +178,11 @@ pub enum Event {
         /// Which.
         write: WriteKind,
     },
+    /// The store did not take the final of this run, because blobs of its result are gone: they are collected anew.
+    BlobsMissing {
+        /// Whose.
+        run: RunId,
+    },
     /// The store refused a write of this run: somebody else owns it, or it is final. The core drops it.
     Refused {
         /// Whose.

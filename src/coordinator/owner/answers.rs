@@ -27,6 +27,9 @@ impl Owner {
                 Written::Answered(WriteAnswer::Duplicate { run: other, same_payload }) => {
                     self.refused(run, ServiceError::Duplicate { run: other, same_payload });
                 }
+                Written::Answered(WriteAnswer::MissingBlob(digest)) if kind == WriteKind::Finished => {
+                    self.not_finished(run, digest);
+                }
                 Written::Answered(WriteAnswer::MissingBlob(digest)) => {
                     self.refused(run, ServiceError::MissingBlob(digest));
                 }
@@ -99,6 +102,19 @@ impl Owner {
             self.fail(run, error);
             self.step(Event::Refused { run });
         }
+    }
+
+    /// Blobs of a result went before its final came: that ends no acknowledged run.
+    fn not_finished(&mut self, run: RunId, digest: Digest) {
+        let Some(open) = self.runs.get_mut(&run) else { return };
+        let has_result = open.finished.take().is_some_and(|detail| detail.run.result.is_some());
+        if !has_result {
+            return self.refused(run, ServiceError::MissingBlob(digest));
+        }
+        tracing::error!(%run, %digest, "a blob of the result is gone; it is collected anew");
+        open.writes_in_flight = open.writes_in_flight.saturating_sub(1);
+        self.step(Event::BlobsMissing { run });
+        self.tell_held(run);
     }
 
     /// A collecting task ended.

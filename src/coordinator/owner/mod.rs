@@ -10,6 +10,8 @@ mod collect;
 mod effects;
 mod outbox;
 mod reports;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -3,15 +3,14 @@
 use std::time::Duration;
 
 use super::*;
+use crate::coordinator::testing::{PATIENCE, make_full};
 use crate::core::Config;
 use crate::protocol::agent::{Assignment, BlobBody, VoteReport};
 use crate::result::{Outcome, OutputFile, OutputRef, ResultManifest, RunState};
 use crate::spec::{Policy, RunSpec, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{BlobRow, Failure, FinalRun, WriteAnswer};
+use crate::store::{Failure, FinalRun, WriteAnswer};
 
-/// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
 const CLASS: Class = Class(Digest::EMPTY);
 
 struct Bench {
@@ -192,27 +191,12 @@ impl Bench {
     }
 }
 
-/// A store without room for a single row more, and a row that makes room when it goes.
-async fn full_store(dir: &std::path::Path) -> Arc<dyn Store> {
-    let empty = SqliteStore::open(dir, Options::default(), Failure::new()).unwrap();
-    empty.close().await;
-    drop(empty);
-    let bytes = std::fs::metadata(dir.join("lockstep.db")).unwrap().len();
-    let options = Options { pages_max: Some(u32::try_from(bytes / 4_096).unwrap()) };
-    let store = SqliteStore::open(dir, options, Failure::new()).unwrap();
-    for number in 0_u32..100_000 {
-        let row = BlobRow { size: 1, inline: None };
-        if store.put_blob(Digest::of(&number.to_be_bytes()), row, Time(0)).await.is_err() {
-            return Arc::new(store);
-        }
-    }
-    panic!("the store never gets full");
-}
-
 #[tokio::test]
 async fn a_full_disk_costs_time_and_is_nobodys_fault() {
     let dir = tempfile::tempdir().unwrap();
-    let store = full_store(dir.path()).await;
+    let options = Options { pages_max: Some(400) };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path(), options, Failure::new()).unwrap());
+    make_full(store.as_ref()).await;
     let mut bench = Bench::over(dir, store);
     let worker = bench.join(1);
     let (run, _answer) = bench.submit(true);
@@ -268,4 +252,27 @@ async fn what_is_not_what_it_is_called_is_the_workers_fault() {
     let view = bench.owner.parts.pool.run(attempt.run).unwrap();
     let state = view.attempts[0].state.clone();
     assert!(matches!(state, crate::core::AttemptState::Faulted { fault: Fault::Corrupt { .. } }), "{state:?}");
+}
+
+#[tokio::test]
+async fn a_final_whose_blobs_are_gone_is_collected_anew() {
+    let mut bench = Bench::new();
+    let worker = bench.join(1);
+    let (run, answer) = bench.submit(true);
+    bench.commit_all();
+    let assignment = bench.is_assigned(worker);
+    let large = vec![b'l'; 20_000];
+    bench.votes(worker, &assignment, b"out", &large, false);
+    for round in 0..2 {
+        bench.delivers(worker, &[b"out", &large]);
+        bench.goes_on().await;
+        let finals = bench.commit(|write| match write {
+            RunWrite::Finish(_) if round == 0 => WriteAnswer::MissingBlob(Digest::of(&large)),
+            _ => WriteAnswer::Committed,
+        });
+        assert_eq!(finals.len(), 1);
+        assert_eq!(finals[0].record.state, RunState::Succeeded);
+    }
+    let detail = answer.await.unwrap().unwrap();
+    assert_eq!((detail.run.id, detail.run.state, detail.run.attempts.len()), (run, RunState::Succeeded, 1));
 }

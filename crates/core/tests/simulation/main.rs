@@ -22,7 +22,7 @@ const SEEDS: u64 = 20_000;
 const MUTANT_SEEDS: u64 = 400;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 26] = [
+const RARE: [&str; 27] = [
     "a cancel in time",
     "a cancel that came after the final",
     "a crash that allows no rerun",
@@ -30,6 +30,7 @@ const RARE: [&str; 26] = [
     "a dispute that a further vote resolved",
     "a dissenter",
     "a draining worker",
+    "a final whose blobs were gone",
     "a module quarantined by the poison rule",
     "a poisoned run",
     "a quarantined worker",

@@ -162,6 +162,16 @@ impl Oracle {
                     }
                 }
             }
+            Event::BlobsMissing { run } => {
+                self.saw("a final whose blobs were gone");
+                if let Some(known) = self.runs.get_mut(run) {
+                    known.last = None;
+                    known.votes.iter_mut().for_each(|vote| vote.is_there = false);
+                    let is_out = |vote: &Heard| self.quarantined.contains(&vote.worker);
+                    known.discarded.extend(known.votes.iter().filter(|vote| is_out(vote)).map(|vote| vote.worker));
+                    known.votes.retain(|vote| !is_out(vote));
+                }
+            }
             Event::Refused { run } => {
                 if let Some(known) = self.runs.get_mut(run) {
                     known.is_foreign = true;
