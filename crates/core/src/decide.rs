@@ -153,11 +153,12 @@ impl Floor {
     pub(super) fn voted(&mut self, run: &mut Run, position: usize, vote: Vote) {
         self.end(run, position, vote.cpu_us);
         let module = &mut self.modules[run.module];
-        module.measured(vote.cpu_us);
+        module.measured(run.attempts[position].record.cpu_us);
         if !module.is_proven {
             module.is_proven = true;
             self.ungate(run.module);
         }
+        let vote = Vote { cpu_us: run.attempts[position].record.cpu_us, ..vote };
         let (result, cpu_us) = (vote.result, vote.cpu_us);
         let attempt = &mut run.attempts[position];
         attempt.vote(self.now, vote);

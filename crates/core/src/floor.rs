@@ -220,6 +220,7 @@ impl Floor {
         let attempt = &mut run.attempts[position];
         let id = vocabulary::id::AttemptId { run: run.id, number: attempt.record.number };
         debug_assert!(attempt.is_live());
+        let cpu_us = cpu_us.min(CPU_US_MAX);
         attempt.record.cpu_us = cpu_us;
         if let Some(at) = attempt.timeout_at.take() {
             self.timers.unset(at, Timer::Timeout(id));
@@ -273,9 +274,11 @@ impl Floor {
         if attempt.record.state != AttemptState::Assigned {
             return;
         }
+        // the worker's clock may be off: nothing begins before it was handed out, or in the future
+        let at = if at < attempt.record.assigned_at { self.now } else { at.min(self.now) };
         attempt.record.state = AttemptState::Begun;
-        attempt.record.begun_at = Some(at.min(self.now));
-        self.watch(run, position, at.min(self.now));
+        attempt.record.begun_at = Some(at);
+        self.watch(run, position, at);
         run.is_changed = true;
     }
 
@@ -291,7 +294,11 @@ impl Floor {
     }
 }
 
+/// CPU time of one attempt that is believed, in microseconds: no worker's word moves a share or an average by more than
+/// a day.
+const CPU_US_MAX: u64 = 24 * 60 * 60 * 1_000_000;
+
 /// CPU time as the fair shares count it.
 fn charged(cpu_us: u64) -> i64 {
-    i64::try_from(cpu_us).unwrap_or(i64::MAX / 2)
+    i64::try_from(cpu_us.min(CPU_US_MAX)).unwrap_or(i64::MAX / 2)
 }

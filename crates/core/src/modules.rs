@@ -70,7 +70,7 @@ impl Module {
 
     /// Takes an ended attempt's CPU time into the average; the newest weighs an eighth.
     pub(super) fn measured(&mut self, cpu_us: u64) {
-        self.estimate_us = (self.estimate_us * 7 + cpu_us) / 8;
+        self.estimate_us = self.estimate_us.saturating_mul(7).saturating_add(cpu_us) / 8;
     }
 
     /// It crashed a run; gives what it did if that is once too often.

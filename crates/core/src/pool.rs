@@ -271,6 +271,7 @@ impl Pool {
                     self.rest(module);
                 }
             }
+            Event::WasAway { ms } => self.floor.crew.excuse(self.floor.now, ms),
             Event::Tick => self.tick(),
         }
     }

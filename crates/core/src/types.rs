@@ -310,6 +310,12 @@ pub enum Event {
         /// Which.
         module: Digest,
     },
+    /// Whoever sends the events was away for so long (the process was stopped, the machine asleep) and heard nobody:
+    /// that is not the silence of the workers.
+    WasAway {
+        /// In milliseconds.
+        ms: u64,
+    },
     /// `next_deadline()` has come.
     Tick,
 }

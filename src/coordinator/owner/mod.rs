@@ -6,6 +6,7 @@
 //! answers with a command.
 
 mod answers;
+mod attention;
 mod collect;
 mod effects;
 mod outbox;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use self::attention::Attention;
 use super::clock::Clock;
 use super::metrics::Metrics;
 use super::open_run::{OpenRun, Purpose, Waiter, recovered};
@@ -220,8 +222,9 @@ impl Owner {
         mut stop: oneshot::Receiver<()>,
     ) {
         let mut batch = Vec::with_capacity(COMMANDS_AT_ONCE);
+        let mut watch = Attention::new(self.now());
         loop {
-            let deadline = self.parts.pool.next_deadline();
+            let deadline = watch.hold(self.parts.pool.next_deadline());
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(self.parts.clock.instant(at).into()).await,
@@ -238,10 +241,20 @@ impl Owner {
                 () = timer => {}
                 _ = &mut stop => return,
             }
+            let woke = self.now();
             for command in batch.drain(..) {
                 self.handle(command);
             }
-            if self.parts.pool.next_deadline().is_some_and(|at| at <= self.parts.clock.now()) {
+            if let Some(ms) = watch.was_away(deadline, woke, self.now()) {
+                tracing::warn!(ms, "the coordinator was away or busy for so long; no worker is blamed for it");
+                self.step(Event::WasAway { ms });
+            }
+            if watch.hold(self.parts.pool.next_deadline()).is_some_and(|at| at <= self.now()) {
+                // what was said before the deadline counts, however late it is heard
+                for _ in 0..commands.len() {
+                    let Ok(command) = commands.try_recv() else { break };
+                    self.handle(command);
+                }
                 self.step(Event::Tick);
             }
             self.flush();

@@ -22,9 +22,10 @@ const SEEDS: u64 = 20_000;
 const MUTANT_SEEDS: u64 = 400;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 27] = [
+const RARE: [&str; 28] = [
     "a cancel in time",
     "a cancel that came after the final",
+    "a coordinator that was away",
     "a crash that allows no rerun",
     "a deadline passed",
     "a dispute that a further vote resolved",

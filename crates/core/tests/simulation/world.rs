@@ -110,6 +110,8 @@ enum Item {
     Chaos,
     ModuleReady(Digest),
     Peace,
+    /// The coordinator goes on after it was stopped.
+    Awake { life: u32, ms: u64 },
 }
 
 struct Due {
@@ -158,6 +160,8 @@ pub struct World {
     oracle: Oracle,
     modules: Vec<(Digest, Nature, bool)>,
     tick_at: Option<u64>,
+    /// The coordinator hears and does nothing until then.
+    away_until: u64,
     stamps: u64,
     submitted: u64,
     to_submit: u64,
@@ -203,6 +207,7 @@ impl World {
             oracle: Oracle::default(),
             modules,
             tick_at: None,
+            away_until: 0,
             stamps: 0,
             submitted: 0,
             to_submit,
@@ -287,7 +292,7 @@ impl World {
     /// Lives through it. Gives the rare states that were seen, or the rule that was broken.
     pub fn run(mut self) -> Result<BTreeMap<&'static str, u64>, String> {
         while let Some(Reverse(Due { at, item, .. })) = self.due.pop() {
-            self.now = at;
+            self.now = at.max(self.away_until);
             self.happens(item).map_err(|broken| format!("{broken} (at {} ms)", (self.now - START) / MS))?;
             if self.is_peace && (self.all_ended() || self.now > self.peace_at + PATIENCE) {
                 break;
@@ -326,11 +331,17 @@ impl World {
     fn happens(&mut self, item: Item) -> Result<(), String> {
         match item {
             Item::Tick => {
-                if self.tick_at == Some(self.now) {
-                    self.tick_at = None;
-                    self.step(Event::Tick)?;
+                if self.tick_at.is_some_and(|at| at > self.now) {
+                    return Ok(());
                 }
-                Ok(())
+                self.tick_at = None;
+                if self.now == self.away_until {
+                    // as the shell does it: everybody has a moment to speak before a timer fires
+                    self.tick_at = Some(self.now + SECOND);
+                    self.later(SECOND, Item::Tick);
+                    return Ok(());
+                }
+                self.step(Event::Tick)
             }
             Item::Heard { agent, session, said } => self.heard(agent, session, said),
             Item::Reaches { agent, session, told } => {
@@ -387,6 +398,8 @@ impl World {
                 self.step(Event::ModuleReady { module })
             }
             Item::Peace => self.peace(),
+            Item::Awake { life, ms } if life == self.life => self.step(Event::WasAway { ms }),
+            Item::Awake { .. } => Ok(()),
         }
     }
 }
@@ -857,7 +870,14 @@ impl World {
     fn chaos(&mut self) -> Result<(), String> {
         let agent = self.rng.below(self.agents.len() as u64) as usize;
         let worker = self.agents[agent].id;
-        match self.rng.below(9) {
+        match self.rng.below(10) {
+            9 if self.features.freezes => {
+                self.oracle.saw("a coordinator that was away");
+                let away = self.rng.range(SECOND, 8 * SECOND);
+                self.away_until = self.now + away;
+                self.later(away, Item::Awake { life: self.life, ms: away / MS });
+                Ok(())
+            }
             0 if self.features.kills => self.cut(agent, true),
             1 if self.features.cuts => self.cut(agent, false),
             2 if self.features.freezes => {
