@@ -341,6 +341,8 @@ pub trait Store: Send + Sync + 'static {
         cursor: Option<RunId>,
         limit: u32,
     ) -> Result<Vec<StoredRun>, StoreError>;
+    /// The latest instant at which a run was submitted or ended: no clock may start before it.
+    async fn newest_instant(&self) -> Result<Time, StoreError>;
     /// Runs that are not final, oldest first, after `cursor`, for the restart.
     async fn open_runs(&self, cursor: Option<RunId>, limit: u32) -> Result<Vec<StoredRun>, StoreError>;
     /// Takes over every open run: raises all their epochs in one write and returns the new one. At start, embedded mode.

@@ -215,6 +215,12 @@ impl Owner {
         self.step(Event::ModuleQuarantined { module, why });
     }
 
+    /// A module that was refused, or deleted, in an earlier life: runs of it that were taken over end.
+    pub fn refuse(&mut self, module: Digest) {
+        self.admitted.insert(module, false);
+        self.step(Event::ModuleRefused { module });
+    }
+
     /// Runs until every sender of commands but its own is gone or `stop` is heard.
     pub async fn run(
         mut self,

@@ -56,6 +56,7 @@ macro_rules! conformance {
                 open_runs_are_listed_oldest_first_with_what_was_written_of_them,
                 adopting_raises_the_epoch_of_open_runs_only,
                 lists_are_newest_first_filtered_and_paged,
+                the_newest_instant_is_of_any_run_and_of_its_end,
                 acknowledged_writes_survive_reopening;
             blobs:
                 a_blob_row_is_made_once_and_pinned_for_the_longest,

@@ -191,6 +191,10 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| reads::runs(connection, &filter, cursor, limit)).await
     }
 
+    async fn newest_instant(&self) -> Result<Time, StoreError> {
+        self.readers.call(reads::newest_instant).await
+    }
+
     async fn open_runs(&self, cursor: Option<RunId>, limit: u32) -> Result<Vec<StoredRun>, StoreError> {
         self.readers.call(move |connection| reads::open_runs(connection, cursor, limit)).await
     }
