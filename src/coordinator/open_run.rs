@@ -20,6 +20,8 @@ pub type Waiter = oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>;
 
 /// Live output kept for those who start watching late, in messages.
 const LIVE_KEPT_MAX: usize = 64;
+/// Fewer waiters than this are not looked through.
+const WAITERS_CHECKED_MIN: usize = 16;
 /// Messages that a slow watcher may lag behind.
 const WATCH_QUEUE_MAX: usize = 256;
 
@@ -175,9 +177,21 @@ impl OpenRun {
         (self.live_kept.clone(), sender.subscribe())
     }
 
+    /// Whether anybody watches. When the last one has gone, no output is shown any more.
+    pub fn is_watched(&mut self) -> bool {
+        if self.watchers.as_ref().is_some_and(|watchers| watchers.receiver_count() == 0) {
+            self.watchers = None;
+            self.live = false;
+            self.live_kept.clear();
+        }
+        self.watchers.is_some()
+    }
+
     /// Tells those who watch.
-    pub fn tell(&self, event: RunEvent) {
-        if let Some(watchers) = &self.watchers {
+    pub fn tell(&mut self, event: RunEvent) {
+        if self.is_watched()
+            && let Some(watchers) = &self.watchers
+        {
             let _ = watchers.send(event);
         }
     }
@@ -195,6 +209,15 @@ impl OpenRun {
         }
         self.tell(event);
     }
+}
+
+/// One more waits. Those that gave up meanwhile are dropped every now and then, so that a run that somebody asks for
+/// again and again does not gather them until it ends.
+pub fn join_waiters(waiters: &mut Vec<Waiter>, waiter: Waiter) {
+    if waiters.len() >= WAITERS_CHECKED_MIN && waiters.len().is_power_of_two() {
+        waiters.retain(|waiter| !waiter.is_closed());
+    }
+    waiters.push(waiter);
 }
 
 /// The fields of a run that its submission decides.
@@ -235,5 +258,39 @@ pub fn recovered(stored: &StoredRun, epoch: Epoch) -> NewRun {
         idempotency: None,
         rerun_of: stored.rerun_of,
         blobs: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::testing::new_run;
+
+    #[test]
+    fn waiters_that_gave_up_do_not_gather() {
+        let mut waiters = Vec::new();
+        let (patient, mut answer) = oneshot::channel();
+        join_waiters(&mut waiters, patient);
+        for _ in 0..10_000 {
+            join_waiters(&mut waiters, oneshot::channel().0);
+            assert!(waiters.len() <= WAITERS_CHECKED_MIN);
+        }
+        for waiter in waiters {
+            let _ = waiter.send(Err(ServiceError::TakenOver));
+        }
+        assert!(answer.try_recv().is_ok());
+    }
+
+    #[test]
+    fn output_is_shown_while_somebody_watches() {
+        let mut open = OpenRun::new(Arc::new(new_run()), true, true);
+        open.wrote(1, false, 0, Bytes::from_static(b"before"));
+        assert!(open.live && open.live_kept.len() == 1);
+        let (kept, watching) = open.watch();
+        assert_eq!(kept.len(), 1);
+        assert!(open.is_watched());
+        drop(watching);
+        assert!(!open.is_watched());
+        assert!(!open.live && open.live_kept.is_empty());
     }
 }

@@ -165,9 +165,9 @@ impl Owner {
     }
 
     fn changed(&mut self, run: RunId) {
-        let Some(open) = self.runs.get(&run).filter(|open| open.visible) else { return };
+        let Some(open) = self.runs.get_mut(&run).filter(|open| open.visible) else { return };
         let _ = self.parts.events.send((Some(open.new.workspace), PoolEvent::Run(run)));
-        if open.watchers.is_some()
+        if open.is_watched()
             && let Some(view) = self.parts.pool.run(run)
         {
             open.tell(RunEvent::Changed(Arc::new(open.detail(view))));

@@ -23,7 +23,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use self::attention::Attention;
 use super::clock::Clock;
 use super::metrics::Metrics;
-use super::open_run::{OpenRun, Purpose, Waiter, recovered};
+use super::open_run::{OpenRun, Purpose, Waiter, join_waiters, recovered};
 use super::pump::Written;
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
@@ -413,7 +413,7 @@ impl Owner {
 
     fn acknowledge_to(&mut self, workspace: WorkspaceId, run: RunId, reply: Waiter) {
         match self.runs.get_mut(&run).filter(|open| open.new.workspace == workspace) {
-            Some(open) if !open.visible => open.acks.push(reply),
+            Some(open) if !open.visible => join_waiters(&mut open.acks, reply),
             _ => {
                 let seen = self.see(workspace, run);
                 // not open: it became final between the caller's question and this answer, and is in the store
@@ -425,7 +425,7 @@ impl Owner {
     fn await_final(&mut self, workspace: WorkspaceId, run: RunId) -> Option<FinalReceiver> {
         let open = self.visible(workspace, run)?;
         let (waiter, receiver) = oneshot::channel();
-        open.finals.push(waiter);
+        join_waiters(&mut open.finals, waiter);
         Some(receiver)
     }
 

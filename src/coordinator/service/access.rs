@@ -1,6 +1,7 @@
 //! Tokens and blobs: who may come in, and the bytes they bring and take.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -56,19 +57,20 @@ impl Service {
     /// nothing about the tokens that there are.
     pub async fn authenticate(&self, token: &str) -> Result<Option<Caller>, ServiceError> {
         let hash = Digest::of(token.as_bytes());
-        let row = match self.parts.tokens.known(hash) {
+        let row = match self.parts.tokens.get(hash) {
             Some(row) => Some(row),
             None => {
-                let row = self.parts.store.token(hash).await?;
+                let generation = self.parts.tokens.generation();
+                let row = self.parts.store.token(hash).await?.map(Arc::new);
                 if let Some(row) = &row {
-                    self.parts.tokens.remember(row.clone());
+                    self.parts.tokens.remember(hash, Arc::clone(row), generation);
                 }
                 row
             }
         };
         let now = self.now();
         let valid = row.filter(|row| row.expires_at.is_none_or(|end| end > now));
-        Ok(valid.map(|row| Caller { token: row.id, workspace: row.workspace, scopes: row.scopes }))
+        Ok(valid.map(|row| Caller { token: row.id, workspace: row.workspace, scopes: row.scopes.clone() }))
     }
 
     /// All tokens, without their texts.

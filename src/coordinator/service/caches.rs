@@ -27,60 +27,102 @@ pub struct ModuleFacts {
 }
 
 /// Modules by digest.
-#[derive(Default)]
-pub struct ModuleCache {
-    entries: Mutex<HashMap<Digest, Arc<ModuleFacts>>>,
-}
-
-impl ModuleCache {
-    /// What is known.
-    pub fn get(&self, module: Digest) -> Option<Arc<ModuleFacts>> {
-        lock(&self.entries).get(&module).cloned()
-    }
-
-    /// Remembers what the store says.
-    pub fn remember(&self, module: Digest, facts: Arc<ModuleFacts>) {
-        remember(&self.entries, module, facts);
-    }
-
-    /// Its row changed.
-    pub fn forget(&self, module: Digest) {
-        lock(&self.entries).remove(&module);
-    }
-}
+pub type ModuleCache = Cache<ModuleFacts>;
 
 /// Tokens by the hash of their text.
-#[derive(Default)]
-pub struct TokenCache {
-    entries: Mutex<HashMap<Digest, TokenRow>>,
+pub type TokenCache = Cache<TokenRow>;
+
+/// What the store said, by the digest that names it.
+///
+/// A reading that began before a row was changed must not be remembered after the change: whoever reads the store takes
+/// the [`Cache::generation`] before and hands it in with what was read.
+pub struct Cache<V> {
+    inner: Mutex<Inner<V>>,
 }
 
-impl TokenCache {
-    /// The row, if it was seen.
-    pub fn known(&self, hash: Digest) -> Option<TokenRow> {
-        lock(&self.entries).get(&hash).cloned()
+struct Inner<V> {
+    generation: u64,
+    entries: HashMap<Digest, Arc<V>>,
+}
+
+impl<V> Default for Cache<V> {
+    fn default() -> Cache<V> {
+        Cache { inner: Mutex::new(Inner { generation: 0, entries: HashMap::new() }) }
+    }
+}
+
+impl<V> Cache<V> {
+    /// What is known.
+    pub fn get(&self, name: Digest) -> Option<Arc<V>> {
+        self.lock().entries.get(&name).cloned()
     }
 
-    /// Remembers a row.
-    pub fn remember(&self, row: TokenRow) {
-        remember(&self.entries, row.hash, row);
+    /// Changes whenever something is forgotten. Taken before the store is read.
+    pub fn generation(&self) -> u64 {
+        self.lock().generation
     }
 
-    /// One was revoked.
+    /// Remembers what the store said, unless something was forgotten since `generation`.
+    pub fn remember(&self, name: Digest, value: Arc<V>, generation: u64) {
+        let mut inner = self.lock();
+        if inner.generation != generation {
+            return;
+        }
+        if inner.entries.len() >= ENTRIES_MAX {
+            inner.entries.clear();
+        }
+        inner.entries.insert(name, value);
+    }
+
+    /// A row changed.
+    pub fn forget(&self, name: Digest) {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        inner.entries.remove(&name);
+    }
+
+    /// Any row may have changed.
     pub fn forget_all(&self) {
-        lock(&self.entries).clear();
+        let mut inner = self.lock();
+        inner.generation += 1;
+        inner.entries.clear();
+    }
+
+    /// A panic while it was held cannot have left a map of whole entries half-changed.
+    fn lock(&self) -> MutexGuard<'_, Inner<V>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn remember<V>(entries: &Mutex<HashMap<Digest, V>>, key: Digest, value: V) {
-    let mut entries = lock(entries);
-    if entries.len() >= ENTRIES_MAX {
-        entries.clear();
-    }
-    entries.insert(key, value);
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// A panic while it was held cannot have left a map of whole entries half-changed.
-fn lock<V>(entries: &Mutex<HashMap<Digest, V>>) -> MutexGuard<'_, HashMap<Digest, V>> {
-    entries.lock().unwrap_or_else(PoisonError::into_inner)
+    #[test]
+    fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        let (token, other) = (Digest::of(b"token"), Digest::of(b"other"));
+        let cache = Cache::<&str>::default();
+        let before = cache.generation();
+        // another caller's reading, all of it before the change
+        cache.remember(token, Arc::new("valid"), before);
+        assert_eq!(cache.get(token).as_deref(), Some(&"valid"));
+        cache.forget(token);
+        cache.remember(token, Arc::new("valid"), before);
+        assert_eq!(cache.get(token), None);
+        let before = cache.generation();
+        cache.forget_all();
+        cache.remember(other, Arc::new("valid"), before);
+        assert_eq!(cache.get(other), None);
+        cache.remember(other, Arc::new("valid"), cache.generation());
+        assert_eq!(cache.get(other).as_deref(), Some(&"valid"));
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let cache = Cache::<u32>::default();
+        for number in 0..u32::try_from(2 * ENTRIES_MAX).unwrap() {
+            cache.remember(Digest::of(&number.to_be_bytes()), Arc::new(number), 0);
+            assert!(cache.lock().entries.len() <= ENTRIES_MAX);
+        }
+    }
 }

@@ -168,6 +168,7 @@ impl Service {
     }
 
     async fn load_module(&self, digest: Digest) -> Result<Arc<ModuleFacts>, ServiceError> {
+        let generation = self.parts.modules.generation();
         let row = self.parts.store.module(digest).await?.ok_or(ServiceError::ModuleNotThere(digest))?;
         let analysis: Option<Analysis> = match &row.analysis {
             Some(text) => Some(serde_json::from_str(text).map_err(|error| {
@@ -181,7 +182,7 @@ impl Service {
             refusal: row.refusal,
             quarantined: row.quarantined,
         });
-        self.parts.modules.remember(digest, Arc::clone(&facts));
+        self.parts.modules.remember(digest, Arc::clone(&facts), generation);
         Ok(facts)
     }
 
