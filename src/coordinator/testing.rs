@@ -50,3 +50,16 @@ pub async fn make_full(store: &dyn Store) {
         }
     }
 }
+
+/// Polls until `probe` gives something.
+pub async fn eventually<T>(mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let polling = async {
+        loop {
+            if let Some(found) = probe().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, polling).await.expect("waited in vain")
+}

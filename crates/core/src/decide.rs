@@ -6,7 +6,7 @@ use super::quorum::Tally;
 use super::retry::{Cost, cost};
 use super::run::{Phase, Run};
 use super::timers::Timer;
-use super::{Effect, Vote, Write};
+use super::{AttemptState, Effect, Vote, Write};
 use vocabulary::digest::Digest;
 use vocabulary::result::{FailReason, Fault};
 use vocabulary::spec::Verify;
@@ -117,8 +117,20 @@ impl Floor {
         if let Some(worker) = self.crew.get_mut(worker) {
             worker.faults += 1;
         }
+        self.note_fault(run, position);
         self.write_row(run, position);
         self.advance(run);
+    }
+
+    /// Tells what an attempt's fault says about its worker, whether or not the run is written.
+    fn note_fault(&mut self, run: &Run, position: usize) {
+        let record = &run.attempts[position].record;
+        if let AttemptState::Faulted { fault } = &record.state
+            && *fault != Fault::Drained
+        {
+            let (worker, attempt) = (record.worker, run.attempt_id(record.number));
+            self.effects.push(Effect::Faulted { worker, attempt, fault: fault.clone() });
+        }
     }
 
     fn write_row(&mut self, run: &Run, position: usize) {
@@ -209,6 +221,7 @@ impl Floor {
         let begun = attempt.record.begun_at.is_some();
         self.note(run, Note::Faulted { number, worker, fault: fault.clone(), begun });
         self.blame(run, position, &fault);
+        self.note_fault(run, position);
         self.write_row(run, position);
         match run.second_try() {
             Some((reason, why)) => self.fail(run, reason, &why),

@@ -466,6 +466,15 @@ pub enum Effect {
         /// What it did.
         why: String,
     },
+    /// An attempt met a fault that is not free: evidence about its worker, appended to its log.
+    Faulted {
+        /// Who.
+        worker: WorkerId,
+        /// On which attempt.
+        attempt: AttemptId,
+        /// What happened.
+        fault: Fault,
+    },
     /// A worker's vote lost against an agreed result: evidence, appended to its log.
     Dissented {
         /// Who.

@@ -14,7 +14,6 @@ use crate::core::{AttemptRecord, AttemptState, Effect, Final, Write};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_input};
-use crate::result::Fault;
 use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
@@ -61,6 +60,7 @@ impl Owner {
                 let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
             }
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
+            Effect::Faulted { worker, attempt, fault } => self.note(worker, fault.name(), attempt, None),
             Effect::Dissented { worker, attempt, result } => {
                 self.parts.metrics.dissents.inc();
                 tracing::warn!(%worker, %attempt, result = %result.short(), "vote lost against the agreed result");
@@ -83,7 +83,6 @@ impl Owner {
             }
             Write::Attempt { run, epoch, record } => {
                 let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
-                self.note_fault(run, &record);
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
             }
             Write::Finish(last) => {
@@ -104,14 +103,6 @@ impl Owner {
                 let last = FinalRun { record: *last, manifest, blobs, dissents };
                 self.writes.push(RunWrite::Finish(Box::new(last)));
             }
-        }
-    }
-
-    /// A faulted attempt is evidence against its worker.
-    fn note_fault(&self, run: RunId, record: &AttemptRecord) {
-        let AttemptState::Faulted { fault } = &record.state else { return };
-        if *fault != Fault::Drained {
-            self.note(record.worker, fault.name(), AttemptId { run, number: record.number }, None);
         }
     }
 

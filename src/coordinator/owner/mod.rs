@@ -177,6 +177,8 @@ pub struct Owner {
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,
+    /// Noted since the last flush.
+    evidence: Vec<Evidence>,
     effects: Vec<Effect>,
     writes: Vec<RunWrite>,
 }
@@ -192,6 +194,7 @@ impl Owner {
             artifacts: HashMap::new(),
             admitted: HashMap::new(),
             ring: Ring::default(),
+            evidence: Vec::new(),
             effects: Vec::new(),
             writes: Vec::new(),
         }
@@ -284,6 +287,7 @@ impl Owner {
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }
+        self.append_evidence();
     }
 
     fn handle(&mut self, command: Command) {
@@ -295,8 +299,10 @@ impl Owner {
             }
             Command::Said(worker, message) => self.said(worker, message),
             Command::Gone(worker) => {
-                if self.links.remove(&worker).is_some() {
+                if self.links.contains_key(&worker) {
+                    // what it held is lost, and that is evidence in its class
                     self.step(Event::WorkerLeft { worker });
+                    self.links.remove(&worker);
                 }
             }
             Command::Written(answers) => self.written(answers),
@@ -459,14 +465,22 @@ impl Owner {
         let _ = reply.send(known);
     }
 
-    /// Appends to a worker's evidence log, off this task; losing it costs an observation, never a rule.
-    fn note(&self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
+    /// Takes a note for a worker's evidence log.
+    fn note(&mut self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
         let Some(class) = self.links.get(&worker).and_then(|link| link.class) else { return };
-        let evidence =
-            Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at: self.now() };
+        let at = self.now();
+        self.evidence.push(Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at });
+    }
+
+    /// Appends what was noted, off this task and in one write; losing it costs observations, never a rule.
+    fn append_evidence(&mut self) {
+        if self.evidence.is_empty() {
+            return;
+        }
+        let evidence = std::mem::take(&mut self.evidence);
         let store = Arc::clone(&self.parts.store);
         tokio::spawn(async move {
-            if let Err(error) = store.append_evidence(vec![evidence]).await {
+            if let Err(error) = store.append_evidence(evidence).await {
                 tracing::warn!(%error, "evidence was not stored");
             }
         });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::coordinator::testing::{PATIENCE, make_full};
+use crate::coordinator::testing::{PATIENCE, eventually, make_full};
 use crate::core::Config;
 use crate::protocol::agent::{Assignment, BlobBody, VoteReport};
 use crate::result::{Outcome, OutputFile, OutputRef, ResultManifest, RunState};
@@ -275,4 +275,26 @@ async fn a_final_whose_blobs_are_gone_is_collected_anew() {
     }
     let detail = answer.await.unwrap().unwrap();
     assert_eq!((detail.run.id, detail.run.state, detail.run.attempts.len()), (run, RunState::Succeeded, 1));
+}
+
+#[tokio::test]
+async fn what_a_worker_loses_is_evidence_whether_or_not_its_runs_are_written() {
+    let mut bench = Bench::new();
+    let worker = bench.join(1);
+    let mut runs = Vec::new();
+    for durable in [true, false] {
+        runs.push(bench.submit(durable));
+        bench.commit_all();
+        bench.is_assigned(worker);
+    }
+    bench.owner.handle(Command::Gone(worker));
+    bench.owner.flush();
+    let store = Arc::clone(&bench.store);
+    let evidence = eventually(async || {
+        let evidence = store.evidence(worker, 10).await.unwrap();
+        (evidence.len() == 2).then_some(evidence)
+    })
+    .await;
+    assert!(evidence.iter().all(|seen| seen.kind == "lost"), "{evidence:?}");
+    assert!(runs.iter().all(|(run, _)| evidence.iter().any(|seen| seen.attempt.run == *run)));
 }

@@ -479,6 +479,7 @@ impl World {
             | Effect::Changed { .. }
             | Effect::WorkerChanged { .. }
             | Effect::QuarantineModule { .. }
+            | Effect::Faulted { .. }
             | Effect::Dissented { .. } => {}
         }
     }
