@@ -5,7 +5,7 @@ NPM ?= npm
 DATA ?= lockstep-data
 NICE_NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help run build ui test check fmt clippy doc deny test-rust test-ui bench guests clean
+.PHONY: help run build ui test check fmt clippy doc deny test-rust test-ui test-e2e bench guests clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,10 +21,12 @@ ui: ## the page (web-ui/dist); skipped with a word where there is no npm
 	  cd web-ui && $(NPM) ci --no-audit --no-fund && $(NPM) run build; \
 	else echo "no npm: the binary is built without its page (install Node 20 or newer to have it)"; fi
 
-test: tools test-ui test-rust ## everything that continuous integration runs (`make check` has the lints)
+test: tools test-ui test-rust test-e2e ## everything that continuous integration runs (`make check` has the lints)
 
 .PHONY: tools
-tools: ## what the tests need beside Rust and Node
+tools: ## names what is missing: Rust and Node are yours to install, a C compiler is fetched where that is possible
+	@command -v $(CARGO) >/dev/null 2>&1 || { echo "Rust 1.95 or newer is needed: https://rustup.rs"; exit 1; }
+	@command -v node >/dev/null 2>&1 || echo "no Node: the page is neither built nor tested (install Node 20 or newer to have it)"
 	@command -v cc >/dev/null 2>&1 || { echo "a C compiler is needed (SQLite is built from source): apt-get install gcc libc6-dev"; \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev; else exit 1; fi; }
 
@@ -54,8 +56,20 @@ else
 	$(CARGO) test --locked --workspace --lib --bins --tests
 endif
 
-test-ui: ui ## the page's own tests
+test-ui: ui ## the page's own tests: types, helpers, the size of the bundle
 	@if command -v $(NPM) >/dev/null 2>&1; then cd web-ui && $(NPM) test; else echo "test-ui: SKIPPED, no npm"; fi
+
+test-e2e: ui browser ## the page in a real browser against the real binary (LOCKSTEP_BIN, or the debug build)
+	@if command -v $(NPM) >/dev/null 2>&1; then \
+	  if [ -z "$$LOCKSTEP_BIN" ]; then $(CARGO) build --locked -p lockstep || exit 1; fi; \
+	  cd web-ui && $(NPM) run e2e; \
+	else echo "test-e2e: SKIPPED, no npm"; fi
+
+.PHONY: browser
+browser:
+	@command -v $${CHROMIUM:-chromium} >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then apt-get update -qq && apt-get install -y -qq chromium; \
+	  else echo "the browser tests need Chromium: apt-get install chromium, or set CHROMIUM to its path"; exit 1; fi; }
 
 bench: ## every figure as a ratio with a reference measured in the same run
 	./bench/run

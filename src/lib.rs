@@ -2,8 +2,8 @@
 //!
 //! The map, in reading order: the vocabulary ([`digest`], [`id`], [`spec`], [`result`]), the rules ([`core`]), the
 //! execution of guests ([`sandbox`], [`runner`], [`compiler`], [`agent`]), what is kept ([`store`], [`blobs`]), what is said
-//! ([`protocol`]), and the shell that owns sockets and time ([`coordinator`]). What other parts must not creep into is a
-//! crate of its own below `crates/`. `ARCHITECTURE.md` tells the whole.
+//! ([`protocol`]) and signed ([`receipt`]), and the shell that owns sockets and time ([`coordinator`]). What other parts must
+//! not creep into is a crate of its own below `crates/`. `ARCHITECTURE.md` tells the whole.
 
 pub use vocabulary::{digest, id, result, spec, tree, units};
 
@@ -13,7 +13,11 @@ pub use sandbox;
 
 pub use jail;
 
+pub mod tls;
+
 pub mod compiler;
+
+pub mod receipt;
 
 pub mod protocol;
 

@@ -15,17 +15,34 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("vocabulary", &[]),
     ("core", &["vocabulary"]),
     ("jail", &[]),
-    ("sandbox", &["vocabulary"]),
+    ("sandbox", &["jail", "vocabulary"]),
     // modules of the package
+    ("tls", &[]),
     ("runner", &["jail", "protocol", "sandbox", "vocabulary"]),
     ("compiler", &["core", "jail", "sandbox", "vocabulary"]),
-    ("protocol", &["core", "store", "vocabulary"]),
-    ("agent", &["compiler", "core", "protocol", "runner", "sandbox", "vocabulary"]),
+    ("receipt", &["core", "vocabulary"]),
+    ("protocol", &["core", "receipt", "store", "vocabulary"]),
+    ("agent", &["compiler", "core", "protocol", "receipt", "runner", "sandbox", "vocabulary"]),
     ("store", &["core", "vocabulary"]),
     ("blobs", &["core", "store", "vocabulary"]),
-    ("coordinator", &["agent", "blobs", "compiler", "core", "protocol", "sandbox", "store", "vocabulary"]),
+    (
+        "coordinator",
+        &[
+            "agent",
+            "blobs",
+            "compiler",
+            "core",
+            "protocol",
+            "receipt",
+            "sandbox",
+            "store",
+            "tls",
+            "vocabulary",
+        ],
+    ),
     ("config", &["core", "vocabulary"]),
-    ("cli", &["compiler", "config", "coordinator", "protocol", "sandbox", "vocabulary"]),
+    // `worker` starts an agent as `serve` starts a coordinator
+    ("cli", &["agent", "compiler", "config", "coordinator", "protocol", "sandbox", "tls", "vocabulary"]),
     ("main", &["agent", "cli", "compiler", "config", "coordinator", "runner"]),
     ("lib", &[]),
 ];
@@ -153,6 +170,9 @@ fn only_the_sandbox_knows_the_engine_and_only_the_store_the_database() {
         ("rusqlite::", "store"),
         ("object_store::", "blobs"),
         ("axum::", "coordinator"),
+        ("rcgen::", "tls"),
+        // who trusts whom is decided in one place
+        (".dangerous()", "tls"),
     ];
     let mut wrong = Vec::new();
     for (name, text) in sources() {

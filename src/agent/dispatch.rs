@@ -7,6 +7,7 @@ use futures_util::StreamExt as _;
 
 use super::invocation;
 use super::outputs::Kept;
+use super::pace::SHORT_NS;
 use super::prepare::ArtifactKey;
 use super::process::{End, Event, Process};
 use super::session::{AHEAD, Session};
@@ -18,6 +19,8 @@ use crate::result::Fault;
 use crate::runner::clock::monotonic_ns;
 use crate::runner::frames::{Done, FromRunner};
 
+/// Of a runner's own words for a refusal, which are kept with the run.
+const WORDS_CHARS_MAX: usize = 500;
 /// Runners that may die under an attempt before they have begun it; then the worker refuses it.
 const SETBACKS_MAX: u32 = 3;
 
@@ -66,8 +69,11 @@ impl Session {
             let held = self.held.get(attempt);
             held.is_none_or(|held| self.paces.is_short(&held.assignment.spec.module))
         };
+        let now_ns = monotonic_ns();
         let soon_free = self.runners.iter().filter(|(_, runner)| {
             runner.is_usable()
+                // What was short so far may be long this time.
+                && now_ns.saturating_sub(runner.front_ns) < SHORT_NS
                 && runner.workspace == Some(workspace)
                 && runner.inflight.len() <= AHEAD
                 && runner.inflight.iter().all(|entry| is_short(&entry.attempt))
@@ -176,7 +182,8 @@ impl Session {
                 if let (Some(prepared), Some(runner)) = (module, self.runners.get_mut(&key)) {
                     runner.forget(&prepared.key);
                 }
-                self.fault(entry.attempt, Fault::Refused { detail: why }, None, 0);
+                let detail = why.chars().take(WORDS_CHARS_MAX).collect();
+                self.fault(entry.attempt, Fault::Refused { detail }, None, 0);
             }
             FromRunner::Skipped { .. } | FromRunner::Ready => {
                 if let Some(runner) = self.runners.get_mut(&key) {
@@ -194,7 +201,9 @@ impl Session {
         let Some(prepared) = held.prepared.as_ref() else { return };
         // A runner's word, within what is possible.
         let begun_ns = done.begun_ns.clamp(entry.handed_ns, now_ns);
-        let took_ns = done.ended_ns.saturating_sub(begun_ns);
+        let took_ns = done.ended_ns.min(now_ns).saturating_sub(begun_ns);
+        // It has one thread.
+        let cpu_us = done.cpu_us.min((now_ns - begun_ns) / 1_000);
         let manifest: Bytes = done.manifest;
         let result = Digest::of(&manifest);
         let kept = match Kept::new(result, manifest.clone(), done.outputs, file) {
@@ -204,7 +213,7 @@ impl Session {
                     runner.kill(Doom::Broken(why.to_owned()));
                 }
                 let fault = Fault::Crashed { signal: None, detail: why.to_owned() };
-                return self.fault(entry.attempt, fault, Some(wall_us(begun_ns, now_ns)), done.cpu_us);
+                return self.fault(entry.attempt, fault, Some(wall_us(begun_ns, now_ns)), cpu_us);
             }
         };
         let assignment = &held.assignment;
@@ -218,10 +227,10 @@ impl Session {
             result,
             manifest,
             inline: kept.inline(),
-            cpu_us: done.cpu_us,
+            cpu_us,
             begun_at_us: wall_us(begun_ns, now_ns),
-            // An embedded agent signs only when a receipt is asked for.
-            signature: None,
+            // An embedded agent signs only when a receipt is asked for; the link of a remote one signs whole batches.
+            proof: None,
         };
         self.paces.add(assignment.spec.module, took_ns);
         self.outputs.keep(entry.attempt, kept);
@@ -243,12 +252,16 @@ impl Session {
         }
         let begun = runner.process.page.begun();
         let front = runner.inflight.front().map(|front| front.seq);
+        // Answers were heard before the end, so whoever claims to have begun what comes later lies about the first.
+        let front_begun = runner.front_begun_ns.is_some();
+        let overtaken = |seq| Some(seq) == front && (begun.seq > seq || front_begun);
         for entry in runner.inflight.iter().rev().filter(|entry| !entry.dropped) {
             let attempt = entry.attempt;
-            let had_begun = entry.seq == begun.seq;
+            let timed_out = matches!(&runner.doom, Some(Doom::TimedOut(late)) if *late == attempt);
+            let had_begun = entry.seq == begun.seq || overtaken(entry.seq) || timed_out;
             let fault = match &runner.doom {
                 Some(Doom::Drained) => Fault::Drained,
-                Some(Doom::TimedOut(timed_out)) if had_begun && *timed_out == attempt => Fault::TimedOut,
+                Some(Doom::TimedOut(_)) if timed_out => Fault::TimedOut,
                 Some(Doom::Broken(detail)) if had_begun => {
                     Fault::Crashed { signal: None, detail: detail.clone() }
                 }
@@ -260,7 +273,8 @@ impl Session {
                     continue;
                 }
             };
-            let begun_at = had_begun.then(|| wall_us(begun.at_ns.clamp(entry.handed_ns, now_ns), now_ns));
+            let begun_ns = runner.front_begun_ns.filter(|_| Some(entry.seq) == front).unwrap_or(begun.at_ns);
+            let begun_at = had_begun.then(|| wall_us(begun_ns.clamp(entry.handed_ns, now_ns), now_ns));
             let cpu_us = if had_begun { end.cpu_us.saturating_sub(begun.cpu_us) } else { 0 };
             self.fault(attempt, fault, begun_at, cpu_us);
         }

@@ -11,10 +11,12 @@
 mod dispatch;
 mod input;
 mod invocation;
+pub mod misbehave;
 mod outputs;
 mod pace;
 mod prepare;
 mod process;
+pub mod remote;
 mod session;
 mod slot;
 mod spawner;
@@ -60,6 +62,9 @@ pub struct AgentConfig {
     pub parked_max: usize,
     /// Runners that are kept ready for a workspace that has none, so that a dead one is replaced at once.
     pub spares: usize,
+    /// How long a runner may take to begin an attempt that is its first, in milliseconds: it has to start, and to load
+    /// the module.
+    pub begin_ms: u64,
     /// Between two heartbeats, in milliseconds, give or take a fifth.
     pub heartbeat_ms: u64,
 }
@@ -75,11 +80,19 @@ impl AgentConfig {
             labels: BTreeMap::new(),
             class,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            outputs_bytes_max: 4 << 30,
+            outputs_bytes_max: (memory_bytes / 2).min(4 << 30),
             parked_max: 4,
             spares: 1,
+            begin_ms: 30_000,
             heartbeat_ms: 1_000,
         }
+    }
+}
+
+impl AgentConfig {
+    /// [`AgentConfig::begin_ms`] in nanoseconds.
+    fn begin_ns(&self) -> u64 {
+        self.begin_ms.saturating_mul(1_000_000)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is copied; large outputs stay in the anonymous file in which the runner left them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,7 +19,8 @@ use crate::runner::frames::Output;
 pub(super) struct Kept {
     /// The result manifest.
     manifest: Option<(Digest, Bytes)>,
-    outputs: Vec<(Digest, Output)>,
+    /// By their names: a run may leave very many.
+    outputs: BTreeMap<Digest, Output>,
     file: Option<Arc<File>>,
     bytes: u64,
 }
@@ -52,12 +53,13 @@ impl Kept {
             return Err("its inline outputs are too large");
         }
         let bytes = (manifest.len() + inline) as u64 + stored;
+        let outputs = outputs.into_iter().collect();
         Ok(Kept { manifest: Some((result, manifest)), outputs, file: file.map(Arc::new), bytes })
     }
 
     /// All outputs, if they are inline.
     pub(super) fn inline(&self) -> Vec<(Digest, Bytes)> {
-        let inline = |(digest, output): &(Digest, Output)| match output {
+        let inline = |(digest, output): (&Digest, &Output)| match output {
             Output::Inline(bytes) => Some((*digest, bytes.clone())),
             Output::Stored { .. } => None,
         };
@@ -68,8 +70,7 @@ impl Kept {
         if let Some((_, manifest)) = self.manifest.as_ref().filter(|(result, _)| *result == digest) {
             return Some(BlobBody::Inline(manifest.clone()));
         }
-        let (_, output) = self.outputs.iter().find(|(known, _)| *known == digest)?;
-        match output {
+        match self.outputs.get(&digest)? {
             Output::Inline(bytes) => Some(BlobBody::Inline(bytes.clone())),
             Output::Stored { offset, size } => {
                 let file = Arc::clone(self.file.as_ref()?);
@@ -113,5 +114,30 @@ impl Outputs {
     pub(super) fn blobs(&self, attempt: AttemptId, wanted: &[Digest]) -> Vec<(Digest, BlobBody)> {
         let Some(kept) = self.attempts.get(&attempt) else { return Vec::new() };
         wanted.iter().filter_map(|digest| Some((*digest, kept.blob(*digest)?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::id::RunId;
+    use crate::spec::Limits;
+
+    #[test]
+    fn as_many_outputs_as_a_run_may_leave_are_found_at_once() {
+        let digests: Vec<_> =
+            (0..Limits::MAX.file_count).map(|number| Digest::of(&number.to_be_bytes())).collect();
+        let stored = |digest: &Digest| (*digest, Output::Stored { offset: 0, size: 0 });
+        let file = tempfile::tempfile().unwrap().into();
+        let kept = Kept::new(Digest::EMPTY, Bytes::new(), digests.iter().map(stored).collect(), Some(file));
+        let attempt = AttemptId { run: RunId(1), number: 1 };
+        let mut outputs = Outputs::default();
+        outputs.keep(attempt, kept.unwrap());
+        let began = Instant::now();
+        assert_eq!(outputs.blobs(attempt, &digests).len(), digests.len());
+        // Far above what it takes, and far below what looking through all of them for each takes.
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     }
 }

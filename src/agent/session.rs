@@ -201,6 +201,7 @@ impl Session {
     /// Carries out what follows from what was heard.
     fn settle(&mut self) {
         self.dispatch();
+        self.hand_back();
         self.keep_spares();
         let credits = self.credits();
         if credits != self.granted {
@@ -229,8 +230,13 @@ impl Session {
 
     /// Whether some attempt has been executing for longer than a short one.
     fn has_long(&self, now_ns: u64) -> bool {
+        self.longest_ns(now_ns) >= SHORT_NS
+    }
+
+    /// How long the attempt that has been executing for the longest time has done so.
+    pub(super) fn longest_ns(&self, now_ns: u64) -> u64 {
         let busy = self.runners.values().filter(|runner| !runner.inflight.is_empty());
-        busy.into_iter().any(|runner| now_ns.saturating_sub(runner.front_ns) >= SHORT_NS)
+        busy.map(|runner| now_ns.saturating_sub(runner.front_ns)).max().unwrap_or(0)
     }
 
     fn on_message(&mut self, message: ToAgent) {
@@ -337,9 +343,12 @@ impl Session {
         entry.dropped = true;
         let seq = entry.seq;
         // If something behind it has begun, its answer is on its way and is not listened to.
-        if runner.process.page.revoke(seq).seq == seq {
+        let begun = runner.process.page.revoke(seq);
+        if begun.seq == seq || runner.lies(begun) || runner.was_begun(seq) {
             runner.kill(Doom::Aborted);
         }
+        // Otherwise it has to skip it.
+        runner.check_ns = runner.check_ns.min(monotonic_ns());
     }
 
     fn has_drained(&self) -> bool {

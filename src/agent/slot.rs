@@ -13,7 +13,8 @@ use super::process::Process;
 use super::spawner::Child;
 use crate::id::{AttemptId, WorkspaceId};
 use crate::runner::MODULES_MAX;
-use crate::runner::frames::{Execute, FrameError, ToRunner, encode};
+use crate::runner::frames::{DESCRIPTORS_MAX, Execute, FrameError, ToRunner, encode};
+use crate::runner::page::Begun;
 
 /// Machine code that one runner keeps mapped, in bytes.
 const LOADED_BYTES_MAX: u64 = 256 << 20;
@@ -62,6 +63,8 @@ pub(super) struct Runner {
     pub(super) doom: Option<Doom>,
     /// Since when its first attempt could have begun, by the monotonic clock.
     pub(super) front_ns: u64,
+    /// When its first attempt was first seen begun, by the monotonic clock: it may not say so again.
+    pub(super) front_begun_ns: Option<u64>,
     /// When it last became idle, by the monotonic clock.
     pub(super) idle_ns: u64,
     /// When to look at its first attempt again, by the monotonic clock.
@@ -71,11 +74,29 @@ pub(super) struct Runner {
     outbox: Outbox,
 }
 
-/// Frames that are sent together.
-#[derive(Default)]
-struct Outbox {
-    body: Vec<u8>,
-    files: Vec<OwnedFd>,
+/// Frames that are sent together, in as many packets as their descriptors need.
+struct Outbox<F = OwnedFd>(Vec<(Vec<u8>, Vec<F>)>);
+
+impl<F> Outbox<F> {
+    /// Queues a frame with its descriptors.
+    fn push(&mut self, frame: &ToRunner, files: impl IntoIterator<Item = F>) {
+        let files: Vec<F> = files.into_iter().collect();
+        // One more than these if the body turns out to be long.
+        let fits = |(_, there): &(Vec<u8>, Vec<F>)| there.len() + files.len() < DESCRIPTORS_MAX;
+        if !self.0.last().is_some_and(fits) {
+            self.0.push((Vec::new(), Vec::new()));
+        }
+        if let Some((body, there)) = self.0.last_mut() {
+            encode(frame, body);
+            there.extend(files);
+        }
+    }
+}
+
+impl<F> Default for Outbox<F> {
+    fn default() -> Outbox<F> {
+        Outbox(Vec::new())
+    }
 }
 
 impl Runner {
@@ -89,6 +110,7 @@ impl Runner {
             inflight: VecDeque::new(),
             doom: None,
             front_ns: now_ns,
+            front_begun_ns: None,
             idle_ns: now_ns,
             check_ns: u64::MAX,
             next_seq: 1,
@@ -134,11 +156,10 @@ impl Runner {
         }
         let file = prepared.artifact.file.as_fd().try_clone_to_owned()?;
         for slot in self.modules.make_room(bytes) {
-            encode(&ToRunner::Unload { slot }, &mut self.outbox.body);
+            self.outbox.push(&ToRunner::Unload { slot }, []);
         }
         let slot = self.modules.insert(key, bytes);
-        encode(&ToRunner::Load { slot, variant: key.1 }, &mut self.outbox.body);
-        self.outbox.files.push(file);
+        self.outbox.push(&ToRunner::Load { slot, variant: key.1 }, [file]);
         Ok(slot)
     }
 
@@ -158,8 +179,7 @@ impl Runner {
         let seq = self.next_seq;
         self.next_seq += 1;
         execute.seq = seq;
-        encode(&ToRunner::Execute(Box::new(execute)), &mut self.outbox.body);
-        self.outbox.files.extend(files);
+        self.outbox.push(&ToRunner::Execute(Box::new(execute)), files);
         if self.inflight.is_empty() {
             self.front_ns = now_ns;
         }
@@ -170,10 +190,31 @@ impl Runner {
     pub(super) fn answered(&mut self, seq: u64, now_ns: u64) -> Option<InFlight> {
         let front = self.inflight.pop_front_if(|front| front.seq == seq)?;
         self.front_ns = now_ns;
+        self.front_begun_ns = None;
         if self.inflight.is_empty() {
             self.idle_ns = now_ns;
         }
         Some(front)
+    }
+
+    /// What it says that it has begun. The first word about its first attempt is the one that counts.
+    pub(super) fn look(&mut self, now_ns: u64) -> Begun {
+        let begun = self.process.page.begun();
+        let front = self.inflight.front().filter(|front| begun.seq >= front.seq);
+        if let (Some(front), None) = (front, self.front_begun_ns) {
+            self.front_begun_ns = Some(begun.at_ns.clamp(front.handed_ns, now_ns));
+        }
+        begun
+    }
+
+    /// Whether it was seen to have begun this attempt, whatever it says now.
+    pub(super) fn was_begun(&self, seq: u64) -> bool {
+        self.front_begun_ns.is_some() && self.inflight.front().is_some_and(|front| front.seq == seq)
+    }
+
+    /// Whether it says that it has begun what it was never handed: then nothing else that it says there is worth anything.
+    pub(super) fn lies(&self, begun: Begun) -> bool {
+        begun.seq >= self.next_seq
     }
 
     /// Sends what was queued.
@@ -182,12 +223,11 @@ impl Runner {
     ///
     /// If the runner is gone or does not listen.
     pub(super) fn flush(&mut self) -> Result<(), FrameError> {
-        if self.outbox.body.is_empty() {
-            return Ok(());
+        for (body, files) in std::mem::take(&mut self.outbox).0 {
+            let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+            self.process.send(&body, &borrowed)?;
         }
-        let Outbox { body, files } = std::mem::take(&mut self.outbox);
-        let borrowed: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
-        self.process.send(&body, &borrowed)
+        Ok(())
     }
 
     /// Takes back an attempt that has not begun. `false`: it has.
@@ -250,9 +290,24 @@ mod tests {
     use super::*;
     use crate::digest::Digest;
     use crate::sandbox::Variant;
+    use crate::spec::FILES_MAX;
 
     fn key(number: u32) -> ArtifactKey {
         (Digest::of(&number.to_be_bytes()), Variant::Plain)
+    }
+
+    #[test]
+    fn attempts_with_many_inputs_travel_in_packets_of_their_own() {
+        let mut outbox = Outbox::default();
+        for _ in 0..3 {
+            outbox.push(&ToRunner::Load { slot: 1, variant: Variant::Plain }, [()]);
+            outbox.push(&ToRunner::Setup, vec![(); FILES_MAX + 1]);
+        }
+        let counts: Vec<usize> = outbox.0.iter().map(|(_, files)| files.len()).collect();
+        assert_eq!(counts, [FILES_MAX + 2; 3], "each is in the packet of its module");
+        assert!(counts.iter().all(|count| *count < DESCRIPTORS_MAX), "a long body is a file too");
+        outbox.push(&ToRunner::Unload { slot: 1 }, []);
+        assert_eq!(outbox.0.len(), 3);
     }
 
     #[test]

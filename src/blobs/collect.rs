@@ -32,18 +32,15 @@ impl Blobs {
     }
 
     /// Removes files that have no row and are older than `age`: what a crash left between a rename and its row, or
-    /// between a row's end and its file's. Answers how many. `age` keeps it off uploads that are under way.
+    /// between a row's end and its file's. Answers how many. `age` keeps it off files whose rows are under way.
     pub async fn sweep(&self, age: Duration) -> Result<u32, BlobError> {
         let mut removed = 0;
         for directory in self.files.directories() {
             let old = tokio::task::spawn_blocking(move || old_files(directory, age)).await;
             for path in old.unwrap_or_default() {
-                let gone = match digest_of(&path) {
-                    Some(digest) => self.remove_without_row(digest, path).await?,
-                    // `NAME#1`: an upload that never ended.
-                    None => tokio::fs::remove_file(path).await.is_ok(),
-                };
-                removed += u32::from(gone);
+                if let Some(digest) = digest_of(&path) {
+                    removed += u32::from(self.remove_without_row(digest, path).await?);
+                }
             }
         }
         Ok(removed)

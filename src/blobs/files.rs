@@ -1,8 +1,8 @@
 //! Where the files are, who may touch one just now, and which were seen to be whole.
 //!
-//! A blob is at `ab/cdef…`, the hex digits of its digest. What has no digest yet is written in `incoming/`. All writing
-//! goes through `object_store`, which with `with_fsync` writes apart (`NAME#1`), syncs the file, renames it and syncs the
-//! directory; so a name is either absent or whole and durable.
+//! A blob is at `ab/cdef…`, the hex digits of its digest. What is not whole yet is written in `incoming/`. All writing
+//! goes through `object_store`, which with `with_fsync` syncs a file before it gets its name, and syncs the directory
+//! then; so a name is either absent or whole and durable.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -17,7 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::digest::Digest;
 
-/// Where bytes without a digest are written.
+/// Where uploads are written until they are whole.
 pub(super) const INCOMING: &str = "incoming";
 /// Locks for all digests together; two digests that share one only wait for each other.
 const LOCKS: usize = 256;

@@ -43,6 +43,9 @@ pub enum BlobError {
         /// What came.
         actual: Digest,
     },
+    /// The machine has no descriptors or memory left for it just now; nothing is wrong with what is stored. Answers 503.
+    #[error("the machine is at its bounds: {0}")]
+    Exhausted(String),
     /// The bytes stopped coming before their end.
     #[error("the body broke off: {0}")]
     Body(String),

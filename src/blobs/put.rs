@@ -48,10 +48,10 @@ impl Blobs {
             return Ok((blob.digest, blob.size));
         }
         let stored = match expected {
-            Some(expected) => self.pin_stored(expected, pin_until).await?,
+            Some(expected) => self.pin_stored(expected, pin_until).await?.is_some(),
             None => false,
         };
-        let mut upload = if stored { None } else { Some(self.begin(expected).await?) };
+        let mut upload = if stored { None } else { Some(self.begin().await?) };
         let result = self.write_parts(first, &mut parts, upload.as_mut(), expected).await;
         match (result, upload) {
             (Ok(blob), None) => Ok((blob.digest, blob.size)),
@@ -82,7 +82,8 @@ impl Blobs {
         expected: Digest,
         pin_until: Time,
     ) -> Result<(Digest, u64), BlobError> {
-        let file = Arc::new(file.try_clone().map_err(|error| BlobError::Body(error.to_string()))?);
+        let file = file.try_clone().map_err(|error| BlobError::Exhausted(error.to_string()))?;
+        let file = Arc::new(file);
         let end = offset.saturating_add(size);
         let body = stream::try_unfold(offset, move |at| {
             let file = Arc::clone(&file);
@@ -118,21 +119,26 @@ impl Blobs {
         Ok(blob)
     }
 
-    /// Pins a blob if it is there, its file included; otherwise it has to be put (again).
-    async fn pin_stored(&self, digest: Digest, pin_until: Time) -> Result<bool, BlobError> {
+    /// Pins a blob that somebody says is there; false if it is not. Its bytes were hashed when they were put.
+    pub async fn pin(&self, digest: Digest, pin_until: Time) -> Result<bool, BlobError> {
+        Ok(digest == Digest::EMPTY || self.pin_stored(digest, pin_until).await?.is_some())
+    }
+
+    /// Pins a blob if it is there, its file included, and answers its size; otherwise it has to be put (again).
+    pub async fn pin_stored(&self, digest: Digest, pin_until: Time) -> Result<Option<u64>, BlobError> {
         let Some(row) = self.store.pin_blob(digest, pin_until).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let path = self.files.path(digest);
         let there = move || std::fs::metadata(path).is_ok_and(|file| file.len() == row.size);
-        Ok(row.inline.is_some() || tokio::task::spawn_blocking(there).await.unwrap_or(false))
+        let is_whole = row.inline.is_some() || tokio::task::spawn_blocking(there).await.unwrap_or(false);
+        Ok(is_whole.then_some(row.size))
     }
 
-    async fn begin(&self, expected: Option<Digest>) -> Result<Upload, BlobError> {
-        let name = match expected {
-            Some(digest) => Files::name(digest),
-            None => ObjectPath::from(format!("{INCOMING}/{}", Uuid::now_v7().as_simple())),
-        };
+    /// Always apart and under a name of its own: below its digest's name another upload of the same blob, or the sweep,
+    /// would meet a file that is not whole.
+    async fn begin(&self) -> Result<Upload, BlobError> {
+        let name = ObjectPath::from(format!("{INCOMING}/{}", Uuid::now_v7().as_simple()));
         let writer = self.files.objects.put_multipart(&name).await;
         let writer = writer.map_err(|error| self.judge(&error))?;
         Ok(Upload { name, writer })
@@ -175,15 +181,13 @@ impl Blobs {
     /// Gives the written file its name and then its row, while nobody can collect either.
     async fn publish(&self, mut upload: Upload, blob: OutputRef, pin_until: Time) -> Result<(), BlobError> {
         let _lock = self.files.lock(blob.digest).await;
-        if self.pin_stored(blob.digest, pin_until).await? {
+        if self.pin_stored(blob.digest, pin_until).await?.is_some() {
             drop(upload.writer.abort().await);
             return Ok(());
         }
         let name = Files::name(blob.digest);
         upload.writer.complete().await.map_err(|error| self.judge(&error))?;
-        if upload.name != name {
-            self.files.objects.rename(&upload.name, &name).await.map_err(|error| self.judge(&error))?;
-        }
+        self.files.objects.rename(&upload.name, &name).await.map_err(|error| self.judge(&error))?;
         let row = BlobRow { size: blob.size, inline: None };
         if let Err(error) = self.store.put_blob(blob.digest, row, pin_until).await {
             // Without its row it is nobody's.
@@ -196,22 +200,36 @@ impl Blobs {
         Ok(())
     }
 
-    /// What a failed write means: no space, or the end of trust.
+    /// What a failed write means: no space, nothing left to open a file with, or the end of trust.
     fn judge(&self, error: &object_store::Error) -> BlobError {
         let mut cause: Option<&(dyn Error + 'static)> = Some(error);
         while let Some(error) = cause {
-            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-            if let Some(
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge,
-            ) = kind
+            if let Some(error) = error.downcast_ref::<io::Error>()
+                && let Some(harmless) = harmless(error)
             {
-                return BlobError::Full;
+                return harmless;
             }
             cause = error.source();
         }
         let why = format!("cannot write a blob: {error}");
         self.failure.report(&why);
         BlobError::Fatal(why)
+    }
+}
+
+/// What an I/O error means that says nothing about the bytes on the disk.
+pub(super) fn harmless(error: &io::Error) -> Option<BlobError> {
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
+    use rustix::io::Errno;
+
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => Some(BlobError::Full),
+        OutOfMemory => Some(BlobError::Exhausted(error.to_string())),
+        _ if matches!(errno, Some(Errno::MFILE | Errno::NFILE)) => {
+            Some(BlobError::Exhausted(error.to_string()))
+        }
+        _ => None,
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
+use super::put::harmless;
 use super::{BlobError, Blobs};
 use crate::digest::{Digest, Hasher};
 
@@ -37,7 +38,7 @@ impl Blobs {
                 let file = Arc::new(file);
                 self.check(digest, &file, size).await?;
                 let file = Arc::try_unwrap(file).or_else(|file| file.try_clone());
-                let file = file.map_err(|error| damaged(digest, error))?;
+                let file = file.map_err(|error| BlobError::Exhausted(error.to_string()))?;
                 Ok(Some(BlobSource::File(file, size)))
             }
             source => Ok(Some(source)),
@@ -105,7 +106,8 @@ impl Blobs {
         let path = self.files.path(digest);
         let open = move || File::open(path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
         let opened = tokio::task::spawn_blocking(open).await.map_err(|error| damaged(digest, error))?;
-        let (file, metadata) = opened.map_err(|error| damaged(digest, error))?;
+        let (file, metadata) =
+            opened.map_err(|error| harmless(&error).unwrap_or_else(|| damaged(digest, error)))?;
         if metadata.len() != row.size {
             return Err(damaged(digest, format!("{} bytes of {} are there", metadata.len(), row.size)));
         }

@@ -171,6 +171,42 @@ async fn an_upload_that_is_given_up_leaves_nothing_behind() {
 }
 
 #[tokio::test]
+async fn the_sweep_leaves_a_slow_upload_alone() {
+    let place = Place::new();
+    let bytes = pattern(2_500_000, 1);
+    let digest = Digest::of(&bytes);
+    let (pieces, mut receive) = tokio::sync::mpsc::unbounded_channel::<Result<Bytes, std::io::Error>>();
+    let coming = stream::poll_fn(move |context| receive.poll_recv(context));
+    let blobs = place.blobs.clone();
+    let slow = tokio::spawn(async move { blobs.put_stream(coming, Some(digest), u64::MAX, FOREVER).await });
+    pieces.send(Ok(bytes.slice(..2_000_000))).unwrap();
+    while place.files().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(place.blobs.sweep(Duration::ZERO).await.unwrap(), 0);
+    // another upload of the same blob meets nothing of the first one's
+    place.blobs.put_stream(body(&bytes), Some(digest), u64::MAX, FOREVER).await.unwrap();
+    assert_eq!(place.blobs.verify(digest).await.unwrap(), Some(2_500_000));
+    pieces.send(Ok(bytes.slice(2_000_000..))).unwrap();
+    drop(pieces);
+    assert_eq!(slow.await.unwrap().unwrap(), (digest, 2_500_000));
+    assert_eq!(place.blobs.verify(digest).await.unwrap(), Some(2_500_000));
+    assert_eq!(place.files(), [place.path(digest)]);
+}
+
+#[test]
+fn only_the_end_of_trust_is_fatal() {
+    use rustix::io::Errno;
+    let of = |errno: Errno| put::harmless(&std::io::Error::from(errno));
+    assert!(matches!(of(Errno::NOSPC), Some(BlobError::Full)));
+    assert!(matches!(of(Errno::DQUOT), Some(BlobError::Full)));
+    assert!(matches!(of(Errno::MFILE), Some(BlobError::Exhausted(_))));
+    assert!(matches!(of(Errno::NFILE), Some(BlobError::Exhausted(_))));
+    assert!(matches!(of(Errno::NOMEM), Some(BlobError::Exhausted(_))));
+    assert!(of(Errno::IO).is_none() && of(Errno::NOENT).is_none() && of(Errno::ROFS).is_none());
+}
+
+#[tokio::test]
 async fn a_stored_blob_is_pinned_and_not_written_again() {
     let place = Place::new();
     let bytes = pattern(2_500_000, 1);
@@ -339,12 +375,13 @@ async fn the_sweep_takes_old_files_without_a_row_only() {
     let kept = place.blobs.put_bytes(pattern(50_000, 1), FOREVER).await.unwrap().0;
     let orphan = place.path(Digest::of(b"orphan"));
     std::fs::write(&orphan, b"orphan").unwrap();
-    let half = place.path(kept).with_file_name(format!("{}#1", &kept.hex()[2..]));
+    let half = place.dir.path().join("blobs/incoming/0192#1");
     std::fs::write(&half, b"half").unwrap();
     assert_eq!(place.blobs.sweep(Duration::from_secs(3_600)).await.unwrap(), 0);
     assert_eq!(place.files().len(), 3);
-    assert_eq!(place.blobs.sweep(Duration::ZERO).await.unwrap(), 2);
-    assert_eq!(place.files(), [place.path(kept)]);
+    assert_eq!(place.blobs.sweep(Duration::ZERO).await.unwrap(), 1, "an upload may still be under way");
+    place.again();
+    assert_eq!(place.files(), [place.path(kept)], "no upload outlives its process");
 }
 
 #[tokio::test]

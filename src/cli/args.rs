@@ -1,12 +1,21 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
+mod operate;
+mod serve;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use self::operate::{
+    BlobsArgs, BlobsCommand, CallArgs, CertArgs, ScopeArg, TokensArgs, TokensCommand, WorkersArgs,
+    WorkersCommand,
+};
+pub use self::serve::{LogFormat, ServeArgs};
 use super::parse::{self, DirInput, FileInput, ModuleRef};
+use super::worker::WorkerArgs;
 use crate::digest::Digest;
-use crate::id::{RunId, WorkerId};
+use crate::id::RunId;
 use crate::protocol::api::Clock;
 use crate::units::{Period, Size};
 
@@ -32,11 +41,16 @@ First steps:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Serve(Box<ServeArgs>),
+    Worker(Box<WorkerArgs>),
     Push(PushArgs),
     Modules(ModulesArgs),
     Run(Box<RunArgs>),
     Runs(RunsArgs),
+    Call(CallArgs),
+    Blobs(BlobsArgs),
     Workers(WorkersArgs),
+    Tokens(TokensArgs),
+    Cert(CertArgs),
     Completions(CompletionsArgs),
 }
 
@@ -53,69 +67,12 @@ pub struct ConnectArgs {
     /// Data directory of the server on this machine [default: $LOCKSTEP_DATA, else ~/.local/share/lockstep]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub data: Option<PathBuf>,
+    /// CA certificate (PEM) to trust beside those of the system, for https:// [default: $LOCKSTEP_CA]
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
     /// Print JSON, as the API has it, instead of text
     #[arg(long, global = true)]
     pub json: bool,
-}
-
-/// Start a coordinator with embedded workers
-///
-/// Everything is kept below one directory. The first start makes an admin token and prints a link that signs
-/// the web console in with it. SIGTERM or Ctrl-C stops in order: nothing new is taken, what runs may end.
-#[derive(Debug, Args)]
-#[command(after_long_help = SERVE_HELP)]
-pub struct ServeArgs {
-    /// Directory that holds everything [default: $XDG_DATA_HOME/lockstep, else ~/.local/share/lockstep]
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub data: Option<PathBuf>,
-    /// Address and port to listen on [default: 127.0.0.1:7070]
-    #[arg(long, value_name = "ADDR")]
-    pub listen: Option<String>,
-    /// Embedded workers [default: 3]
-    #[arg(long, value_name = "N")]
-    pub workers: Option<u32>,
-    /// Attempts that each worker executes at once [default: cores / workers]
-    #[arg(long, value_name = "N")]
-    pub slots: Option<u32>,
-    /// Memory for all attempts of one worker, such as 4GiB [default: 80 % of the machine's / workers]
-    #[arg(long, value_name = "SIZE")]
-    pub worker_memory: Option<Size>,
-    /// Listen beyond loopback without TLS: tokens and data travel in the clear
-    #[arg(long)]
-    pub allow_plaintext: bool,
-    /// Configuration file (TOML)
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub config: Option<PathBuf>,
-    /// Any setting by its name; may be given often
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse::pair)]
-    pub settings: Vec<(String, String)>,
-    /// What to log, such as `debug` or `lockstep=trace` [default: $LOCKSTEP_LOG, else info]
-    #[arg(long, value_name = "FILTER")]
-    pub log: Option<String>,
-    /// Form of the log on standard error
-    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    pub log_format: LogFormat,
-    /// Read and check the configuration, print the settings that are in force, and stop
-    #[arg(long)]
-    pub check: bool,
-}
-
-const SERVE_HELP: &str = "\
-Settings come from the file, then the environment, then flags; the last one wins. Each has one name:
-`workers` in the file is LOCKSTEP_WORKERS in the environment and --set workers=… here. `--check` lists them.
-
-Examples:
-  lockstep serve
-  lockstep serve --data ./pool --workers 4 --slots 2
-  lockstep serve --set retention_age=7d --set module_max=256MiB";
-
-/// Form of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people
-    Text,
-    /// One JSON object per line
-    Json,
 }
 
 /// Upload modules
@@ -465,43 +422,6 @@ pub struct WaitArgs {
     /// Leave terminal escape sequences in the guest's output when it goes to a terminal
     #[arg(long)]
     pub raw: bool,
-}
-
-/// List and manage workers
-///
-/// Without a subcommand: list them.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lockstep workers\n  lockstep workers drain w2")]
-pub struct WorkersArgs {
-    #[command(subcommand)]
-    pub command: Option<WorkersCommand>,
-    #[command(flatten)]
-    pub connect: ConnectArgs,
-}
-
-/// What to do with a worker.
-#[derive(Debug, Subcommand)]
-pub enum WorkersCommand {
-    /// List them
-    List,
-    /// Give it no new work; what it holds may end
-    Drain {
-        /// The worker, such as w2
-        worker: WorkerId,
-    },
-    /// Give it nothing and don't count its votes until it is readmitted
-    Quarantine {
-        /// The worker, such as w2
-        worker: WorkerId,
-        /// Shown wherever the quarantine is
-        #[arg(long)]
-        why: String,
-    },
-    /// Let it work again, after a drain or a quarantine
-    Readmit {
-        /// The worker, such as w2
-        worker: WorkerId,
-    },
 }
 
 /// Print a completion script for a shell

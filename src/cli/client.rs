@@ -11,10 +11,11 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::connection::Connection;
+use super::connection::{Connection, Trust};
 use super::error::{CliError, ProblemText};
 use crate::digest::{Digest, Hasher};
 use crate::protocol::api::Page;
+use crate::tls::{self, Refusal};
 
 /// A server that is there accepts a connection at once; anything longer is a wrong address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,8 +38,14 @@ pub type Upload = reqwest::Body;
 impl Client {
     /// Prepares to talk; nothing is sent.
     pub fn new(connection: Connection) -> Result<Client, CliError> {
+        let tls = match &connection.trust {
+            Trust::Plaintext => tls::client_config_without_roots(),
+            Trust::Authorities(ca) => tls::client_config(ca.as_deref()),
+            Trust::Own(certificate) => tls::client_config_for_own_server(certificate),
+        }?;
         // The proxy variables are not read: the server is on this machine or named by its own address.
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy().build();
+        let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+        let http = builder.tls_backend_preconfigured(tls).build();
         let http = http.map_err(|error| broken("preparing the connection", &error))?;
         let base = Url::parse(&connection.server)
             .map_err(|error| CliError::Usage(format!("`{}` is no address: {error}", connection.server)))?;
@@ -58,15 +65,18 @@ impl Client {
 
     /// Sends it; an answer that is no success is an error.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, CliError> {
-        let response = request.send().await.map_err(|error| {
-            if error.is_connect() {
-                let (server, local) = (self.connection.server.clone(), self.connection.local);
-                CliError::Unreachable { server, local }
-            } else {
-                broken("the request", &error)
-            }
-        })?;
+        let response = request.send().await.map_err(|error| self.unsent(&error))?;
         if response.status().is_success() { Ok(response) } else { Err(self.problem(response).await) }
+    }
+
+    /// Why a request got no answer.
+    fn unsent(&self, error: &reqwest::Error) -> CliError {
+        let (server, local) = (self.connection.server.clone(), self.connection.local);
+        match Refusal::of(error) {
+            Some(refusal) => CliError::Handshake { server, refusal },
+            None if error.is_connect() => CliError::Unreachable { server, local },
+            None => broken("the request", error),
+        }
     }
 
     async fn problem(&self, response: Response) -> CliError {
@@ -133,14 +143,7 @@ impl Client {
     /// Whether there is something.
     pub async fn exists(&self, segments: &[&str]) -> Result<bool, CliError> {
         let request = self.request(Method::HEAD, segments).timeout(ANSWER_TIMEOUT);
-        let response = request.send().await.map_err(|error| {
-            let (server, local) = (self.connection.server.clone(), self.connection.local);
-            if error.is_connect() {
-                CliError::Unreachable { server, local }
-            } else {
-                broken("the request", &error)
-            }
-        })?;
+        let response = request.send().await.map_err(|error| self.unsent(&error))?;
         match response.status() {
             status if status.is_success() => Ok(true),
             StatusCode::NOT_FOUND => Ok(false),

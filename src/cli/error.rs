@@ -9,6 +9,7 @@ use super::exit;
 use super::terminal::plain;
 use crate::config::ConfigError;
 use crate::digest::Digest;
+use crate::tls::{Refusal, TlsError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,17 @@ pub enum CliError {
         /// Whether that is this machine's own.
         local: bool,
     },
+    /// Client and server don't come together in TLS.
+    #[error("no safe connection to {server}: {refusal}")]
+    Handshake {
+        /// Where.
+        server: String,
+        /// Why not.
+        refusal: Refusal,
+    },
+    /// Certificates or keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The connection broke, or the answer was not what the API promises.
     #[error("{doing} failed: {why}")]
     Broken {
@@ -113,7 +125,7 @@ pub enum CliError {
 }
 
 /// Problem details, read leniently: a newer server may have codes and fields that this client does not know.
-#[derive(Debug, Clone, PartialEq, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, Deserialize, thiserror::Error)]
 #[error("{}{} ({code})", pointer.as_ref().map(|at| format!("{}: ", plain(at))).unwrap_or_default(), plain(detail))]
 pub struct ProblemText {
     /// What programs tell errors apart by.
@@ -127,6 +139,9 @@ pub struct ProblemText {
     /// Names the request in the server's log.
     #[serde(default)]
     pub request_id: Option<String>,
+    /// The run that it is about, as it came: a newer server may show more of it.
+    #[serde(default)]
+    pub run: Option<Box<serde_json::value::RawValue>>,
 }
 
 impl CliError {
@@ -153,6 +168,7 @@ impl CliError {
             CliError::Unreachable { local: false, .. } => {
                 Some("check the address in --server or LOCKSTEP_SERVER, and that the server runs".to_owned())
             }
+            CliError::Handshake { refusal, .. } => refusal.advice().map(str::to_owned),
             CliError::Problem(problem) => match problem.code.as_str() {
                 "unauthorized" => Some(
                     "give a token with --token or LOCKSTEP_TOKEN; the admin token is in the file `token` of the \
@@ -171,7 +187,7 @@ impl CliError {
     /// Exit code; `failed` is the command's own for everything but wrong usage.
     pub fn exit_code(&self, failed: u8) -> u8 {
         match self {
-            CliError::Usage(_) | CliError::Config(_) => exit::USAGE,
+            CliError::Usage(_) | CliError::Config(_) | CliError::Tls(_) => exit::USAGE,
             _ => failed,
         }
     }

@@ -163,13 +163,13 @@ async fn files_of(
                 InputBytes::Digest(digest) => InputFile::Digest(digest),
             }
         } else {
-            InputFile::Digest(push_blob(client, &input.local).await?)
+            InputFile::Digest(push_blob(client, &input.local).await?.digest)
         };
         put(&input.guest, file)?;
     }
     for input in &args.dirs {
         let packed = pack(input.local.clone()).await?;
-        put(&input.guest, InputFile::Tree(push_blob(client, packed.path()).await?))?;
+        put(&input.guest, InputFile::Tree(push_blob(client, packed.path()).await?.digest))?;
     }
     Ok(files)
 }
@@ -191,13 +191,13 @@ async fn pack(root: PathBuf) -> Result<tempfile::NamedTempFile, CliError> {
 mod tests {
     use super::*;
     use crate::cli::args::{Cli, Command};
-    use crate::cli::connection::Connection;
+    use crate::cli::connection::{Connection, Trust};
     use clap::Parser as _;
 
     /// Nothing here may be sent: the address is one where nobody listens.
     fn client() -> Client {
         let server = "http://127.0.0.1:9".to_owned();
-        Client::new(Connection { server, token: None, local: false }).unwrap()
+        Client::new(Connection { server, token: None, local: false, trust: Trust::Plaintext }).unwrap()
     }
 
     async fn request(flags: &[&str]) -> Result<serde_json::Value, CliError> {

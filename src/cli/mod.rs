@@ -1,9 +1,12 @@
-//! The command line: `serve` and the commands that talk to a server.
+//! The command line: `serve`, `worker` and the commands that talk to a server.
 //!
 //! A client command knows the public API and nothing behind it. What a run gave goes to standard output and error as
 //! the guest wrote it; everything that Lockstep has to say goes to standard error, one line each, after `lockstep:`.
 
 mod args;
+mod blobs;
+mod call;
+mod cert;
 mod client;
 mod connection;
 mod error;
@@ -21,9 +24,12 @@ mod sample;
 mod screen;
 mod serve;
 mod show;
+mod show_pool;
 mod telemetry;
 mod terminal;
+mod tokens;
 mod upload;
+mod worker;
 mod workers;
 
 use std::io::Write as _;
@@ -49,7 +55,7 @@ pub fn main(environment: &Environment) -> u8 {
     };
     let failed = match &command {
         // The codes below are the guest's own here.
-        Command::Run(_) => exit::NOT_DONE,
+        Command::Run(_) | Command::Call(_) => exit::NOT_DONE,
         Command::Runs(runs) if matches!(runs.command, Some(args::RunsCommand::Wait { .. })) => exit::NOT_DONE,
         _ => exit::FAILED,
     };
@@ -85,12 +91,17 @@ fn complain(error: &CliError) {
 fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError> {
     let connect = match command {
         Command::Serve(args) => return serve::serve(args, environment),
+        Command::Worker(args) => return worker::worker(args, environment),
         Command::Completions(args) => return completions(args),
+        Command::Cert(args) => return cert::cert(args),
         Command::Push(args) => &args.connect,
         Command::Modules(args) => &args.connect,
         Command::Run(args) => &args.connect,
         Command::Runs(args) => &args.connect,
+        Command::Call(args) => &args.connect,
+        Command::Blobs(args) => &args.connect,
         Command::Workers(args) => &args.connect,
+        Command::Tokens(args) => &args.connect,
     };
     let client = client_for(connect, environment)?;
     // One thread does: a client waits for one server.
@@ -102,7 +113,10 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Run(args) => run::run(&client, args).await,
             Command::Runs(args) => runs::runs(&client, args).await,
             Command::Workers(args) => workers::workers(&client, args).await,
-            Command::Serve(_) | Command::Completions(_) => Ok(0),
+            Command::Call(args) => call::call(&client, args).await,
+            Command::Blobs(args) => blobs::blobs(&client, args).await,
+            Command::Tokens(args) => tokens::tokens(&client, args).await,
+            Command::Serve(_) | Command::Worker(_) | Command::Completions(_) | Command::Cert(_) => Ok(0),
         }
     })
 }
@@ -116,4 +130,17 @@ fn completions(args: &CompletionsArgs) -> Result<u8, CliError> {
     clap_complete::generate(args.shell, &mut Cli::command(), "lockstep", &mut script);
     std::io::stdout().lock().write_all(&script).map_err(CliError::Output)?;
     Ok(0)
+}
+
+/// Lets this process open as many descriptors as it may: the soft limit of a shell or of systemd is 1,024, made for
+/// programs that `select`, and connections, runners and inputs need more. Children are bounded by their own jail.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%error, "the limit of open descriptors stays at {:?}", limit.current);
+    }
 }

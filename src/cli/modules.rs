@@ -104,18 +104,24 @@ pub async fn modules(client: &Client, args: &ModulesArgs) -> Result<u8, CliError
             print(&client.post(&["modules", &one(module).await?, "readmit"]).await?)?;
         }
         ModulesCommand::Download { module, output } => {
-            download(client, resolve(client, module).await?, output).await?;
+            let digest = resolve(client, module).await?;
+            let segments = ["modules", &digest.to_string(), "content"];
+            download(client, &segments, "the module", digest, output).await?;
         }
     }
     Ok(0)
 }
 
-/// Writes a module's bytes to a file, whole and checked, or to standard output.
-async fn download(client: &Client, digest: Digest, output: &Path) -> Result<(), CliError> {
-    let digest_text = digest.to_string();
-    let segments = ["modules", &digest_text, "content"];
+/// Writes what is there to a file, whole and checked, or to standard output.
+pub async fn download(
+    client: &Client,
+    segments: &[&str],
+    what: &'static str,
+    digest: Digest,
+    output: &Path,
+) -> Result<(), CliError> {
     if output == Path::new("-") {
-        let mut pieces = client.download(&segments).await?;
+        let mut pieces = client.download(segments).await?;
         let mut hasher = Hasher::new();
         while let Some(piece) = pieces.try_next().await? {
             hasher.update(&piece);
@@ -124,14 +130,14 @@ async fn download(client: &Client, digest: Digest, output: &Path) -> Result<(), 
         }
         return match hasher.finish() {
             actual if actual == digest => Ok(()),
-            actual => Err(CliError::Damaged { what: "the module", expected: digest, actual }),
+            actual => Err(CliError::Damaged { what, expected: digest, actual }),
         };
     }
     let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut part = tempfile::NamedTempFile::new_in(parent).map_err(CliError::file("write in", parent))?;
     let write =
         |bytes: &[u8]| std::io::Write::write_all(&mut part, bytes).map_err(CliError::file("write", output));
-    client.fetch(&segments, "the module", digest, write).await?;
+    client.fetch(segments, what, digest, write).await?;
     part.persist(output).map_err(|error| CliError::file("write", output)(error.error))?;
     Ok(())
 }

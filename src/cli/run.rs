@@ -13,6 +13,7 @@ use super::exit;
 use super::inputs;
 use super::live::Live;
 use super::modules;
+use super::parse::ModuleRef;
 use super::result::{self, Wanted};
 use super::screen::Screen;
 use super::upload::{COMPILE_WAIT, push_module};
@@ -31,7 +32,7 @@ const RETRY_PAUSES: [Duration; 3] =
 /// Executes the command; the exit code is the guest's.
 pub async fn run(client: &Client, args: &RunArgs) -> Result<u8, CliError> {
     let mut screen = Screen::new(args.output.raw);
-    let module = module_of(client, args, &screen).await?;
+    let module = module_of(client, &args.module, &screen).await?;
     let mut request = inputs::request_of(client, args, module).await?;
     let wait = match (args.policy.no_durable, args.output.live || args.output.detach) {
         (true, _) => MEMORY_WAIT,
@@ -64,13 +65,13 @@ pub async fn run(client: &Client, args: &RunArgs) -> Result<u8, CliError> {
 }
 
 /// The digest of the module that was named; a file is uploaded unless the server has it.
-async fn module_of(client: &Client, args: &RunArgs, screen: &Screen) -> Result<Digest, CliError> {
-    if let Some(digest) = args.module.digest() {
+pub async fn module_of(client: &Client, module: &ModuleRef, screen: &Screen) -> Result<Digest, CliError> {
+    if let Some(digest) = module.digest() {
         return Ok(digest);
     }
-    let path = Path::new(&args.module.0);
+    let path = Path::new(&module.0);
     if !path.is_file() {
-        return modules::resolve(client, &args.module).await;
+        return modules::resolve(client, module).await;
     }
     let pushed = push_module(client, path, None, COMPILE_WAIT).await?;
     for note in super::show::module_notes(&pushed.module) {

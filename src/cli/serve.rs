@@ -6,9 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::args::ServeArgs;
-use super::connection::{AddressFile, url_of};
+use super::connection::{AddressFile, CertificateFile, url_of};
 use super::error::CliError;
 use super::telemetry;
 use crate::compiler::{CompileLimits, CompilerConfig};
@@ -16,11 +17,7 @@ use crate::config::{Environment, Layers, Machine, ServeConfig};
 use crate::coordinator::chores::RetentionConfig;
 use crate::coordinator::{self, CoordinatorConfig};
 use crate::sandbox::ClassInputs;
-
-/// Machine code that is kept beside the modules, in bytes.
-const CACHE_BYTES_MAX: u64 = 8 << 30;
-/// An upload answers with the outcome of its admission if that comes within this time.
-const ADMISSION_WAIT: Duration = Duration::from_secs(10);
+use crate::tls::{self, ServerTls};
 
 /// Starts a server and returns when it has stopped.
 pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, CliError> {
@@ -36,6 +33,7 @@ pub fn serve(args: &ServeArgs, environment: &Environment) -> Result<u8, CliError
     for name in unknown {
         tracing::warn!("{name} names no setting and is ignored");
     }
+    super::raise_descriptor_limit();
     let listener = TcpListener::bind(config.listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(|error| CliError::Serve(format!("cannot listen on {}: {error}", config.listen)))?;
@@ -58,14 +56,14 @@ fn layers(args: &ServeArgs, environment: &Environment) -> Result<Layers, CliErro
     for (key, value) in &args.settings {
         layers.put_text(key, value, "from --set")?;
     }
-    let not_text = || CliError::Usage("--data must be UTF-8".to_owned());
-    let data = args.data.as_ref().map(|path| path.to_str().map(str::to_owned).ok_or_else(not_text));
     let flags = [
-        ("data", data.transpose()?),
+        ("data", text_of(args.data.as_deref())?),
         ("listen", args.listen.clone()),
         ("workers", args.workers.map(|n| n.to_string())),
         ("slots", args.slots.map(|n| n.to_string())),
         ("worker_memory", args.worker_memory.map(|size| size.to_string())),
+        ("tls_cert", text_of(args.tls_cert.as_deref())?),
+        ("tls_key", text_of(args.tls_key.as_deref())?),
         ("allow_plaintext", args.allow_plaintext.then(|| "true".to_owned())),
     ];
     for (key, value) in flags {
@@ -76,15 +74,26 @@ fn layers(args: &ServeArgs, environment: &Environment) -> Result<Layers, CliErro
     Ok(layers)
 }
 
+/// Settings are text.
+fn text_of(path: Option<&Path>) -> Result<Option<String>, CliError> {
+    let Some(path) = path else { return Ok(None) };
+    let not_text = || CliError::Usage(format!("`{}` must be UTF-8", path.display()));
+    path.to_str().map(|text| Some(text.to_owned())).ok_or_else(not_text)
+}
+
 /// Serves until SIGTERM or SIGINT.
 async fn serve_on(config: ServeConfig, listener: TcpListener) -> Result<(), CliError> {
     let shutdown = shutdown_signal()?;
+    let reload = reload_signal()?;
+    let tls = config.tls.as_ref().map(|(cert, key)| ServerTls::load(cert, key)).transpose()?;
     let listening = listener.local_addr().map_err(CliError::Runtime)?;
-    let url = url_of(listening);
+    let url = url_of(listening, tls.is_some());
     let data = config.data.clone();
     let workers = config.workers;
     let listener = tokio::net::TcpListener::from_std(listener).map_err(CliError::Runtime)?;
-    let running = coordinator::start(coordinator_config(&config)?, listener).await?;
+    let acceptor = tls.as_ref().map(ServerTls::acceptor);
+    let running = coordinator::start(coordinator_config(&config, acceptor)?, listener).await?;
+    let _certificate = tls.map(|tls| keep_certificate(tls, reload, &data)).transpose()?;
     // Dropped at the end, so that a client hears at once that nobody serves here.
     let _address = AddressFile::write(&data, &url)?;
     print(&format!(
@@ -114,17 +123,53 @@ fn shutdown_signal() -> Result<impl Future<Output = ()> + Send + 'static, CliErr
     })
 }
 
+/// Leaves the certificate for clients on this machine, and follows its files from now on.
+fn keep_certificate(
+    tls: ServerTls,
+    reload: mpsc::Receiver<()>,
+    data: &Path,
+) -> Result<CertificateFile, CliError> {
+    let left = CertificateFile::write(data, &tls.certificate())?;
+    let data = data.to_owned();
+    // ends with the process
+    tokio::spawn(async move {
+        let leave = |tls: &ServerTls| {
+            if let Err(error) = CertificateFile::write(&data, &tls.certificate()).map(CertificateFile::keep) {
+                tracing::warn!(%error, "clients on this machine cannot see the new certificate");
+            }
+        };
+        tls.watch(reload, leave).await;
+    });
+    Ok(left)
+}
+
+/// Hears SIGHUP. Taken also where nothing is reloaded, because by default it ends the process.
+fn reload_signal() -> Result<mpsc::Receiver<()>, CliError> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(CliError::Runtime)?;
+    let (asked, reload) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // a full channel holds the same wish already; a closed one says that there is nothing to reload
+            let _ = asked.try_send(());
+        }
+    });
+    Ok(reload)
+}
+
 fn print(text: &str) -> Result<(), CliError> {
     std::io::Write::write_all(&mut std::io::stdout().lock(), text.as_bytes()).map_err(CliError::Output)
 }
 
 /// What the configuration says, in the coordinator's words.
-fn coordinator_config(config: &ServeConfig) -> Result<CoordinatorConfig, CliError> {
+fn coordinator_config(
+    config: &ServeConfig,
+    tls: Option<tls::Acceptor>,
+) -> Result<CoordinatorConfig, CliError> {
     let exe = std::env::current_exe().map_err(CliError::Runtime)?;
     let class = ClassInputs::of_this_machine().map_err(|error| CliError::Serve(error.to_string()))?.class();
     let compiler = CompilerConfig {
         cache_dir: config.data.join("cache"),
-        cache_bytes_max: CACHE_BYTES_MAX,
+        cache_bytes_max: config.compiler.cache_bytes_max,
         exe: exe.clone(),
         limits: CompileLimits {
             module_bytes_max: config.limits.module_bytes_max,
@@ -144,13 +189,24 @@ fn coordinator_config(config: &ServeConfig) -> Result<CoordinatorConfig, CliErro
         slots: config.workers.slots,
         worker_memory_bytes: config.workers.memory_bytes,
         heartbeat_ms: config.workers.heartbeat_ms,
+        worker_outputs_bytes_max: config.workers.outputs_bytes_max,
+        spare_runners: config.workers.spare_runners,
+        parked_runners: config.workers.parked_runners,
+        begin_ms: config.workers.begin_ms,
         core: config.core.clone(),
-        retention: RetentionConfig { age_ms: config.retention.age_ms, runs_max: config.retention.runs_max },
+        retention: RetentionConfig {
+            age_ms: config.retention.age_ms,
+            runs_max: config.retention.runs_max,
+            evidence_max: config.retention.evidence_max,
+            evidence_age_ms: config.retention.evidence_age_ms,
+        },
         upload_keep_ms: config.retention.upload_keep_ms,
         compiler,
         module_bytes_max: config.limits.module_bytes_max,
         blob_bytes_max: config.limits.blob_bytes_max,
         connections_max: config.limits.connections_max,
-        admission_wait: ADMISSION_WAIT,
+        admission_wait: Duration::from_millis(config.limits.admission_wait_ms),
+        http_drain: Duration::from_millis(config.limits.http_drain_ms),
+        tls,
     })
 }

@@ -1,10 +1,9 @@
-//! Runs, modules and workers as text for people. Pure: from the API's types to a string.
+//! Runs and modules as text for people. Pure: from the API's types to a string.
 
 use super::terminal::{duration, plain, size, table};
 use crate::digest::Digest;
 use crate::protocol::api::{
-    Attempt, AttemptStateName, Module, ModuleStateName, Run, RunSummary, RunVerdict, Timestamp, Worker,
-    WorkerStandingName,
+    Attempt, AttemptStateName, Module, ModuleStateName, Run, RunSummary, RunVerdict, Timestamp,
 };
 use crate::result::{FailReason, Outcome, RunState, VerdictKind};
 
@@ -59,7 +58,7 @@ fn elapsed_ms(from: Timestamp, to: Timestamp) -> f64 {
     (to.0.as_microsecond() - from.0.as_microsecond()) as f64 / 1_000.0
 }
 
-fn second(at: Timestamp) -> String {
+pub fn second(at: Timestamp) -> String {
     format!("{:.0}", at.0)
 }
 
@@ -273,32 +272,6 @@ fn named_item(item: &serde_json::Value) -> [String; 2] {
         module => format!("{module}.{}", text("name")),
     };
     [name, text("signature")]
-}
-
-/// A list of workers.
-pub fn workers(workers: &[Worker]) -> String {
-    let row = |worker: &Worker| {
-        let standing = match worker.standing {
-            WorkerStandingName::Active => "active",
-            WorkerStandingName::Draining => "draining",
-            WorkerStandingName::Lost => "lost",
-            WorkerStandingName::Quarantined => "quarantined",
-        };
-        let standing = worker.why.as_ref().map_or(standing.to_owned(), |why| format!("{standing}: {why}"));
-        [
-            worker.id.to_string(),
-            worker.name.clone(),
-            format!("{}/{}", worker.holds.len(), worker.slots),
-            format!("{}/{}", size(worker.memory_leased_bytes), size(worker.memory_bytes)),
-            worker.votes.to_string(),
-            worker.dissents.to_string(),
-            worker.faults.to_string(),
-            worker.class.short(),
-            standing,
-        ]
-    };
-    let headers = ["WORKER", "NAME", "BUSY", "MEMORY", "VOTES", "DISSENTS", "FAULTS", "CLASS", "STANDING"];
-    table(headers, &workers.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

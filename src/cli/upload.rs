@@ -139,7 +139,7 @@ pub async fn wait_until_ready(client: &Client, mut module: Module) -> Result<Mod
 }
 
 /// Uploads a file as a blob, unless the server has it.
-pub async fn push_blob(client: &Client, path: &Path) -> Result<Digest, CliError> {
+pub async fn push_blob(client: &Client, path: &Path) -> Result<Hashed, CliError> {
     let Hashed { digest, size } = hash_file(path)?;
     let digest_text = digest.to_string();
     let segments = ["blobs", &digest_text];
@@ -149,5 +149,5 @@ pub async fn push_blob(client: &Client, path: &Path) -> Result<Digest, CliError>
         bar.finish_and_clear();
         answer?;
     }
-    Ok(digest)
+    Ok(Hashed { digest, size })
 }

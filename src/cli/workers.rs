@@ -6,35 +6,57 @@ use super::args::{WorkersArgs, WorkersCommand};
 use super::client::Client;
 use super::error::CliError;
 use super::screen::Screen;
-use super::show;
+use super::show_pool;
+use crate::id::WorkerId;
 use crate::protocol::api::{Page, QuarantineRequest, Worker};
 
 /// Lists and manages workers.
 pub async fn workers(client: &Client, args: &WorkersArgs) -> Result<u8, CliError> {
     let screen = Screen::new(false);
     let json = args.connect.json;
-    let changed: Worker = match args.command.as_ref().unwrap_or(&WorkersCommand::List) {
+    let changed = match args.command.as_ref().unwrap_or(&WorkersCommand::List) {
         WorkersCommand::List => {
             let page: Page<Worker> = client.get(&["workers"]).await?;
             match json {
                 true => screen.json(&page.items)?,
-                false => screen.text(&show::workers(&page.items))?,
+                false => screen.text(&show_pool::workers(&page.items))?,
             }
             return Ok(0);
         }
-        WorkersCommand::Drain { worker } => client.post(&["workers", &worker.to_string(), "drain"]).await?,
-        WorkersCommand::Readmit { worker } => {
-            client.post(&["workers", &worker.to_string(), "readmit"]).await?
+        WorkersCommand::Show { worker } => {
+            let worker: Worker = client.get(&["workers", &worker.to_string()]).await?;
+            match json {
+                true => screen.json(&worker)?,
+                false => screen.text(&show_pool::worker(&worker))?,
+            }
+            return Ok(0);
         }
+        WorkersCommand::Rm { workers } => {
+            for worker in workers {
+                client.delete(&["workers", &worker.to_string()]).await?;
+            }
+            return Ok(0);
+        }
+        WorkersCommand::Drain { workers } => each(client, workers, "drain").await?,
+        WorkersCommand::Readmit { workers } => each(client, workers, "readmit").await?,
         WorkersCommand::Quarantine { worker, why } => {
             let body = QuarantineRequest { why: why.clone() };
             let segments = ["workers", &worker.to_string(), "quarantine"];
-            client.post_json(&segments, &body, &[], Duration::ZERO).await?
+            vec![client.post_json(&segments, &body, &[], Duration::ZERO).await?]
         }
     };
-    match json {
-        true => screen.json(&changed)?,
-        false => screen.text(&show::workers(&[changed]))?,
+    match (json, changed.as_slice()) {
+        (true, [worker]) => screen.json(worker)?,
+        (true, workers) => screen.json(&workers)?,
+        (false, workers) => screen.text(&show_pool::workers(workers))?,
     }
     Ok(0)
+}
+
+async fn each(client: &Client, workers: &[WorkerId], order: &str) -> Result<Vec<Worker>, CliError> {
+    let mut changed = Vec::with_capacity(workers.len());
+    for worker in workers {
+        changed.push(client.post(&["workers", &worker.to_string(), order]).await?);
+    }
+    Ok(changed)
 }

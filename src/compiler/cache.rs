@@ -24,7 +24,8 @@ use crate::sandbox::Variant;
 
 const KEY_FILE: &str = "key";
 const TEMPORARY: &str = "temporary-";
-/// No compilation takes so long: a temporary file that is older belongs to nobody.
+/// No compilation takes so long: a temporary file that is older belongs to nobody, though some process has the number of
+/// the one that made it.
 const STALE: Duration = Duration::from_secs(3_600);
 /// How often the use of an artifact is written down, at most.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
@@ -143,7 +144,7 @@ impl Cache {
 
     /// An empty file in the directory, for the child to fill.
     pub(super) fn temporary(&self) -> io::Result<NamedTempFile> {
-        tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(&self.dir)
+        tempfile::Builder::new().prefix(&own_temporary()).tempfile_in(&self.dir)
     }
 
     /// Seals what the child wrote and gives it its name; makes room for it among the others.
@@ -255,13 +256,21 @@ fn hash(file: &mut File) -> io::Result<(Digest, u64)> {
 fn sweep(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let temporary = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY));
+        let name = entry.file_name();
+        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY)) else { continue };
+        let maker = rest.split('-').next().unwrap_or_default();
+        let is_orphan = !Path::new("/proc").join(maker).exists();
         let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-        if temporary && age.is_some_and(|age| age > STALE) {
+        if is_orphan || age.is_some_and(|age| age > STALE) {
             let _ = fs::remove_file(entry.path());
         }
     }
     Ok(())
+}
+
+/// How the names of this process's temporary files begin: its number says whether somebody still needs them.
+fn own_temporary() -> String {
+    format!("{TEMPORARY}{}-", std::process::id())
 }
 
 /// The machine's key. Several processes may come here at once: the first name given wins.
@@ -273,7 +282,7 @@ fn load_or_make_key(dir: &Path) -> io::Result<[u8; 32]> {
     let mut key = [0; 32];
     getrandom::fill(&mut key).map_err(io::Error::other)?;
     let mut file = tempfile::Builder::new()
-        .prefix(TEMPORARY)
+        .prefix(&own_temporary())
         .permissions(fs::Permissions::from_mode(0o600))
         .tempfile_in(dir)?;
     file.write_all(&key)?;

@@ -55,7 +55,7 @@ pub enum Report {
 }
 
 /// What a compiler calls beyond the base: nothing.
-const EXTRA_CALLS: &[i64] = &[];
+const EXTRA_CALLS: &[jail::Call] = &[];
 /// Descriptor 2 is the last that is inherited on purpose.
 const LAST_DESCRIPTOR: i32 = 2;
 

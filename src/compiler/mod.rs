@@ -4,7 +4,7 @@
 //! the same time. A refusal follows from the module and the bounds alone; whatever else goes wrong is an
 //! [`InfraError`], and trying again is right. Compiling never sits on an async thread.
 //!
-//! It does not know runs, workers or stores; who remembers a refusal is up to the caller.
+//! It does not know runs, workers or stores; who remembers a refusal beyond the life of this process is up to the caller.
 
 mod cache;
 pub mod child;
@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
@@ -142,7 +142,12 @@ struct Shared {
     compatibility: [Digest; 2],
     slots: Arc<Semaphore>,
     flights: Mutex<HashMap<Key, Flight>>,
+    /// What was refused, so that it is not compiled again for everybody who asks.
+    refused: Mutex<HashMap<Key, Refusal>>,
 }
+
+/// Refusals that are remembered; beyond it all are forgotten.
+const REFUSED_MAX: usize = 4_096;
 
 impl Compiler {
     /// Opens the cache.
@@ -156,7 +161,8 @@ impl Compiler {
             [compatibility(Variant::Plain).map_err(engine)?, compatibility(Variant::Fueled).map_err(engine)?];
         let cache = Cache::open(&config.cache_dir, config.cache_bytes_max)?;
         let slots = Arc::new(Semaphore::new(config.concurrency.max(1)));
-        let shared = Shared { config, cache, compatibility, slots, flights: Mutex::default() };
+        let (flights, refused) = Default::default();
+        let shared = Shared { config, cache, compatibility, slots, flights, refused };
         Ok(Compiler { shared: Arc::new(shared) })
     }
 
@@ -211,6 +217,11 @@ impl Compiler {
         Ok(self.landed(key).await?)
     }
 
+    /// Whether this process has had the machine code in its hands lately; no more than a look at it.
+    pub fn has(&self, module: Digest, variant: Variant) -> bool {
+        self.shared.cache.get_known(&self.key(module, variant)).is_some()
+    }
+
     async fn cached(&self, key: Key) -> Result<Option<Artifact>, InfraError> {
         if let Some(artifact) = self.shared.cache.get_known(&key) {
             return Ok(Some(artifact));
@@ -230,6 +241,9 @@ impl Compiler {
         key: Key,
         open: impl FnOnce() -> io::Result<File> + Send + 'static,
     ) -> Result<Arc<Analysis>, AdmitError> {
+        if let Some(refusal) = self.shared.refused().get(&key) {
+            return Err(refusal.clone().into());
+        }
         let mut flight = {
             let mut flights = self.shared.flights.lock().unwrap_or_else(PoisonError::into_inner);
             // One whose task is gone (it panicked) is no flight.
@@ -242,6 +256,9 @@ impl Compiler {
                     let compiler = self.clone();
                     tokio::spawn(async move {
                         let landed = compiler.compile(key, open).await;
+                        if let Err(AdmitError::Refused(refusal)) = &landed {
+                            compiler.shared.remember(key, refusal.clone());
+                        }
                         let flights = &compiler.shared.flights;
                         flights.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
                         // Nobody may be waiting any more.
@@ -291,6 +308,19 @@ impl Compiler {
 }
 
 impl Shared {
+    fn refused(&self) -> MutexGuard<'_, HashMap<Key, Refusal>> {
+        // Nothing that is done while it is held can panic half-way.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, key: Key, refusal: Refusal) {
+        let mut refused = self.refused();
+        if refused.len() >= REFUSED_MAX {
+            refused.clear();
+        }
+        refused.insert(key, refusal);
+    }
+
     /// Runs one child to its end.
     fn child(
         &self,

@@ -20,7 +20,17 @@ pub use self::settings::{CompilerConfig, LimitsConfig, RetentionConfig, ServeCon
 /// Variables with this prefix are ours.
 const PREFIX: &str = "LOCKSTEP_";
 /// Ours, but no setting of `serve`.
-const NOT_SETTINGS: [&str; 4] = ["LOCKSTEP_SERVER", "LOCKSTEP_TOKEN", "LOCKSTEP_CONFIG", "LOCKSTEP_LOG"];
+const NOT_SETTINGS: [&str; 9] = [
+    "LOCKSTEP_SERVER",
+    "LOCKSTEP_TOKEN",
+    "LOCKSTEP_CA",
+    "LOCKSTEP_CONFIG",
+    "LOCKSTEP_LOG",
+    "LOCKSTEP_COORDINATOR",
+    "LOCKSTEP_NAME",
+    "LOCKSTEP_MEMORY",
+    "LOCKSTEP_LABELS",
+];
 /// Where `serve` keeps everything and where clients on the same machine look, below the user's data directory.
 const DATA_DIR: &str = "lockstep";
 
@@ -51,12 +61,16 @@ impl Environment {
 
     /// `$LOCKSTEP_DATA`, else `$XDG_DATA_HOME/lockstep`, else `~/.local/share/lockstep`, else `./lockstep-data`.
     pub fn data_dir(&self) -> PathBuf {
-        let below = |name, inner: &str| self.get(name).map(|base| Path::new(base).join(inner).join(DATA_DIR));
-        let chosen = self.get("LOCKSTEP_DATA").map(PathBuf::from);
-        chosen
-            .or_else(|| below("XDG_DATA_HOME", ""))
+        self.get("LOCKSTEP_DATA").map_or_else(|| self.data_dir_of(DATA_DIR), PathBuf::from)
+    }
+
+    /// A directory of this name below the user's data directory, or below this one if there is none.
+    pub fn data_dir_of(&self, name: &str) -> PathBuf {
+        let below =
+            |variable, inner: &str| self.get(variable).map(|base| Path::new(base).join(inner).join(name));
+        below("XDG_DATA_HOME", "")
             .or_else(|| below("HOME", ".local/share"))
-            .unwrap_or_else(|| PathBuf::from("lockstep-data"))
+            .unwrap_or_else(|| PathBuf::from(format!("{name}-data")))
     }
 }
 
@@ -220,13 +234,23 @@ impl Layers {
                 return Err(refuse(key, format!("{value} is out of bounds: it must be {least} to {most}")));
             }
         }
-        if !settings.listen.ip().is_loopback() && !settings.allow_plaintext {
-            let why = format!(
-                "{} can be reached from other machines, and without TLS tokens and data would travel in the clear. \
-                 Listen on 127.0.0.1 (a proxy that ends TLS can stand in front), or accept it with --allow-plaintext",
-                settings.listen
-            );
-            return Err(refuse("listen", why));
+        match (&settings.tls_cert, &settings.tls_key) {
+            (Some(_), None) => {
+                return Err(refuse("tls_cert", "a certificate needs its key: give --tls-key too".to_owned()));
+            }
+            (None, Some(_)) => {
+                return Err(refuse("tls_key", "a key needs its certificate: give --tls-cert too".to_owned()));
+            }
+            (None, None) if !settings.listen.ip().is_loopback() && !settings.allow_plaintext => {
+                let why = format!(
+                    "{} can be reached from other machines, and without TLS tokens and data would travel in the clear. \
+                     Give a certificate with --tls-cert and --tls-key (`lockstep cert` makes one), or accept it with \
+                     --allow-plaintext",
+                    settings.listen
+                );
+                return Err(refuse("listen", why));
+            }
+            _ => {}
         }
         if settings.worker_lost.ms <= settings.heartbeat.ms {
             let why = format!("it must be longer than the heartbeat ({})", settings.heartbeat);
@@ -291,6 +315,14 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_of_a_small_machine_can_hold_a_run_with_default_limits() {
+        let small = Machine { cores: 1, memory_bytes: 256 << 20 };
+        let config = Layers::new().finish(&Environment::of([("HOME", "/home/ada")]), small).unwrap();
+        // Leases are rounded up by less than an eighth.
+        assert!(config.workers.memory_bytes >= crate::spec::Limits::default().held_bytes() / 8 * 9);
+    }
+
+    #[test]
     fn a_flag_beats_the_environment_and_that_beats_the_file() {
         let file = file_with("workers = 5\nslots = 5\nheartbeat = \"200ms\"\nmodule_max = 1048576\n");
         let mut layers = Layers::new();
@@ -331,9 +363,9 @@ mod tests {
         let environment = Environment::of([("LOCKSTEP_ALLOW_PLAINTEXT", "perhaps")]);
         let error = layers.environment(&environment).unwrap_err().to_string();
         assert!(error.starts_with("`allow_plaintext` (from LOCKSTEP_ALLOW_PLAINTEXT): "), "{error}");
-        layers.put_text("workers", "0", "from --workers").unwrap();
+        layers.put_text("workers", "257", "from --workers").unwrap();
         let error = config(layers).unwrap_err();
-        assert_eq!(error, "`workers` (from --workers): 0 is out of bounds: it must be 1 to 256");
+        assert_eq!(error, "`workers` (from --workers): 257 is out of bounds: it must be 0 to 256");
     }
 
     #[test]
@@ -341,6 +373,8 @@ mod tests {
         for (given, words) in [
             (&[("worker_lost", "1s")][..], "longer than the heartbeat"),
             (&[("runs_max", "10"), ("runs_per_workspace_max", "11")], "cannot be more than runs_max (10)"),
+            (&[("tls_cert", "a.pem")], "give --tls-key too"),
+            (&[("tls_key", "a.key")], "give --tls-cert too"),
         ] {
             let mut layers = Layers::new();
             for (key, value) in given {
@@ -363,11 +397,16 @@ mod tests {
         for (address, refused) in [("0.0.0.0:7070", true), ("[::]:7070", true), ("[::1]:0", false)] {
             let mut layers = Layers::new();
             layers.put_text("listen", address, "from --listen").unwrap();
-            assert_eq!(
-                config(layers).is_err_and(|error| error.contains("--allow-plaintext")),
-                refused,
-                "{address}"
-            );
+            let words = ["--tls-cert and --tls-key (`lockstep cert` makes one)", "--allow-plaintext"];
+            let is_refused =
+                config(layers).is_err_and(|error| words.iter().all(|words| error.contains(words)));
+            assert_eq!(is_refused, refused, "{address}");
+            let mut layers = Layers::new();
+            layers.put_text("listen", address, "from --listen").unwrap();
+            layers.put_text("tls_cert", "a.pem", "from --tls-cert").unwrap();
+            layers.put_text("tls_key", "a.key", "from --tls-key").unwrap();
+            let tls = config(layers).unwrap().tls.unwrap();
+            assert_eq!(tls, ("a.pem".into(), "a.key".into()));
             let mut layers = Layers::new();
             layers.put_text("listen", address, "from --listen").unwrap();
             layers.put_text("allow_plaintext", "true", "from --allow-plaintext").unwrap();

@@ -32,6 +32,12 @@ struct ByEnd {
     how: &'static str,
 }
 
+/// Label of votes and sessions that were refused.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByWhy {
+    why: &'static str,
+}
+
 /// Labels of answered requests.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ByRoute {
@@ -56,6 +62,8 @@ pub struct Metrics {
     pub dissents: Counter,
     runs_finished: Family<ByState, Counter>,
     attempts_ended: Family<ByEnd, Counter>,
+    votes_refused: Family<ByWhy, Counter>,
+    sessions_refused: Family<ByWhy, Counter>,
     run_seconds: Histogram,
     http_requests: Family<ByRoute, Counter>,
     http_seconds: Histogram,
@@ -69,6 +77,7 @@ struct Gauges {
     runs_running: U64Gauge,
     attempts_live: U64Gauge,
     workers_active: U64Gauge,
+    workers_suspect: U64Gauge,
     slots: U64Gauge,
     stored_runs: U64Gauge,
     stored_runs_open: U64Gauge,
@@ -99,6 +108,8 @@ impl Metrics {
             dissents: Counter::default(),
             runs_finished: Family::default(),
             attempts_ended: Family::default(),
+            votes_refused: Family::default(),
+            sessions_refused: Family::default(),
             run_seconds: Histogram::new(SECONDS),
             http_requests: Family::default(),
             http_seconds: Histogram::new(SECONDS),
@@ -120,6 +131,16 @@ impl Metrics {
         self.attempts_ended.get_or_create(&ByEnd { how }).inc();
     }
 
+    /// A vote was not taken. `why` is a word of a closed set.
+    pub fn vote_refused(&self, why: &'static str) {
+        self.votes_refused.get_or_create(&ByWhy { why }).inc();
+    }
+
+    /// A worker was not let in, or its session was closed for what it sent. `why` is a word of a closed set.
+    pub fn sessions_refused(&self, why: &'static str) {
+        self.sessions_refused.get_or_create(&ByWhy { why }).inc();
+    }
+
     /// A request was answered. `route` is the pattern that matched (never the path) and `method` a known one.
     pub fn request_answered(&self, method: &'static str, route: &str, status: u16, after: Duration) {
         self.http_requests.get_or_create(&ByRoute { method, route: route.to_owned(), status }).inc();
@@ -134,6 +155,7 @@ impl Metrics {
         gauges.runs_running.set(wide(pool.running));
         gauges.attempts_live.set(wide(pool.attempts_live));
         gauges.workers_active.set(wide(pool.workers_active));
+        gauges.workers_suspect.set(wide(pool.workers_suspect));
         gauges.slots.set(u64::from(pool.slots));
         gauges.stored_runs.set(stored.runs);
         gauges.stored_runs_open.set(stored.runs_open);
@@ -165,6 +187,16 @@ impl Metrics {
         );
         registry.register("runs_finished", "Runs that became final, by state", self.runs_finished.clone());
         registry.register("attempts_ended", "Attempts that ended, by how", self.attempts_ended.clone());
+        registry.register(
+            "votes_refused",
+            "Votes that were not taken, by what is wrong with them",
+            self.votes_refused.clone(),
+        );
+        registry.register(
+            "sessions_refused",
+            "Workers that were not let in or were thrown out, by why",
+            self.sessions_refused.clone(),
+        );
         registry.register_with_unit(
             "run",
             "Time from the submission of a run to its end",
@@ -182,11 +214,12 @@ impl Metrics {
 
     fn register_gauges(&mut self) {
         let gauges = &self.gauges;
-        let rows: [(&str, &str, &U64Gauge); 9] = [
+        let rows: [(&str, &str, &U64Gauge); 10] = [
             ("runs_queued", "Runs without an attempt", &gauges.runs_queued),
             ("runs_running", "Runs with an attempt", &gauges.runs_running),
             ("attempts_live", "Attempts that workers hold", &gauges.attempts_live),
             ("workers_active", "Workers that get work", &gauges.workers_active),
+            ("workers_suspect", "Workers that missed two heartbeats", &gauges.workers_suspect),
             ("slots", "Slots of the workers that get work", &gauges.slots),
             ("stored_runs", "Runs in the store", &gauges.stored_runs),
             ("stored_runs_open", "Runs in the store that are not final", &gauges.stored_runs_open),
@@ -216,6 +249,7 @@ mod tests {
         metrics.runs_submitted.inc();
         metrics.run_finished(RunState::Succeeded, Duration::from_millis(3));
         metrics.attempt_ended("voted");
+        metrics.vote_refused("nonce");
         metrics.request_answered("GET", "/v1/runs/{id}", 200, Duration::from_micros(300));
         let pool = Stats { queued: 7, slots: 4, ..Stats::default() };
         let text = metrics.render(pool, Usage { blob_bytes: 9, ..Usage::default() });
@@ -223,6 +257,7 @@ mod tests {
             "lockstep_runs_submitted_total 1",
             "lockstep_runs_finished_total{state=\"succeeded\"} 1",
             "lockstep_attempts_ended_total{how=\"voted\"} 1",
+            "lockstep_votes_refused_total{why=\"nonce\"} 1",
             "lockstep_http_requests_total{method=\"GET\",route=\"/v1/runs/{id}\",status=\"200\"} 1",
             "lockstep_run_seconds_bucket{le=\"0.005\"} 1",
             "lockstep_runs_queued 7",

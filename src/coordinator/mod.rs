@@ -10,10 +10,13 @@
 pub mod chores;
 pub mod clock;
 pub mod http;
+mod ledger;
 pub mod metrics;
 mod open_run;
 mod owner;
+mod pool_service;
 mod pump;
+mod returning;
 mod ring;
 pub mod service;
 pub mod submission;
@@ -37,8 +40,11 @@ use tokio_util::sync::CancellationToken;
 use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::metrics::Metrics;
-use self::owner::Owner;
-use self::service::{Facts, ModuleCache, Service, ServiceError, TokenCache, new_token_text, store_token};
+use self::owner::{Command, Owner};
+use self::pool_service::PoolService;
+use self::service::{
+    Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
+};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
 use crate::core::{self, Class, Pool, Time};
@@ -46,6 +52,7 @@ use crate::digest::Digest;
 use crate::id::RunId;
 use crate::store::sqlite::{OpenError, Options, SqliteStore};
 use crate::store::{Failure, ModuleState, Store, StoreError};
+use crate::tls;
 
 /// Events of the whole pool that a slow reader may lag behind.
 const EVENTS_MAX: usize = 4_096;
@@ -53,8 +60,6 @@ const EVENTS_MAX: usize = 4_096;
 const RECOVERY_PAGE: u32 = 1_000;
 /// Embedded workers join within milliseconds; one that has not by then will never.
 const JOIN_WAIT: Duration = Duration::from_secs(10);
-/// Connections get so long to finish what they answer when the process ends.
-const HTTP_DRAIN: Duration = Duration::from_secs(10);
 
 /// What a coordinator with embedded workers is told.
 #[derive(Clone, Debug)]
@@ -73,6 +78,14 @@ pub struct CoordinatorConfig {
     pub worker_memory_bytes: u64,
     /// Between two heartbeats of a worker, in milliseconds.
     pub heartbeat_ms: u64,
+    /// Outputs that each keeps until they are collected, in bytes.
+    pub worker_outputs_bytes_max: u64,
+    /// Runners that each keeps ready for a workspace that has none.
+    pub spare_runners: u32,
+    /// Idle runners that each keeps for their workspaces.
+    pub parked_runners: u32,
+    /// How long a runner may take to begin its first attempt, in milliseconds.
+    pub begin_ms: u64,
     /// The rules' timings and bounds.
     pub core: core::Config,
     /// What is kept of final runs.
@@ -89,6 +102,10 @@ pub struct CoordinatorConfig {
     pub connections_max: u32,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Connections get so long to finish what they answer when the process ends.
+    pub http_drain: Duration,
+    /// Speaks TLS with this, and nothing else.
+    pub tls: Option<tls::Acceptor>,
 }
 
 /// Why a coordinator did not start, or had to end.
@@ -135,7 +152,7 @@ pub struct Running {
     pub address: SocketAddr,
     /// The admin token of this data folder.
     pub token: String,
-    connections_max: u32,
+    server: http::ServerConfig,
     service: Service,
     owner: tokio::task::JoinHandle<()>,
     stop_owner: oneshot::Sender<()>,
@@ -145,6 +162,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     failure: Failure,
     listener: TcpListener,
+    tls: Option<tls::Acceptor>,
 }
 
 /// Opens the data folder, takes over what an earlier life left, starts the embedded workers. Serving begins with
@@ -167,11 +185,10 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
-    // the grace after a start is for workers that come back over the network; embedded ones are new, and all of them
-    // have joined before anybody is served
-    let rules = core::Config { start_grace_ms: 0, ..config.core.clone() };
+    // embedded workers are new in each process; those on other machines outlive it and come back
+    let returning = returning::expected(&store.workers().await?);
     let parts = owner::Parts {
-        pool: Pool::new(rules, clock.now()),
+        pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
@@ -182,6 +199,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         events: events.clone(),
         mac_key,
         epoch,
+        // by then a worker that only lost its connection is back, and one that died is not waited for any longer
+        reconnect_ms: config.core.worker_lost_ms / 3,
     };
     let mut owner = Owner::new(parts);
     recover(&mut owner, store.as_ref()).await?;
@@ -190,9 +209,24 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers =
         workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
-    let chores = tokio::spawn(chores::run(Arc::clone(&store), Arc::clone(&blobs), clock, config.retention));
+    tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
+    let stopping = CancellationToken::new();
+    let pool = PoolService::new(pool_service::Parts {
+        commands: commands.clone(),
+        store: Arc::clone(&store),
+        clock,
+        metrics: Arc::clone(&metrics),
+        mac_key,
+        heartbeat_ms: config.heartbeat_ms,
+        worker_lost_ms: config.core.worker_lost_ms,
+        stopping: stopping.clone(),
+    })
+    .await?;
+    let blobs_of_chores = Arc::clone(&blobs);
+    let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
         commands,
+        pool,
         store: Arc::clone(&store),
         blobs,
         compiler,
@@ -208,16 +242,38 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
             upload_keep_ms: config.upload_keep_ms,
+            listen: address,
+            tls: config.tls.is_some(),
+            started_at: clock.now(),
+            connections_max: config.connections_max,
+            runs_max: config.core.runs_max,
+            runs_per_workspace_max: config.core.runs_per_workspace_max,
+            retention: config.retention,
         },
+        inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
+        usage: service::UsageCache::default(),
+        streams: service::Streams::default(),
         ready: AtomicBool::new(true),
-        stopping: CancellationToken::new(),
+        stopping,
     });
+    let chores = tokio::spawn(chores::run(
+        service.clone(),
+        Arc::clone(&store),
+        blobs_of_chores,
+        clock,
+        config.retention,
+    ));
     service.resume_admissions().await?;
     service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;
+    let _ = owner_queue.send(Command::Serving);
     Ok(Running {
         address,
         token,
-        connections_max: config.connections_max,
+        server: http::ServerConfig {
+            connections_max: config.connections_max as usize,
+            drain_timeout: config.http_drain,
+            ..http::ServerConfig::default()
+        },
         service,
         owner,
         stop_owner,
@@ -227,6 +283,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         store,
         failure,
         listener,
+        tls: config.tls,
     })
 }
 
@@ -237,7 +294,7 @@ impl Running {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), CoordinatorError> {
         let Running {
-            connections_max,
+            server,
             service,
             mut owner,
             stop_owner,
@@ -247,16 +304,12 @@ impl Running {
             store,
             failure,
             listener,
+            tls,
             ..
         } = self;
         let (stop_http, http_stopped) = oneshot::channel::<()>();
         let router = http::router(Arc::new(service.clone()));
-        let server = http::ServerConfig {
-            connections_max: connections_max as usize,
-            drain_timeout: HTTP_DRAIN,
-            ..http::ServerConfig::default()
-        };
-        let mut http = tokio::spawn(http::serve(listener, router, server, async move {
+        let mut http = tokio::spawn(http::serve(listener, tls, router, server, async move {
             let _ = http_stopped.await;
         }));
         let mut ended = tokio::select! {
@@ -277,6 +330,7 @@ impl Running {
             let _ = (&mut http).await;
         }
         http.abort();
+        service.end_sessions().await;
         workers.stop().await;
         let _ = stop_owner.send(());
         if !owner.is_finished() {
@@ -372,7 +426,9 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
     }
     let text = new_token_text()?;
     let scopes = ["admin", "submit", "read", "worker"].map(str::to_owned).to_vec();
-    store_token(store, &text, "admin of the first start", scopes, now, None).await?;
+    let spec =
+        TokenSpec { name: "admin of the first start".to_owned(), scopes, expires_at: None, domain: None };
+    store_token(store, &text, spec, now).await?;
     // beside and renamed, so that a crash leaves a whole token or none
     let beside = data.join("token.new");
     let mut file = std::fs::OpenOptions::new()

@@ -11,7 +11,8 @@ use tokio::sync::{broadcast, oneshot};
 use super::service::{RunDetail, RunEvent, ServiceError};
 use crate::core::{Effect, Final, RunView};
 use crate::digest::Digest;
-use crate::id::{AttemptId, Epoch};
+use crate::id::{AttemptId, Epoch, WorkerId};
+use crate::receipt::{VoteProof, VoteStatement};
 use crate::result::{ResultManifest, RunState, Verdict};
 use crate::store::{NewRun, StoredRun};
 
@@ -37,6 +38,12 @@ pub struct Reported {
 }
 
 impl Reported {
+    /// The manifest, whose digest is `result`, and the outputs that are at hand.
+    pub fn blobs(&self, result: Digest) -> impl Iterator<Item = (Digest, Bytes)> + '_ {
+        let inline = self.inline.iter().map(|(digest, bytes)| (*digest, bytes.clone()));
+        std::iter::once((result, self.canonical.clone())).chain(inline)
+    }
+
     /// Outputs that have to be asked for.
     pub fn missing(&self) -> Vec<Digest> {
         let mut digests: Vec<Digest> = self
@@ -51,13 +58,13 @@ impl Reported {
     }
 }
 
-/// Why blobs were asked from an agent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
-    /// To finish the run.
-    Result,
-    /// To keep a dissenting output for comparison.
-    Dissent,
+/// A vote with the proof that its worker signed it: what a receipt is made of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedVote {
+    /// What was stated.
+    pub statement: VoteStatement,
+    /// That it was.
+    pub proof: Box<VoteProof>,
 }
 
 /// A run that is not final.
@@ -67,6 +74,8 @@ pub struct OpenRun {
     pub new: Arc<NewRun>,
     /// Small inputs, sent along with assignments.
     pub inline: Arc<BTreeMap<Digest, Bytes>>,
+    /// Held while `inline` is in memory.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
     /// Whether callers may see it: its insertion is committed, or it needs none.
     pub visible: bool,
     /// Writes that the store has not answered.
@@ -83,9 +92,15 @@ pub struct OpenRun {
     pub reported: HashMap<Digest, Reported>,
     /// Which result each voter's attempt stands for.
     pub voted: HashMap<AttemptId, Digest>,
-    /// Blobs that were asked for, by attempt.
-    pub collecting: HashMap<AttemptId, Purpose>,
-    /// Dissenting attempts whose manifest is kept.
+    /// Attempts whose blobs were asked for, with the worker that has to deliver them.
+    pub collecting: HashMap<AttemptId, WorkerId>,
+    /// That remote voters signed their votes.
+    pub proofs: HashMap<AttemptId, SignedVote>,
+    /// Whether an attempt was ever handed out.
+    pub has_begun: bool,
+    /// Faults that no further attempt was handed out for yet.
+    pub reruns_owed: u32,
+    /// Attempts whose result did not win and whose manifest is kept.
     pub dissents: Vec<(AttemptId, Digest)>,
     /// Whether agents are to show output as it comes.
     pub live: bool,
@@ -102,6 +117,7 @@ impl OpenRun {
         OpenRun {
             new,
             inline,
+            room: None,
             visible,
             writes_in_flight: 0,
             held: Vec::new(),
@@ -111,6 +127,9 @@ impl OpenRun {
             reported: HashMap::new(),
             voted: HashMap::new(),
             collecting: HashMap::new(),
+            has_begun: false,
+            reruns_owed: 0,
+            proofs: HashMap::new(),
             dissents: Vec::new(),
             live,
             watchers: None,

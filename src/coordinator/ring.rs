@@ -3,12 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::service::RunDetail;
 use crate::id::{RunId, WorkspaceId};
 
 /// Finals kept at most.
 const RUNS_MAX: usize = 10_000;
-/// Bytes of their outputs kept at most; larger outputs are blobs.
+/// Bytes that they take in memory at most; larger outputs are blobs.
 const BYTES_MAX: usize = 64 << 20;
 
 /// The newest finals, oldest dropped first.
@@ -39,7 +41,20 @@ impl Ring {
     }
 }
 
+/// About what a final takes in memory, in bytes: whatever a caller can make large is counted.
 fn weight(detail: &RunDetail) -> usize {
-    detail.stdout.as_ref().map_or(0, |bytes| bytes.len())
-        + detail.stderr.as_ref().map_or(0, |bytes| bytes.len())
+    /// What a map entry, a record or a sentence takes beside its texts.
+    const ENTRY: usize = 96;
+    let run = &detail.run;
+    let outputs = [&detail.stdout, &detail.stderr].into_iter().flatten().map(Bytes::len);
+    let files =
+        run.manifest.iter().flat_map(|manifest| &manifest.files).map(|file| file.path.as_str().len() + ENTRY);
+    let args = run.spec.args.iter().map(|arg| arg.len() + ENTRY);
+    let env = run.spec.env.iter().map(|(name, value)| name.len() + value.len() + ENTRY);
+    let inputs = run.spec.files.keys().map(|path| path.as_str().len() + ENTRY);
+    let explain = run.explain.iter().map(|entry| entry.text.len() + ENTRY);
+    let attempts = run.attempts.iter().map(|_| 2 * ENTRY);
+    let parts: usize =
+        outputs.chain(files).chain(args).chain(env).chain(inputs).chain(explain).chain(attempts).sum();
+    parts + 8 * ENTRY
 }

@@ -5,33 +5,48 @@
 
 mod access;
 mod caches;
+mod compare;
+mod figures;
 mod modules;
 mod runs;
+mod streams;
+mod workers;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio_stream::wrappers::BroadcastStream;
 use tokio_util::sync::CancellationToken;
 
-pub use access::{NewToken, new_token_text, store_token};
-pub use caches::{ModuleCache, ModuleFacts, TokenCache};
+pub use access::{NewToken, TokenSpec, new_token_text, store_token};
+pub use caches::{ModuleCache, ModuleFacts, TokenCache, UsageCache};
+pub use compare::AttemptResult;
+pub use figures::{Figures, WorkerReport};
+pub use runs::INLINE_SHARES_MAX;
+pub use streams::{STREAMS_MAX, Streams};
 
+use super::chores::RetentionConfig;
 use super::clock::Clock;
 use super::metrics::Metrics;
-use super::owner::{Command, WorkerOrder};
+use super::owner::Command;
+pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
+use super::pool_service::{Admission, PoolService};
 use crate::blobs::{BlobError, Blobs};
 use crate::compiler::Compiler;
-use crate::core::{Class, Stats, Time, WorkerView};
+use crate::core::{Class, Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec};
-pub use crate::store::{ModuleState, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow};
+pub use crate::store::{
+    Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+};
 use crate::store::{Store, StoreError};
+
+/// The trust domain of workers whose token names none.
+const DOMAIN_DEFAULT: &str = "default";
 
 /// Who calls: made from a token's row.
 #[derive(Clone, Debug)]
@@ -42,6 +57,16 @@ pub struct Caller {
     pub workspace: WorkspaceId,
     /// What it allows: `admin`, `submit`, `read`, `worker`.
     pub scopes: Vec<String>,
+    /// The trust domain of workers that enrol with it.
+    pub domain: Option<String>,
+}
+
+impl Caller {
+    /// What workers that show this caller's token become.
+    pub fn admission(&self) -> Admission {
+        let domain = self.domain.clone().unwrap_or_else(|| DOMAIN_DEFAULT.to_owned());
+        Admission { token: self.token, domain }
+    }
 }
 
 /// A validated submission.
@@ -110,8 +135,17 @@ pub enum PoolEvent {
     Worker(WorkerId),
     /// A module changed.
     Module(Digest),
-    /// Events were lost: read everything anew.
+    /// Events were lost, because the reader was too slow: read everything anew.
     Lagged,
+}
+
+/// A page of runs, and where the next one begins.
+#[derive(Clone, Debug, Default)]
+pub struct RunsFound {
+    /// Newest first.
+    pub runs: Vec<RunDetail>,
+    /// The cursor of the next page; `None` if everything was looked at.
+    pub next: Option<RunId>,
 }
 
 /// Why a use case failed, by what the caller can do about it.
@@ -148,13 +182,31 @@ pub enum ServiceError {
     /// Entry or arguments do not fit the module.
     #[error("{0}")]
     BadEntry(String),
+    /// It was there and is not kept any longer.
+    #[error("{0}")]
+    NotKept(String),
+    /// As many event streams are open as there may be.
+    #[error("{open} event streams are open: close one, or try again later")]
+    TooManyStreams {
+        /// Those that count against the bound.
+        open: usize,
+    },
     /// Backpressure.
     #[error("the queue is full ({queued} runs): try again later")]
     QueueFull {
         /// Runs that are there.
         queued: usize,
     },
-    /// The policy cannot be met.
+    /// The run was submitted to be forgotten.
+    #[error("run {0} was submitted with `durable: false`, and nothing that it needs is kept: submit it anew")]
+    NotKept(RunId),
+    /// No worker that is there could ever run it.
+    #[error("no worker {lacks}")]
+    NoWorker {
+        /// What every worker lacks: the rest of the sentence.
+        lacks: String,
+    },
+    /// Fewer workers of one class than the quorum has voters.
     #[error("a quorum of {wanted} needs {wanted} workers of one class, and there are {there}")]
     TooFewWorkers {
         /// Wanted.
@@ -162,6 +214,12 @@ pub enum ServiceError {
         /// There.
         there: usize,
     },
+    /// The worker has a session: it cannot be forgotten.
+    #[error("the worker is connected: stop it first")]
+    WorkerConnected,
+    /// The worker has no session: it holds nothing that it could finish.
+    #[error("the worker is not connected")]
+    WorkerNotConnected,
     /// The idempotency key belongs to a run.
     #[error("the idempotency key belongs to run {run}")]
     Duplicate {
@@ -190,6 +248,9 @@ pub enum ServiceError {
     /// No room.
     #[error("the disk of the coordinator is full")]
     DiskFull,
+    /// No descriptors or memory left.
+    #[error("the coordinator is at its bounds, try again later: {0}")]
+    Exhausted(String),
     /// Another coordinator owns the run now.
     #[error("the run was taken over by another coordinator: read it again")]
     TakenOver,
@@ -219,6 +280,7 @@ impl From<BlobError> for ServiceError {
             BlobError::TooLarge { max } => ServiceError::TooLarge { max },
             BlobError::Body(text) => ServiceError::BodyBroken(text),
             BlobError::Full => ServiceError::DiskFull,
+            BlobError::Exhausted(why) => ServiceError::Exhausted(why),
             other => ServiceError::Internal(other.to_string()),
         }
     }
@@ -237,6 +299,20 @@ pub struct Facts {
     pub upload_keep_ms: u64,
     /// How long an upload waits for its admission before it answers `compiling`.
     pub admission_wait: Duration,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether that speaks TLS.
+    pub tls: bool,
+    /// When the process started.
+    pub started_at: Time,
+    /// Connections at once.
+    pub connections_max: u32,
+    /// Runs that may be queued or running at once.
+    pub runs_max: usize,
+    /// The same for one workspace.
+    pub runs_per_workspace_max: usize,
+    /// What is kept.
+    pub retention: RetentionConfig,
 }
 
 /// See the module. Cheap to clone.
@@ -263,14 +339,22 @@ pub struct Parts {
     pub clock: Clock,
     /// Figures.
     pub metrics: Arc<Metrics>,
+    /// Sessions of workers on other machines.
+    pub pool: PoolService,
     /// The pool's events.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// The term of this process.
     pub epoch: Epoch,
     /// What callers may know.
     pub facts: Facts,
+    /// How much is stored, as of a moment ago.
+    pub usage: UsageCache,
+    /// Event streams that are open.
+    pub streams: Streams,
     /// Whether the restart is over and nothing is ending.
     pub ready: AtomicBool,
+    /// Room for inputs that stay in memory, in units of `INLINE_SHARE_BYTES`.
+    pub inline_room: Arc<tokio::sync::Semaphore>,
     /// Ends streams that would otherwise go on for ever.
     pub stopping: CancellationToken,
 }
@@ -284,6 +368,11 @@ impl Service {
     /// Facts of this process.
     pub fn facts(&self) -> &Facts {
         &self.parts.facts
+    }
+
+    /// Sessions of workers on other machines.
+    pub fn pool(&self) -> &PoolService {
+        &self.parts.pool
     }
 
     /// Figures for `/metrics`.
@@ -318,11 +407,6 @@ impl Service {
         answer.await.map_err(|_| ServiceError::ShuttingDown)
     }
 
-    /// The workers that are there.
-    pub async fn workers(&self, _caller: &Caller) -> Result<Vec<(WorkerRow, WorkerView)>, ServiceError> {
-        self.ask(Command::Workers).await
-    }
-
     /// Waits until so many workers have joined, so that nobody is refused for want of workers that are just starting.
     pub async fn wait_for_workers(&self, count: usize, within: Duration) -> Result<(), ServiceError> {
         let all_there = async {
@@ -335,51 +419,9 @@ impl Service {
         tokio::time::timeout(within, all_there).await.map_err(late)?
     }
 
-    /// Lets a worker finish what it holds and gives it nothing more.
-    pub async fn drain_worker(&self, caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        let why = format!("drained with token {}", caller.token);
-        self.order(id, WorkerOrder::Drain(why)).await
-    }
-
-    /// Takes a worker out: it gets nothing and its open votes count for nothing.
-    pub async fn quarantine_worker(
-        &self,
-        _caller: &Caller,
-        id: WorkerId,
-        why: String,
-    ) -> Result<(), ServiceError> {
-        self.parts.store.quarantine_worker(id, Some(why.clone())).await?;
-        self.order(id, WorkerOrder::Quarantine(why)).await
-    }
-
-    /// Lets a drained or quarantined worker work again.
-    pub async fn readmit_worker(&self, _caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        self.parts.store.quarantine_worker(id, None).await?;
-        self.order(id, WorkerOrder::Readmit).await
-    }
-
-    async fn order(&self, id: WorkerId, order: WorkerOrder) -> Result<(), ServiceError> {
-        let known = self.ask(|reply| Command::Order(id, order, reply)).await?;
-        known.then_some(()).ok_or_else(|| ServiceError::NotFound { what: "worker", id: id.to_string() })
-    }
-
     /// The pool's and the store's figures.
     pub async fn stats(&self) -> Result<(Stats, Usage), ServiceError> {
         let stats = self.ask(Command::Stats).await?;
         Ok((stats, self.parts.store.usage().await?))
-    }
-
-    /// Ids of what changes, for lists that are kept up to date.
-    pub fn watch_all(&self, caller: &Caller) -> impl Stream<Item = PoolEvent> + Send + 'static {
-        let workspace = caller.workspace;
-        let stopping = self.parts.stopping.clone();
-        let events = BroadcastStream::new(self.parts.events.subscribe()).filter_map(move |event| {
-            std::future::ready(match event {
-                Ok((Some(other), _)) if other != workspace => None,
-                Ok((_, event)) => Some(event),
-                Err(_) => Some(PoolEvent::Lagged),
-            })
-        });
-        events.take_until(stopping.cancelled_owned())
     }
 }

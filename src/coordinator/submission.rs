@@ -243,20 +243,28 @@ fn files(request: &RunRequest, blobs: &mut InlineBlobs) -> Result<BTreeMap<Guest
             InputFile::Digest(digest) => FileInput::Blob(*digest),
             InputFile::Tree(digest) => FileInput::Tree(*digest),
         };
+        if matches!(path.as_str(), "/tmp" | "/out") && matches!(input, FileInput::Blob(_)) {
+            let why = format!("`{path}` is a directory of every run: put the file below it, or elsewhere");
+            return Err(field(&at, why));
+        }
         files.insert(path, input);
     }
-    // a file has nothing below it, and what a tree holds is not known here
-    for path in files.keys() {
-        let above = path.as_str().char_indices().skip(1).filter(|(_, letter)| *letter == '/');
-        for (end, _) in above {
-            let ancestor = &path.as_str()[..end];
-            if ancestor.parse().is_ok_and(|ancestor: GuestPath| files.contains_key(&ancestor)) {
-                let at = format!("/files/{}", escape(path.as_str()));
-                return Err(field(&at, format!("it lies below `{ancestor}`, which is an input itself")));
-            }
-        }
+    if let Some((ancestor, path)) = nested(&files) {
+        let at = format!("/files/{}", escape(path.as_str()));
+        return Err(field(&at, format!("it lies below `{ancestor}`, which is an input itself")));
     }
     Ok(files)
+}
+
+/// An input below another one: a file has nothing below it, and what a tree holds is not known here.
+fn nested(files: &BTreeMap<GuestPath, FileInput>) -> Option<(&GuestPath, &GuestPath)> {
+    // With the separator before every other byte (none can be NUL), what lies below a path follows it at once. So each
+    // path is compared with one other, not looked up by every directory that it lies in.
+    let mut paths: Vec<_> = files.keys().map(|path| (path.as_str().replace('/', "\0"), path)).collect();
+    paths.sort_unstable();
+    let below = |path: &str, above: &str| path.strip_prefix(above).is_some_and(|rest| rest.starts_with('\0'));
+    let found = paths.windows(2).find(|pair| below(&pair[1].0, &pair[0].0))?;
+    Some((found[0].1, found[1].1))
 }
 
 fn clock(request: &RunRequest, now: jiff::Timestamp) -> Result<jiff::Timestamp, Invalid> {

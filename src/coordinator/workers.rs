@@ -16,10 +16,12 @@ use crate::compiler::Compiler;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::protocol::agent::ToAgent;
-use crate::store::Store;
+use crate::store::{Enrolment, Store};
 
 /// The trust domain of every worker in this process: one machine, one owner.
 const LOCAL_DOMAIN: &str = "local";
+/// Sessions of embedded workers last as long as the process: there is only one of each.
+const SESSION: u64 = 0;
 
 /// The embedded workers of a coordinator.
 pub struct Embedded {
@@ -56,17 +58,30 @@ impl Embedded {
         for number in 1..=config.workers {
             let name = format!("local-{number}");
             let key = SigningKey::from_bytes(&secret(store, &format!("worker_key_{number}")).await?);
-            let row = store.enrol_worker(key.verifying_key().to_bytes(), &name, LOCAL_DOMAIN, now).await?;
+            let enrolment = Enrolment {
+                key: key.verifying_key().to_bytes(),
+                name: name.clone(),
+                domain: LOCAL_DOMAIN.to_owned(),
+                embedded: true,
+                token: None,
+                at: now,
+            };
+            let row = store.enrol_worker(enrolment).await?;
             let exe = config.exe.clone();
             let agent = AgentConfig {
                 heartbeat_ms: config.heartbeat_ms,
+                outputs_bytes_max: config.worker_outputs_bytes_max,
+                spares: config.spare_runners as usize,
+                parked_max: config.parked_runners as usize,
+                begin_ms: config.begin_ms,
                 ..AgentConfig::new(name, exe, config.slots, config.worker_memory_bytes, config.class)
             };
             let inputs = Arc::new(LocalInputs { blobs: Arc::clone(blobs) });
             let handle = agent::start(agent, inputs, Arc::new(compiler.clone()))
                 .map_err(|error| CoordinatorError::Worker(number, error.to_string()))?;
             let worker = row.id;
-            let joined = Command::Join { row: Box::new(row), to: handle.to.clone() };
+            let joined =
+                Command::Join { row: Box::new(row), to: handle.to.clone(), session: SESSION, remote: None };
             let _ = commands.send(joined);
             links.push((handle.to, forward(worker, handle.from, commands.clone()), handle.ended));
         }
@@ -91,10 +106,10 @@ fn forward(
 ) -> JoinHandle<()> {
     tokio::spawn(async move {
         while let Some(message) = from.recv().await {
-            if commands.send(Command::Said(worker, message)).is_err() {
+            if commands.send(Command::Said(worker, SESSION, message)).is_err() {
                 return;
             }
         }
-        let _ = commands.send(Command::Gone(worker));
+        let _ = commands.send(Command::Gone(worker, SESSION));
     })
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::core::Class;
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId};
+use crate::receipt::{VoteProof, VoteStatement};
 use crate::result::Fault;
 use crate::spec::RunSpec;
 
@@ -20,10 +21,6 @@ pub const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// HMAC-SHA-256 of the coordinator over run, attempt number and epoch: what an agent that comes back shows for the
 /// attempts that it still holds.
 pub type AssignmentMac = [u8; 32];
-
-/// An Ed25519 signature over a vote (or over the Merkle root of a batch of votes).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct VoteSignature(pub [u8; 64]);
 
 /// An attempt handed to an agent.
 #[derive(Clone, Debug)]
@@ -89,6 +86,11 @@ pub enum BlobBody {
         /// Its length in bytes.
         size: u64,
     },
+    /// Already in the blob store: a remote agent put it there before it said so.
+    Stored {
+        /// Its length in bytes, as the agent has it.
+        size: u64,
+    },
 }
 
 /// A worker's statement that an attempt gave a result.
@@ -116,8 +118,23 @@ pub struct VoteReport {
     pub cpu_us: u64,
     /// When the runner began it, in microseconds since the Unix epoch by the agent's clock.
     pub begun_at_us: u64,
-    /// Over the fields above. An embedded agent signs only when a receipt is asked for.
-    pub signature: Option<VoteSignature>,
+    /// That its worker signed it; checked before anybody else sees it. An embedded agent signs only when a receipt is
+    /// asked for.
+    pub proof: Option<Box<VoteProof>>,
+}
+
+impl VoteReport {
+    /// What the worker states with it.
+    pub fn statement(&self) -> VoteStatement {
+        VoteStatement {
+            attempt: self.attempt,
+            nonce: self.nonce,
+            run_key: self.run_key,
+            class: self.class,
+            artifact: self.artifact,
+            result: self.result,
+        }
+    }
 }
 
 /// How an attempt fares, told with each heartbeat.
@@ -177,6 +194,14 @@ pub enum FromAgent {
         begun_at_us: Option<u64>,
         /// CPU time used, in microseconds.
         cpu_us: u64,
+    },
+    /// It hands back an attempt that no runner has begun, because what it executes takes longer than it had expected: a
+    /// word about itself, not about the attempt, which costs nobody anything. The worker holds it no longer.
+    Returned {
+        /// Which.
+        attempt: AttemptId,
+        /// Under which term it was assigned.
+        epoch: Epoch,
     },
     /// The blobs that a `Collect` asked for; one that is not to be had is left out.
     Blobs {

@@ -15,15 +15,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::Time;
 
+mod compare;
 mod pool;
 mod problem;
 mod request;
 mod run;
+mod stats;
 
+pub use compare::*;
 pub use pool::*;
 pub use problem::*;
 pub use request::*;
 pub use run::*;
+pub use stats::*;
 
 /// An instant: RFC 3339 in UTC, written with microseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

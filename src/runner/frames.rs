@@ -27,15 +27,27 @@ use serde::{Deserialize, Serialize};
 
 use super::mapping::size_of;
 use crate::digest::Digest;
+use crate::protocol::agent::INLINE_BYTES_MAX;
 use crate::sandbox::Variant;
-use crate::spec::{FILES_MAX, GuestPath, Limits};
+use crate::spec::{FILES_MAX, GuestPath, Limits, OUTPUT_PATHS_BYTES_MAX};
 
 /// The longest packet, in bytes. Well below the smallest socket buffer of a stock kernel (208 KiB), so that a
 /// packet that is sent to somebody who listens never has to wait.
 pub const PACKET_BYTES_MAX: usize = 64 * 1024;
-/// Frames longer than a packet travel in a file; the longest such body, in bytes. Long enough for the manifest of as
-/// many files with as long paths as the default limits allow.
+/// Frames longer than a packet travel in a file; the longest such body, in bytes. Long enough for every answer that a
+/// sandbox can give.
 pub const LARGE_BYTES_MAX: u64 = 64 << 20;
+/// What one output file takes in a frame beside its path, in bytes at the most: names, digest and size in the manifest,
+/// digest and place among the outputs.
+const OUTPUT_BYTES_MAX: usize = 300;
+const _: () = assert!(
+    OUTPUT_PATHS_BYTES_MAX
+        + Limits::MAX.file_count as usize * OUTPUT_BYTES_MAX
+        + INLINE_BYTES_MAX
+        + (1 << 20)
+        < LARGE_BYTES_MAX as usize,
+    "an answer that cannot be sent would look like a crash of its runner"
+);
 /// The kernel takes 253 descriptors at once (`SCM_MAX_FD`).
 const DESCRIPTORS_PER_PACKET: usize = 200;
 /// The most descriptors that belong to the frames of one packet: every input of a run, and a few modules.
@@ -325,12 +337,17 @@ impl Receiver {
     pub fn receive(&mut self, socket: impl AsFd) -> Result<Option<Packet<'_>>, FrameError> {
         let socket = socket.as_fd();
         let count = loop {
+            let before = self.files.len();
             let count = self.receive_one(socket)?;
             if self.files.len() > self.descriptors_max {
                 return Err(FrameError::Broken("too many descriptors"));
             }
             match self.buffer[..count].first() {
                 None => return Ok(None),
+                // Otherwise somebody who sends nothing else would keep this loop busy for ever.
+                Some(&MORE) if self.files.len() == before => {
+                    return Err(FrameError::Broken("descriptors were announced and did not come"));
+                }
                 Some(&MORE) => {}
                 Some(_) => break count,
             }
@@ -443,7 +460,7 @@ mod tests {
     #[test]
     fn what_is_no_packet_is_refused() {
         let (agent, runner) = pair();
-        for broken in [&[9_u8][..], &[LARGE, 1, 2], &[LARGE, 1, 0, 0, 0, 0, 0, 0, 0]] {
+        for broken in [&[9_u8][..], &[MORE], &[LARGE, 1, 2], &[LARGE, 1, 0, 0, 0, 0, 0, 0, 0]] {
             rustix::net::send(&agent, broken, SendFlags::empty()).unwrap();
             let mut receiver = Receiver::new(DESCRIPTORS_MAX);
             let received = receiver.receive(&runner);

@@ -27,7 +27,7 @@ use self::attempt::Beginning;
 use self::frames::{Execute, FrameError, FromRunner, Receiver, ToRunner, decode, encode};
 use self::live::Mirror;
 use self::page::{Begun, RunnerPage};
-use crate::jail::{self, JailError, Resources};
+use crate::jail::{self, Call, JailError, Resources};
 use crate::sandbox::{Loaded, STACK_BYTES, SYSTEM_CALLS, Sandbox, SandboxError, Variant};
 use crate::spec::Limits;
 
@@ -36,8 +36,13 @@ const LAST_DESCRIPTOR: i32 = 2;
 /// Artifacts that a runner keeps open at the most; the agent decides which.
 pub const MODULES_MAX: u16 = 32;
 /// System calls of the loop itself: packets, and anonymous files for large outputs.
-const FRAME_CALLS: &[i64] =
-    &[libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_memfd_create, libc::SYS_ftruncate];
+const FRAME_CALLS: &[Call] = &[
+    Call::any(libc::SYS_sendmsg),
+    Call::any(libc::SYS_recvmsg),
+    Call::any(libc::SYS_memfd_create),
+    Call::any(libc::SYS_ftruncate),
+    Call::only(libc::SYS_fcntl, 1, &[libc::F_ADD_SEALS as u64]),
+];
 /// Twice the guest's stack, as the sandbox asks for, and room for the loop.
 const HOST_STACK_BYTES: u64 = 2 * STACK_BYTES as u64 + (1 << 20);
 
@@ -96,7 +101,7 @@ fn confine(parent: Option<Pid>) -> Result<Sandbox, RunnerError> {
     let sandbox = Sandbox::new()?;
     // The first reading looks for the kernel's clock in memory, with calls that are forbidden afterwards.
     clock::monotonic_ns();
-    let calls: Vec<i64> = SYSTEM_CALLS.iter().chain(FRAME_CALLS).copied().collect();
+    let calls: Vec<Call> = SYSTEM_CALLS.iter().chain(FRAME_CALLS).copied().collect();
     jail::install_seccomp(&calls, true)?;
     Ok(sandbox)
 }

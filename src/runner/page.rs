@@ -16,6 +16,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{Ordering, fence};
 
+use rustix::fs::{SealFlags, fcntl_add_seals};
+
 use super::frames::anonymous_file;
 use super::mapping::Shared;
 
@@ -113,6 +115,8 @@ impl AgentPage {
     pub fn new() -> io::Result<AgentPage> {
         let file = anonymous_file("lockstep-page")?;
         file.set_len(PAGE_BYTES as u64)?;
+        // A runner that changed its length would make every word unreadable, or hold memory in it that nobody counts.
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok(AgentPage(file))
     }
 
@@ -205,6 +209,15 @@ mod tests {
         assert!(runner.begin(Begun { seq: 2, ..begun }));
         assert!(!runner.begin(Begun { seq: 3, ..begun }));
         assert!(runner.begin(Begun { seq: 3 + AHEAD_MAX as u64, ..begun }));
+    }
+
+    #[test]
+    fn a_runner_cannot_change_the_length_of_the_page() {
+        let (agent, _runner) = both();
+        for length in [0, PAGE_BYTES as u64 - 1, PAGE_BYTES as u64 + 1] {
+            assert!(agent.file().set_len(length).is_err(), "{length}");
+        }
+        assert!(agent.file().write_all_at(b"x", PAGE_BYTES as u64).is_err());
     }
 
     #[test]

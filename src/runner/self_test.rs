@@ -25,6 +25,12 @@ const PROBES: &[(&str, fn())] = &[
     ("signal another process", || {
         let _ = rustix::process::getppid().map(rustix::process::test_kill_process);
     }),
+    ("have a signal sent when a descriptor is ready", || {
+        let _ = rustix::fs::fcntl_setfl(std::io::stderr(), rustix::fs::OFlags::ASYNC);
+    }),
+    ("the same by another door", || {
+        let _ = rustix::io::ioctl_fionbio(std::io::stderr(), false);
+    }),
     ("undo its own limits", || {
         let _ = rustix::process::setrlimit(
             rustix::process::Resource::Core,

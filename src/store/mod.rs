@@ -14,6 +14,7 @@ pub mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use crate::core::{AttemptRecord, Explained, Final, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
-use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict};
+use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict, VerdictKind};
 use crate::spec::{Policy, RunSpec};
 
 pub use failure::Failure;
@@ -165,7 +166,7 @@ pub struct StoredRun {
     pub attempts: Vec<AttemptRecord>,
     /// Decisions that were written.
     pub explain: Vec<Explained>,
-    /// Dissenting attempts whose manifest was kept.
+    /// Attempts whose result did not win (or, where none won, each that was voted for) and whose manifest was kept.
     pub dissents: Vec<(AttemptId, Digest)>,
     /// The run that it repeats.
     pub rerun_of: Option<RunId>,
@@ -175,19 +176,81 @@ pub struct StoredRun {
     pub finished_at: Option<Time>,
 }
 
-/// Which runs a list shows.
+/// Which runs a list shows; a run has to pass every filter that is set.
 #[derive(Clone, Debug, Default)]
 pub struct RunFilter {
     /// Of one workspace; `None` for all.
     pub workspace: Option<WorkspaceId>,
-    /// A final state by its name; `Queued` finds every run that is not final.
-    pub state: Option<RunState>,
+    /// In one of these states, none for all. `Queued` and `Running` both find every run that is not final.
+    pub states: Vec<RunState>,
     /// Of one module.
     pub module: Option<Digest>,
+    /// Final runs with an attempt on this worker. Runs that are not final pass: who holds them is their owner's memory.
+    pub worker: Option<WorkerId>,
+    /// Final runs with this verdict. Runs that are not final pass.
+    pub verdict: Option<VerdictKind>,
+    /// A text that occurs in the run's id, its module's digest or name (both whatever their case), its entry, or
+    /// one of its arguments.
+    pub text: Option<String>,
     /// Created at or after.
     pub since: Option<Time>,
     /// Created before.
     pub until: Option<Time>,
+}
+
+/// A page of runs.
+#[derive(Clone, Debug, Default)]
+pub struct FoundRuns {
+    /// Newest first. May be fewer than were asked for although there are more: a search looks at a bounded number.
+    pub runs: Vec<StoredRun>,
+    /// The cursor with which the search goes on; `None` if everything was looked at.
+    pub next: Option<RunId>,
+}
+
+/// What the figures need of a run that ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecentFinal {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// How it ended.
+    pub state: RunState,
+    /// What the votes said.
+    pub verdict: VerdictKind,
+    /// Attempts that met a fault; drained ones are none.
+    pub faults: u32,
+    /// Attempts that were handed out after the first fault.
+    pub reruns: u32,
+    /// Votes that lost.
+    pub dissents: u32,
+    /// When it was submitted.
+    pub created_at: Time,
+    /// When it ended.
+    pub finished_at: Time,
+}
+
+/// What retention is about to delete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outlook {
+    /// When the oldest final run ended.
+    pub oldest_finished_at: Option<Time>,
+    /// Final runs that go at once.
+    pub due: u64,
+    /// Final runs that go within the next day if nothing new ends.
+    pub due_in_a_day: u64,
+}
+
+/// How much evidence is kept about each worker. What goes is gone: whoever computes something from evidence sees the
+/// rest only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EvidenceRetention {
+    /// The newest so many stay, however old.
+    pub newest: u64,
+    /// Beyond them, what was seen at or after this stays …
+    pub since: Time,
+    /// … up to so many.
+    pub most: u64,
+    /// At most so many go in one call, so that the writer is not held up.
+    pub batch_max: u32,
 }
 
 /// Life cycle of a module.
@@ -250,6 +313,27 @@ pub struct TokenRow {
     pub created_at: Time,
     /// When it ends.
     pub expires_at: Option<Time>,
+    /// The trust domain in which workers land that enrol with it; a worker's own name for its domain is never asked.
+    pub domain: Option<String>,
+    /// When a request last came with it, to the minute.
+    pub last_used_at: Option<Time>,
+}
+
+/// A worker that asks to be enrolled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Enrolment {
+    /// Its Ed25519 public key: the identity.
+    pub key: [u8; 32],
+    /// What people call it.
+    pub name: String,
+    /// Who answers for it: a token's domain, or the machine's own for an embedded one.
+    pub domain: String,
+    /// Whether it is an agent within the coordinator's process.
+    pub embedded: bool,
+    /// The token that it came with.
+    pub token: Option<u32>,
+    /// Now.
+    pub at: Time,
 }
 
 /// A worker's row.
@@ -263,10 +347,43 @@ pub struct WorkerRow {
     pub name: String,
     /// Who answers for it.
     pub domain: String,
+    /// Whether it is an agent within the coordinator's process.
+    pub embedded: bool,
+    /// The token that it enrolled with.
+    pub enrolled_by: Option<u32>,
     /// Why it is quarantined.
     pub quarantined: Option<String>,
     /// When it enrolled.
     pub created_at: Time,
+    /// Its latest session; `None` if it never had one.
+    pub session: Option<WorkerSession>,
+}
+
+/// What a worker said of itself when its session began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerFacts {
+    /// What placement may ask for.
+    pub labels: BTreeMap<String, String>,
+    /// Its equivalence class.
+    pub class: Digest,
+    /// Its build.
+    pub version: String,
+    /// Attempts that it executes at once.
+    pub slots: u32,
+}
+
+/// A worker's latest session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSession {
+    /// What it said of itself.
+    pub facts: WorkerFacts,
+    /// When the session began; names it.
+    pub connected_at: Time,
+    /// When it ended. `None` while it lasts, and also after a coordinator that ended without a word: whether a worker
+    /// is connected is known to the owner only.
+    pub left_at: Option<Time>,
+    /// When it was last heard of, to the minute.
+    pub seen_at: Time,
 }
 
 /// Something that was seen of a worker; appended, never changed.
@@ -334,13 +451,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// A run.
     async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError>;
-    /// Runs, newest first, before `cursor`, at most `limit`.
+    /// Runs, newest first (by id), before `cursor`, at most `limit`. Looks at a bounded number of rows, see
+    /// [`FoundRuns`]. Ids are expected to be UUIDv7 whose time is within an hour of their `created_at`.
     async fn runs(
         &self,
         filter: RunFilter,
         cursor: Option<RunId>,
         limit: u32,
-    ) -> Result<Vec<StoredRun>, StoreError>;
+    ) -> Result<FoundRuns, StoreError>;
+    /// Runs that ended at or after `since`, the newest ends first, at most `limit`: for the figures after a start.
+    async fn recent_finals(&self, since: Time, limit: u32) -> Result<Vec<RecentFinal>, StoreError>;
+    /// What [`Store::retain`] with this retention would delete now and within the next day.
+    async fn outlook(&self, retention: Retention) -> Result<Outlook, StoreError>;
     /// The latest instant at which a run was submitted or ended: no clock may start before it.
     async fn newest_instant(&self) -> Result<Time, StoreError>;
     /// Runs that are not final, oldest first, after `cursor`, for the restart.
@@ -360,7 +482,8 @@ pub trait Store: Send + Sync + 'static {
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
     /// A module.
     async fn module(&self, digest: Digest) -> Result<Option<StoredModule>, StoreError>;
-    /// Modules, newest first, before `cursor`.
+    /// Modules, newest first, before `cursor`. Analyses longer than 64 KiB come without their imports and exports (empty
+    /// lists): a page of them could be very long.
     async fn modules(&self, cursor: Option<Digest>, limit: u32) -> Result<Vec<StoredModule>, StoreError>;
     /// Deletes a module that no open run uses: `Refused` if one does, `Committed` if it is gone (or never was).
     async fn delete_module(&self, digest: Digest) -> Result<WriteAnswer, StoreError>;
@@ -370,6 +493,11 @@ pub trait Store: Send + Sync + 'static {
     /// Pins a blob until `until` (never shortens) if it has a row; answers the row. How an upload that finds its
     /// digest stored keeps it.
     async fn pin_blob(&self, digest: Digest, until: Time) -> Result<Option<BlobRow>, StoreError>;
+    /// Pins all of these until `until`, as [`Store::pin_blob`] does, or answers one that has no row; the others may be
+    /// pinned then.
+    async fn pin_blobs(&self, digests: Vec<Digest>, until: Time) -> Result<Option<Digest>, StoreError>;
+    /// The first of these that has no row.
+    async fn missing_blob(&self, digests: Vec<Digest>) -> Result<Option<Digest>, StoreError>;
     /// A blob's row.
     async fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError>;
     /// Takes the rows of up to `limit` blobs that nothing refers to and whose pins have ended, and says which of them
@@ -389,23 +517,37 @@ pub trait Store: Send + Sync + 'static {
     async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
     /// Revokes one; false if there is none.
     async fn delete_token(&self, id: u32) -> Result<bool, StoreError>;
+    /// Notes when tokens were last used; never backwards, and nothing of tokens that are gone.
+    async fn note_tokens_used(&self, used: Vec<(u32, Time)>) -> Result<(), StoreError>;
 
-    /// The worker with this key; enrolled now if it is new.
-    async fn enrol_worker(
-        &self,
-        key: [u8; 32],
-        name: &str,
-        domain: &str,
-        now: Time,
-    ) -> Result<WorkerRow, StoreError>;
-    /// All workers.
+    /// The worker with this key; enrolled now if it is new. One that is known stays what it was, its domain included.
+    async fn enrol_worker(&self, enrolment: Enrolment) -> Result<WorkerRow, StoreError>;
+    /// Records that a session of a worker began; false if there is no such worker.
+    async fn begin_session(&self, id: WorkerId, facts: WorkerFacts, at: Time) -> Result<bool, StoreError>;
+    /// Records that the session that began at `connected_at` ended; nothing if a later one has begun.
+    async fn end_session(&self, id: WorkerId, connected_at: Time, at: Time) -> Result<(), StoreError>;
+    /// Notes when workers were last heard of; never backwards, and nothing of those that had no session.
+    async fn note_workers_seen(&self, seen: Vec<(WorkerId, Time)>) -> Result<(), StoreError>;
+    /// Forgets a worker: its number is never given again, its evidence stays. False if there is none. A caller that
+    /// knows of a session must not ask.
+    async fn forget_worker(&self, id: WorkerId) -> Result<bool, StoreError>;
+    /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
     /// Sets or clears a worker's quarantine; false if there is none.
     async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError>;
     /// Appends evidence.
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError>;
-    /// Evidence of a worker, newest first.
-    async fn evidence(&self, worker: WorkerId, limit: u32) -> Result<Vec<Evidence>, StoreError>;
+    /// Evidence of a worker with its position in the log, newest first, before position `before`, at most `limit`.
+    async fn evidence(
+        &self,
+        worker: WorkerId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, Evidence)>, StoreError>;
+    /// How much evidence is kept of a worker, by kind.
+    async fn evidence_counts(&self, worker: WorkerId) -> Result<Vec<(String, u64)>, StoreError>;
+    /// Deletes evidence beyond the retention, of every worker, the oldest first; returns how much went.
+    async fn trim_evidence(&self, retention: EvidenceRetention) -> Result<u32, StoreError>;
 
     /// A small value by name (secrets of this pool, schema facts).
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;

@@ -139,7 +139,7 @@ async fn submissions_that_cannot_be() {
 #[tokio::test]
 async fn nobody_comes_in_without_a_token() {
     let pool = Pool::start().await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http();
     for path in ["/v1/runs", "/v1/modules", "/v1/workers", "/v1/tokens", "/metrics"] {
         for token in [None, Some("lsk_wrong")] {
             let mut request = http.get(format!("{}{path}", pool.url));
@@ -214,10 +214,19 @@ async fn beyond_the_queue_bound_nothing_is_acknowledged_and_nothing_acknowledged
             let mut accepted = Vec::new();
             let mut refused = 0;
             for _ in 0..200 {
-                let (status, body) = pool.post("/v1/runs", &request).await;
+                let answer = pool.request(Method::POST, "/v1/runs").json(&request).send().await;
+                let answer = answer.expect("an answer");
+                let (status, retry_after) =
+                    (answer.status().as_u16(), answer.headers().get("retry-after").cloned());
+                let body: Value = answer.json().await.expect("a run or a problem");
                 match status {
                     201 | 202 => accepted.push(body["id"].as_str().expect("an id").to_owned()),
-                    429 => refused += 1,
+                    429 => {
+                        let seconds = retry_after.expect("it says when to come again");
+                        assert!(seconds.to_str().is_ok_and(|text| text.parse::<u32>().is_ok()));
+                        problem((status, body), 429);
+                        refused += 1;
+                    }
                     other => panic!("{other} {body}"),
                 }
             }
@@ -232,6 +241,7 @@ async fn beyond_the_queue_bound_nothing_is_acknowledged_and_nothing_acknowledged
         refused += count;
     }
     assert!(refused > 0 && accepted.len() >= 300, "{refused} refused, {} accepted", accepted.len());
+    assert_eq!(refused + accepted.len(), 10_000);
     for id in &accepted {
         assert_eq!(pool.finished(id).await["state"], "succeeded");
     }

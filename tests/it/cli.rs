@@ -252,7 +252,7 @@ fn serve_refuses_what_it_cannot_do_before_it_does_anything() {
     let data = dir.path().join("data");
     for (args, words) in [
         (&["--listen", "0.0.0.0:0"][..], "--allow-plaintext"),
-        (&["--workers", "0"], "`workers` (from --workers): 0 is out of bounds"),
+        (&["--workers", "257"], "`workers` (from --workers): 257 is out of bounds"),
         (&["--set", "worker=1"], "there is no such setting"),
         (&["--config", "absent.toml"], "cannot read the configuration file"),
     ] {

@@ -189,6 +189,32 @@ async fn a_compile_bomb_ends_at_its_cpu_time() {
 }
 
 #[tokio::test]
+async fn a_refusal_of_the_variant_that_counts_fuel_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    // counting at every branch makes the machine code longer
+    let branches = "(br_if 0 (i32.eqz (local.get 0)))".repeat(2_000);
+    let (digest, wasm) = wasm(&format!("(module (func (export \"f\") (param i32) {branches}))"));
+    let size = async |variant| {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = wasm.clone();
+        compiler(dir.path()).artifact(digest, variant, move || Ok(file(&bytes))).await.unwrap().size
+    };
+    let (plain, fueled) = (size(Variant::Plain).await, size(Variant::Fueled).await);
+    assert!(plain < fueled, "{plain} {fueled}");
+    let limits = CompileLimits { artifact_bytes_max: plain, ..CompileLimits::default() };
+    let compiler = with_limits(dir.path(), limits);
+    compiler.admit(digest, file(&wasm)).await.unwrap();
+    assert!(compiler.has(digest, Variant::Plain) && !compiler.has(digest, Variant::Fueled));
+    let bytes = wasm.clone();
+    let first = compiler.artifact(digest, Variant::Fueled, move || Ok(file(&bytes))).await.unwrap_err();
+    assert!(matches!(&first, AdmitError::Refused(Refusal::CompileBomb { .. })), "{first:?}");
+    let never = || -> std::io::Result<File> { panic!("it is compiled again") };
+    assert_eq!(compiler.artifact(digest, Variant::Fueled, never).await.unwrap_err(), first);
+    // the plain one is as good as before
+    compiler.admit(digest, file(&wasm)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_compilation_that_needs_too_much_memory_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let limits = CompileLimits { address_space_bytes: 300 << 20, ..CompileLimits::default() };

@@ -4,11 +4,18 @@
 
 mod agent;
 mod api;
-mod api_pool;
 mod bad_input;
 mod cli;
 mod compiler;
+mod deaths;
+mod deploy;
+mod disk_full;
+mod limits;
+mod memory;
+mod operate;
 mod pool;
 mod recovery;
+mod remote;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;

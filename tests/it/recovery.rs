@@ -1,69 +1,123 @@
 //! What survives `kill -9` of the whole process, and what the next life makes of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Pool, children, eventually, guest};
+use crate::support::{Pool, children, eventually, guest, is_running};
+
+/// Submits runs under keys of its own until it is told to stop, each until it is acknowledged, as a client does that
+/// wants its work done; gives key and id of each, and the key of one that may or may not have been taken.
+async fn submit_for_ever(
+    request: reqwest::RequestBuilder,
+    module: String,
+    name: String,
+    stop: Arc<AtomicBool>,
+) -> (Vec<(String, String)>, Option<String>) {
+    let mut acknowledged = Vec::new();
+    for number in 0.. {
+        let key = format!("{name}-{number}");
+        if stop.load(Ordering::Relaxed) {
+            return (acknowledged, None);
+        }
+        let body = json!({"module": module, "args": ["args", key]});
+        let attempt =
+            request.try_clone().expect("nothing streams").header("idempotency-key", &key).json(&body);
+        let answer = match attempt.send().await {
+            Ok(answer) => answer,
+            Err(_) => return (acknowledged, Some(key)),
+        };
+        let status = answer.status().as_u16();
+        let Ok(run) = answer.json::<Value>().await else { return (acknowledged, Some(key)) };
+        match status {
+            200..=202 => acknowledged.push((key, run["id"].as_str().expect("an id").to_owned())),
+            // it had begun to stop
+            503 => return (acknowledged, Some(key)),
+            other => panic!("{other} {run}"),
+        }
+    }
+    unreachable!("numbers do not end")
+}
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed_under_load() {
     let mut pool = Pool::start().await;
-    let module = pool.push(guest("hello.wasm")).await;
-    let mut acknowledged = BTreeSet::new();
-    for round in 0..3 {
+    let module = pool.push(guest("misbehave.wasm")).await;
+    let mut acknowledged = BTreeMap::new();
+    let mut open = BTreeSet::new();
+    for round in 0..5 {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = tokio::task::JoinSet::new();
         for client in 0..8 {
             let request = pool.request(Method::POST, "/v1/runs");
-            let (stop, module) = (Arc::clone(&stop), module.clone());
-            clients.spawn(async move {
-                let mut ids = Vec::new();
-                for number in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let body = json!({"module": module, "args": [format!("{round}-{client}-{number}")]});
-                    let Some(again) = request.try_clone() else { break };
-                    let Ok(response) = again.json(&body).send().await else { break };
-                    if response.status() != 201 && response.status() != 202 {
-                        break;
-                    }
-                    let Ok(run) = response.json::<serde_json::Value>().await else { break };
-                    ids.push(run["id"].as_str().expect("an id").to_owned());
-                }
-                ids
-            });
+            let name = format!("{round}-{client}");
+            clients.spawn(submit_for_ever(request, module.clone(), name, Arc::clone(&stop)));
         }
         eventually("some runs were taken", async || {
             let (_, runs) = pool.get("/v1/runs?limit=100").await;
-            (runs["items"].as_array()?.len() >= 15 * (round + 1)).then_some(())
+            (runs["items"].as_array()?.len() >= (20 * (round + 1)).min(100)).then_some(())
         })
         .await;
         let children = children(pool.child.id());
         pool.kill();
         stop.store(true, Ordering::Relaxed);
-        while let Some(ids) = clients.join_next().await {
-            acknowledged.extend(ids.expect("no panic"));
+        while let Some(submitted) = clients.join_next().await {
+            let (runs, unanswered) = submitted.expect("no panic");
+            acknowledged.extend(runs);
+            open.extend(unanswered);
         }
         eventually("runners die with their parent", async || {
-            let alive = children.iter().any(|pid| {
-                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-                stat.contains("lockstep") && !stat.contains(") Z ")
-            });
-            (!alive).then_some(())
+            children.iter().all(|pid| !is_running(*pid)).then_some(())
         })
         .await;
+        assert_eq!(integrity(&pool.data), "ok");
         pool.start_again();
     }
-    assert!(acknowledged.len() >= 30, "{} runs", acknowledged.len());
-    for id in &acknowledged {
-        let run = pool.finished(id).await;
-        assert_eq!(run["state"], "succeeded", "{run}");
+    assert!(acknowledged.len() >= 60, "{} runs", acknowledged.len());
+    assert!(!open.is_empty(), "a kill meets somebody in the middle");
+    // who was not answered asks again, and so does one who was
+    let again: Vec<String> = open.iter().chain(acknowledged.keys().take(20)).cloned().collect();
+    for key in again {
+        let body = json!({"module": module, "args": ["args", key]});
+        let request = pool.request(Method::POST, "/v1/runs").header("idempotency-key", &key).json(&body);
+        let (status, run) = Pool::json(request).await;
+        assert!(matches!(status, 200..=202), "{status} {run}");
+        let id = run["id"].as_str().expect("an id").to_owned();
+        let known = acknowledged.insert(key, id.clone());
+        assert!(known.is_none_or(|known| known == id), "one key, one run");
     }
+    let ids: BTreeSet<&String> = acknowledged.values().collect();
+    assert_eq!(ids.len(), acknowledged.len());
+    for (key, id) in &acknowledged {
+        let run = pool.finished(id).await;
+        assert_eq!(
+            (&run["state"], &run["stdout"]["text"]),
+            (&json!("succeeded"), &json!(format!("{key}\n")))
+        );
+        assert_eq!(run["verdict"]["kind"], "agreed", "{run}");
+    }
+    // and nothing else is there: each key made one run
+    assert_eq!(count_runs(&pool.data), acknowledged.len());
+    assert!(pool.stop().success());
+    assert_eq!(integrity(&pool.data), "ok");
+}
+
+fn database(data: &std::path::Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(data.join("lockstep.db")).expect("the database is there")
+}
+
+/// What SQLite says of the database.
+fn integrity(data: &std::path::Path) -> String {
+    database(data).query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("it answers")
+}
+
+fn count_runs(data: &std::path::Path) -> usize {
+    let count: i64 =
+        database(data).query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).expect("it answers");
+    count.try_into().expect("a count")
 }
 
 #[tokio::test]

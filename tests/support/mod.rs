@@ -1,4 +1,9 @@
 //! A real pool for tests and benchmarks: the binary on a free port over a folder of its own, and a small client.
+//!
+//! What the server logs goes to a file, and from there to the test's own output when the test fails (or always, with
+//! `LOCKSTEP_TEST_LOG=1`). [`typed`] is the same pool for those who want the API's own types.
+
+pub mod typed;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,6 +14,9 @@ use serde_json::{Value, json};
 
 /// How long anything may take that a test waits for; long, because continuous integration has two busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Of the server's log, what is shown when a test fails; a flood would hide the failure itself.
+const LOG_BYTES_SHOWN: usize = 256 * 1024;
 
 /// The prebuilt guest examples.
 pub fn guest(name: &str) -> Vec<u8> {
@@ -33,6 +41,12 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
     }
 }
 
+/// A client for plain HTTP.
+pub fn http() -> reqwest::Client {
+    let tls = lockstep::tls::client_config_without_roots().expect("a provider");
+    reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client")
+}
+
 /// A pool that runs.
 pub struct Pool {
     /// Its process.
@@ -45,6 +59,7 @@ pub struct Pool {
     pub data: PathBuf,
     args: Vec<String>,
     http: reqwest::Client,
+    log: tempfile::NamedTempFile,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -64,10 +79,11 @@ impl Pool {
 
     /// Over a folder that stays.
     pub async fn over(data: PathBuf, args: Vec<String>, dir: Option<tempfile::TempDir>) -> Pool {
-        let (child, url) = spawn(&data, &args);
+        let log = tempfile::NamedTempFile::new().expect("a file");
+        let (child, url) = spawn(&data, &args, log.path());
         let token = std::fs::read_to_string(data.join("token")).expect("the first start writes a token");
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Pool { child, url, token: token.trim().to_owned(), data, args, http, _dir: dir }
+        let http = http();
+        Pool { child, url, token: token.trim().to_owned(), data, args, http, log, _dir: dir }
     }
 
     /// Kills it as a power cut would, but for the disk.
@@ -78,7 +94,7 @@ impl Pool {
 
     /// Starts it again over the same folder.
     pub fn start_again(&mut self) {
-        let (child, url) = spawn(&self.data, &self.args);
+        let (child, url) = spawn(&self.data, &self.args, self.log.path());
         (self.child, self.url) = (child, url);
     }
 
@@ -88,9 +104,19 @@ impl Pool {
         self.child.wait().expect("the child is ours")
     }
 
+    /// `HOST:PORT`.
+    pub fn address(&self) -> &str {
+        self.url.strip_prefix("http://").expect("it serves HTTP")
+    }
+
     /// A request with the token.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+        self.anonymous(method, path).bearer_auth(&self.token)
+    }
+
+    /// A request without a token.
+    pub fn anonymous(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).timeout(2 * PATIENCE)
     }
 
     /// Status and JSON of an answer.
@@ -157,10 +183,16 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() || std::env::var_os("LOCKSTEP_TEST_LOG").is_some() {
+            let log = std::fs::read(self.log.path()).unwrap_or_default();
+            let tail = &log[log.len().saturating_sub(LOG_BYTES_SHOWN)..];
+            eprintln!("--- what the server said ---\n{}--- end ---", String::from_utf8_lossy(tail));
+        }
     }
 }
 
-fn spawn(data: &Path, args: &[String]) -> (Child, String) {
+fn spawn(data: &Path, args: &[String], log: &Path) -> (Child, String) {
+    let log = std::fs::OpenOptions::new().append(true).open(log).expect("the log can be written");
     let mut child = Command::new(env!("CARGO_BIN_EXE_lockstep"))
         .arg("serve")
         .arg("--data")
@@ -168,11 +200,8 @@ fn spawn(data: &Path, args: &[String]) -> (Child, String) {
         .args(["--listen", "127.0.0.1:0"])
         .args(args)
         .stdout(Stdio::piped())
-        .stderr(if std::env::var_os("LOCKSTEP_TEST_LOG").is_some() {
-            Stdio::inherit()
-        } else {
-            Stdio::null()
-        })
+        .stdin(Stdio::null())
+        .stderr(log)
         .spawn()
         .expect("the binary starts");
     let stdout = child.stdout.take().expect("it is piped");
@@ -180,7 +209,11 @@ fn spawn(data: &Path, args: &[String]) -> (Child, String) {
     let url = lines
         .by_ref()
         .map_while(Result::ok)
-        .find_map(|line| line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned))
+        .find_map(|line| {
+            line.split_whitespace()
+                .find(|word| word.starts_with("http://") || word.starts_with("https://"))
+                .map(str::to_owned)
+        })
         .expect("it prints its link");
     // what it prints later must not fill the pipe
     std::thread::spawn(move || lines.for_each(drop));
@@ -221,4 +254,18 @@ pub fn cpu_ticks(pid: u32) -> u64 {
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     let field = |index: usize| fields.get(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     field(11) + field(12)
+}
+
+/// Whether a process is there and no zombie.
+pub fn is_running(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with(['Z', 'X']))
+}
+
+/// A figure of `/proc/PID/status` in bytes, for instance `VmHWM`: the most memory that was resident at once.
+pub fn status_bytes(pid: u32, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    kib.expect("the kernel tells it in KiB") << 10
 }

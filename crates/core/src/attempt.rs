@@ -6,28 +6,40 @@
 //!     └─────────┴────────▶ Voted ──▶ Faulted (what it voted for was not delivered)
 //! ```
 //!
+//! An attempt that its worker hands back before it has begun (`returned`) was none: it ends as canceled and is not shown.
 //! The arrow behind `Voted` keeps the vote: the worker did compute that digest, it only cannot show the bytes.
 
+use super::signs::Signs;
 use super::{AttemptRecord, AttemptState, Time, Vote};
 use vocabulary::digest::Digest;
-use vocabulary::id::WorkerId;
+use vocabulary::id::{Epoch, WorkerId};
 use vocabulary::result::{Fault, Outcome};
 
 /// An attempt as the pool keeps it.
 pub(super) struct Attempt {
     /// What is stored and shown.
     pub record: AttemptRecord,
+    /// The term under which it was assigned, which its worker names in all it says of it. The same number under another
+    /// term is another attempt (I6).
+    pub epoch: Epoch,
     /// Its vote, kept beside the state because a vote outlives an undelivered result.
     pub ballot: Option<Ballot>,
     /// Whether the worker was told. Under `retry: never` the attempt's row must be committed before.
     pub sent: bool,
     /// Whether it was live when an earlier coordinator ended and its worker has not come back yet.
     pub is_orphan: bool,
+    /// Whether its worker handed it back before it had begun: then it counts for nothing and is not shown.
+    pub is_returned: bool,
     /// CPU time charged in advance to the run's workspace, in microseconds.
     pub estimate_us: u64,
     /// When the core gives up on its worker.
     pub timeout_at: Option<Time>,
+    /// How it fares while it is live.
+    pub signs: Signs,
 }
+
+/// The term of an attempt that was read back and that nobody came back with: no assignment ever named it.
+const NO_EPOCH: Epoch = Epoch(0);
 
 /// A vote that was taken.
 pub(super) struct Ballot {
@@ -43,7 +55,7 @@ pub(super) struct Ballot {
 
 impl Attempt {
     /// An attempt that is about to be handed out.
-    pub(super) fn new(number: u32, worker: WorkerId, now: Time, estimate_us: u64) -> Attempt {
+    pub(super) fn new(number: u32, epoch: Epoch, worker: WorkerId, now: Time, estimate_us: u64) -> Attempt {
         let record = AttemptRecord {
             number,
             worker,
@@ -53,14 +65,36 @@ impl Attempt {
             ended_at: None,
             cpu_us: 0,
         };
-        Attempt { record, ballot: None, sent: false, is_orphan: false, estimate_us, timeout_at: None }
+        let signs = Signs::new(now);
+        Attempt {
+            record,
+            epoch,
+            ballot: None,
+            sent: false,
+            is_orphan: false,
+            is_returned: false,
+            estimate_us,
+            timeout_at: None,
+            signs,
+        }
     }
 
     /// An attempt of an earlier life of the coordinator. One that was live then is an orphan until its worker shows
     /// it; a vote cannot be one of them, because votes are written with the final only.
     pub(super) fn recovered(record: AttemptRecord) -> Attempt {
         let is_orphan = record.state.is_live();
-        Attempt { record, ballot: None, sent: true, is_orphan, estimate_us: 0, timeout_at: None }
+        let signs = Signs::new(record.assigned_at);
+        Attempt {
+            record,
+            epoch: NO_EPOCH,
+            ballot: None,
+            sent: true,
+            is_orphan,
+            is_returned: false,
+            estimate_us: 0,
+            timeout_at: None,
+            signs,
+        }
     }
 
     /// Whether a worker may be executing it.

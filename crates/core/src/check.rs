@@ -67,8 +67,12 @@ impl Pool {
             if leased != worker.memory_leased || leased > worker.memory_bytes {
                 return Err(format!("I13: {} leases {leased} of {} bytes", worker.id, worker.memory_bytes));
             }
+            if worker.is_connected && !worker.is_silent && worker.silence_at.is_none() {
+                return Err(format!("nothing finds out that {} is silent", worker.id));
+            }
+            let is_awaited = self.floor.is_grace() && !worker.is_connected;
             let has_nothing = matches!(worker.standing(), WorkerStanding::Lost | WorkerStanding::Quarantined);
-            if has_nothing && !worker.holds.is_empty() {
+            if has_nothing && !is_awaited && !worker.holds.is_empty() {
                 return Err(format!("I14: {} is {} and holds attempts", worker.id, worker.standing().name()));
             }
         }
@@ -126,7 +130,11 @@ impl Floor {
             }
         }
         match run.phase {
-            Phase::Open if run.live() == 0 && run.ticket.is_none() => Err("L1: it waits for nothing".into()),
+            _ if run.is_held && !self.is_grace() => Err("L1: it is held back after the grace".into()),
+            _ if run.is_held && run.ticket.is_some() => Err("it is held back and queued".into()),
+            Phase::Open if run.live() == 0 && run.ticket.is_none() && !run.is_held => {
+                Err("L1: it waits for nothing".into())
+            }
             Phase::Collecting { from, until: Some(at), .. }
                 if !self.timers.is_set(at, Timer::Collect(run.attempt_id(from))) =>
             {

@@ -2,6 +2,7 @@
 
 use super::explain::Note;
 use super::floor::{Floor, Followup};
+use super::pool::REFUSED;
 use super::quorum::Tally;
 use super::retry::{Cost, cost};
 use super::run::{Phase, Run};
@@ -52,7 +53,10 @@ impl Floor {
         let is_reachable = |position: &&usize| {
             self.crew.get(run.attempts[**position].record.worker).is_some_and(|worker| worker.is_reachable())
         };
-        match voters.iter().find(is_reachable) {
+        let is_active = |position: &&usize| {
+            self.crew.get(run.attempts[**position].record.worker).is_some_and(|worker| worker.is_active())
+        };
+        match voters.iter().find(is_active).or_else(|| voters.iter().find(is_reachable)) {
             Some(position) => {
                 self.unqueue(run);
                 self.unset_fresh(run);
@@ -152,13 +156,18 @@ impl Floor {
             let why = format!("its module is quarantined: {why}");
             return self.fail(run, FailReason::Poisoned, &why);
         }
+        if self.modules[run.module].is_refused {
+            return self.fail(run, FailReason::ModuleRefused, REFUSED);
+        }
         if let Some((reason, why)) = run.second_try() {
             return self.fail(run, reason, &why);
         }
         if let Some((reason, why)) = run.spent().exhausted(&self.config, run.policy.attempts_max) {
             return self.fail(run, reason, &why);
         }
-        self.requeue(run, more.saturating_sub(run.live()));
+        if !run.is_held {
+            self.requeue(run, more.saturating_sub(run.live()));
+        }
     }
 
     /// A worker voted on a live attempt.
@@ -170,6 +179,9 @@ impl Floor {
             module.is_proven = true;
             self.ungate(run.module);
         }
+        if let Some(begun_at) = run.attempts[position].record.begun_at {
+            self.modules[run.module].lasted(self.now.0.saturating_sub(begun_at.0));
+        }
         let vote = Vote { cpu_us: run.attempts[position].record.cpu_us, ..vote };
         let (result, cpu_us) = (vote.result, vote.cpu_us);
         let attempt = &mut run.attempts[position];
@@ -177,6 +189,12 @@ impl Floor {
         let (number, worker) = (attempt.record.number, attempt.record.worker);
         run.voted.push(position);
         self.credit_vote(run, worker);
+        if run.voted.len() == 1 {
+            // It can be executed, so whoever failed at it before is to blame.
+            for failed in 0..run.attempts.len() {
+                self.blame_worker(run, failed);
+            }
+        }
         self.note(run, Note::Voted { number, worker, result, cpu_us });
         self.note_difference(run);
         self.advance(run);
@@ -187,6 +205,7 @@ impl Floor {
         let Some(place) = self.crew.place(worker) else { return };
         if let Some(worker) = self.crew.get_mut(worker) {
             worker.votes += 1;
+            worker.voted_at = self.now;
             worker.failed.clear();
             worker.voted.insert(run.id);
         }
@@ -219,8 +238,8 @@ impl Floor {
         attempt.fault(self.now, fault.clone());
         let (number, worker) = (attempt.record.number, attempt.record.worker);
         let begun = attempt.record.begun_at.is_some();
-        self.note(run, Note::Faulted { number, worker, fault: fault.clone(), begun });
-        self.blame(run, position, &fault);
+        self.note(run, Note::Faulted { number, worker, fault, begun });
+        self.blame(run, position);
         self.note_fault(run, position);
         self.write_row(run, position);
         match run.second_try() {
@@ -230,7 +249,7 @@ impl Floor {
     }
 
     /// What a fault says about the worker and the module.
-    fn blame(&mut self, run: &mut Run, position: usize, fault: &Fault) {
+    fn blame(&mut self, run: &mut Run, position: usize) {
         let record = &run.attempts[position].record;
         let (paid, worker) = (cost(record), record.worker);
         let digest = self.modules[run.module].digest;
@@ -241,7 +260,9 @@ impl Floor {
         }
         if matches!(paid, Some(Cost::Crash | Cost::Timeout)) {
             self.modules[run.module].measured(run.attempts[position].record.cpu_us);
-            self.blame_worker(worker, digest, fault);
+            if !run.voted.is_empty() {
+                self.blame_worker(run, position);
+            }
         }
         if paid == Some(Cost::Crash) {
             let crashes = run.spent().crashes;
@@ -256,17 +277,167 @@ impl Floor {
         }
     }
 
-    /// A worker on which different modules fail in a row is the likelier culprit.
-    fn blame_worker(&mut self, worker: vocabulary::id::WorkerId, module: Digest, fault: &Fault) {
+    /// A worker on which different modules fail in a row is the likelier culprit, if somebody else could execute them:
+    /// otherwise a few modules that hang or crash everywhere would take all workers out of service.
+    fn blame_worker(&mut self, run: &Run, position: usize) {
+        let record = &run.attempts[position].record;
+        let AttemptState::Faulted { fault } = &record.state else { return };
+        if !matches!(cost(record), Some(Cost::Crash | Cost::Timeout)) {
+            return;
+        }
         let failures_max = self.config.worker_failures_max as usize;
-        let Some(worker) = self.crew.get_mut(worker) else { return };
-        if worker.failed.len() >= failures_max || worker.failed.contains(&module) {
+        let module = self.modules[run.module].digest;
+        let is_others = |voted: &usize| run.attempts[*voted].record.worker != record.worker;
+        let Some(worker) = self.crew.get_mut(record.worker) else { return };
+        let has_voted_since = record.ended_at.is_some_and(|ended| worker.voted_at > ended);
+        if has_voted_since
+            || !run.voted.iter().any(is_others)
+            || worker.failed.len() >= failures_max
+            || worker.failed.contains(&module)
+        {
             return;
         }
         worker.failed.push(module);
         if worker.failed.len() == failures_max {
-            let why = format!("{failures_max} different modules failed on it in a row, the last: {fault}");
+            let why = format!(
+                "{failures_max} different modules that others execute failed on it in a row, the last: {fault}"
+            );
             self.followups.push(Followup::Drain(worker.id, why));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{Class, Config, Event, Joining, Pool, Submission, Time, WorkerStanding};
+    use super::*;
+    use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+    use vocabulary::result::Outcome;
+    use vocabulary::spec::Policy;
+
+    const EPOCH: Epoch = Epoch(1);
+
+    struct World {
+        pool: Pool,
+        now: u64,
+        runs: u128,
+    }
+
+    impl World {
+        fn new(workers: u32) -> World {
+            let mut world = World { pool: Pool::new(Config::default(), Time(0)), now: 1, runs: 0 };
+            for number in 1..=workers {
+                let joining = Joining {
+                    worker: WorkerId(number),
+                    class: Class(Digest::EMPTY),
+                    domain: "here".to_owned(),
+                    labels: BTreeMap::new(),
+                    slots: 1,
+                    memory_bytes: 1 << 40,
+                    holds: vec![],
+                    quarantined: false,
+                };
+                world.step(Event::WorkerJoined(Box::new(joining)));
+            }
+            world
+        }
+
+        fn step(&mut self, event: Event) -> Option<(AttemptId, WorkerId)> {
+            self.now += 1;
+            let mut effects = Vec::new();
+            self.pool.step(Time(self.now), event, &mut effects);
+            effects.iter().find_map(|effect| match effect {
+                Effect::Assign { attempt, worker, .. } => Some((*attempt, *worker)),
+                _ => None,
+            })
+        }
+
+        /// A run of a module of its own.
+        fn submit(&mut self) {
+            self.runs += 1;
+            self.now += 1;
+            let submission = Submission {
+                run: RunId(self.runs),
+                epoch: EPOCH,
+                workspace: WorkspaceId(0),
+                module: Digest::of(&self.runs.to_be_bytes()),
+                memory_bytes: 1 << 20,
+                policy: Policy { verify: Verify::Once, durable: false, ..Policy::default() },
+                module_ready: true,
+                recovered: false,
+                submitted_at: Time(self.now),
+                history: vec![],
+                explained: vec![],
+            };
+            self.pool.submit(Time(self.now), submission, &mut Vec::new()).unwrap();
+        }
+
+        /// The attempt that this worker gets for one free slot.
+        fn grant(&mut self, worker: u32) -> AttemptId {
+            let worker = WorkerId(worker);
+            let (attempt, by) = self.step(Event::Credits { worker, credits: 1 }).expect("it waits");
+            assert_eq!(by, worker);
+            attempt
+        }
+
+        fn time_out(&mut self, worker: u32) {
+            let (attempt, worker) = (self.grant(worker), WorkerId(worker));
+            let fault = Fault::TimedOut;
+            self.step(Event::AttemptFaulted { attempt, epoch: EPOCH, worker, fault, begun: true, cpu_us: 1 });
+        }
+
+        fn vote(&mut self, worker: u32) {
+            let (attempt, worker) = (self.grant(worker), WorkerId(worker));
+            let outcome = Outcome::Exited { code: 0 };
+            let vote = Vote { result: Digest::EMPTY, outcome, cpu_us: 1, complete: true };
+            self.step(Event::AttemptVoted { attempt, epoch: EPOCH, worker, vote });
+        }
+
+        fn standing(&self, worker: u32) -> WorkerStanding {
+            self.pool.worker(WorkerId(worker)).unwrap().standing
+        }
+    }
+
+    #[test]
+    fn modules_that_hang_everywhere_take_no_worker_out_of_service() {
+        let mut world = World::new(3);
+        for _ in 0..20 {
+            world.submit();
+            for worker in 1..=3 {
+                world.time_out(worker);
+            }
+        }
+        assert_eq!(world.pool.stats().attempts_live, 0);
+        for worker in 1..=3 {
+            assert_eq!(world.standing(worker), WorkerStanding::Active);
+        }
+    }
+
+    #[test]
+    fn a_worker_on_which_modules_of_others_fail_is_drained() {
+        let mut world = World::new(3);
+        for number in 1..=5 {
+            assert_eq!(world.standing(1), WorkerStanding::Active, "after {number} failures");
+            world.submit();
+            world.time_out(1);
+            world.vote(2);
+        }
+        assert_eq!(world.standing(1), WorkerStanding::Draining);
+        assert_eq!(world.standing(2), WorkerStanding::Active);
+    }
+
+    #[test]
+    fn a_worker_that_voted_since_is_not_blamed() {
+        let mut world = World::new(3);
+        for _ in 0..20 {
+            world.submit();
+            world.time_out(1);
+            world.submit();
+            world.vote(3);
+            world.vote(1);
+        }
+        assert_eq!(world.standing(1), WorkerStanding::Active);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use super::signs::Sign;
 use super::{Explained, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::WorkerId;
@@ -30,6 +31,8 @@ pub(super) enum Note {
     Submitted { ahead: usize, free: usize, active: usize },
     ModuleAwaited,
     Recovered { attempts: usize },
+    Held { workers: usize, wait_ms: u64 },
+    GraceOver { early: bool },
     Kept(Box<str>),
     Assigned { number: u32, worker: WorkerId, choice: Choice, credits: u32, voter: u32, voters: u32 },
     Voted { number: u32, worker: WorkerId, result: Digest, cpu_us: u64 },
@@ -38,6 +41,7 @@ pub(super) enum Note {
     Excluding { workers: Vec<WorkerId>, wait_ms: u64 },
     NoOther,
     FreshWaitOver { wait_ms: u64 },
+    NobodySuits { lacks: Box<str> },
     Short { wanted: u32, there: usize, wait_ms: u64 },
     Differ { votes: usize, results: usize },
     Agreed { result: Digest, votes: u32, dissenters: Vec<WorkerId> },
@@ -49,6 +53,8 @@ pub(super) enum Note {
     VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
     Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
     Returned { number: u32, worker: WorkerId },
+    HandedBack { number: u32, worker: WorkerId },
+    Sign { number: u32, worker: WorkerId, sign: Sign },
     Stopped { number: u32, worker: WorkerId },
     Accepted { outcome: Outcome },
     Failed { reason: FailReason, why: Box<str> },
@@ -89,6 +95,19 @@ impl fmt::Display for Note {
                     "taken up again after a restart of the coordinator, with {attempts} earlier attempts"
                 )
             }
+            Note::Held { workers, wait_ms } => {
+                write!(
+                    f,
+                    "is not handed out for up to {wait_ms} ms: {workers} workers of before the restart may come \
+                     back with its attempts"
+                )
+            }
+            Note::GraceOver { early: true } => {
+                f.write_str("all workers of before the restart are back: what is missing is handed out")
+            }
+            Note::GraceOver { early: false } => f.write_str(
+                "the grace after the restart is over: what nobody came back with is handed out again",
+            ),
             Note::Kept(text) => f.write_str(text),
             Note::Assigned { number, worker, choice, credits, voter, voters } => {
                 write!(f, "attempt {number} goes to {worker}, ")?;
@@ -134,6 +153,7 @@ impl fmt::Display for Note {
             Note::FreshWaitOver { wait_ms } => {
                 write!(f, "after {wait_ms} ms without a free worker that held none, the rerun may go to any")
             }
+            Note::NobodySuits { lacks } => write!(f, "waits for a worker: none {lacks}"),
             Note::Short { wanted, there, wait_ms } => {
                 write!(
                     f,
@@ -178,6 +198,13 @@ impl fmt::Display for Note {
             Note::Returned { number, worker } => {
                 write!(f, "{worker} came back and still holds attempt {number}")
             }
+            Note::HandedBack { number, worker } => {
+                write!(
+                    f,
+                    "{worker} handed attempt {number} back before it had begun: it is busy for longer than it thought"
+                )
+            }
+            Note::Sign { number, worker, sign } => sign.tell(*number, *worker, f),
             Note::Stopped { number, worker } => {
                 write!(f, "attempt {number} on {worker} was stopped: nobody needs it any more")
             }

@@ -6,7 +6,7 @@
 use super::attempt::Attempt;
 use super::explain::Note;
 use super::modules::Modules;
-use super::placement::choose;
+use super::placement::{choose, lacking};
 use super::queue::Queue;
 use super::run::Run;
 use super::timers::{Timer, Timers};
@@ -46,17 +46,14 @@ pub(super) struct Floor {
 
 impl Floor {
     pub(super) fn new(config: Config, now: Time) -> Floor {
-        let grace_until = now.plus_ms(config.start_grace_ms);
-        let mut timers = Timers::default();
-        timers.set(grace_until, Timer::Grace);
         Floor {
             config,
             now,
-            grace_until,
+            grace_until: now,
             crew: Crew::default(),
             modules: Modules::default(),
             queue: Queue::default(),
-            timers,
+            timers: Timers::default(),
             effects: Vec::new(),
             followups: Vec::new(),
             active: 0,
@@ -81,7 +78,7 @@ impl Floor {
 
     /// Asks again when a shape has been short of workers for long enough.
     pub(super) fn watch_short(&mut self, shape: u32) {
-        let at = self.now.max(self.grace_until).plus_ms(self.config.quorum_wait_ms);
+        let at = self.now.plus_ms(self.config.quorum_wait_ms);
         let timer_at = self.queue.timer_of_shape(shape);
         if timer_at.is_none() {
             *timer_at = Some(at);
@@ -138,9 +135,12 @@ impl Floor {
         if let Some(shape) = short {
             self.watch_short(shape);
         }
-        let suited = self.queue.shape(self.queue.shape_of(ticket)).1;
-        if suited.short_since.is_some() {
-            let there = suited.there;
+        let (shape, suited) = self.queue.shape(self.queue.shape_of(ticket));
+        let there = suited.there;
+        if there == 0 {
+            let lacks = lacking(shape, &self.crew).into();
+            self.note(run, Note::NobodySuits { lacks });
+        } else if suited.short_since.is_some() {
             let wait_ms = self.config.quorum_wait_ms;
             self.note(run, Note::Short { wanted: missing, there, wait_ms });
         }
@@ -175,7 +175,7 @@ impl Floor {
         }
         let voter = run.seated().len() as u32 + 1;
         self.note(run, Note::Assigned { number, worker, choice, credits, voter, voters });
-        let mut attempt = Attempt::new(number, worker, self.now, estimate_us);
+        let mut attempt = Attempt::new(number, run.epoch, worker, self.now, estimate_us);
         let (run_id, epoch) = (run.id, run.epoch);
         if run.is_tried_once() && run.policy.durable {
             // the row must be there before the guest may run: otherwise a restart could run it twice
@@ -192,7 +192,6 @@ impl Floor {
     /// The row of an attempt is committed: under `retry: never` it may be handed out now.
     pub(super) fn row_committed(&mut self, run: &mut Run, number: u32) {
         let id = run.attempt_id(number);
-        let epoch = run.epoch;
         let Some(position) = run.position(number) else { return };
         let attempt = &mut run.attempts[position];
         if !attempt.is_live() || attempt.sent {
@@ -204,6 +203,7 @@ impl Floor {
             return self.faulted(run, position, Fault::Drained, false, 0);
         }
         attempt.sent = true;
+        let epoch = attempt.epoch;
         self.unreserve(worker);
         self.effects.push(Effect::Assign { attempt: id, epoch, worker });
     }
@@ -220,7 +220,8 @@ impl Floor {
         let attempt = &mut run.attempts[position];
         let id = vocabulary::id::AttemptId { run: run.id, number: attempt.record.number };
         debug_assert!(attempt.is_live());
-        let cpu_us = cpu_us.min(CPU_US_MAX);
+        // of one that was lost, the last heartbeat is all that is known
+        let cpu_us = cpu_us.max(attempt.record.cpu_us).min(CPU_US_MAX);
         attempt.record.cpu_us = cpu_us;
         if let Some(at) = attempt.timeout_at.take() {
             self.timers.unset(at, Timer::Timeout(id));

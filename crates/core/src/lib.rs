@@ -31,6 +31,7 @@ mod check;
 mod decide;
 mod explain;
 mod floor;
+mod grace;
 mod hash;
 mod modules;
 mod placement;
@@ -38,15 +39,22 @@ mod pool;
 mod queue;
 mod quorum;
 mod retry;
+mod returned;
 mod roster;
 mod run;
 mod settle;
+mod signs;
 mod slab;
 mod timers;
 mod types;
+mod views;
 mod workers;
 
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
 pub use types::*;
+pub use views::*;
 pub use vocabulary::id::Class;
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,10 @@ pub(super) struct Module {
     pub crashed: VecDeque<(Time, RunId)>,
     /// Moving average of the CPU time of its attempts, in microseconds.
     pub estimate_us: u64,
+    /// Wall time that about 19 of 20 of its attempts stay below, in microseconds; 0 before the first has voted.
+    pub tail_us: u64,
+    /// Admission refused it: it will never be ready.
+    pub is_refused: bool,
     /// Whether it stands in the line of idle modules.
     is_idle: bool,
 }
@@ -59,6 +63,8 @@ impl Module {
             loaded: Bits::default(),
             crashed: VecDeque::new(),
             estimate_us: FIRST_ESTIMATE_US,
+            tail_us: 0,
+            is_refused: false,
             is_idle: false,
         }
     }
@@ -71,6 +77,19 @@ impl Module {
     /// Takes an ended attempt's CPU time into the average; the newest weighs an eighth.
     pub(super) fn measured(&mut self, cpu_us: u64) {
         self.estimate_us = self.estimate_us.saturating_mul(7).saturating_add(cpu_us) / 8;
+    }
+
+    /// Takes the wall time of an attempt that voted into the estimate of their 95th percentile: a step up is 19 times
+    /// a step down, so it rests where one in twenty is above.
+    pub(super) fn lasted(&mut self, took_us: u64) {
+        let step = self.tail_us / 128;
+        if self.tail_us == 0 {
+            self.tail_us = took_us;
+        } else if took_us > self.tail_us {
+            self.tail_us = self.tail_us.saturating_add(19 * step.max(1)).min(took_us);
+        } else {
+            self.tail_us -= step;
+        }
     }
 
     /// It crashed a run; gives what it did if that is once too often.

@@ -64,7 +64,7 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     let carries = |worker: &Worker| shape.labels.as_ref().is_none_or(|labels| worker.carries(labels));
     let mut candidates: Vec<&Worker> = crew
         .iter()
-        .filter(|worker| worker.is_active() && worker.memory_bytes >= shape.memory_bytes)
+        .filter(|worker| worker.is_eligible() && worker.memory_bytes >= shape.memory_bytes)
         .filter(|worker| carries(worker) && shape.class.is_none_or(|class| worker.class == class))
         .collect();
     let mut there = candidates.len();
@@ -88,6 +88,34 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         }
     }
     Suited { places, there, short_since: is_short.then(|| short_since.unwrap_or(now)) }
+}
+
+/// What every worker that is there lacks to execute a shape: the rest of a sentence that begins with "no worker".
+pub(super) fn lacking(shape: &Shape, crew: &Crew) -> String {
+    let there: Vec<&Worker> = crew.iter().filter(|worker| worker.is_eligible()).collect();
+    if there.is_empty() {
+        return "is there".to_owned();
+    }
+    let labels: Vec<(&String, &String)> = shape.labels.iter().flat_map(|labels| labels.iter()).collect();
+    let has = |worker: &Worker, (name, value): (&String, &String)| worker.labels.get(name) == Some(value);
+    for (name, value) in &labels {
+        if !there.iter().any(|worker| has(worker, (*name, *value))) {
+            return format!("has label {name}={value}");
+        }
+    }
+    let carrying: Vec<&&Worker> =
+        there.iter().filter(|worker| labels.iter().all(|label| has(worker, *label))).collect();
+    let named =
+        || labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
+    if carrying.is_empty() {
+        return format!("has all of the labels {}", named());
+    }
+    let mebibytes = shape.memory_bytes.div_ceil(1 << 20);
+    if carrying.iter().all(|worker| worker.memory_bytes < shape.memory_bytes) {
+        let with = if labels.is_empty() { String::new() } else { format!(" with {}", named()) };
+        return format!("{with} has the {mebibytes} MiB of memory that it may use").trim_start().to_owned();
+    }
+    "may take another attempt of it".to_owned()
 }
 
 /// Removes the workers that have a seat already, and those of their domains where domains matter.

@@ -4,17 +4,26 @@
 //! is free gets work. Events that come too late (for a run that is gone, for an attempt that ended) change nothing; at
 //! most a worker is told to stop or to forget.
 
+use std::collections::BTreeMap;
+
 use super::attempt::Attempt;
 use super::explain::Note;
 use super::floor::{Floor, Followup};
+use super::grace::Grace;
 use super::hash::Map;
+use super::placement::lacking;
 use super::run::{Phase, Run};
 use super::timers::Timer;
+use super::workers::Worker;
 use super::{
-    Config, Effect, Event, RunView, Stats, Submission, SubmitError, Time, WorkerView, Write, WriteKind,
+    Class, Config, Effect, Event, RunView, Stats, Submission, SubmitError, Time, WorkerStanding, WorkerView,
+    Write, WriteKind,
 };
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault};
+
+/// Why a run fails whose module may not run.
+pub(super) const REFUSED: &str = "its module was refused at admission";
 
 /// The scheduler and the rules of verification, without a clock of its own.
 ///
@@ -23,16 +32,15 @@ use vocabulary::result::{FailReason, Fault};
 pub struct Pool {
     pub(super) runs: Map<RunId, Box<Run>>,
     pub(super) floor: Floor,
-    /// Attempts that were live when an earlier coordinator ended.
-    pub(super) orphans: Vec<AttemptId>,
+    pub(super) grace: Grace,
     next_age: u64,
 }
 
 /// What everybody can see of it.
 impl Pool {
-    /// An empty pool that starts at `now`.
+    /// An empty pool that starts at `now`, with nobody to wait for; see [`Pool::restarted`] for the other case.
     pub fn new(config: Config, now: Time) -> Pool {
-        Pool { runs: Map::default(), floor: Floor::new(config, now), orphans: Vec::new(), next_age: 0 }
+        Pool { runs: Map::default(), floor: Floor::new(config, now), grace: Grace::default(), next_age: 0 }
     }
 
     /// When to send the next [`Event::Tick`].
@@ -47,22 +55,31 @@ impl Pool {
 
     /// A worker that joined at some time since the coordinator started.
     pub fn worker(&self, worker: WorkerId) -> Option<WorkerView> {
-        self.floor.crew.get(worker).map(|worker| worker.view())
+        let worker = self.floor.crew.get(worker)?;
+        let same = |other: &&Worker| other.class == worker.class && other.is_active();
+        Some(worker.view(peers(worker, self.floor.crew.iter().filter(same).count())))
     }
 
     /// All of them, in the order in which they first joined.
     pub fn workers(&self) -> Vec<WorkerView> {
-        self.floor.crew.iter().map(|worker| worker.view()).collect()
+        let mut classes = BTreeMap::<Class, usize>::new();
+        for worker in self.floor.crew.iter().filter(|worker| worker.is_active()) {
+            *classes.entry(worker.class).or_default() += 1;
+        }
+        let same = |worker: &Worker| classes.get(&worker.class).copied().unwrap_or(0);
+        self.floor.crew.iter().map(|worker| worker.view(peers(worker, same(worker)))).collect()
     }
 
     /// Figures for metrics.
     pub fn stats(&self) -> Stats {
         let active = self.floor.crew.iter().filter(|worker| worker.is_active());
+        let suspect = |worker: &&Worker| worker.standing() == WorkerStanding::Suspect;
         Stats {
             queued: self.runs.len() - self.floor.running,
             running: self.floor.running,
             attempts_live: self.floor.attempts_live,
             workers_active: self.floor.active,
+            workers_suspect: self.floor.crew.iter().filter(suspect).count(),
             slots: active.map(|worker| worker.slots).sum(),
         }
     }
@@ -124,10 +141,13 @@ impl Pool {
         let wanted = run.policy.verify.voters();
         let shape = run.shape(u32::from(wanted));
         let there = self.floor.queue.suited(&shape, &self.floor.crew, self.floor.now, |suited| suited.there);
-        if there < usize::from(wanted) && self.floor.now >= self.floor.grace_until {
-            return Err(SubmitError::TooFewWorkers { wanted, there });
+        if there >= usize::from(wanted) || self.floor.is_grace() {
+            return Ok(());
         }
-        Ok(())
+        Err(match there {
+            0 => SubmitError::NoWorker { lacks: lacking(&shape, &self.floor.crew) },
+            _ => SubmitError::TooFewWorkers { wanted, there },
+        })
     }
 
     /// What is due once when a run is taken in.
@@ -162,17 +182,18 @@ impl Pool {
         let floor = &mut self.floor;
         floor.running += usize::from(!run.attempts.is_empty());
         for position in 0..run.attempts.len() {
-            let is_kept = run.is_tried_once() && floor.now < floor.grace_until;
+            let is_kept = run.is_tried_once() && floor.is_grace();
             let attempt = &mut run.attempts[position];
             if attempt.is_live() && is_kept {
                 let number = attempt.record.number;
-                self.orphans.push(run.attempt_id(number));
+                self.grace.orphans.push(run.attempt_id(number));
                 floor.attempts_live += 1;
             } else if attempt.is_live() || attempt.was_vote() {
                 attempt.is_orphan = false;
                 attempt.fault(floor.now, Fault::Lost);
             }
         }
+        self.hold_back(run);
     }
 
     fn rest(&mut self, module: u32) {
@@ -210,6 +231,7 @@ impl Pool {
             }),
             Event::BlobsMissing { run } => self.with_run(run, Floor::collect_anew),
             Event::Refused { run } => self.with_run(run, Floor::disown),
+            Event::Serving => self.serving(),
             Event::WorkerJoined(joining) => self.joined(*joining),
             Event::WorkerLeft { worker } => self.left(worker),
             Event::Credits { worker, credits } => {
@@ -217,7 +239,14 @@ impl Pool {
                     self.floor.crew.grant(place, credits);
                 }
             }
-            Event::Heartbeat { worker } => drop(self.heard(worker)),
+            Event::Heartbeat { worker, beats } => {
+                self.heard(worker);
+                for beat in beats {
+                    if let Some(position) = self.live_on(beat.attempt, worker) {
+                        self.with_run(beat.attempt.run, |floor, run| floor.beat(run, position, beat));
+                    }
+                }
+            }
             Event::WorkerDraining { worker, why } => self.drain(worker, why),
             Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why),
             Event::WorkerReadmitted { worker } => self.readmit(worker),
@@ -239,6 +268,12 @@ impl Pool {
                     });
                 }
             }
+            Event::AttemptReturned { attempt, epoch, worker } => {
+                self.heard(worker);
+                if let Some(position) = self.live(attempt, epoch, worker) {
+                    self.with_run(attempt.run, |floor, run| floor.returned(run, position));
+                }
+            }
             Event::Delivered { attempt } => {
                 self.with_run(attempt.run, |floor, run| floor.delivered(run, attempt.number));
             }
@@ -248,16 +283,14 @@ impl Pool {
             Event::ModuleReady { module } => {
                 let module = self.floor.modules.number(module);
                 self.floor.modules[module].is_ready = true;
+                self.floor.modules[module].is_refused = false;
                 self.floor.ungate(module);
                 self.rest(module);
             }
             Event::ModuleRefused { module } => {
                 if let Some(module) = self.floor.modules.known(module) {
-                    self.fail_waiting(
-                        module,
-                        FailReason::ModuleRefused,
-                        "its module was refused at admission",
-                    );
+                    self.floor.modules[module].is_refused = true;
+                    self.fail_waiting(module, FailReason::ModuleRefused, REFUSED);
                 }
             }
             Event::ModuleQuarantined { module, why } => {
@@ -281,7 +314,7 @@ impl Pool {
         while let Some(followup) = self.floor.followups.pop() {
             match followup {
                 Followup::Fail(run, reason, why) => self.with_run(run, |floor, run| {
-                    if run.ticket.is_some() {
+                    if run.ticket.is_some() || run.is_held {
                         floor.fail(run, reason, &why);
                     }
                 }),
@@ -318,18 +351,31 @@ impl Pool {
         self.rest(module);
     }
 
-    /// Position of an attempt that is live, under this term and on this worker.
+    /// An attempt of a run that is not final.
+    pub(super) fn attempt(&self, attempt: AttemptId) -> Option<&Attempt> {
+        let run = self.runs.get(&attempt.run)?;
+        run.position(attempt.number).map(|position| &run.attempts[position])
+    }
+
+    /// Position of an attempt that is live, on this worker and assigned under this term.
     fn live(&self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) -> Option<usize> {
-        let run = self.runs.get(&attempt.run).filter(|run| run.epoch == epoch)?;
+        self.attempt(attempt).filter(|found| found.epoch == epoch)?;
+        self.live_on(attempt, worker)
+    }
+
+    /// Position of an attempt that is live, on this worker. It holds one of that number only: it shows what it holds
+    /// before it is given anything, and a number that it has shown is not given again.
+    fn live_on(&self, attempt: AttemptId, worker: WorkerId) -> Option<usize> {
+        let run = self.runs.get(&attempt.run)?;
         let position = run.position(attempt.number)?;
         let found = &run.attempts[position];
-        (found.is_live() && found.record.worker == worker && !found.is_orphan).then_some(position)
+        (found.is_live() && found.sent && found.record.worker == worker && !found.is_orphan)
+            .then_some(position)
     }
 
     fn begun(&mut self, attempt: AttemptId, worker: WorkerId, at: Time) {
         self.heard(worker);
-        let epoch = self.runs.get(&attempt.run).map(|run| run.epoch);
-        if let Some(position) = epoch.and_then(|epoch| self.live(attempt, epoch, worker)) {
+        if let Some(position) = self.live_on(attempt, worker) {
             self.with_run(attempt.run, |floor, run| floor.begun(run, position, at));
         }
     }
@@ -338,9 +384,12 @@ impl Pool {
     /// that was taken already.
     fn voted_late(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId, vote: &super::Vote) {
         let effects = &mut self.floor.effects;
-        if let Some(run) = self.runs.get(&attempt.run).filter(|run| run.epoch == epoch)
+        if let Some(run) = self.runs.get_mut(&attempt.run) {
+            run.numbers_used = run.numbers_used.max(attempt.number);
+        }
+        if let Some(run) = self.runs.get(&attempt.run)
             && let Some(known) = run.position(attempt.number).map(|position| &run.attempts[position])
-            && known.record.worker == worker
+            && (known.record.worker, known.epoch) == (worker, epoch)
         {
             if known.ballot.is_some() {
                 return;
@@ -352,6 +401,12 @@ impl Pool {
             }
         }
         effects.push(Effect::Release { attempt, worker });
+    }
+
+    /// The worker that holds a live attempt, or that held it and voted.
+    pub fn holder(&self, attempt: AttemptId) -> Option<WorkerId> {
+        let run = self.runs.get(&attempt.run)?;
+        run.position(attempt.number).map(|position| run.attempts[position].record.worker)
     }
 
     /// The blobs are there, whoever was asked last: they hash to what won.
@@ -383,7 +438,8 @@ impl Pool {
 
     fn fail_waiting(&mut self, module: u32, reason: FailReason, why: &str) {
         let lanes = self.floor.modules[module].lanes.iter();
-        let runs: Vec<RunId> = lanes.flat_map(|lane| self.floor.queue.runs_of_lane(*lane)).collect();
+        let waiting = lanes.flat_map(|lane| self.floor.queue.runs_of_lane(*lane));
+        let runs: Vec<RunId> = waiting.chain(self.held_of(module)).collect();
         let fail = |run| Followup::Fail(run, reason, why.to_owned());
         self.floor.followups.extend(runs.into_iter().map(fail));
     }
@@ -391,7 +447,7 @@ impl Pool {
     fn tick(&mut self) {
         while let Some(timer) = self.floor.timers.due(self.floor.now) {
             match timer {
-                Timer::Grace => self.grace_is_over(),
+                Timer::Grace => self.grace_is_over(false),
                 Timer::Silent(place) => self.check_silent(place),
                 Timer::Short(shape) => self.check_short(shape),
                 Timer::Deadline(run) => self.with_run(run, |floor, run| {
@@ -438,6 +494,7 @@ impl Pool {
         let mut next: Option<Time> = None;
         for id in self.floor.queue.runs_of_shape(shape) {
             let Some(run) = self.runs.get(&id) else { continue };
+            // asked again in time, because the end of the grace may not be known yet
             let due = since.max(run.waits_since).plus_ms(wait_ms);
             if due <= self.floor.now {
                 let why = format!("for {wait_ms} ms there were too few workers to vote ({there})");
@@ -446,11 +503,16 @@ impl Pool {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
         }
-        if let Some(at) = next {
+        if let Some(at) = next.map(|at| at.min(self.floor.now.plus_ms(wait_ms.max(1)))) {
             *self.floor.queue.timer_of_shape(shape) = Some(at);
             self.floor.timers.set(at, Timer::Short(shape));
         }
     }
+}
+
+/// Of so many active workers of a class, those that are not this one.
+fn peers(worker: &Worker, of_class: usize) -> usize {
+    of_class - usize::from(worker.is_active())
 }
 
 impl Attempt {

@@ -91,10 +91,10 @@ pub(super) fn reason_of(fault: &Fault) -> FailReason {
 mod tests {
     use super::*;
     use crate::Time;
-    use vocabulary::id::WorkerId;
+    use vocabulary::id::{Epoch, WorkerId};
 
     fn faulted(fault: Fault, begun: bool) -> Attempt {
-        let mut attempt = Attempt::new(1, WorkerId(1), Time(0), 0);
+        let mut attempt = Attempt::new(1, Epoch(1), WorkerId(1), Time(0), 0);
         attempt.record.begun_at = begun.then_some(Time(1));
         attempt.fault(Time(2), fault);
         attempt
@@ -122,7 +122,7 @@ mod tests {
             let attempt = faulted(fault.clone(), begun);
             assert_eq!(cost(&attempt.record), Some(expected), "{fault:?}, begun: {begun}");
         }
-        assert_eq!(cost(&Attempt::new(1, WorkerId(1), Time(0), 0).record), None);
+        assert_eq!(cost(&Attempt::new(1, Epoch(1), WorkerId(1), Time(0), 0).record), None);
     }
 
     #[test]

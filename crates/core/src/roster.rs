@@ -5,40 +5,24 @@ use super::explain::Note;
 use super::floor::Floor;
 use super::pool::Pool;
 use super::run::{Phase, Run};
-use super::timers::Timer;
 use super::{Effect, Joining};
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
 use vocabulary::result::Fault;
 
 impl Pool {
-    /// A connected worker said something; gives its place. One that was thought lost is back.
-    pub(super) fn heard(&mut self, worker: WorkerId) -> Option<usize> {
-        let place = self.floor.crew.place(worker)?;
-        let now = self.floor.now;
-        let was_silent = self.floor.crew.update(place, |worker| {
-            worker.heard_at = now;
-            worker.is_connected && std::mem::take(&mut worker.is_silent)
-        });
-        if was_silent {
-            self.floor.crew_changed();
-            self.floor.effects.push(Effect::WorkerChanged { worker });
-            self.reachable_again(place);
-        }
-        self.floor.crew.at(place).is_connected.then_some(place)
-    }
-
     /// A worker opened a session: what it holds goes on, what we thought it held and it does not is lost.
     pub(super) fn joined(&mut self, joining: Joining) {
         let worker = joining.worker;
         let holds = joining.holds.clone();
-        let is_new = self.floor.crew.place(worker).is_none();
         let kept_class = self.floor.crew.get(worker).is_none_or(|known| known.class == joining.class);
         let place = self.floor.crew.join(joining, self.floor.now);
-        if is_new {
-            let at = self.floor.now.max(self.floor.grace_until).plus_ms(self.floor.config.worker_lost_ms);
-            self.floor.timers.set(at, Timer::Silent(place));
-        }
-        let is_kept = |attempt: &AttemptId| kept_class && holds.iter().any(|(held, _)| held == attempt);
+        self.floor.watch_silence(place);
+        let is_kept = |attempt: &AttemptId| {
+            let shown = |(held, epoch): &(AttemptId, Epoch)| {
+                held == attempt && self.attempt(*held).is_some_and(|attempt| attempt.epoch == *epoch)
+            };
+            kept_class && holds.iter().any(shown)
+        };
         let gone: Vec<AttemptId> =
             self.floor.crew.at(place).holds.iter().copied().filter(|held| !is_kept(held)).collect();
         for attempt in gone {
@@ -50,40 +34,11 @@ impl Pool {
         }
         self.floor.effects.push(Effect::WorkerChanged { worker });
         self.reachable_again(place);
-    }
-
-    /// A worker shows an attempt that it holds.
-    fn presented(&mut self, place: usize, attempt: AttemptId, epoch: Epoch) {
-        let worker = self.floor.crew.at(place).id;
-        let is_quarantined = self.floor.crew.at(place).quarantine.is_some();
-        let mut goes_on = false;
-        self.with_run(attempt.run, |floor, run| {
-            if run.epoch != epoch || run.is_settled() || is_quarantined {
-                return;
-            }
-            let Some(position) = run.position(attempt.number) else {
-                goes_on = floor.adopt(run, place, attempt.number);
-                return;
-            };
-            let found = &run.attempts[position];
-            goes_on = match found.record.worker == worker {
-                true if found.is_orphan => floor.claim(run, place, position),
-                true => found.is_live() || found.ballot.is_some(),
-                false => false,
-            };
-            if run.attempts[position].is_live() && goes_on {
-                // that it began may have been said to nobody
-                floor.watch(run, position, floor.now);
-            }
-        });
-        if !goes_on {
-            self.floor.effects.push(Effect::Abort { attempt, worker });
-            self.floor.effects.push(Effect::Release { attempt, worker });
-        }
+        self.is_back(worker);
     }
 
     /// Runs that wait for the blobs of a voter that is there again.
-    fn reachable_again(&mut self, place: usize) {
+    pub(super) fn reachable_again(&mut self, place: usize) {
         let runs: Vec<RunId> = self.floor.crew.at(place).voted.iter().copied().collect();
         for run in runs {
             self.with_run(run, |floor, run| floor.advance(run));
@@ -99,11 +54,16 @@ impl Pool {
             worker.drain.is_some()
         });
         self.floor.crew_changed();
+        if self.floor.is_grace() && !drained {
+            self.is_away(worker);
+            self.floor.effects.push(Effect::WorkerChanged { worker });
+            return;
+        }
         self.vanish(place, if drained { &Fault::Drained } else { &Fault::Lost }, false);
     }
 
     /// What a worker held is lost, and it delivers nothing.
-    fn vanish(&mut self, place: usize, fault: &Fault, tell: bool) {
+    pub(super) fn vanish(&mut self, place: usize, fault: &Fault, tell: bool) {
         let worker = self.floor.crew.at(place).id;
         for attempt in self.floor.crew.at(place).holds.clone() {
             self.lose(attempt, fault, tell);
@@ -137,23 +97,6 @@ impl Pool {
             let begun = found.record.begun_at.is_some();
             floor.faulted(run, position, fault.clone(), begun, 0);
         });
-    }
-
-    /// Asks whether a worker was silent for too long.
-    pub(super) fn check_silent(&mut self, place: usize) {
-        let floor = &mut self.floor;
-        let lost_ms = floor.config.worker_lost_ms;
-        let worker = floor.crew.at(place);
-        let due = worker.heard_at.max(floor.grace_until).plus_ms(lost_ms);
-        let is_lost = worker.is_connected && !worker.is_silent && due <= floor.now;
-        // one that is gone already is looked at again at leisure: it may come back
-        let next = if due > floor.now { due } else { floor.now.plus_ms(lost_ms.max(1)) };
-        floor.timers.set(next, Timer::Silent(place));
-        if is_lost {
-            floor.crew.update(place, |worker| worker.is_silent = true);
-            floor.crew_changed();
-            self.vanish(place, &Fault::Lost, true);
-        }
     }
 
     /// No new work for a worker.
@@ -190,71 +133,9 @@ impl Pool {
         self.floor.crew_changed();
         self.floor.effects.push(Effect::WorkerChanged { worker });
     }
-
-    /// Orphans that nobody came back with are lost.
-    pub(super) fn grace_is_over(&mut self) {
-        for attempt in std::mem::take(&mut self.orphans) {
-            self.with_run(attempt.run, |floor, run| {
-                let position = run.position(attempt.number);
-                if let Some(position) = position.filter(|position| run.attempts[*position].is_orphan) {
-                    floor.faulted(run, position, Fault::Lost, true, 0);
-                }
-            });
-        }
-    }
 }
 
 impl Floor {
-    /// A worker came back with an attempt that was live when an earlier coordinator ended.
-    fn claim(&mut self, run: &mut Run, place: usize, position: usize) -> bool {
-        if !self.can_go_on(run, place) {
-            return false;
-        }
-        run.attempts[position].is_orphan = false;
-        self.take_back(run, place, position);
-        true
-    }
-
-    /// A worker came back with an attempt of a recovered run that nobody wrote down, because it had not ended. It goes
-    /// on if the run still wants one.
-    fn adopt(&mut self, run: &mut Run, place: usize, number: u32) -> bool {
-        let worker = self.crew.at(place).id;
-        let is_wanted =
-            run.is_recovered && !run.is_tried_once() && self.now < self.grace_until && run.ticket.is_some();
-        let is_admitted = self.modules[run.module].admits(&self.config);
-        if !is_wanted || !is_admitted || run.seated().contains(&worker) || !self.can_go_on(run, place) {
-            return false;
-        }
-        let mut attempt = Attempt::new(number, worker, self.now, 0);
-        attempt.sent = true;
-        self.running += usize::from(run.attempts.is_empty());
-        self.attempts_live += 1;
-        run.attempts.push(attempt);
-        let position = run.attempts.len() - 1;
-        self.take_back(run, place, position);
-        self.watch(run, position, self.now);
-        self.unset_fresh(run);
-        self.advance(run);
-        true
-    }
-
-    fn can_go_on(&self, run: &Run, place: usize) -> bool {
-        let worker = self.crew.at(place);
-        let suits_class = run.class.is_none_or(|class| class == worker.class);
-        suits_class && worker.memory_free() >= run.memory_bytes
-    }
-
-    fn take_back(&mut self, run: &mut Run, place: usize, position: usize) {
-        let number = run.attempts[position].record.number;
-        let (worker, class) = (self.crew.at(place).id, self.crew.at(place).class);
-        if run.compares() {
-            run.class = Some(class);
-        }
-        self.crew.hold(place, run.attempt_id(number), run.memory_bytes);
-        self.modules[run.module].live += 1;
-        self.note(run, Note::Returned { number, worker });
-    }
-
     /// An attempt is taken from a quarantined worker. No budget pays for it.
     fn withdrawn(&mut self, run: &mut Run, number: u32, why: &str) {
         let Some(position) = run.position(number).filter(|position| run.attempts[*position].is_live()) else {

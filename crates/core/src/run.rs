@@ -59,6 +59,10 @@ pub(super) struct Run {
     pub age: u64,
     pub deadline_at: Option<Time>,
     pub is_recovered: bool,
+    /// Whether it is not handed out because the grace after a start lasts.
+    pub is_held: bool,
+    /// Numbers up to this name attempts of earlier lives.
+    pub numbers_used: u32,
     pub phase: Phase,
     /// Where it waits for a worker, if it wants one.
     pub ticket: Option<Ticket>,
@@ -103,6 +107,8 @@ impl Run {
             age,
             deadline_at: deadline_ms.map(|ms| submission.submitted_at.plus_ms(ms)),
             is_recovered: submission.recovered,
+            is_held: false,
+            numbers_used: 0,
             phase: Phase::Open,
             ticket: None,
             agreed: None,
@@ -129,7 +135,8 @@ impl Run {
 
     /// A number that no attempt has.
     pub(super) fn next_number(&self) -> u32 {
-        self.attempts.iter().map(|attempt| attempt.record.number).max().unwrap_or(0) + 1
+        let numbers = self.attempts.iter().map(|attempt| attempt.record.number);
+        numbers.max().unwrap_or(0).max(self.numbers_used) + 1
     }
 
     /// Whether nothing can change any more.
@@ -190,9 +197,9 @@ impl Run {
         sorted(self.attempts.iter().filter(|attempt| self.is_seated(attempt)))
     }
 
-    /// Workers that held an attempt.
+    /// Workers that held an attempt and did not hand it back.
     pub(super) fn held(&self) -> Vec<WorkerId> {
-        sorted(self.attempts.iter())
+        sorted(self.attempts.iter().filter(|attempt| !attempt.is_returned))
     }
 
     /// What it asks of a worker.
@@ -251,7 +258,9 @@ impl Run {
 
     /// The attempts as they are stored.
     pub(super) fn records(&self) -> Vec<AttemptRecord> {
-        self.attempts.iter().map(|attempt| attempt.record.clone()).collect()
+        // Under `retry: never` the row of a returned one was written before it was handed out, and has to end.
+        let shown = self.attempts.iter().filter(|attempt| !attempt.is_returned || self.is_tried_once());
+        shown.map(|attempt| attempt.record.clone()).collect()
     }
 
     /// As others may see it.

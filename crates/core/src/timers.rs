@@ -13,7 +13,7 @@ use vocabulary::id::{AttemptId, RunId};
 pub(super) enum Timer {
     /// The grace after the start is over: what nobody came back with is lost.
     Grace,
-    /// A worker may have been silent for too long. Checked against when it was heard, not moved each time it is.
+    /// A worker may have been silent for too long: checked against when it was heard, not moved each time it is.
     Silent(usize),
     /// A shape may have been short of workers for too long.
     Short(u32),

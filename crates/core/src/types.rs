@@ -48,10 +48,16 @@ pub struct Config {
     pub module_crashes_max: u32,
     /// Different modules that may fail in a row on one worker, none succeeding, before it is drained.
     pub worker_failures_max: u32,
-    /// After a start nobody is declared lost and no remote run is requeued for so long.
+    /// For so long after workers can connect again nobody is declared lost and no run of before is handed out.
     pub start_grace_ms: u64,
+    /// Between two heartbeats of a worker. One that missed two of them (and a half, for their jitter) is suspect.
+    pub heartbeat_ms: u64,
     /// A worker that was not heard of for so long is lost.
     pub worker_lost_ms: u64,
+    /// An attempt that has begun is called slow after so long, and after half as long again as most of its module take.
+    pub slow_after_ms: u64,
+    /// An attempt that has begun and used no CPU time for so long is called stuck.
+    pub stuck_after_ms: u64,
     /// How long a voter may take to deliver the blobs of its result, before the next one is asked.
     pub collect_timeout_ms: u64,
     /// Added to an attempt's timeout before the core gives up on a worker that should have killed it.
@@ -72,7 +78,10 @@ impl Default for Config {
             module_crashes_max: 5,
             worker_failures_max: 5,
             start_grace_ms: 5_000,
+            heartbeat_ms: 1_000,
             worker_lost_ms: 3_000,
+            slow_after_ms: 1_000,
+            stuck_after_ms: 5_000,
             collect_timeout_ms: 30_000,
             timeout_grace_ms: 5_000,
         }
@@ -90,7 +99,7 @@ pub struct Submission {
     pub workspace: WorkspaceId,
     /// What it executes: unit of affinity, of probation and of the poison rule.
     pub module: Digest,
-    /// Memory that an attempt may use, leased from the worker (I13).
+    /// Memory that an attempt may hold, with what it writes, leased from the worker (I13).
     pub memory_bytes: u64,
     /// Everything that does not determine the result.
     pub policy: Policy,
@@ -124,6 +133,12 @@ pub enum SubmitError {
         /// Eligible workers of the largest class.
         there: usize,
     },
+    /// 409: no worker that is there could ever run it.
+    #[error("no worker {lacks}")]
+    NoWorker {
+        /// What every worker lacks: the rest of the sentence.
+        lacks: String,
+    },
     /// 409: the module may not run.
     #[error("the module is quarantined: {why}")]
     ModuleQuarantined {
@@ -147,7 +162,8 @@ pub struct Joining {
     pub slots: u32,
     /// Memory that its attempts may use together.
     pub memory_bytes: u64,
-    /// Attempts that it still holds from before (their MACs were checked by the shell).
+    /// Attempts that it still holds from before, each with the term under which it was assigned (their MACs were
+    /// checked by the shell, so nobody made them up).
     pub holds: Vec<(AttemptId, Epoch)>,
     /// Excluded from work and votes until readmitted (from the store).
     pub quarantined: bool,
@@ -164,6 +180,17 @@ pub struct Vote {
     pub cpu_us: u64,
     /// Whether all blobs of the result came with the vote, so that nothing needs collecting.
     pub complete: bool,
+}
+
+/// How a live attempt fares, by its worker's word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Beat {
+    /// Which.
+    pub attempt: AttemptId,
+    /// CPU time used so far, in microseconds: while it rises the attempt is slow at most, while it is flat, stuck.
+    pub cpu_us: u64,
+    /// When its runner began it, if it has.
+    pub begun_at: Option<Time>,
 }
 
 /// What happened. Each is applied whole, one at a time.
@@ -188,6 +215,8 @@ pub enum Event {
         /// Whose.
         run: RunId,
     },
+    /// Workers can connect from now on: the grace after a start begins.
+    Serving,
     /// A worker opened its session.
     WorkerJoined(Box<Joining>),
     /// Its session ended; `drained` if it said so before.
@@ -206,10 +235,12 @@ pub enum Event {
         /// Attempts it would take now.
         credits: u32,
     },
-    /// It is alive.
+    /// It is alive, and so are these.
     Heartbeat {
         /// Who.
         worker: WorkerId,
+        /// What it executes.
+        beats: Vec<Beat>,
     },
     /// No new work for it; what it holds may end.
     WorkerDraining {
@@ -264,6 +295,16 @@ pub enum Event {
         begun: bool,
         /// CPU time that it had used, in microseconds.
         cpu_us: u64,
+    },
+    /// A worker hands back an attempt that its runners had not begun: it has less room than it had granted. Costs no
+    /// budget, and does not bar the worker from the run.
+    AttemptReturned {
+        /// Which.
+        attempt: AttemptId,
+        /// Under which term it was assigned.
+        epoch: Epoch,
+        /// Who.
+        worker: WorkerId,
     },
     /// A voter that was asked delivered. The shell stores what came, however long that takes, and then answers with
     /// `Collected` or `CollectFailed`: it is not the voter that is waited for any more.
@@ -387,7 +428,7 @@ pub struct AttemptRecord {
     pub begun_at: Option<Time>,
     /// When it ended.
     pub ended_at: Option<Time>,
-    /// CPU time used, in microseconds.
+    /// CPU time used, in microseconds; while it is live, by its worker's last heartbeat.
     pub cpu_us: u64,
 }
 
@@ -534,92 +575,4 @@ pub struct Final {
     pub explain: Vec<Explained>,
     /// When it ended.
     pub finished_at: Time,
-}
-
-/// A run as the pool sees it now, before it is final.
-#[derive(Clone, PartialEq, Debug)]
-pub struct RunView {
-    /// `Queued` or `Running`: a final is shown from the store, once committed.
-    pub state: RunState,
-    /// So far.
-    pub verdict: Verdict,
-    /// So far.
-    pub attempts: Vec<AttemptRecord>,
-    /// So far.
-    pub explain: Vec<Explained>,
-}
-
-/// Whether a worker gets work.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WorkerStanding {
-    /// It does.
-    Active,
-    /// It finishes what it holds.
-    Draining,
-    /// It missed its heartbeats.
-    Lost,
-    /// It gets nothing and counts for nothing.
-    Quarantined,
-}
-
-impl WorkerStanding {
-    /// The name that JSON uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            WorkerStanding::Active => "active",
-            WorkerStanding::Draining => "draining",
-            WorkerStanding::Lost => "lost",
-            WorkerStanding::Quarantined => "quarantined",
-        }
-    }
-}
-
-/// A worker as the pool sees it now.
-#[derive(Clone, PartialEq, Debug)]
-pub struct WorkerView {
-    /// Who.
-    pub worker: WorkerId,
-    /// Whether it gets work.
-    pub standing: WorkerStanding,
-    /// Why it does not.
-    pub why: Option<String>,
-    /// Its class.
-    pub class: Class,
-    /// Its trust domain.
-    pub domain: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Declared slots.
-    pub slots: u32,
-    /// Attempts it would take now.
-    pub credits: u32,
-    /// Attempts it holds.
-    pub holds: Vec<AttemptId>,
-    /// Declared memory, in bytes.
-    pub memory_bytes: u64,
-    /// Memory leased to its attempts, in bytes.
-    pub memory_leased: u64,
-    /// Votes since it joined this coordinator.
-    pub votes: u64,
-    /// Votes that lost.
-    pub dissents: u64,
-    /// Crashes, timeouts, losses, refusals and corruptions.
-    pub faults: u64,
-    /// When it was last heard of.
-    pub heard_at: Time,
-}
-
-/// Figures for metrics and overload decisions.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
-    /// Runs without an attempt.
-    pub queued: usize,
-    /// Runs with one.
-    pub running: usize,
-    /// Attempts that workers hold.
-    pub attempts_live: usize,
-    /// Workers that are active.
-    pub workers_active: usize,
-    /// Slots that they declared.
-    pub slots: u32,
 }

@@ -30,8 +30,12 @@ pub(super) struct Worker {
     pub reserved: u32,
     /// Whether its session is open.
     pub is_connected: bool,
-    /// Whether it missed its heartbeats.
+    /// Whether it missed two heartbeats.
+    pub is_suspect: bool,
+    /// Whether it missed so many that it is lost.
     pub is_silent: bool,
+    /// When it is asked whether it was heard of.
+    pub silence_at: Option<Time>,
     /// Why it gets no new work. Ends with its session: a worker that comes back has been mended or upgraded.
     pub drain: Option<String>,
     /// Why it gets nothing and counts for nothing, over all sessions.
@@ -39,11 +43,13 @@ pub(super) struct Worker {
     pub holds: Vec<AttemptId>,
     /// Runs that are not final and have a vote of it.
     pub voted: BTreeSet<RunId>,
-    /// Different modules that failed on it since its last vote.
+    /// Different modules that failed on it and not elsewhere, since its last vote.
     pub failed: Vec<Digest>,
     /// Modules (by number) that it executed lately, the oldest first.
     pub loaded: VecDeque<u32>,
     pub votes: u64,
+    /// When it last voted.
+    pub voted_at: Time,
     pub dissents: u64,
     pub faults: u64,
     pub heard_at: Time,
@@ -62,7 +68,9 @@ impl Worker {
             credits: 0,
             reserved: 0,
             is_connected: true,
+            is_suspect: false,
             is_silent: false,
+            silence_at: None,
             drain: None,
             quarantine: joining.quarantined.then(|| "quarantined in an earlier session".to_owned()),
             holds: Vec::new(),
@@ -70,6 +78,7 @@ impl Worker {
             failed: Vec::new(),
             loaded: VecDeque::new(),
             votes: 0,
+            voted_at: Time(0),
             dissents: 0,
             faults: 0,
             heard_at: now,
@@ -84,24 +93,32 @@ impl Worker {
             WorkerStanding::Lost
         } else if self.drain.is_some() {
             WorkerStanding::Draining
+        } else if self.is_suspect {
+            WorkerStanding::Suspect
         } else {
             WorkerStanding::Active
         }
     }
 
-    /// Whether it may be given work at some time.
+    /// Whether it may be given work now.
     pub(super) fn is_active(&self) -> bool {
         self.standing() == WorkerStanding::Active
     }
 
+    /// Whether it may be given work at some time: a suspect one is waited for, as it will be heard of or lost soon.
+    pub(super) fn is_eligible(&self) -> bool {
+        matches!(self.standing(), WorkerStanding::Active | WorkerStanding::Suspect)
+    }
+
     /// Whether it may be asked for blobs.
     pub(super) fn is_reachable(&self) -> bool {
-        matches!(self.standing(), WorkerStanding::Active | WorkerStanding::Draining)
+        matches!(self.standing(), WorkerStanding::Active | WorkerStanding::Suspect | WorkerStanding::Draining)
     }
 
     fn why(&self) -> Option<String> {
         match self.standing() {
             WorkerStanding::Active => None,
+            WorkerStanding::Suspect => Some("it missed two heartbeats".to_owned()),
             WorkerStanding::Draining => self.drain.clone(),
             WorkerStanding::Quarantined => self.quarantine.clone(),
             WorkerStanding::Lost if self.is_connected => Some("it missed its heartbeats".to_owned()),
@@ -119,13 +136,14 @@ impl Worker {
         labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
     }
 
-    /// As others may see it.
-    pub(super) fn view(&self) -> WorkerView {
+    /// As others may see it; `peers` are the other active workers of its class.
+    pub(super) fn view(&self, peers: usize) -> WorkerView {
         WorkerView {
             worker: self.id,
             standing: self.standing(),
             why: self.why(),
             class: self.class,
+            peers,
             domain: self.domain.clone(),
             labels: self.labels.clone(),
             slots: self.slots,
@@ -178,6 +196,11 @@ impl Crew {
         answer
     }
 
+    /// Workers that joined at some time.
+    pub(super) fn len(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Every worker, in the order in which they first joined.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Worker> {
         self.workers.iter()
@@ -207,6 +230,7 @@ impl Crew {
                 worker.credits = 0;
                 worker.is_connected = true;
                 worker.heard_at = now;
+                worker.is_suspect = false;
                 worker.is_silent = false;
                 worker.drain = None;
                 if joining.quarantined && worker.quarantine.is_none() {

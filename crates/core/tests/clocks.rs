@@ -17,7 +17,7 @@ const ATTEMPT: AttemptId = AttemptId { run: RUN, number: 1 };
 
 /// A pool with one worker, and a run that was handed to it.
 fn pool(config: Config) -> Pool {
-    let mut pool = Pool::new(Config { start_grace_ms: 0, ..config }, START);
+    let mut pool = Pool::new(config, START);
     let joining = Joining {
         worker: WORKER,
         class: Class(Digest::EMPTY),
@@ -59,7 +59,7 @@ fn beat(pool: &mut Pool, from: Time, seconds: u64) -> Time {
     let mut now = from;
     for _ in 0..seconds {
         now = now.plus_ms(1_000);
-        pool.step(now, Event::Heartbeat { worker: WORKER }, &mut Vec::new());
+        pool.step(now, Event::Heartbeat { worker: WORKER, beats: Vec::new() }, &mut Vec::new());
         pool.step(now, Event::Tick, &mut Vec::new());
     }
     now

@@ -23,10 +23,31 @@ pub struct Profile {
     pub last_descriptor: RawFd,
     /// Bounds of the kernel.
     pub resources: Resources,
-    /// System calls beyond [`BASE_CALLS`], by their numbers (`libc::SYS_…`).
-    pub extra_calls: &'static [i64],
+    /// System calls beyond [`BASE_CALLS`].
+    pub extra_calls: &'static [Call],
     /// Whether memory may become executable: a runner maps machine code, a compiler only writes it.
     pub executable_memory: bool,
+}
+
+/// A system call that is allowed, by its number (`libc::SYS_…`).
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    number: i64,
+    /// Which argument decides, and the values of it that are allowed.
+    only: Option<(u8, &'static [u64])>,
+}
+
+impl Call {
+    /// Allowed whatever its arguments are.
+    pub const fn any(number: i64) -> Call {
+        Call { number, only: None }
+    }
+
+    /// Allowed if the argument at this position (counted from 0) is one of these: for calls that are many in one, as
+    /// `fcntl` and `ioctl`, which among other things let a process have signals sent to others.
+    pub const fn only(number: i64, argument: u8, values: &'static [u64]) -> Call {
+        Call { number, only: Some((argument, values)) }
+    }
 }
 
 /// Bounds that the kernel keeps; `None` leaves what was inherited. Core dumps are always off, because they would
@@ -192,16 +213,23 @@ pub fn forbid_new_privileges() -> Result<(), JailError> {
 /// # Errors
 ///
 /// If this machine's architecture is unknown to the filter, or the kernel refuses it.
-pub fn install_seccomp(extra_calls: &[i64], executable_memory: bool) -> Result<(), JailError> {
+pub fn install_seccomp(extra_calls: &[Call], executable_memory: bool) -> Result<(), JailError> {
     // The first asking reads the auxiliary vector, by a call that is refused from here on; later ones remember.
     let _ = rustix::param::page_size();
     let program = filter(extra_calls, executable_memory)?;
     seccompiler::apply_filter_all_threads(&program).map_err(seccomp_error)
 }
 
-fn filter(extra_calls: &[i64], executable_memory: bool) -> Result<BpfProgram, JailError> {
-    let calls = BASE_CALLS.iter().chain(extra_calls);
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = calls.map(|call| (*call, Vec::new())).collect();
+fn filter(extra_calls: &[Call], executable_memory: bool) -> Result<BpfProgram, JailError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        BASE_CALLS.iter().map(|call| (*call, Vec::new())).collect();
+    for Call { number, only } in extra_calls {
+        let one_of = |(argument, values): (u8, &[u64])| {
+            values.iter().map(|value| rule(argument, SeccompCmpOp::Eq, *value)).collect()
+        };
+        let allowed: Vec<SeccompRule> = only.map_or(Ok(Vec::new()), one_of)?;
+        rules.entry(*number).or_default().extend(allowed);
+    }
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         let rule = if executable_memory { Vec::new() } else { vec![without_exec()?] };
         rules.insert(call, rule);

@@ -13,7 +13,7 @@ use wasmparser::{ExternalKind, TypeRef, Validator, WasmFeatures};
 use super::engine::FEATURES;
 use super::execute::{REACTOR_START, offered};
 use super::refusal::{LISTED_MAX, Refusal};
-use super::survey::{Survey, invalid, survey};
+use super::survey::{SIGNATURE_BYTES_MAX, Survey, bound, invalid, survey};
 use super::values::{self, NumericType};
 use super::wasi;
 use vocabulary::spec::DEFAULT_ENTRY;
@@ -154,10 +154,31 @@ pub fn examine(wasm: &[u8]) -> Result<Analysis, Refusal> {
     let survey = survey(wasm)?;
     let types = validate(wasm)?;
     let types = types.as_ref();
-    let imports: Vec<_> = survey.imports.iter().map(|import| import_info(import, types)).collect();
+    let mut signature_bytes = 0;
+    let mut bounded = |signature: &str| {
+        signature_bytes += signature.len();
+        bound("bytes in the signatures of imports and exports", signature_bytes, SIGNATURE_BYTES_MAX)
+    };
+    let mut imports = Vec::with_capacity(survey.imports.len());
+    for import in &survey.imports {
+        let info = import_info(import, types);
+        bounded(&info.signature)?;
+        imports.push(info);
+    }
     check_imports(&survey, &imports)?;
-    let exports: Vec<_> = survey.exports.iter().map(|export| export_info(export, types)).collect();
+    let mut exports = Vec::with_capacity(survey.exports.len());
+    for export in &survey.exports {
+        let info = export_info(export, types);
+        bounded(&info.signature)?;
+        exports.push(info);
+    }
     let has = |name| exports.iter().any(|export| export.name == name && export.function.is_some());
+    let reactor = exports.iter().find(|export| export.name == REACTOR_START);
+    if let Some(function) = reactor.and_then(|export| export.function.as_ref())
+        && !(function.params.is_empty() && function.results.is_empty())
+    {
+        return Err(Refusal::BadInitialize { signature: function.to_string() });
+    }
     let kind = match (has(DEFAULT_ENTRY), has(REACTOR_START)) {
         (true, _) => Kind::Command,
         (false, true) => Kind::Reactor,

@@ -52,6 +52,18 @@ fn the_kind_follows_from_the_exports() {
 }
 
 #[test]
+fn an_initialize_that_cannot_be_called_without_arguments_is_refused() {
+    for (shape, signature) in [("(param i32)", "(i32) -> ()"), ("(result i32) (i32.const 1)", "() -> (i32)")]
+    {
+        let refusal = analyse(&format!(r#"(module (func (export "_initialize") {shape}))"#)).unwrap_err();
+        assert_eq!(refusal, Refusal::BadInitialize { signature: signature.to_owned() });
+    }
+    let memory = r#"(module (memory (export "_initialize") 1) (func (export "f")))"#;
+    assert_eq!(analyse(memory).unwrap().kind, Kind::Functions);
+    assert_eq!(super::testing::outcome(memory, "f", &[]), super::testing::returned(&[]));
+}
+
+#[test]
 fn entries_are_checked_without_executing() {
     let analysis = analyse(
         r#"(module (func (export "_start")) (func (export "add") (param i32 f64) (result i32) (i32.const 0))
@@ -183,6 +195,19 @@ fn bounds_on_complexity_just_pass_and_just_fail() {
     too_complex(&globals(100_001), "globals");
     let body = format!("(module (func {}))", "(drop (i32.const 0))".repeat((4 << 20) / 3 + 1));
     too_complex(&body, "bytes of code in a function");
+}
+
+#[test]
+fn a_long_type_that_many_exports_share_is_refused() {
+    let exports = |n: usize| {
+        let exports: String = (0..n).map(|i| format!(r#"(export "f{i}" (func 0))"#)).collect();
+        format!("(module (func (param {})) {exports})", "i32 ".repeat(800))
+    };
+    // "(i32, …) -> ()" has 5 bytes for each parameter
+    assert!(analyse(&exports(200)).is_ok());
+    let refusal = analyse(&exports(1_700)).unwrap_err();
+    let Refusal::TooComplex { what, .. } = &refusal else { panic!("{refusal}") };
+    assert_eq!(what, "bytes in the signatures of imports and exports");
 }
 
 #[test]

@@ -154,11 +154,23 @@ fn a_panic_of_the_host_is_a_fault_and_harms_nothing() {
 }
 
 #[test]
-fn inputs_that_cannot_be_mounted_are_no_outcome() {
+fn inputs_that_cannot_be_mounted_are_an_outcome_that_says_why() {
     let loaded = load(&SANDBOX, &command(""), Variant::Plain);
-    let mut call = invocation("_start", &[], Limits::default());
-    call.mounts = vec![("/a".parse().unwrap(), Mount::Tree("no tree".into()))];
-    assert!(matches!(SANDBOX.execute(&loaded, call, None), Err(SandboxError::Entry(_))));
+    let file = || Mount::File("x".into());
+    for (path, mount, why) in [
+        ("/a", Mount::Tree("no tree".into()), "the tree for `/a` cannot be mounted"),
+        ("/tmp", file(), "`/tmp` is at or below the place of another input"),
+        ("/out", file(), "`/out` is at or below the place of another input"),
+    ] {
+        let mut call = invocation("_start", &[], Limits::default());
+        call.mounts = vec![(path.parse().unwrap(), mount)];
+        let execution = SANDBOX.execute(&loaded, call.clone(), None).unwrap();
+        assert_eq!(execution.outcome, Outcome::Trapped { trap: Trap::Instantiation }, "{path}");
+        let words = String::from_utf8(execution.stderr.to_vec()).unwrap();
+        assert!(words.contains(why), "{words}");
+        call.limits.output_bytes = 7;
+        assert_eq!(SANDBOX.execute(&loaded, call, None).unwrap().stderr, words.as_bytes()[..7]);
+    }
 }
 
 #[test]

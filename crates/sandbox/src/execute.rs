@@ -8,11 +8,13 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use wasmtime::{Engine, Extern, Func, InstancePre, Linker, Module, Store, Val};
 
 use super::engine::{self, CpuLevel, MEMORY_BYTES_MAX, Role};
 use super::limits::Limiter;
 use super::values::{self, NumericType};
+use super::vfs::MountError;
 use super::wasi::{self, WasiConfig, WasiOutput, WasiState};
 use super::{Execution, FunctionType, Invocation, LiveOutput, SandboxError, Variant, outcome};
 use vocabulary::result::{Outcome, Trap};
@@ -23,16 +25,19 @@ pub const REACTOR_START: &str = "_initialize";
 /// A page of linear memory, in bytes.
 const PAGE_BYTES: u64 = 1 << 16;
 
-/// System calls that loading and executing make beyond memory management and descriptors that are open, by their
-/// numbers: what a jail has to allow around [`Sandbox::load_file`] and [`Sandbox::execute`].
-pub const SYSTEM_CALLS: &[i64] = &[
-    // Duplicates the artifact's descriptor.
-    libc::SYS_fcntl,
+/// System calls that loading and executing make beyond memory management and descriptors that are open: what a jail has
+/// to allow around [`Sandbox::load_file`] and [`Sandbox::execute`].
+pub const SYSTEM_CALLS: &[jail::Call] = &[
+    // Duplicates the artifact's descriptor, and in a debug build looks whether it is open before it is closed.
+    jail::Call::only(libc::SYS_fcntl, 1, &[libc::F_DUPFD_CLOEXEC as u64, libc::F_GETFD as u64]),
     // Asks for its size. It could ask for the size of any file by its path, but not open one.
-    libc::SYS_statx,
-    // Asks the kernel which pages of a memory are dirty (`PAGEMAP_SCAN`).
-    libc::SYS_ioctl,
+    jail::Call::any(libc::SYS_statx),
+    // Asks the kernel which pages of a memory are dirty.
+    jail::Call::only(libc::SYS_ioctl, 1, &[PAGEMAP_SCAN]),
 ];
+
+/// `_IOWR('f', 16, struct pm_scan_arg)` of `linux/fs.h`.
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
 
 /// The state behind one instance.
 struct Guest {
@@ -67,7 +72,7 @@ fn list_offered() -> Result<BTreeMap<(String, String), String>, Box<dyn std::err
     let wasi = WasiState::new(WasiConfig {
         args: Vec::new(),
         env: Vec::new(),
-        stdin: bytes::Bytes::new(),
+        stdin: Bytes::new(),
         mounts: Vec::new(),
         clock_ns: 0,
         seed: 0,
@@ -192,8 +197,10 @@ impl Sandbox {
         let limits = invocation.limits;
         let Invocation { args, env, stdin, mounts, clock_ns, seed, .. } = invocation;
         let config = WasiConfig { args, env, stdin, mounts, clock_ns, seed, limits, live };
-        // Submission checks inputs for the same; a spec that passed it mounts.
-        let wasi = WasiState::new(config).map_err(|error| SandboxError::Entry(error.to_string()))?;
+        let wasi = match WasiState::new(config) {
+            Ok(wasi) => wasi,
+            Err(error) => return Ok(not_mounted(&error, &limits)),
+        };
         let guest = Guest { wasi, limiter: Limiter::new(limits.memory_bytes, loaded.spaces) };
         let mut store = Store::new(&self.host(loaded.variant).engine, guest);
         store.limiter(|guest| &mut guest.limiter);
@@ -218,7 +225,14 @@ impl Sandbox {
             _ => None,
         };
         let WasiOutput { stdout, stderr, files } = store.into_data().wasi.finish();
-        Ok(Execution { outcome, stdout, stderr, files, fuel_used })
+        match files {
+            Some(files) => Ok(Execution { outcome, stdout, stderr, files, fuel_used }),
+            // A manifest of them could not be sent to whoever compares it.
+            None => {
+                let (outcome, files, fuel_used) = (Outcome::OutputLimit, Vec::new(), None);
+                Ok(Execution { outcome, stdout, stderr, files, fuel_used })
+            }
+        }
     }
 
     fn grant(
@@ -244,6 +258,20 @@ impl Sandbox {
             Variant::Plain => &self.plain,
             Variant::Fueled => &self.fueled,
         }
+    }
+}
+
+/// The answer to inputs that cannot be put where the spec wants them: whether a blob is a tree shows only here. It follows
+/// from the spec, so all voters give it; standard error says why.
+fn not_mounted(error: &MountError, limits: &Limits) -> Execution {
+    let mut words = format!("the inputs cannot be mounted: {error}\n").into_bytes();
+    words.truncate(usize::try_from(limits.output_bytes).unwrap_or(usize::MAX));
+    Execution {
+        outcome: Outcome::Trapped { trap: Trap::Instantiation },
+        stdout: Bytes::new(),
+        stderr: words.into(),
+        files: Vec::new(),
+        fuel_used: None,
     }
 }
 
@@ -277,7 +305,9 @@ impl Call {
             entry: entry.clone(),
             arguments,
             results: function.results().len(),
-            reactor: reactor && module.get_export(REACTOR_START).is_some(),
+            // Something else of that name is none; one of another shape was not admitted.
+            reactor: reactor
+                && module.get_export(REACTOR_START).is_some_and(|export| export.func().is_some()),
         })
     }
 

@@ -46,6 +46,12 @@ pub enum Refusal {
         /// How many were left off.
         more: u64,
     },
+    /// Its `_initialize`, which comes before any call of its exports, cannot be called without arguments.
+    #[error("the module exports `_initialize` as {signature}: it must take no parameters and return nothing")]
+    BadInitialize {
+        /// What it is.
+        signature: String,
+    },
     /// It uses a proposal that the profile has off, because its results could differ between machines.
     #[error("the module uses a feature that profile det-1 does not have: {message} (at byte {offset})")]
     UnsupportedFeature {
@@ -88,6 +94,7 @@ impl Refusal {
             Refusal::TooLarge { .. } => "too_large",
             Refusal::Component => "component",
             Refusal::UnknownImports { .. } => "unknown_imports",
+            Refusal::BadInitialize { .. } => "bad_initialize",
             Refusal::UnsupportedFeature { .. } => "unsupported_feature",
             Refusal::TooComplex { .. } => "too_complex",
             Refusal::CompileBomb { .. } => "compile_bomb",
@@ -115,6 +122,7 @@ mod tests {
             Refusal::TooLarge { size: 2, max: 1 },
             Refusal::Component,
             Refusal::UnknownImports { imports: vec![text()], more: 0 },
+            Refusal::BadInitialize { signature: text() },
             Refusal::UnsupportedFeature { offset: 1, message: text() },
             Refusal::TooComplex { what: text(), count: 2, max: 1 },
             Refusal::CompileBomb { bound: text() },

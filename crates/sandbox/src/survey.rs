@@ -27,6 +27,8 @@ pub const IMPORTS_MAX: u64 = 1_000;
 pub const EXPORTS_MAX: u64 = 10_000;
 /// All names of imports and exports together, in bytes.
 pub const NAME_BYTES_MAX: u64 = 1 << 20;
+/// All signatures of imports and exports together as text, in bytes: many exports may share one long type.
+pub const SIGNATURE_BYTES_MAX: u64 = 1 << 20;
 
 /// What the pass found.
 #[derive(Default)]
@@ -136,7 +138,7 @@ pub(super) fn invalid(error: &BinaryReaderError) -> Refusal {
     Refusal::Invalid { offset: error.offset() as u64, message: error.message().to_owned() }
 }
 
-fn bound(what: &str, count: impl TryInto<u64>, max: u64) -> Result<(), Refusal> {
+pub(super) fn bound(what: &str, count: impl TryInto<u64>, max: u64) -> Result<(), Refusal> {
     let count = count.try_into().unwrap_or(u64::MAX);
     if count > max { Err(Refusal::TooComplex { what: what.to_owned(), count, max }) } else { Ok(()) }
 }

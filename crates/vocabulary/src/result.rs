@@ -38,7 +38,8 @@ pub enum Outcome {
     },
     /// The fuel that the spec granted is used up.
     OutOfFuel,
-    /// Standard output and error together passed `output_bytes`.
+    /// Standard output and error together passed `output_bytes`, or it left files whose paths are longer than 16 MiB
+    /// together.
     OutputLimit,
 }
 
@@ -253,6 +254,10 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// Every state, in the order of a life.
+    pub const ALL: [RunState; 5] =
+        [RunState::Queued, RunState::Running, RunState::Succeeded, RunState::Failed, RunState::Canceled];
+
     /// Whether nothing can follow (I7).
     pub fn is_final(self) -> bool {
         matches!(self, RunState::Succeeded | RunState::Failed | RunState::Canceled)

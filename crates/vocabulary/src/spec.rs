@@ -19,6 +19,9 @@ pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 pub const ARGS_BYTES_MAX: usize = 128 * 1024;
 /// Input files and trees of one run (a tree of any size counts once).
 pub const FILES_MAX: usize = 1_024;
+/// Paths of all output files of a run together, in bytes as JSON writes them; more is the outcome `output_limit`. With it
+/// and the most files that a run may leave, every result manifest is below 32 MiB.
+pub const OUTPUT_PATHS_BYTES_MAX: usize = 16 << 20;
 /// Length of a guest path in bytes, as `PATH_MAX` has it.
 pub const PATH_BYTES_MAX: usize = 4_096;
 
@@ -159,6 +162,11 @@ impl Limits {
         file_count: 65_536,
         fuel: Some(INTEGER_MAX),
     };
+
+    /// What an attempt may hold at once, in bytes: its memories, and what it writes, which stays in memory until it ends.
+    pub fn held_bytes(&self) -> u64 {
+        self.memory_bytes.saturating_add(self.output_bytes).saturating_add(self.file_bytes)
+    }
 }
 
 /// Everything that determines a result. Immutable; its canonical JSON hashes to the run key.
@@ -215,8 +223,8 @@ impl RunSpec {
 
     /// Every blob that must exist before the run can start, the module first, without the empty one.
     pub fn inputs(&self) -> impl Iterator<Item = Digest> + '_ {
-        let stdin = Some(self.stdin).filter(|digest| *digest != Digest::EMPTY);
-        std::iter::once(self.module).chain(stdin).chain(self.files.values().map(FileInput::digest))
+        let inputs = std::iter::once(self.stdin).chain(self.files.values().map(FileInput::digest));
+        std::iter::once(self.module).chain(inputs.filter(|digest| *digest != Digest::EMPTY))
     }
 }
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::content::Content;
-use super::extract::{Named, Reader, Submitter, pieces};
+use super::extract::{BlobReader, BlobWriter, Named, Submitter, pieces};
 use super::openapi::Binary;
 use super::problem::ApiError;
 use crate::coordinator::service::{Caller, Service};
@@ -40,7 +40,7 @@ pub async fn post_blob(
     responses((status = 201, description = "stored", body = Blob), (status = 200, description = "it was there", body = Blob))
 )]
 pub async fn put_blob(
-    Submitter(caller): Submitter,
+    BlobWriter(caller): BlobWriter,
     State(service): State<Arc<Service>>,
     Named(digest): Named<Digest>,
     body: Body,
@@ -73,7 +73,7 @@ async fn store(
     )
 )]
 pub async fn get_blob(
-    Reader(caller): Reader,
+    BlobReader(caller): BlobReader,
     State(service): State<Arc<Service>>,
     Named(digest): Named<Digest>,
     method: Method,

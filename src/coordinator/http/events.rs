@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::HeaderName;
+use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, StreamExt as _, stream};
@@ -19,14 +19,14 @@ use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{PoolEvent, RunEvent, Service};
 use crate::id::RunId;
-use crate::protocol::api::{Changed, LiveOutput, RunEnd, StreamName, text_or_base64};
+use crate::protocol::api::{Changed, LiveOutput, Resync, ResyncReason, RunEnd, StreamName, text_or_base64};
 
 /// Comments at this pace keep proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Watch a run
 ///
-/// Server-sent events. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
+/// Server-sent events. A stream that is opened again begins anew: nothing is lost. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
 /// it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final, nothing follows (`RunEnd`).
 #[utoipa::path(
     get, path = "/v1/runs/{id}/events", tag = "runs", params(("id" = RunId, Path)),
@@ -60,14 +60,29 @@ fn of_run(event: RunEvent) -> Vec<Event> {
 
 /// Watch the pool
 ///
-/// Server-sent events. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
-/// `lagged`: the reader was too slow and missed some; read everything again.
+/// Server-sent events. `open`: from here on nothing is missed. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
+/// `resync`: some were lost, because the reader was too slow or because the stream was opened again (`Last-Event-ID` says
+/// that there was one before; what came in between is not kept): read everything again (`Resync`).
 #[utoipa::path(
     get, path = "/v1/events", tag = "pool",
+    params(("last-event-id" = Option<String>, Header, description = "The `id` of the last event that was read")),
     responses((status = 200, description = "events", body = String, content_type = "text/event-stream"))
 )]
-pub async fn pool_events(Reader(caller): Reader, State(service): State<Arc<Service>>) -> Response {
-    respond(service.watch_all(&caller).map(|event| of_pool(&event)))
+pub async fn pool_events(
+    Reader(caller): Reader,
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let events = service.watch_all(&caller)?;
+    let is_again = headers.contains_key("last-event-id");
+    let first =
+        if is_again { resync(ResyncReason::Reconnected) } else { Event::default().event("open").data("{}") };
+    let mut number = 0_u64;
+    let events = stream::iter([first]).chain(events.map(|event| of_pool(&event))).map(move |event| {
+        number += 1;
+        event.id(number.to_string())
+    });
+    Ok(respond(events))
 }
 
 fn of_pool(event: &PoolEvent) -> Event {
@@ -75,8 +90,12 @@ fn of_pool(event: &PoolEvent) -> Event {
         PoolEvent::Run(id) => named("run", &Changed { id: id.to_string() }),
         PoolEvent::Worker(id) => named("worker", &Changed { id: id.to_string() }),
         PoolEvent::Module(digest) => named("module", &Changed { id: digest.to_string() }),
-        PoolEvent::Lagged => Event::default().event("lagged").data("{}"),
+        PoolEvent::Lagged => resync(ResyncReason::Lagged),
     }
+}
+
+fn resync(reason: ResyncReason) -> Event {
+    named("resync", &Resync { reason })
 }
 
 fn named<T: Serialize>(name: &str, data: &T) -> Event {

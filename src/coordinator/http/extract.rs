@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::Segment;
 
 use super::problem::ApiError;
+use crate::coordinator::pool_service::Admission;
 use crate::coordinator::service::{Caller, Service};
 use crate::coordinator::submission::escape;
 use crate::protocol::api::{ProblemCode, Scope};
@@ -31,13 +32,23 @@ pub const BODY_IDLE_MAX: Duration = Duration::from_secs(30);
 /// Longer than any token that this coordinator makes.
 const TOKEN_BYTES_MAX: usize = 512;
 
+/// The request's token, if it has one.
+fn token(parts: &Parts) -> Result<Option<&str>, ApiError> {
+    let Some(value) = parts.headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    match value.to_str().ok().and_then(bearer) {
+        Some(token) => Ok(Some(token)),
+        None => {
+            let why = "the Authorization header must be `Bearer TOKEN`";
+            Err(ApiError::new(ProblemCode::Unauthorized, why))
+        }
+    }
+}
+
 async fn authorize(parts: &Parts, service: &Service, wanted: Scope) -> Result<Caller, ApiError> {
     let refuse = |why: &str| ApiError::new(ProblemCode::Unauthorized, why.to_owned());
-    let Some(value) = parts.headers.get(header::AUTHORIZATION) else {
+    let Some(token) = token(parts)? else {
         return Err(refuse("this needs a token: send `Authorization: Bearer TOKEN`"));
     };
-    let token = value.to_str().ok().and_then(bearer);
-    let token = token.ok_or_else(|| refuse("the Authorization header must be `Bearer TOKEN`"))?;
     let Some(caller) = service.authenticate(token).await? else {
         return Err(refuse("the token is unknown, expired or deleted: use another one"));
     };
@@ -65,8 +76,31 @@ fn bearer(value: &str) -> Option<&str> {
     fits.then_some(token)
 }
 
+/// The same, or a worker with the token of its session.
+async fn authorize_or_worker(parts: &Parts, service: &Service, wanted: Scope) -> Result<Caller, ApiError> {
+    if let Some(worker) = token(parts)?.and_then(|token| service.authenticate_worker(token)) {
+        return Ok(worker);
+    }
+    authorize(parts, service, wanted).await
+}
+
+/// What the token of a worker's upgrade request lets in; nothing if it sent none. One that is sent must be good.
+pub struct Enrolling(pub Option<Admission>);
+
+impl FromRequestParts<Arc<Service>> for Enrolling {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Enrolling, ApiError> {
+        if token(parts)?.is_none() {
+            return Ok(Enrolling(None));
+        }
+        let caller = authorize(parts, service, Scope::Worker).await?;
+        Ok(Enrolling(Some(caller.admission())))
+    }
+}
+
 macro_rules! callers {
-    ($($(#[doc = $doc:literal])+ $name:ident: $scope:expr;)+) => {$(
+    ($($(#[doc = $doc:literal])+ $name:ident: $authorize:ident, $scope:expr;)+) => {$(
         $(#[doc = $doc])+
         pub struct $name(pub Caller);
 
@@ -74,7 +108,7 @@ macro_rules! callers {
             type Rejection = ApiError;
 
             async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<$name, ApiError> {
-                authorize(parts, service, $scope).await.map($name)
+                $authorize(parts, service, $scope).await.map($name)
             }
         }
     )+};
@@ -82,11 +116,15 @@ macro_rules! callers {
 
 callers! {
     /// A caller that may read.
-    Reader: Scope::Read;
+    Reader: authorize, Scope::Read;
     /// A caller that may upload and submit.
-    Submitter: Scope::Submit;
+    Submitter: authorize, Scope::Submit;
     /// A caller that may do everything.
-    Admin: Scope::Admin;
+    Admin: authorize, Scope::Admin;
+    /// A caller that may read, or a worker that needs inputs.
+    BlobReader: authorize_or_worker, Scope::Read;
+    /// A caller that may upload, or a worker that delivers outputs.
+    BlobWriter: authorize_or_worker, Scope::Submit;
 }
 
 /// The path's only parameter as an id.

@@ -20,7 +20,9 @@ use utoipa_axum::routes;
 use super::service::Service;
 
 mod blobs;
+mod bulk;
 mod call;
+mod compare;
 mod content;
 mod events;
 mod extract;
@@ -28,9 +30,12 @@ mod lists;
 mod modules;
 mod observe;
 mod openapi;
+mod patient;
+mod pool;
 mod problem;
 mod runs;
 mod server;
+mod stats;
 mod system;
 mod tokens;
 mod ui;
@@ -51,6 +56,12 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(runs::get_stderr))
         .routes(routes!(runs::get_file))
         .routes(routes!(events::run_events))
+        .routes(routes!(bulk::cancel_runs))
+        .routes(routes!(bulk::rerun_runs))
+        .routes(routes!(compare::get_attempt_stdout))
+        .routes(routes!(compare::get_attempt_stderr))
+        .routes(routes!(compare::get_attempt_file))
+        .routes(routes!(compare::diff))
         // modules and blobs
         .routes(routes!(modules::post_module, modules::list_modules))
         .routes(routes!(modules::put_module, modules::get_module, modules::delete_module))
@@ -61,8 +72,10 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(blobs::post_blob))
         .routes(routes!(blobs::put_blob, blobs::get_blob))
         // operators
+        .routes(routes!(pool::join_pool))
         .routes(routes!(workers::list_workers))
-        .routes(routes!(workers::get_worker))
+        .routes(routes!(workers::get_worker, workers::forget_worker))
+        .routes(routes!(workers::worker_evidence))
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::quarantine_worker))
         .routes(routes!(workers::readmit_worker))
@@ -70,6 +83,8 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(tokens::delete_token))
         // the coordinator itself
         .routes(routes!(events::pool_events))
+        .routes(routes!(stats::stats))
+        .routes(routes!(stats::series))
         .routes(routes!(system::info))
         .routes(routes!(system::metrics))
         .routes(routes!(system::healthz))

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::content::Content;
-use super::extract::{Admin, JsonBody, Named, Params, Reader, Submitter, pieces};
+use super::extract::{Admin, BlobReader, JsonBody, Named, Params, Reader, Submitter, pieces};
 use super::lists::{self, ListParams};
 use super::openapi::Binary;
 use super::problem::ApiError;
@@ -115,7 +115,8 @@ pub fn words_fit(text: &str, chars_max: usize) -> bool {
 
 /// List modules
 ///
-/// Newest first.
+/// Newest first. An `analysis` of more than 64 KiB comes without its imports and exports (empty lists): read that module
+/// for them.
 #[utoipa::path(
     get, path = "/v1/modules", tag = "modules", params(ListParams),
     responses((status = 200, description = "a page", body = ModulePage))
@@ -158,7 +159,7 @@ pub async fn get_module(
     )
 )]
 pub async fn get_content(
-    Reader(caller): Reader,
+    BlobReader(caller): BlobReader,
     State(service): State<Arc<Service>>,
     Named(digest): Named<Digest>,
     method: Method,

@@ -139,10 +139,19 @@ impl From<ServiceError> for ApiError {
                 "a run of this module has not ended: cancel it or wait for its end",
             ),
             ServiceError::BadEntry(why) => ApiError::new(Code::BadEntry, why).at("/entry"),
+            ServiceError::NotKept(why) => ApiError::new(Code::Gone, why),
+            ServiceError::TooManyStreams { open } => {
+                let detail = format!("{open} event streams are open: close one, or try again later");
+                ApiError::new(Code::Unavailable, detail)
+            }
             ServiceError::QueueFull { queued } => {
                 let detail =
                     format!("{queued} runs are queued or running; nothing was accepted, try again later");
                 ApiError::new(Code::QueueFull, detail)
+            }
+            ServiceError::NoWorker { lacks } => {
+                let detail = format!("no worker {lacks}: start one, or ask for less");
+                ApiError::new(Code::TooFewWorkers, detail)
             }
             ServiceError::TooFewWorkers { wanted, there } => {
                 let detail = format!(
@@ -151,6 +160,15 @@ impl From<ServiceError> for ApiError {
                 );
                 ApiError::new(Code::TooFewWorkers, detail).at("/verify/n")
             }
+            ServiceError::WorkerConnected => ApiError::new(
+                Code::WorkerConnected,
+                "the worker is connected, and would only enrol again: stop it first, or quarantine it",
+            ),
+            ServiceError::WorkerNotConnected => ApiError::new(
+                Code::WorkerNotConnected,
+                "the worker is not connected: quarantine it to refuse it when it comes back, or forget it",
+            ),
+            error @ ServiceError::NotKept(_) => ApiError::new(Code::NotAvailable, error.to_string()),
             ServiceError::Duplicate { .. } => ApiError::new(
                 Code::IdempotencyMismatch,
                 "this Idempotency-Key came with another request before: use a new key for a new run",
@@ -171,6 +189,12 @@ impl From<ServiceError> for ApiError {
             ServiceError::DiskFull => {
                 ApiError::new(Code::DiskFull, "the coordinator's disk is full; nothing was accepted")
             }
+            ServiceError::Exhausted(why) => ApiError::new(
+                Code::Unavailable,
+                format!(
+                    "the coordinator has no descriptors or memory left for this ({why}): try again in a moment"
+                ),
+            ),
             ServiceError::TakenOver => ApiError::new(
                 Code::Unavailable,
                 "another coordinator has taken the run over: read it again in a moment",
@@ -183,15 +207,16 @@ impl From<ServiceError> for ApiError {
     }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
+impl ApiError {
+    /// The error as callers read it; what happened inside is logged here.
+    pub fn into_problem(self) -> Problem {
         let parts = *self.0;
         let request_id = request_id();
         if let Some(cause) = &parts.cause {
             tracing::error!(request.id = %request_id, cause = %cause, "a request failed");
         }
         let code = parts.code;
-        let problem = Problem {
+        Problem {
             kind: format!("urn:lockstep:problem:{}", code.name()),
             title: code.title().to_owned(),
             status: code.status(),
@@ -202,7 +227,14 @@ impl IntoResponse for ApiError {
             refusal: parts.refusal,
             run: parts.run,
             request_id,
-        };
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (code, content_size) = (self.0.code, self.0.content_size);
+        let problem = self.into_problem();
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(problem)).into_response();
         let headers = response.headers_mut();
@@ -217,7 +249,7 @@ impl IntoResponse for ApiError {
             }
             _ => {}
         }
-        if let Some(size) = parts.content_size
+        if let Some(size) = content_size
             && let Ok(value) = HeaderValue::try_from(format!("bytes */{size}"))
         {
             headers.insert(header::CONTENT_RANGE, value);
@@ -251,8 +283,12 @@ mod tests {
             (ServiceError::ModuleQuarantined(text()), 409, "module_quarantined"),
             (ServiceError::ModuleInUse, 409, "module_in_use"),
             (ServiceError::BadEntry(text()), 422, "bad_entry"),
+            (ServiceError::NotKept(text()), 410, "gone"),
+            (ServiceError::TooManyStreams { open: 3 }, 503, "unavailable"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
+            (ServiceError::NotKept(crate::id::RunId(1)), 422, "not_available"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
+            (ServiceError::NoWorker { lacks: text() }, 409, "too_few_workers"),
             (
                 ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false },
                 422,
@@ -262,6 +298,7 @@ mod tests {
             (ServiceError::TooLarge { max: 5 }, 413, "too_large"),
             (ServiceError::BodyBroken(text()), 400, "invalid_body"),
             (ServiceError::DiskFull, 507, "disk_full"),
+            (ServiceError::Exhausted(text()), 503, "unavailable"),
             (ServiceError::ShuttingDown, 503, "unavailable"),
             (ServiceError::Internal(text()), 500, "internal"),
         ];

@@ -13,15 +13,16 @@ use utoipa::IntoParams;
 use super::content::Content;
 use super::extract::{JsonBody, Named, Params, Reader, Submitter, bad_path, parse_id};
 use super::lists;
+use super::modules::words_fit;
 use super::openapi::Binary;
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{RunDetail, RunFilter, Service, SubmitAnswer};
 use crate::coordinator::submission::{WAIT_MS_MAX, prepare};
 use crate::digest::Digest;
-use crate::id::RunId;
-use crate::protocol::api::{ProblemCode, Run, RunPage, RunRequest, Timestamp};
-use crate::result::{OutputRef, ResultManifest, RunState};
+use crate::id::{RunId, WorkerId};
+use crate::protocol::api::{Page, ProblemCode, Run, RunPage, RunRequest, Timestamp};
+use crate::result::{OutputRef, ResultManifest, RunState, VerdictKind};
 
 /// Submit a run
 ///
@@ -67,12 +68,20 @@ fn submitted(answer: &SubmitAnswer) -> Response {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RunListParams {
-    /// A state; `queued` finds every run that has not ended.
-    #[param(inline)]
-    state: Option<RunState>,
+    /// One state or several, separated by commas: `queued`, `running`, `succeeded`, `failed`, `canceled`.
+    state: Option<String>,
     /// Digest of a module.
     #[param(value_type = Option<String>)]
     module: Option<Digest>,
+    /// A worker that held an attempt, for instance `w2`.
+    #[param(value_type = Option<String>)]
+    worker: Option<WorkerId>,
+    /// A verdict.
+    #[param(inline)]
+    verdict: Option<VerdictKind>,
+    /// A text of 1 to 100 characters that occurs in the run's id, in its module's digest or name (both in any case), in its
+    /// entry or in one of its arguments (in this case).
+    text: Option<String>,
     /// Submitted at or after, RFC 3339.
     #[param(value_type = Option<String>)]
     since: Option<Timestamp>,
@@ -85,9 +94,45 @@ pub struct RunListParams {
     limit: Option<u32>,
 }
 
+/// Length of a text that is searched for.
+const TEXT_CHARS_MAX: usize = 100;
+
+impl RunListParams {
+    fn filter(&self) -> Result<RunFilter, ApiError> {
+        let states = self.state.iter().flat_map(|list| list.split(','));
+        let states = states.map(|name| {
+            let known = RunState::ALL.into_iter().find(|state| state.name() == name);
+            known.ok_or_else(|| {
+                let names = RunState::ALL.map(RunState::name).join("`, `");
+                ApiError::parameter(
+                    "state",
+                    format!("a state is one of `{names}`; several are separated by commas"),
+                )
+            })
+        });
+        if let Some(text) = &self.text
+            && !words_fit(text, TEXT_CHARS_MAX)
+        {
+            let detail = format!("a text has 1 to {TEXT_CHARS_MAX} characters and no control characters");
+            return Err(ApiError::parameter("text", detail));
+        }
+        Ok(RunFilter {
+            workspace: None,
+            states: states.collect::<Result<_, _>>()?,
+            module: self.module,
+            worker: self.worker,
+            verdict: self.verdict,
+            text: self.text.clone(),
+            since: self.since.map(Into::into),
+            until: self.until.map(Into::into),
+        })
+    }
+}
+
 /// List runs
 ///
-/// Newest first.
+/// Newest first. One request looks at a bounded number of runs: a page may hold fewer items than asked for, even none, and
+/// still have a `next`, with which the search goes on.
 #[utoipa::path(
     get, path = "/v1/runs", tag = "runs", params(RunListParams),
     responses((status = 200, description = "a page", body = RunPage))
@@ -99,16 +144,9 @@ pub async fn list_runs(
 ) -> Result<Json<RunPage>, ApiError> {
     let cursor = lists::cursor(params.cursor.as_deref())?;
     let limit = lists::limit(params.limit)?;
-    let filter = RunFilter {
-        workspace: Some(caller.workspace),
-        state: params.state,
-        module: params.module,
-        since: params.since.map(Into::into),
-        until: params.until.map(Into::into),
-    };
-    let runs = service.runs(&caller, filter, cursor, limit + 1).await?;
-    let page = lists::page(runs, limit, |detail| detail.run.id.to_string());
-    Ok(Json(lists::map(page, |detail| views::summary(&detail.run))))
+    let found = service.runs(&caller, params.filter()?, cursor, limit).await?;
+    let items = found.runs.iter().map(|detail| views::summary(&detail.run)).collect();
+    Ok(Json(Page { items, next: found.next.map(|id| id.to_string()) }))
 }
 
 /// How long an answer waits.
@@ -169,7 +207,8 @@ pub async fn cancel_run(
 
 /// Submit a run again
 ///
-/// A new run of the same spec and policy; its `rerun_of` names the earlier one.
+/// A new run of the same spec and policy; its `rerun_of` names the earlier one. A run with
+/// `durable: false` cannot be rerun.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/rerun", tag = "runs", params(("id" = RunId, Path), WaitParams),
     responses((status = 201, description = "the new run", body = Run))
@@ -205,7 +244,7 @@ pub async fn get_stdout(
 ) -> Result<Response, ApiError> {
     let detail = service.run(&caller, id).await?;
     let output = manifest(&detail)?.stdout;
-    stream_content(output).respond(&service, &caller, &method, &headers).await
+    stream_content(output, "stdout.txt").respond(&service, &caller, &method, &headers).await
 }
 
 /// Read a run's standard error
@@ -229,16 +268,16 @@ pub async fn get_stderr(
 ) -> Result<Response, ApiError> {
     let detail = service.run(&caller, id).await?;
     let output = manifest(&detail)?.stderr;
-    stream_content(output).respond(&service, &caller, &method, &headers).await
+    stream_content(output, "stderr.txt").respond(&service, &caller, &method, &headers).await
 }
 
 /// A final may be corrected by a later revision, so what is at this address may change: caches have to ask.
-fn stream_content(output: OutputRef) -> Content<'static> {
+fn stream_content(output: OutputRef, file_name: &'static str) -> Content<'static> {
     Content {
         digest: output.digest,
         size: output.size,
         media_type: "text/plain; charset=utf-8",
-        file_name: None,
+        file_name: Some(file_name),
         immutable: false,
     }
 }

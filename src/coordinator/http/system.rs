@@ -8,13 +8,16 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 
+use super::bulk::BULK_RUNS_MAX;
 use super::extract::{JSON_BYTES_MAX, Reader};
+use super::lists::LIMIT_MAX;
 use super::problem::ApiError;
 use super::views;
-use crate::coordinator::service::Service;
+use crate::coordinator::service::{Facts, STREAMS_MAX, Service};
 use crate::coordinator::submission::WAIT_MS_MAX;
-use crate::protocol::api::{Info, PoolFigures, ProblemCode, StoredFigures};
-use crate::spec::Limits;
+use crate::protocol::api::{Bounds, Info, PoolFigures, ProblemCode, ServerFacts, StoredFigures};
+use crate::sandbox::ENGINE_VERSION;
+use crate::spec::{Limits, Policy, Profile};
 
 /// Read what this pool is and allows
 #[utoipa::path(
@@ -27,7 +30,7 @@ pub async fn info(
 ) -> Result<Json<Info>, ApiError> {
     let (pool, stored) = service.stats().await?;
     let workers = service.workers(&caller).await?;
-    let classes: BTreeSet<_> = workers.iter().map(|(_, view)| view.class.0).collect();
+    let classes: BTreeSet<_> = workers.iter().filter_map(|(_, view)| Some(view.as_ref()?.class.0)).collect();
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         workspace: views::workspace(caller.workspace),
@@ -42,6 +45,7 @@ pub async fn info(
             running: pool.running as u64,
             attempts_live: pool.attempts_live as u64,
             workers_active: pool.workers_active as u64,
+            workers_suspect: pool.workers_suspect as u64,
             slots: pool.slots.into(),
         },
         stored: StoredFigures {
@@ -51,7 +55,39 @@ pub async fn info(
             blobs: stored.blobs,
             blob_bytes: stored.blob_bytes,
         },
+        server: server(&service),
+        policy_default: views::policy(&Policy::default()),
+        bounds: bounds(service.facts()),
+        retention: views::retention(service.facts()),
     }))
+}
+
+fn server(service: &Service) -> ServerFacts {
+    let facts = service.facts();
+    let (started_at, uptime_ms) = service.uptime();
+    ServerFacts {
+        engine: format!("wasmtime {ENGINE_VERSION}"),
+        class: facts.class.0,
+        profiles: vec![Profile::Det1],
+        listen: facts.listen.to_string(),
+        tls: facts.tls,
+        started_at: started_at.into(),
+        uptime_ms,
+    }
+}
+
+fn bounds(facts: &Facts) -> Bounds {
+    Bounds {
+        module_bytes_max: facts.module_bytes_max,
+        blob_bytes_max: facts.blob_bytes_max,
+        json_bytes_max: JSON_BYTES_MAX as u64,
+        runs_max: facts.runs_max as u64,
+        runs_per_workspace_max: facts.runs_per_workspace_max as u64,
+        bulk_runs_max: BULK_RUNS_MAX as u64,
+        page_items_max: LIMIT_MAX.into(),
+        event_streams_max: STREAMS_MAX as u64,
+        connections_max: facts.connections_max.into(),
+    }
 }
 
 /// Read the figures

@@ -10,12 +10,14 @@ use super::extract::{Admin, JsonBody, Named};
 use super::modules::words_fit;
 use super::problem::ApiError;
 use super::views;
-use crate::coordinator::service::Service;
+use crate::coordinator::service::{Service, TokenSpec};
 use crate::core::Time;
-use crate::protocol::api::{NewToken, Page, ProblemCode, TokenPage, TokenRequest};
+use crate::protocol::api::{NewToken, Page, ProblemCode, Scope, TokenPage, TokenRequest};
 
 /// Length of a token's name.
 const NAME_CHARS_MAX: usize = 100;
+/// Length of a trust domain.
+const DOMAIN_CHARS_MAX: usize = 64;
 
 /// List tokens
 ///
@@ -44,15 +46,11 @@ pub async fn post_token(
     State(service): State<Arc<Service>>,
     JsonBody(request): JsonBody<TokenRequest>,
 ) -> Result<(StatusCode, Json<NewToken>), ApiError> {
-    let (name, scopes, expires_at) = checked(request, jiff::Timestamp::now())?;
-    let made = service.create_token(&caller, &name, scopes, expires_at).await?;
+    let made = service.create_token(&caller, checked(request, jiff::Timestamp::now())?).await?;
     Ok((StatusCode::CREATED, Json(NewToken { secret: made.text, token: views::token(&made.row) })))
 }
 
-fn checked(
-    request: TokenRequest,
-    now: jiff::Timestamp,
-) -> Result<(String, Vec<String>, Option<Time>), ApiError> {
+fn checked(request: TokenRequest, now: jiff::Timestamp) -> Result<TokenSpec, ApiError> {
     let refuse = |pointer: &str, why: String| Err(ApiError::new(ProblemCode::InvalidField, why).at(pointer));
     if !words_fit(&request.name, NAME_CHARS_MAX) {
         let why = format!("a name has 1 to {NAME_CHARS_MAX} characters and no control characters");
@@ -72,8 +70,26 @@ fn checked(
     {
         return refuse("/expires_at", format!("{expires_at} is past: give a time to come, or none"));
     }
+    if let Some(domain) = &request.domain {
+        if !is_domain(domain) {
+            let why = format!(
+                "a trust domain has 1 to {DOMAIN_CHARS_MAX} of the characters a-z, 0-9, `.`, `_`, `-`"
+            );
+            return refuse("/domain", why);
+        }
+        if !scopes.contains(&Scope::Worker) {
+            return refuse("/domain", "only a token with the scope `worker` has a trust domain".to_owned());
+        }
+    }
     let scopes = scopes.into_iter().map(|scope| scope.name().to_owned()).collect();
-    Ok((request.name, scopes, request.expires_at.map(Time::from)))
+    let expires_at = request.expires_at.map(Time::from);
+    Ok(TokenSpec { name: request.name, scopes, expires_at, domain: request.domain })
+}
+
+/// Whether a text can name a trust domain: what people type into commands and labels.
+fn is_domain(text: &str) -> bool {
+    let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+    (1..=DOMAIN_CHARS_MAX).contains(&text.len()) && text.bytes().all(fits)
 }
 
 /// Delete a token
@@ -95,7 +111,7 @@ pub async fn delete_token(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::api::{Scope, Timestamp};
+    use crate::protocol::api::Timestamp;
 
     #[test]
     fn a_token_has_a_name_a_scope_and_a_future() {
@@ -105,19 +121,35 @@ mod tests {
             name: name.to_owned(),
             scopes: scopes.to_vec(),
             expires_at,
+            domain: None,
         };
         let twice = request("ci", &[Scope::Read, Scope::Submit, Scope::Read], later);
-        let (name, scopes, expires_at) = checked(twice, now).unwrap();
-        assert_eq!(
-            (name.as_str(), scopes, expires_at),
-            ("ci", vec!["submit".into(), "read".into()], later.map(Time::from))
-        );
+        let expected = TokenSpec {
+            name: "ci".to_owned(),
+            scopes: vec!["submit".into(), "read".into()],
+            expires_at: later.map(Time::from),
+            domain: None,
+        };
+        assert_eq!(checked(twice, now).unwrap(), expected);
+        let with_domain = |scopes: &[Scope], domain: &str| TokenRequest {
+            domain: Some(domain.to_owned()),
+            ..request("lab", scopes, None)
+        };
+        for domain in ["a", "rack-2", "ada.laptop_1", &"x".repeat(64)] {
+            let spec = checked(with_domain(&[Scope::Worker], domain), now).unwrap();
+            assert_eq!(spec.domain.as_deref(), Some(domain));
+        }
         for wrong in [
             request("", &[Scope::Read], None),
             request(&"x".repeat(101), &[Scope::Read], None),
             request("a\u{1b}[31m", &[Scope::Read], None),
             request("ci", &[], None),
             request("ci", &[Scope::Read], Some(Timestamp(now))),
+            with_domain(&[Scope::Worker], ""),
+            with_domain(&[Scope::Worker], "Rack"),
+            with_domain(&[Scope::Worker], "a b"),
+            with_domain(&[Scope::Worker], &"x".repeat(65)),
+            with_domain(&[Scope::Admin], "rack-2"),
         ] {
             assert_eq!(checked(wrong, now).unwrap_err().code(), ProblemCode::InvalidField);
         }

@@ -3,13 +3,17 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use crate::coordinator::service::{ModuleState, RunDetail, StoredModule, StoredRun, TokenRow, WorkerRow};
+use crate::coordinator::service::{
+    CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, StoredModule, StoredRun,
+    TokenRow, WorkerReport, WorkerRow,
+};
 use crate::core::{AttemptRecord, AttemptState, WorkerStanding, WorkerView};
 use crate::id::{AttemptId, RunId, WorkspaceId};
 use crate::protocol::api::{
-    Attempt, AttemptStateName, Clock, Explanation, InputFile, Module, ModuleStateName, Output, OutputFile,
-    PlacementMode, PlacementRequest, PolicyView, Refusal, Run, RunSummary, RunVerdict, Scope, SpecView,
-    Timestamp, Token, VerifyPolicy, VerifyRequest, Worker, WorkerStandingName,
+    Attempt, AttemptStateName, Clock, CurrentAttempt, EvidenceItem, EvidenceView, Explanation, HourCounts,
+    InputFile, Module, ModuleStateName, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
+    PoolStats, Refusal, RetentionStats, RetentionView, Run, RunSummary, RunVerdict, Scope, SpecView,
+    StorageStats, Timestamp, Token, VerifyPolicy, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
 };
 use crate::result::Verdict;
 use crate::spec::{FileInput, Placement, Policy, RunSpec, Verify};
@@ -126,7 +130,8 @@ fn spec(spec: &RunSpec) -> SpecView {
     }
 }
 
-fn policy(policy: &Policy) -> PolicyView {
+/// A policy with every default.
+pub fn policy(policy: &Policy) -> PolicyView {
     PolicyView {
         verify: match policy.verify {
             Verify::Once => VerifyRequest { policy: VerifyPolicy::Once, n: None },
@@ -166,21 +171,32 @@ pub fn module(stored: &StoredModule) -> Module {
     }
 }
 
-/// A worker, from its row and what the pool sees of it.
-pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
+/// A worker, from its row and what the pool sees of it, if it is connected.
+pub fn worker(row: &WorkerRow, view: Option<&WorkerView>) -> Worker {
+    match view {
+        Some(view) => connected(row, view),
+        None => gone(row),
+    }
+}
+
+fn connected(row: &WorkerRow, view: &WorkerView) -> Worker {
     Worker {
         id: row.id,
         name: row.name.clone(),
         key: BASE64.encode(row.key),
         standing: match view.standing {
             WorkerStanding::Active => WorkerStandingName::Active,
+            WorkerStanding::Suspect => WorkerStandingName::Suspect,
             WorkerStanding::Draining => WorkerStandingName::Draining,
             WorkerStanding::Lost => WorkerStandingName::Lost,
             WorkerStanding::Quarantined => WorkerStandingName::Quarantined,
         },
         why: view.why.clone().or_else(|| row.quarantined.clone()),
         domain: view.domain.clone(),
-        class: view.class.0,
+        embedded: row.embedded,
+        version: row.session.as_ref().map(|session| session.facts.version.clone()),
+        class: Some(view.class.0),
+        peers: view.peers as u64,
         labels: view.labels.clone(),
         slots: view.slots,
         credits: view.credits,
@@ -191,7 +207,113 @@ pub fn worker(row: &WorkerRow, view: &WorkerView) -> Worker {
         dissents: view.dissents,
         faults: view.faults,
         created_at: row.created_at.into(),
+        connected_at: row.session.as_ref().map(|session| session.connected_at.into()),
+        left_at: None,
         heard_at: view.heard_at.into(),
+    }
+}
+
+/// One that is enrolled, but not connected: what it said last.
+fn gone(row: &WorkerRow) -> Worker {
+    let session = row.session.as_ref();
+    let facts = session.map(|session| &session.facts);
+    Worker {
+        id: row.id,
+        name: row.name.clone(),
+        key: BASE64.encode(row.key),
+        standing: WorkerStandingName::Gone,
+        why: row.quarantined.as_ref().map(|why| format!("quarantined: {why}")),
+        domain: row.domain.clone(),
+        embedded: row.embedded,
+        version: facts.map(|facts| facts.version.clone()),
+        class: facts.map(|facts| facts.class),
+        peers: 0,
+        labels: facts.map(|facts| facts.labels.clone()).unwrap_or_default(),
+        slots: facts.map_or(0, |facts| facts.slots),
+        credits: 0,
+        holds: Vec::new(),
+        memory_bytes: 0,
+        memory_leased_bytes: 0,
+        votes: 0,
+        dissents: 0,
+        faults: 0,
+        created_at: row.created_at.into(),
+        connected_at: session.map(|session| session.connected_at.into()),
+        // a coordinator that was killed could not record the end
+        left_at: session.map(|session| session.left_at.unwrap_or(session.seen_at).into()),
+        heard_at: session.map_or(row.created_at, |session| session.seen_at).into(),
+    }
+}
+
+/// A worker with what it does and what was seen of it.
+pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
+    let attempt = |held: &CurrentHeld| CurrentAttempt {
+        run: held.attempt.run,
+        number: held.attempt.number,
+        since: held.assigned_at.into(),
+        started_at: held.begun_at.map(Timestamp::from),
+        cpu_ms: milliseconds(held.cpu_us),
+    };
+    let worker = worker(&report.row, report.view.as_ref());
+    WorkerDetail {
+        heard_ago_ms: report.at.ms_since(worker.heard_at.into()),
+        worker,
+        current: report.current.iter().map(attempt).collect(),
+        evidence: EvidenceView {
+            counts: report.counts.iter().cloned().collect(),
+            recent: report.recent.iter().map(|(number, seen)| evidence(*number, seen)).collect(),
+        },
+    }
+}
+
+/// One observation about a worker.
+pub fn evidence(number: u64, seen: &Evidence) -> EvidenceItem {
+    EvidenceItem {
+        number,
+        kind: seen.kind.clone(),
+        run: seen.attempt.run,
+        attempt: seen.attempt.number,
+        result: seen.result,
+        class: seen.class,
+        at: seen.at.into(),
+    }
+}
+
+/// The pool at a glance.
+pub fn stats(figures: &Figures, facts: &Facts) -> PoolStats {
+    let Figures { glance, workers, slots, usage, outlook } = figures;
+    PoolStats {
+        at: glance.at.into(),
+        workers: *workers,
+        slots: *slots,
+        queue: glance.queue,
+        runs_per_second: glance.runs_per_second,
+        last_hour: HourCounts { since: glance.since.into(), tally: glance.last_hour },
+        storage: StorageStats {
+            runs: usage.runs,
+            runs_open: usage.runs_open,
+            modules: usage.modules,
+            blobs: usage.blobs,
+            bytes: usage.blob_bytes,
+            retention: RetentionStats {
+                keeps: retention(facts),
+                oldest_finished_at: outlook.oldest_finished_at.map(Timestamp::from),
+                would_free_runs: outlook.due,
+                would_free_runs_in_a_day: outlook.due_in_a_day,
+                would_free_bytes: usage.garbage_bytes,
+            },
+        },
+    }
+}
+
+/// What is kept, and how long.
+pub fn retention(facts: &Facts) -> RetentionView {
+    RetentionView {
+        age_ms: facts.retention.age_ms,
+        runs_max: facts.retention.runs_max,
+        upload_keep_ms: facts.upload_keep_ms,
+        evidence_max: facts.retention.evidence_max,
+        evidence_age_ms: facts.retention.evidence_age_ms,
     }
 }
 
@@ -204,6 +326,8 @@ pub fn token(row: &TokenRow) -> Token {
         scopes: scopes(&row.scopes),
         created_at: row.created_at.into(),
         expires_at: row.expires_at.map(Timestamp::from),
+        last_used_at: row.last_used_at.map(Timestamp::from),
+        domain: row.domain.clone(),
     }
 }
 

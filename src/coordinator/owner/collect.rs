@@ -65,6 +65,11 @@ pub(super) async fn store_body(
         BlobBody::File { file, offset, size } => {
             blobs.put_file(file, *offset, *size, digest, pin).await?;
         }
+        BlobBody::Stored { .. } => {
+            if !blobs.pin(digest, pin).await? {
+                return Err(NotStored::Corrupt(format!("{digest} was said to be stored and is not")));
+            }
+        }
     }
     Ok(())
 }
@@ -79,7 +84,8 @@ pub(super) async fn take(
     let mut room = WITH_FINAL_BYTES_MAX;
     let (small, large): (Vec<_>, Vec<_>) = bodies.into_iter().partition(|(_, body)| {
         let size = size(body);
-        let fits = size <= INLINE_BLOB_BYTES_MAX as u64 && size <= room;
+        let is_at_hand = !matches!(body, BlobBody::Stored { .. });
+        let fits = is_at_hand && size <= INLINE_BLOB_BYTES_MAX as u64 && size <= room;
         room -= if fits { size } else { 0 };
         fits
     });
@@ -104,7 +110,7 @@ pub(super) async fn take(
 fn size(body: &BlobBody) -> u64 {
     match body {
         BlobBody::Inline(bytes) => bytes.len() as u64,
-        BlobBody::File { size, .. } => *size,
+        BlobBody::File { size, .. } | BlobBody::Stored { size } => *size,
     }
 }
 
@@ -138,6 +144,8 @@ async fn read_small(small: Vec<(Digest, BlobBody)>) -> Result<Vec<(Digest, Bytes
                 BlobBody::Inline(bytes) => bytes,
                 BlobBody::File { file, offset, size } => read_part(&file, offset, size)
                     .map_err(|error| NotStored::Corrupt(format!("{digest} cannot be read: {error}")))?,
+                // it is not at hand
+                BlobBody::Stored { .. } => return Err(NotStored::Ours(BlobError::Missing(digest))),
             };
             check(digest, &bytes)?;
             Ok((digest, bytes))

@@ -6,21 +6,21 @@ use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 
+use super::Owner;
 use super::collect::{NotStored, store_body};
-use super::{Owner, Purpose};
 use crate::blobs::Blobs;
+use crate::coordinator::open_run::Reported;
 use crate::coordinator::service::{PoolEvent, RunEvent};
 use crate::core::{AttemptRecord, AttemptState, Effect, Final, Write};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_input};
+use crate::result::Fault;
 use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
 pub(super) const COLLECTED_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
-/// How long a dissenting output stays for comparison.
-const DISSENT_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
 impl Owner {
     /// Carries out `effects` in their order and leaves the list empty.
@@ -48,9 +48,7 @@ impl Owner {
             Effect::Abort { attempt, worker } => {
                 self.tell(worker, ToAgent::Abort(attempt));
             }
-            Effect::Collect { attempt, worker, result } => {
-                self.collect(attempt, worker, result, Purpose::Result);
-            }
+            Effect::Collect { attempt, worker, result } => self.collect(attempt, worker, result),
             Effect::KeepDissent { attempt, worker, result } => self.keep_dissent(attempt, worker, result),
             Effect::Release { attempt, worker } => {
                 self.tell(worker, ToAgent::Release(attempt));
@@ -60,9 +58,10 @@ impl Owner {
                 let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
             }
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
-            Effect::Faulted { worker, attempt, fault } => self.note(worker, fault.name(), attempt, None),
+            Effect::Faulted { worker, attempt, fault } => self.faulted(worker, attempt, &fault),
             Effect::Dissented { worker, attempt, result } => {
                 self.parts.metrics.dissents.inc();
+                self.count(attempt.run, |tally| tally.dissents += 1);
                 tracing::warn!(%worker, %attempt, result = %result.short(), "vote lost against the agreed result");
                 self.note(worker, "dissented", attempt, Some(result));
             }
@@ -86,18 +85,17 @@ impl Owner {
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
             }
             Write::Finish(last) => {
+                self.keep_disputed(&last);
+                let Some(open) = self.runs.get_mut(&run) else { return };
                 open.finished = Some(Arc::new(open.final_detail(&last)));
                 let mut blobs = Vec::new();
                 let mut manifest = None;
                 if let Some(reported) = last.result.and_then(|result| open.reported.get(&result)) {
-                    blobs.extend(last.result.map(|result| (result, reported.canonical.clone())));
-                    blobs.extend(reported.inline.iter().map(|(digest, bytes)| (*digest, bytes.clone())));
+                    blobs.extend(last.result.into_iter().flat_map(|result| reported.blobs(result)));
                     manifest = Some(reported.manifest.clone());
                 }
                 for (_, result) in &open.dissents {
-                    blobs.extend(
-                        open.reported.get(result).map(|reported| (*result, reported.canonical.clone())),
-                    );
+                    blobs.extend(open.reported.get(result).into_iter().flat_map(|it| it.blobs(*result)));
                 }
                 let dissents = open.dissents.clone();
                 let last = FinalRun { record: *last, manifest, blobs, dissents };
@@ -106,8 +104,18 @@ impl Owner {
         }
     }
 
+    /// A fault of an attempt is evidence about its worker.
+    fn faulted(&mut self, worker: WorkerId, attempt: AttemptId, fault: &Fault) {
+        self.count(attempt.run, |tally| tally.faults += 1);
+        if let Some(open) = self.runs.get_mut(&attempt.run) {
+            open.reruns_owed += 1;
+        }
+        self.note(worker, fault.name(), attempt, None);
+    }
+
     /// Bumps the figures of a run that ended.
-    pub(super) fn count_final(&self, run: &StoredRun) {
+    pub(super) fn count_final(&mut self, run: &StoredRun) {
+        self.ledgers.finished(run.workspace, self.now(), run.state, run.verdict.kind);
         let took = run.finished_at.unwrap_or(run.created_at).0.saturating_sub(run.created_at.0);
         self.parts.metrics.run_finished(run.state, std::time::Duration::from_micros(took));
         let faulted = |attempt: &&AttemptRecord| matches!(attempt.state, AttemptState::Faulted { .. });
@@ -143,12 +151,13 @@ impl Owner {
         {
             link.sent += 1;
         }
+        self.handed_out(attempt.run);
     }
 
     /// Says something to a worker, in order. `false`: it will not be heard, because the session is over or ends.
     pub(super) fn tell(&mut self, worker: WorkerId, message: ToAgent) -> bool {
-        let Some(link) = self.links.get_mut(&worker) else { return false };
-        let is_said = link.to.send(message);
+        let Some(to) = self.links.get_mut(&worker).and_then(|link| link.to.as_mut()) else { return false };
+        let is_said = to.send(message);
         if !is_said {
             tracing::warn!(%worker, "worker does not take messages");
         }
@@ -180,41 +189,10 @@ impl Owner {
         }
     }
 
-    fn collect(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest, purpose: Purpose) {
-        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
-        let digests =
-            open.reported.get(&result).map(super::super::open_run::Reported::missing).unwrap_or_default();
-        open.collecting.insert(attempt, purpose);
-        self.tell(worker, ToAgent::Collect { attempt, digests });
-    }
-
-    fn keep_dissent(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest) {
-        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
-        let Some(reported) = open.reported.get(&result) else { return };
-        open.dissents.push((attempt, result));
-        let inline: Vec<_> = reported
-            .inline
-            .iter()
-            .map(|(digest, bytes)| (*digest, BlobBody::Inline(bytes.clone())))
-            .collect();
-        let is_whole = reported.missing().is_empty();
-        self.store_dissent(inline);
-        if !is_whole {
-            self.collect(attempt, worker, result, Purpose::Dissent);
-        }
-    }
-
-    /// Keeps dissenting outputs for a while; best effort.
-    pub(super) fn store_dissent(&self, bodies: Vec<(Digest, BlobBody)>) {
-        if bodies.is_empty() {
-            return;
-        }
-        let (blobs, pin) = (Arc::clone(&self.parts.blobs), self.now().plus_ms(DISSENT_PIN_MS));
-        tokio::spawn(async move {
-            if let Err(error) = store_bodies(&blobs, bodies, pin).await {
-                tracing::info!(%error, "a dissenting output was not kept");
-            }
-        });
+    fn collect(&mut self, attempt: AttemptId, worker: WorkerId, result: Digest) {
+        let Some(open) = self.runs.get(&attempt.run) else { return };
+        let digests = open.reported.get(&result).map(Reported::missing).unwrap_or_default();
+        self.ask(attempt, worker, digests);
     }
 
     fn quarantine_module(&mut self, module: Digest, why: String) {
@@ -233,7 +211,7 @@ impl Owner {
 }
 
 /// Stores dissenting outputs that an agent delivered, each checked against its digest.
-async fn store_bodies(
+pub(super) async fn store_bodies(
     blobs: &Blobs,
     bodies: Vec<(Digest, BlobBody)>,
     pin: crate::core::Time,

@@ -8,11 +8,17 @@
 mod answers;
 mod attention;
 mod collect;
+mod dissent;
 mod effects;
+mod figures;
+mod links;
 mod outbox;
 mod reports;
+mod sessions;
 #[cfg(test)]
 mod tests;
+
+pub use figures::{CurrentAttempt, Glance, WorkerNow};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -22,8 +28,10 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::attention::Attention;
 use super::clock::Clock;
+use super::ledger::Ledgers;
 use super::metrics::Metrics;
-use super::open_run::{OpenRun, Purpose, Waiter, join_waiters, recovered};
+use super::open_run::{OpenRun, Waiter, join_waiters, recovered};
+use super::pool_service::Taken;
 use super::pump::Written;
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
@@ -34,8 +42,9 @@ use crate::core::{
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::protocol::agent::{FromAgent, ToAgent};
+use crate::protocol::api::Tally;
 use crate::result::Fault;
-use crate::store::{Evidence, NewRun, RunWrite, Store, StoredRun, WorkerRow};
+use crate::store::{Evidence, NewRun, RecentFinal, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
 const COMMANDS_AT_ONCE: usize = 256;
@@ -51,6 +60,8 @@ pub struct Submit {
     pub live: bool,
     /// Answer when it is final, instead of when it is acknowledged.
     pub wait: bool,
+    /// Held while its inputs are in memory.
+    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
     /// The answer; its sender is dropped only with the owner.
     pub reply: Waiter,
 }
@@ -73,17 +84,36 @@ pub enum WorkerOrder {
 pub enum Command {
     /// A new run.
     Submit(Submit),
+    /// Workers can connect from now on.
+    Serving,
     /// A worker's session begins.
     Join {
         /// Its row.
         row: Box<WorkerRow>,
         /// How to speak to it.
         to: mpsc::Sender<ToAgent>,
+        /// Its session's number: a newer one takes the place of an older one.
+        session: u64,
+        /// What must be held against what it says, if it is on another machine.
+        remote: Option<Remote>,
     },
-    /// A worker said something.
-    Said(WorkerId, FromAgent),
+    /// A worker said something in a session.
+    Said(WorkerId, u64, FromAgent),
+    /// A remote worker said all of this in one message.
+    SaidAll {
+        /// Who.
+        worker: WorkerId,
+        /// In which session.
+        session: u64,
+        /// What, in its order.
+        messages: Vec<FromAgent>,
+        /// Dropped when it was heard.
+        taken: Taken,
+    },
     /// A worker's session ended.
-    Gone(WorkerId),
+    Gone(WorkerId, u64),
+    /// The time that a remote worker has to come back is over.
+    StillGone(WorkerId, u64),
     /// The store answered, in the order of the writes.
     Written(Vec<((RunId, WriteKind), Written)>),
     /// The blobs that an agent delivered are stored (the large ones), or are not what they should be.
@@ -120,6 +150,14 @@ pub enum Command {
     Workers(oneshot::Sender<Vec<(WorkerRow, WorkerView)>>),
     /// The pool's figures.
     Stats(oneshot::Sender<Stats>),
+    /// The pool at a glance, as this workspace sees it.
+    Glance(WorkspaceId, oneshot::Sender<Glance>),
+    /// The figures of the last so many minutes, and since when they are complete.
+    Series(WorkspaceId, u64, oneshot::Sender<(Time, Vec<(Time, Tally)>)>),
+    /// One worker with the attempts that it holds; `None` if it is not there.
+    Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
+    /// Runs that ended before this process began to count, complete from the instant on.
+    Restored(Vec<RecentFinal>, Time),
 }
 
 /// The start of a watch.
@@ -130,14 +168,28 @@ pub struct Watch {
     pub next: broadcast::Receiver<RunEvent>,
 }
 
+/// Bounds on what a worker on another machine can say.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote {
+    /// Slots that it declared.
+    pub slots: u32,
+}
+
 /// A worker's session.
 struct Link {
     row: WorkerRow,
-    to: outbox::Outbox,
+    /// `None` while it has no connection.
+    to: Option<outbox::Outbox>,
+    session: u64,
+    remote: Option<Remote>,
     /// Known from its Hello.
     class: Option<Class>,
     /// Assignments sent in this session: what a grant must be held against.
     sent: u64,
+    /// CPU time of what it holds, in microseconds, as of its last heartbeat.
+    cpu_us: HashMap<AttemptId, u64>,
+    /// It said so: its end costs nobody anything.
+    has_drained: bool,
 }
 
 /// What the owner works with.
@@ -164,6 +216,8 @@ pub struct Parts {
     pub mac_key: [u8; 32],
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
+    /// How long a remote worker without a connection may take to come back, in milliseconds.
+    pub reconnect_ms: u64,
 }
 
 /// The owner; see the module.
@@ -177,6 +231,11 @@ pub struct Owner {
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,
+    /// Dissenting outputs that were asked for: from whom, and which.
+    keeping: HashMap<AttemptId, (WorkerId, Vec<Digest>)>,
+    /// Runs per workspace that are open, and those of them that have an attempt.
+    open: HashMap<WorkspaceId, (u64, u64)>,
+    ledgers: Ledgers,
     /// Noted since the last flush.
     evidence: Vec<Evidence>,
     effects: Vec<Effect>,
@@ -187,6 +246,9 @@ impl Owner {
     /// An owner of an empty pool.
     pub fn new(parts: Parts) -> Owner {
         Owner {
+            ledgers: Ledgers::new(parts.clock.now()),
+            keeping: HashMap::new(),
+            open: HashMap::new(),
             parts,
             runs: HashMap::new(),
             keys: HashMap::new(),
@@ -209,7 +271,9 @@ impl Owner {
             recovered: true,
             ..submission(&new, module_ready)
         };
-        self.runs.insert(new.id, OpenRun::new(new, false, true));
+        let has_begun = !stored.attempts.is_empty();
+        self.enter(OpenRun { has_begun, ..OpenRun::new(new, false, true) });
+        self.ledgers.minute(stored.workspace, stored.created_at).submitted += 1;
         self.step(Event::Submitted(Box::new(submission)));
     }
 
@@ -293,18 +357,21 @@ impl Owner {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Submit(submit) => self.submit(submit),
-            Command::Join { row, to } => {
-                let to = outbox::Outbox::new(to);
-                self.links.insert(row.id, Link { row: *row, to, class: None, sent: 0 });
-            }
-            Command::Said(worker, message) => self.said(worker, message),
-            Command::Gone(worker) => {
-                if self.links.contains_key(&worker) {
-                    // what it held is lost, and that is evidence in its class
-                    self.step(Event::WorkerLeft { worker });
-                    self.links.remove(&worker);
+            Command::Serving => self.step(Event::Serving),
+            Command::Join { row, to, session, remote } => self.join(*row, to, session, remote),
+            Command::Said(worker, session, message) => {
+                if self.is_current(worker, session) {
+                    self.said(worker, message);
                 }
             }
+            Command::SaidAll { worker, session, messages, taken } => {
+                if self.is_current(worker, session) {
+                    messages.into_iter().for_each(|message| self.said(worker, message));
+                }
+                drop(taken);
+            }
+            Command::Gone(worker, session) => self.gone(worker, session),
+            Command::StillGone(worker, session) => self.still_gone(worker, session),
             Command::Written(answers) => self.written(answers),
             Command::Collected { attempt, outcome } => self.collected(attempt, outcome),
             Command::Admitted { module, ready } => {
@@ -341,18 +408,32 @@ impl Owner {
                 let _ = reply.send(self.watch(workspace, run));
             }
             Command::Workers(reply) => {
-                let view =
-                    |link: &Link| self.parts.pool.worker(link.row.id).map(|view| (link.row.clone(), view));
-                let _ = reply.send(self.links.values().filter_map(view).collect());
+                let views = self.parts.pool.workers().into_iter();
+                let row = |view: WorkerView| Some((self.links.get(&view.worker)?.row.clone(), view));
+                let mut there: Vec<_> = views.filter_map(row).collect();
+                there.sort_unstable_by_key(|(row, _)| row.id);
+                let _ = reply.send(there);
             }
             Command::Stats(reply) => {
                 let _ = reply.send(self.parts.pool.stats());
             }
+            Command::Glance(workspace, reply) => {
+                let _ = reply.send(self.glance(workspace));
+            }
+            Command::Series(workspace, minutes, reply) => {
+                let now = self.now();
+                let series = self.ledgers.series(workspace, now, minutes);
+                let _ = reply.send((self.ledgers.since(now), series));
+            }
+            Command::Worker(worker, reply) => {
+                let _ = reply.send(self.worker_now(worker));
+            }
+            Command::Restored(finals, covered) => self.ledgers.restore(&finals, covered),
         }
     }
 
     fn submit(&mut self, submit: Submit) {
-        let Submit { new, module_ready, live, wait, reply } = submit;
+        let Submit { new, module_ready, live, wait, room, reply } = submit;
         let new = Arc::new(*new);
         if let Some((key, payload)) = &new.idempotency {
             if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
@@ -363,9 +444,10 @@ impl Owner {
             self.keys.insert((new.workspace, key.clone()), (new.id, *payload));
         }
         let mut open = OpenRun::new(Arc::clone(&new), live, !new.policy.durable);
+        open.room = room;
         let waiters = if wait || !open.is_durable() { &mut open.finals } else { &mut open.acks };
         waiters.push(reply);
-        self.runs.insert(new.id, open);
+        self.enter(open);
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
@@ -373,6 +455,7 @@ impl Owner {
         match answer {
             Ok(()) => {
                 self.parts.metrics.runs_submitted.inc();
+                self.ledgers.minute(new.workspace, new.created_at).submitted += 1;
                 self.carry_out(&mut effects);
             }
             Err(error) => {
@@ -398,6 +481,7 @@ impl Owner {
     /// Removes an open run.
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
+        self.left(&open);
         if let Some((key, _)) = &open.new.idempotency {
             self.keys.remove(&(open.new.workspace, key.clone()));
         }
@@ -467,7 +551,8 @@ impl Owner {
 
     /// Takes a note for a worker's evidence log.
     fn note(&mut self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
-        let Some(class) = self.links.get(&worker).and_then(|link| link.class) else { return };
+        // not from its link: what a lost worker did not finish is told when that is gone
+        let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
         let at = self.now();
         self.evidence.push(Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at });
     }
@@ -508,6 +593,7 @@ struct Hello {
     memory_bytes: u64,
     labels: BTreeMap<String, String>,
     holds: Vec<(AttemptId, Epoch)>,
+    version: String,
 }
 
 fn submission(new: &NewRun, module_ready: bool) -> Submission {
@@ -516,7 +602,7 @@ fn submission(new: &NewRun, module_ready: bool) -> Submission {
         epoch: new.epoch,
         workspace: new.workspace,
         module: new.spec.module,
-        memory_bytes: new.spec.limits.memory_bytes,
+        memory_bytes: new.spec.limits.held_bytes(),
         policy: new.policy.clone(),
         module_ready,
         submitted_at: new.created_at,
@@ -530,6 +616,7 @@ fn refusal(error: SubmitError) -> ServiceError {
     match error {
         SubmitError::QueueFull { queued } => ServiceError::QueueFull { queued },
         SubmitError::TooFewWorkers { wanted, there } => ServiceError::TooFewWorkers { wanted, there },
+        SubmitError::NoWorker { lacks } => ServiceError::NoWorker { lacks },
         SubmitError::ModuleQuarantined { why } => ServiceError::ModuleQuarantined(why),
     }
 }

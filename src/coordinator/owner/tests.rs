@@ -48,6 +48,7 @@ impl Bench {
             modules: Arc::default(),
             mac_key: [7; 32],
             epoch: Epoch(1),
+            reconnect_ms: 1_000,
         });
         Bench { owner, writes: written, commands: queue, workers: BTreeMap::new(), store, _dir: dir }
     }
@@ -60,12 +61,15 @@ impl Bench {
             key: [0; 32],
             name: format!("w{number}"),
             domain: "local".to_owned(),
+            embedded: true,
+            enrolled_by: None,
             quarantined: None,
             created_at: Time(0),
+            session: None,
         };
         let (to, inbox) = mpsc::channel(1_024);
         self.workers.insert(worker, inbox);
-        self.owner.handle(Command::Join { row: Box::new(row), to });
+        self.owner.handle(Command::Join { row: Box::new(row), to, session: 1, remote: None });
         let hello = FromAgent::Hello {
             class: CLASS,
             slots: 8,
@@ -80,7 +84,7 @@ impl Bench {
     }
 
     fn says(&mut self, worker: WorkerId, message: FromAgent) {
-        self.owner.handle(Command::Said(worker, message));
+        self.owner.handle(Command::Said(worker, 1, message));
         self.owner.flush();
     }
 
@@ -114,7 +118,7 @@ impl Bench {
             blobs: Vec::new(),
         };
         let (reply, answer) = oneshot::channel();
-        let submit = Submit { new: Box::new(new), module_ready: true, live: false, wait: true, reply };
+        let submit = Submit { new: Box::new(new), module_ready: true, live: false, wait: true, room: None, reply };
         self.owner.handle(Command::Submit(submit));
         self.owner.flush();
         (id, answer)
@@ -169,7 +173,7 @@ impl Bench {
             inline: if inline { came.to_vec() } else { Vec::new() },
             cpu_us: 10,
             begun_at_us: self.owner.now().0,
-            signature: None,
+            proof: None,
         };
         self.says(worker, FromAgent::Voted(Box::new(report)));
     }
@@ -287,7 +291,7 @@ async fn what_a_worker_loses_is_evidence_whether_or_not_its_runs_are_written() {
         bench.commit_all();
         bench.is_assigned(worker);
     }
-    bench.owner.handle(Command::Gone(worker));
+    bench.owner.handle(Command::Gone(worker, 1));
     bench.owner.flush();
     let store = Arc::clone(&bench.store);
     let evidence = eventually(async || {

@@ -31,23 +31,36 @@ pub fn new_token_text() -> Result<String, ServiceError> {
     Ok(format!("lsk_{}", URL_SAFE_NO_PAD.encode(bytes)))
 }
 
+/// What a token shall be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenSpec {
+    /// What people call it.
+    pub name: String,
+    /// What it allows: `admin`, `submit`, `read`, `worker`.
+    pub scopes: Vec<String>,
+    /// When it ends.
+    pub expires_at: Option<Time>,
+    /// The trust domain of workers that enrol with it.
+    pub domain: Option<String>,
+}
+
 /// Stores a token with this text.
 pub async fn store_token(
     store: &dyn Store,
     text: &str,
-    name: &str,
-    scopes: Vec<String>,
+    spec: TokenSpec,
     now: Time,
-    expires_at: Option<Time>,
 ) -> Result<TokenRow, StoreError> {
     let row = TokenRow {
         id: 0,
         hash: Digest::of(text.as_bytes()),
-        name: name.to_owned(),
+        name: spec.name,
         workspace: WorkspaceId::default(),
-        scopes,
+        scopes: spec.scopes,
         created_at: now,
-        expires_at,
+        expires_at: spec.expires_at,
+        domain: spec.domain,
+        last_used_at: None,
     };
     store.put_token(row).await
 }
@@ -57,37 +70,46 @@ impl Service {
     /// nothing about the tokens that there are.
     pub async fn authenticate(&self, token: &str) -> Result<Option<Caller>, ServiceError> {
         let hash = Digest::of(token.as_bytes());
-        let row = match self.parts.tokens.get(hash) {
+        let row = match self.parts.tokens.known(hash) {
             Some(row) => Some(row),
             None => {
                 let generation = self.parts.tokens.generation();
                 let row = self.parts.store.token(hash).await?.map(Arc::new);
                 if let Some(row) = &row {
-                    self.parts.tokens.remember(hash, Arc::clone(row), generation);
+                    self.parts.tokens.remember(Arc::clone(row), generation);
                 }
                 row
             }
         };
         let now = self.now();
         let valid = row.filter(|row| row.expires_at.is_none_or(|end| end > now));
-        Ok(valid.map(|row| Caller { token: row.id, workspace: row.workspace, scopes: row.scopes.clone() }))
+        Ok(valid.map(|row| {
+            self.parts.tokens.used(row.id, now);
+            Caller { token: row.id, workspace: row.workspace, scopes: row.scopes.clone(), domain: row.domain.clone() }
+        }))
+    }
+
+    /// The caller that a worker's token of its session stands for. It may read and put blobs, and has no scope.
+    pub fn authenticate_worker(&self, token: &str) -> Option<Caller> {
+        self.parts.pool.bearer(token)?;
+        Some(Caller { token: 0, workspace: WorkspaceId::default(), scopes: Vec::new(), domain: None })
     }
 
     /// All tokens, without their texts.
     pub async fn tokens(&self, _caller: &Caller) -> Result<Vec<TokenRow>, ServiceError> {
-        Ok(self.parts.store.tokens().await?)
+        // the latest uses are not written yet
+        let used = self.parts.tokens.uses();
+        let mut tokens = self.parts.store.tokens().await?;
+        for token in &mut tokens {
+            token.last_used_at = token.last_used_at.max(used.get(&token.id).copied());
+        }
+        Ok(tokens)
     }
 
     /// Makes a token.
-    pub async fn create_token(
-        &self,
-        _caller: &Caller,
-        name: &str,
-        scopes: Vec<String>,
-        expires_at: Option<Time>,
-    ) -> Result<NewToken, ServiceError> {
+    pub async fn create_token(&self, _caller: &Caller, spec: TokenSpec) -> Result<NewToken, ServiceError> {
         let text = new_token_text()?;
-        let row = store_token(self.parts.store.as_ref(), &text, name, scopes, self.now(), expires_at).await?;
+        let row = store_token(self.parts.store.as_ref(), &text, spec, self.now()).await?;
         Ok(NewToken { row, text })
     }
 
@@ -107,10 +129,10 @@ impl Service {
     ) -> Result<(Digest, u64, bool), ServiceError> {
         let pin = self.pin();
         if let Some(digest) = expected
-            && let Some(row) = self.parts.store.pin_blob(digest, pin).await?
+            && let Some(size) = self.parts.blobs.pin_stored(digest, pin).await?
         {
             // what is announced is there: the body need not be read
-            return Ok((digest, row.size, true));
+            return Ok((digest, size, true));
         }
         let max = self.parts.facts.blob_bytes_max;
         let (digest, size) = self.parts.blobs.put_stream(body, expected, max, pin).await?;
@@ -122,7 +144,7 @@ impl Service {
         self.size_of(digest).await
     }
 
-    async fn size_of(&self, digest: Digest) -> Result<u64, ServiceError> {
+    pub(super) async fn size_of(&self, digest: Digest) -> Result<u64, ServiceError> {
         if digest == Digest::EMPTY {
             return Ok(0);
         }

@@ -1,17 +1,24 @@
 //! What the hot path needs of the store and must not read for every call: modules and tokens.
 //!
-//! A cache is filled from the store and emptied by whoever changes the row; it never is the truth. Bounded by being
-//! emptied when it is full: a pool has few hot modules and few tokens.
+//! A cache is filled from the store and emptied by whoever changes the row; it never is the truth. Bounded in entries and
+//! bytes by being emptied when it is full: a pool has few hot modules and few tokens.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::core::Time;
 use crate::digest::Digest;
 use crate::sandbox::Analysis;
-use crate::store::{ModuleState, TokenRow};
+use crate::store::{ModuleState, Outlook, TokenRow, Usage};
 
 /// Entries kept at most, of each kind.
 const ENTRIES_MAX: usize = 4_096;
+/// Bytes that the analyses of the modules kept may have together.
+const MODULE_BYTES_MAX: usize = 64 << 20;
+/// What a name among the types of a function takes, in bytes, about.
+const TYPE_NAME_BYTES: usize = 32;
 
 /// What a submission needs to know of its module.
 #[derive(Clone, Debug)]
@@ -26,103 +33,233 @@ pub struct ModuleFacts {
     pub quarantined: Option<String>,
 }
 
+impl ModuleFacts {
+    /// About what it takes in memory, in bytes.
+    fn weight(&self) -> usize {
+        let Some(analysis) = &self.analysis else { return size_of::<ModuleFacts>() };
+        let imports = analysis.imports.iter().map(|import| {
+            size_of_val(import) + import.module.len() + import.name.len() + import.signature.len()
+        });
+        let exports = analysis.exports.iter().map(|export| {
+            let types = export.function.as_ref().map_or(0, |it| it.params.len() + it.results.len());
+            size_of_val(export) + export.name.len() + export.signature.len() + types * TYPE_NAME_BYTES
+        });
+        size_of::<ModuleFacts>() + imports.chain(exports).sum::<usize>()
+    }
+}
+
 /// Modules by digest.
-pub type ModuleCache = Cache<ModuleFacts>;
-
-/// Tokens by the hash of their text.
-pub type TokenCache = Cache<TokenRow>;
-
-/// What the store said, by the digest that names it.
-///
-/// A reading that began before a row was changed must not be remembered after the change: whoever reads the store takes
-/// the [`Cache::generation`] before and hands it in with what was read.
-pub struct Cache<V> {
-    inner: Mutex<Inner<V>>,
+#[derive(Default)]
+pub struct ModuleCache {
+    entries: Mutex<Modules>,
 }
 
-struct Inner<V> {
+#[derive(Default)]
+struct Modules {
+    facts: HashMap<Digest, Arc<ModuleFacts>>,
+    bytes: usize,
     generation: u64,
-    entries: HashMap<Digest, Arc<V>>,
 }
 
-impl<V> Default for Cache<V> {
-    fn default() -> Cache<V> {
-        Cache { inner: Mutex::new(Inner { generation: 0, entries: HashMap::new() }) }
-    }
-}
-
-impl<V> Cache<V> {
+impl ModuleCache {
     /// What is known.
-    pub fn get(&self, name: Digest) -> Option<Arc<V>> {
-        self.lock().entries.get(&name).cloned()
+    pub fn get(&self, module: Digest) -> Option<Arc<ModuleFacts>> {
+        lock(&self.entries).facts.get(&module).cloned()
     }
 
-    /// Changes whenever something is forgotten. Taken before the store is read.
+    /// Changes whenever a row does. Taken before the store is read.
     pub fn generation(&self) -> u64 {
-        self.lock().generation
+        lock(&self.entries).generation
     }
 
-    /// Remembers what the store said, unless something was forgotten since `generation`.
-    pub fn remember(&self, name: Digest, value: Arc<V>, generation: u64) {
-        let mut inner = self.lock();
-        if inner.generation != generation {
+    /// Remembers what the store said, unless a row has changed since `generation`: it may be of before.
+    pub fn remember(&self, module: Digest, facts: Arc<ModuleFacts>, generation: u64) {
+        let weight = facts.weight();
+        let mut entries = lock(&self.entries);
+        if entries.generation != generation {
             return;
         }
-        if inner.entries.len() >= ENTRIES_MAX {
-            inner.entries.clear();
+        entries.forget(module);
+        if entries.facts.len() >= ENTRIES_MAX || entries.bytes + weight > MODULE_BYTES_MAX {
+            *entries = Modules { generation, ..Modules::default() };
         }
-        inner.entries.insert(name, value);
+        entries.bytes += weight;
+        entries.facts.insert(module, facts);
     }
 
-    /// A row changed.
-    pub fn forget(&self, name: Digest) {
-        let mut inner = self.lock();
-        inner.generation += 1;
-        inner.entries.remove(&name);
+    /// Its row changed.
+    pub fn forget(&self, module: Digest) {
+        let mut entries = lock(&self.entries);
+        entries.generation += 1;
+        entries.forget(module);
+    }
+}
+
+impl Modules {
+    fn forget(&mut self, module: Digest) {
+        if let Some(facts) = self.facts.remove(&module) {
+            self.bytes -= facts.weight();
+        }
+    }
+}
+
+/// Tokens by the hash of their text.
+#[derive(Default)]
+pub struct TokenCache {
+    entries: Mutex<Tokens>,
+    /// When tokens were used since that was last written, by their number.
+    uses: Mutex<HashMap<u32, Time>>,
+}
+
+#[derive(Default)]
+struct Tokens {
+    rows: HashMap<Digest, Arc<TokenRow>>,
+    generation: u64,
+}
+
+impl TokenCache {
+    /// The row, if it was seen.
+    pub fn known(&self, hash: Digest) -> Option<Arc<TokenRow>> {
+        lock(&self.entries).rows.get(&hash).cloned()
     }
 
-    /// Any row may have changed.
+    /// Changes whenever a row does. Taken before the store is read.
+    pub fn generation(&self) -> u64 {
+        lock(&self.entries).generation
+    }
+
+    /// Remembers a row as it was read, unless one has changed since `generation`: it may be revoked by now.
+    pub fn remember(&self, row: Arc<TokenRow>, generation: u64) {
+        let mut entries = lock(&self.entries);
+        if entries.generation != generation {
+            return;
+        }
+        if entries.rows.len() >= ENTRIES_MAX {
+            entries.rows.clear();
+        }
+        entries.rows.insert(row.hash, row);
+    }
+
+    /// A request came with a token.
+    pub fn used(&self, token: u32, at: Time) {
+        remember(&self.uses, token, at);
+    }
+
+    /// The uses that are not written yet.
+    pub fn uses(&self) -> HashMap<u32, Time> {
+        lock(&self.uses).clone()
+    }
+
+    /// Takes the uses that are not written yet.
+    pub fn take_uses(&self) -> Vec<(u32, Time)> {
+        lock(&self.uses).drain().collect()
+    }
+
+    /// One was revoked.
     pub fn forget_all(&self) {
-        let mut inner = self.lock();
-        inner.generation += 1;
-        inner.entries.clear();
+        let mut entries = lock(&self.entries);
+        entries.generation += 1;
+        entries.rows.clear();
+    }
+}
+
+/// How much is stored: counting it reads an index of every row, so it is not done for every look at the pool.
+#[derive(Default)]
+pub struct UsageCache {
+    counted: Mutex<Option<(Instant, Usage, Outlook)>>,
+}
+
+/// Figures of the store may be so old.
+const USAGE_AGE_MAX: Duration = Duration::from_secs(2);
+
+impl UsageCache {
+    /// What was counted, unless that is too long ago.
+    pub fn fresh(&self) -> Option<(Usage, Outlook)> {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.filter(|(at, ..)| at.elapsed() < USAGE_AGE_MAX).map(|(_, usage, outlook)| (usage, outlook))
     }
 
-    /// A panic while it was held cannot have left a map of whole entries half-changed.
-    fn lock(&self) -> MutexGuard<'_, Inner<V>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Remembers what was just counted.
+    pub fn remember(&self, usage: Usage, outlook: Outlook) {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), usage, outlook));
     }
+}
+
+fn remember<K: Eq + Hash, V>(entries: &Mutex<HashMap<K, V>>, key: K, value: V) {
+    let mut entries = lock(entries);
+    if entries.len() >= ENTRIES_MAX && !entries.contains_key(&key) {
+        entries.clear();
+    }
+    entries.insert(key, value);
+}
+
+/// Nothing that is done while it is held can panic half-way.
+fn lock<V>(entries: &Mutex<V>) -> MutexGuard<'_, V> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_was_read_before_a_change_is_not_remembered_after_it() {
-        let (token, other) = (Digest::of(b"token"), Digest::of(b"other"));
-        let cache = Cache::<&str>::default();
-        let before = cache.generation();
-        // another caller's reading, all of it before the change
-        cache.remember(token, Arc::new("valid"), before);
-        assert_eq!(cache.get(token).as_deref(), Some(&"valid"));
-        cache.forget(token);
-        cache.remember(token, Arc::new("valid"), before);
-        assert_eq!(cache.get(token), None);
-        let before = cache.generation();
-        cache.forget_all();
-        cache.remember(other, Arc::new("valid"), before);
-        assert_eq!(cache.get(other), None);
-        cache.remember(other, Arc::new("valid"), cache.generation());
-        assert_eq!(cache.get(other).as_deref(), Some(&"valid"));
+    fn facts(exports: usize) -> Arc<ModuleFacts> {
+        let exports: String = (0..exports).map(|i| format!(r#"(export "{i:01000}" (func 0))"#)).collect();
+        let wasm = wat::parse_str(format!("(module (func) {exports})")).unwrap();
+        let analysis = Some(crate::sandbox::examine(&wasm).unwrap());
+        Arc::new(ModuleFacts { state: ModuleState::Ready, analysis, refusal: None, quarantined: None })
     }
 
     #[test]
-    fn it_is_bounded() {
-        let cache = Cache::<u32>::default();
-        for number in 0..u32::try_from(2 * ENTRIES_MAX).unwrap() {
-            cache.remember(Digest::of(&number.to_be_bytes()), Arc::new(number), 0);
-            assert!(cache.lock().entries.len() <= ENTRIES_MAX);
+    fn modules_with_much_to_tell_are_kept_up_to_a_bound_in_bytes() {
+        let cache = ModuleCache::default();
+        let (small, large) = (facts(1), facts(1_000));
+        assert!(large.weight() > 1_000_000, "{}", large.weight());
+        cache.remember(Digest::of(b"small"), Arc::clone(&small), 0);
+        for number in 0..200_u32 {
+            cache.remember(Digest::of(&number.to_be_bytes()), Arc::clone(&large), 0);
+            cache.remember(Digest::of(&number.to_be_bytes()), Arc::clone(&large), 0);
+            let entries = lock(&cache.entries);
+            assert!(entries.bytes <= MODULE_BYTES_MAX);
+            assert_eq!(entries.bytes, entries.facts.values().map(|facts| facts.weight()).sum::<usize>());
         }
+        assert!(cache.get(Digest::of(b"small")).is_none(), "it was emptied");
+        let last = Digest::of(&199_u32.to_be_bytes());
+        assert!(cache.get(last).is_some());
+        cache.forget(last);
+        assert!(cache.get(last).is_none());
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        let module = Digest::of(b"module");
+        let cache = ModuleCache::default();
+        let before = cache.generation();
+        cache.remember(module, facts(1), before);
+        assert!(cache.get(module).is_some());
+        // another caller read the row before it changed, and is slow
+        cache.forget(module);
+        cache.remember(module, facts(1), before);
+        assert!(cache.get(module).is_none());
+        cache.remember(module, facts(1), cache.generation());
+        assert!(cache.get(module).is_some());
+
+        let row = TokenRow {
+            id: 1,
+            hash: Digest::of(b"token"),
+            name: String::new(),
+            workspace: crate::id::WorkspaceId::default(),
+            scopes: Vec::new(),
+            domain: None,
+            created_at: Time(0),
+            expires_at: None,
+            last_used_at: None,
+        };
+        let tokens = TokenCache::default();
+        let before = tokens.generation();
+        tokens.forget_all();
+        tokens.remember(Arc::new(row.clone()), before);
+        assert!(tokens.known(row.hash).is_none(), "it was revoked");
+        tokens.remember(Arc::new(row.clone()), tokens.generation());
+        assert!(tokens.known(row.hash).is_some());
     }
 }

@@ -15,8 +15,11 @@ use crate::compiler::AdmitError;
 use crate::coordinator::owner::Command;
 use crate::coordinator::service::PoolEvent;
 use crate::digest::Digest;
-use crate::sandbox::{Analysis, check_entry};
+use crate::sandbox::{Analysis, Variant, check_entry};
 use crate::store::{ModuleState, StoredModule, WriteAnswer};
+
+/// How long the first run with fuel waits for its machine code before it is accepted without knowing.
+const FUELED_WAIT: Duration = Duration::from_secs(10);
 
 impl Service {
     /// Stores and admits a module as it streams in. True if it was there before. Waits `wait` for the admission;
@@ -116,7 +119,9 @@ impl Service {
                     let service = self.clone();
                     tokio::spawn(async move {
                         let digest = module.digest;
-                        if let Err(error) = service.compile(module).await {
+                        // lists leave out a part of the analysis, which is to be written back whole
+                        let compiled = async { service.compile(service.module_row(digest).await?).await };
+                        if let Err(error) = compiled.await {
                             tracing::warn!(module = %digest.short(), %error, "module was not admitted");
                         }
                     });
@@ -164,7 +169,34 @@ impl Service {
             check_entry(analysis, &prepared.spec.entry, &prepared.spec.args)
                 .map_err(ServiceError::BadEntry)?;
         }
-        Ok(facts.state == ModuleState::Ready)
+        let is_ready = facts.state == ModuleState::Ready;
+        if is_ready && prepared.spec.limits.fuel.is_some() {
+            self.check_fueled(digest).await?;
+        }
+        Ok(is_ready)
+    }
+
+    /// Compiles what runs with fuel need, when the first of them is submitted: it counts at every step, so it may pass a
+    /// bound that the plain machine code keeps, and the caller is to hear so. If it takes long, the run goes on without.
+    async fn check_fueled(&self, module: Digest) -> Result<(), ServiceError> {
+        let (compiler, variant) = (&self.parts.compiler, Variant::Fueled);
+        if compiler.has(module, variant) {
+            return Ok(());
+        }
+        let file = self.module_file(module).await?;
+        let compiling = compiler.artifact(module, variant, move || Ok(file));
+        match tokio::time::timeout(FUELED_WAIT, compiling).await {
+            Ok(Err(AdmitError::Refused(refusal))) => Err(ServiceError::ModuleRefused {
+                code: refusal.code().to_owned(),
+                text: format!("with the counting of fuel, {refusal}"),
+            }),
+            Ok(Err(AdmitError::Infra(error))) => {
+                // the workers try again
+                tracing::warn!(module = %module.short(), %error, "code that counts fuel was not compiled");
+                Ok(())
+            }
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
     }
 
     async fn load_module(&self, digest: Digest) -> Result<Arc<ModuleFacts>, ServiceError> {

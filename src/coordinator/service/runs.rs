@@ -1,21 +1,30 @@
-//! Use cases of runs: submit, read, wait, cancel, rerun, watch.
+//! Use cases of runs: submit, read, list, wait, cancel, rerun.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, stream};
-use tokio_stream::wrappers::BroadcastStream;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Caller, Prepared, RunDetail, RunEvent, Service, ServiceError, SubmitAnswer};
+use super::{Caller, Prepared, RunDetail, RunsFound, Service, ServiceError, SubmitAnswer};
 use crate::coordinator::owner::{Command, Submit};
 use crate::digest::Digest;
 use crate::id::RunId;
-use crate::result::RunState;
-use crate::store::{INLINE_BLOB_BYTES_MAX, NewRun, RunFilter, StoredRun};
+use crate::store::{FoundRuns, INLINE_BLOB_BYTES_MAX, NewRun, RunFilter, StoredRun};
 
 /// Pages that one list reads at most while it looks for runs in a state that only the pool knows.
 const PAGES_MAX: usize = 50;
+
+/// Bytes of inputs that came in one request and stay in memory.
+const INLINE_RUN_BYTES_MAX: usize = 64 << 10;
+/// The unit in which [`Parts::inline_room`](super::Parts) is counted, in bytes.
+pub const INLINE_SHARE_BYTES: usize = 1_024;
+/// The same for all runs that are not final, in units: 256 MiB.
+pub const INLINE_SHARES_MAX: usize = 256 << 10;
+/// Inputs of one request that are stored at a time, so that they share commits.
+const STORED_AT_ONCE: usize = 16;
 
 impl Service {
     /// Submits a run. Without `wait` it answers when the run is acknowledged, with it when the run is final or the
@@ -36,6 +45,7 @@ impl Service {
         }
         let module_ready = self.check_module(&prepared).await?;
         self.check_inputs(&prepared).await?;
+        let (blobs, room) = self.keep_or_store(prepared.blobs).await?;
         let id = RunId(uuid::Uuid::now_v7().as_u128());
         let new = NewRun {
             id,
@@ -47,10 +57,11 @@ impl Service {
             created_at: self.now(),
             idempotency: prepared.idempotency,
             rerun_of: prepared.rerun_of,
-            blobs: prepared.blobs,
+            blobs,
         };
         let live = prepared.live;
-        let answer = self.ask_owner_to_submit(caller, new, module_ready, live, wait).await;
+        let submit = (new, module_ready, live, room);
+        let answer = self.ask_owner_to_submit(caller, submit, wait).await;
         match answer {
             Ok(detail) => Ok(SubmitAnswer::Accepted(detail)),
             Err(ServiceError::Duplicate { run, same_payload }) => {
@@ -63,14 +74,12 @@ impl Service {
     async fn ask_owner_to_submit(
         &self,
         caller: &Caller,
-        new: NewRun,
-        module_ready: bool,
-        live: bool,
+        (new, module_ready, live, room): (NewRun, bool, bool, Option<OwnedSemaphorePermit>),
         wait: Option<Duration>,
     ) -> Result<Arc<RunDetail>, ServiceError> {
         let id = new.id;
         let (reply, answer) = tokio::sync::oneshot::channel();
-        let submit = Submit { new: Box::new(new), module_ready, live, wait: wait.is_some(), reply };
+        let submit = Submit { new: Box::new(new), module_ready, live, wait: wait.is_some(), room, reply };
         self.parts.commands.send(Command::Submit(submit)).map_err(|_| ServiceError::ShuttingDown)?;
         let Some(wait) = wait else {
             return answer.await.map_err(|_| ServiceError::ShuttingDown)?;
@@ -114,16 +123,51 @@ impl Service {
         Ok(SubmitAnswer::Existing(detail))
     }
 
-    /// Pins every input, or says which is missing.
+    /// Sees to it that every input is stored, or says which is missing. The insertion of a durable run looks again and
+    /// takes the references in its own transaction; one that is kept in memory has only its pins.
     async fn check_inputs(&self, prepared: &Prepared) -> Result<(), ServiceError> {
         let came: BTreeSet<Digest> = prepared.blobs.iter().map(|(digest, _)| *digest).collect();
-        let until = self.pin();
-        for digest in prepared.spec.inputs().skip(1).filter(|digest| !came.contains(digest)) {
-            if self.parts.store.pin_blob(digest, until).await?.is_none() {
-                return Err(ServiceError::MissingBlob(digest));
-            }
+        let stored: Vec<Digest> =
+            prepared.spec.inputs().skip(1).filter(|digest| !came.contains(digest)).collect();
+        if stored.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let missing = match prepared.policy.durable {
+            true => self.parts.store.missing_blob(stored).await?,
+            false => self.parts.store.pin_blobs(stored, self.pin()).await?,
+        };
+        missing.map_or(Ok(()), |digest| Err(ServiceError::MissingBlob(digest)))
+    }
+
+    /// Inputs that came in the request stay in memory until the run is final, as far as there is room for them: of each
+    /// run and of all together. The others are stored first.
+    async fn keep_or_store(
+        &self,
+        blobs: Vec<(Digest, Bytes)>,
+    ) -> Result<(Vec<(Digest, Bytes)>, Option<OwnedSemaphorePermit>), ServiceError> {
+        let is_small = |(_, bytes): &(Digest, Bytes)| bytes.len() <= INLINE_BLOB_BYTES_MAX;
+        let mut left = INLINE_RUN_BYTES_MAX;
+        let (mut kept, mut stored): (Vec<_>, Vec<_>) = blobs.into_iter().partition(|blob| {
+            let fits = is_small(blob) && blob.1.len() <= left;
+            left -= if fits { blob.1.len() } else { 0 };
+            fits
+        });
+        let bytes = INLINE_RUN_BYTES_MAX - left;
+        let share = u32::try_from(bytes.div_ceil(INLINE_SHARE_BYTES)).unwrap_or(u32::MAX);
+        let room = match share {
+            0 => None,
+            share => Arc::clone(&self.parts.inline_room).try_acquire_many_owned(share).ok(),
+        };
+        if room.is_none() {
+            stored.append(&mut kept);
+        }
+        let pin = self.pin();
+        stream::iter(stored)
+            .map(|(_, bytes)| self.parts.blobs.put_bytes(bytes, pin))
+            .buffer_unordered(STORED_AT_ONCE)
+            .try_for_each(|_| async { Ok(()) })
+            .await?;
+        Ok((kept, room))
     }
 
     /// A run as it is now.
@@ -142,7 +186,7 @@ impl Service {
     }
 
     /// A blob's bytes, if it is small enough to be shown along.
-    async fn small(&self, digest: Digest, size: u64) -> Result<Option<bytes::Bytes>, ServiceError> {
+    async fn small(&self, digest: Digest, size: u64) -> Result<Option<Bytes>, ServiceError> {
         if size > INLINE_BLOB_BYTES_MAX as u64 {
             return Ok(None);
         }
@@ -165,32 +209,35 @@ impl Service {
         }
     }
 
-    /// Runs, newest first.
+    /// Runs, newest first. Fewer than `limit` may come although there are more: then `next` says where to go on.
     pub async fn runs(
         &self,
         caller: &Caller,
-        filter: RunFilter,
+        wanted: RunFilter,
         cursor: Option<RunId>,
         limit: u32,
-    ) -> Result<Vec<RunDetail>, ServiceError> {
-        let wanted = filter.state;
-        // the store knows open runs only as queued: which of them run is the pool's to say
-        let open_only = matches!(wanted, Some(RunState::Queued | RunState::Running));
-        let state = if open_only { Some(RunState::Queued) } else { wanted };
-        let filter = RunFilter { workspace: Some(caller.workspace), state, ..filter };
-        let mut found = Vec::new();
+    ) -> Result<RunsFound, ServiceError> {
+        let filter = RunFilter { workspace: Some(caller.workspace), ..wanted };
+        let mut found = RunsFound::default();
         let mut cursor = cursor;
         for _ in 0..PAGES_MAX {
             let page = self.page(filter.clone(), cursor, limit).await?;
-            let is_last = page.len() < limit as usize;
-            cursor = page.last().map(|run| run.id).or(cursor);
-            found.extend(page.into_iter().filter(|run| !open_only || Some(run.state) == wanted));
-            if is_last || found.len() >= limit as usize {
+            let was_full = page.runs.len() >= limit as usize;
+            for run in page.runs.into_iter().filter(|run| passes(&filter, run)) {
+                if found.runs.len() == limit as usize {
+                    found.next = found.runs.last().map(|detail| detail.run.id);
+                    return Ok(found);
+                }
+                found.runs.push(RunDetail { run, stdout: None, stderr: None });
+            }
+            found.next = page.next;
+            // a page that is not full has used up what one request may look at
+            if page.next.is_none() || !was_full || found.runs.len() == limit as usize {
                 break;
             }
+            cursor = page.next;
         }
-        found.truncate(limit as usize);
-        Ok(found.into_iter().map(|run| RunDetail { run, stdout: None, stderr: None }).collect())
+        Ok(found)
     }
 
     /// One page of the store, its open runs as the pool sees them now.
@@ -199,12 +246,13 @@ impl Service {
         filter: RunFilter,
         cursor: Option<RunId>,
         limit: u32,
-    ) -> Result<Vec<StoredRun>, ServiceError> {
-        let mut runs = self.parts.store.runs(filter, cursor, limit).await?;
+    ) -> Result<FoundRuns, ServiceError> {
+        let mut found = self.parts.store.runs(filter, cursor, limit).await?;
+        let runs = &mut found.runs;
         let open: Vec<RunId> = runs.iter().filter(|run| !run.state.is_final()).map(|run| run.id).collect();
         if !open.is_empty() {
             let mut views = self.ask(|reply| Command::SeeMany(open, reply)).await?;
-            for run in &mut runs {
+            for run in runs {
                 if let Some(view) = views.remove(&run.id) {
                     run.state = view.state;
                     run.verdict = view.verdict;
@@ -213,7 +261,7 @@ impl Service {
                 }
             }
         }
-        Ok(runs)
+        Ok(found)
     }
 
     /// Cancels a run, unless it is final: then it answers as it is (I8).
@@ -225,7 +273,8 @@ impl Service {
         }
     }
 
-    /// Submits a new run with the spec and the policy of another.
+    /// Submits a new run with the spec and the policy of another. Not of one that was not durable: its inline inputs are
+    /// gone, and it would have to be waited for.
     pub async fn rerun(
         &self,
         caller: &Caller,
@@ -233,6 +282,9 @@ impl Service {
         wait: Option<Duration>,
     ) -> Result<SubmitAnswer, ServiceError> {
         let StoredRun { spec, run_key, policy, .. } = self.run(caller, id).await?.run.clone();
+        if !policy.durable {
+            return Err(ServiceError::NotKept(id));
+        }
         let prepared = Prepared {
             spec,
             run_key,
@@ -244,33 +296,14 @@ impl Service {
         };
         self.submit(caller, prepared, wait).await
     }
+}
 
-    /// Changes and live output of one run; the last event is its final.
-    pub async fn watch_run(
-        &self,
-        caller: &Caller,
-        id: RunId,
-    ) -> Result<impl Stream<Item = RunEvent> + Send + 'static, ServiceError> {
-        let watch = self.ask(|reply| Command::Watch(caller.workspace, id, reply)).await?;
-        let Some(watch) = watch else {
-            let last = self.run(caller, id).await?;
-            return Ok(stream::iter([RunEvent::Changed(last)]).boxed());
-        };
-        let service = self.clone();
-        let caller = caller.clone();
-        let next = BroadcastStream::new(watch.next).filter_map(move |event| {
-            let (service, caller) = (service.clone(), caller.clone());
-            async move {
-                match event {
-                    Ok(event) => Some(event),
-                    // what was missed is made good by the present view; live output has a gap, as its offsets tell
-                    Err(_) => service.run(&caller, id).await.ok().map(RunEvent::Changed),
-                }
-            }
-        });
-        let all = stream::iter(watch.now).chain(next);
-        Ok(all.take_until(self.parts.stopping.clone().cancelled_owned()).boxed())
-    }
+/// The part of a filter that the store cannot know of runs that are not final.
+fn passes(filter: &RunFilter, run: &StoredRun) -> bool {
+    run.state.is_final()
+        || ((filter.states.is_empty() || filter.states.contains(&run.state))
+            && filter.verdict.is_none_or(|verdict| run.verdict.kind == verdict)
+            && filter.worker.is_none_or(|worker| run.attempts.iter().any(|it| it.worker == worker)))
 }
 
 fn no_run(id: RunId) -> ServiceError {

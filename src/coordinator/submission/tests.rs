@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -122,6 +124,8 @@ fn a_refusal_names_field_value_and_range() {
         (json!({"stdin": {"base64": "a"}}), "/stdin/base64", "no standard base64"),
         (json!({"files": {"/a/../b": {"text": ""}}}), "/files/~1a~1..~1b", "`..`"),
         (json!({"files": {"a": {"text": ""}}}), "/files/a", "must be absolute"),
+        (json!({"files": {"/tmp": {"text": ""}}}), "/files/~1tmp", "directory of every run"),
+        (json!({"files": {"/out": {"digest": module()}}}), "/files/~1out", "directory of every run"),
         (json!({"files": {"/a": {"base64": "?"}}}), "/files/~1a/base64", "base64"),
         (json!({"files": {"/a": {"text": ""}, "/a/b/c": {"text": ""}}}), "/files/~1a~1b~1c", "below `/a`"),
         (json!({"clock": "1969-12-31T23:59:59Z"}), "/clock", "between 1970-01-01"),
@@ -215,4 +219,33 @@ fn an_empty_standard_input_is_the_empty_blob_but_an_empty_file_is_sent() {
     }
     let checked = check(json!({"files": {"/empty": {"text": ""}}})).unwrap();
     assert_eq!(checked.prepared.blobs, [(Digest::EMPTY, Bytes::new())]);
+}
+
+#[test]
+fn an_input_below_another_is_found_whatever_lies_between() {
+    let files = |paths: &[&str]| -> BTreeMap<GuestPath, FileInput> {
+        paths.iter().map(|path| (path.parse().unwrap(), FileInput::Blob(Digest::EMPTY))).collect()
+    };
+    for (paths, expected) in [
+        (&["/a", "/a-b", "/a.b", "/a/b"][..], Some(("/a", "/a/b"))),
+        (&["/a", "/a b/c", "/a b", "/ab"], Some(("/a b", "/a b/c"))),
+        (&["/x/y", "/x/y/z/w", "/x/y/z/v"], Some(("/x/y", "/x/y/z/v"))),
+        (&["/a", "/ab", "/b/a", "/b/ab"], None),
+        (&[], None),
+    ] {
+        let files = files(paths);
+        let found = nested(&files).map(|(above, path)| (above.as_str(), path.as_str()));
+        assert_eq!(found, expected, "{paths:?}");
+    }
+}
+
+#[test]
+fn as_many_deep_inputs_as_a_run_takes_are_checked_at_once() {
+    let deep = |number: usize| format!("{}/{number:04}", "/a".repeat(2_045));
+    let files: serde_json::Map<_, _> =
+        (0..FILES_MAX).map(|number| (deep(number), json!({"digest": Digest::EMPTY}))).collect();
+    let began = Instant::now();
+    check(json!({"files": files})).unwrap();
+    // Far above what it takes, and far below what a look at each of two million directories takes.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }

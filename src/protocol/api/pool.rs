@@ -8,9 +8,10 @@ use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{LimitsView, Scope, Timestamp};
+use super::{LimitsView, PolicyView, RetentionView, Scope, Timestamp};
 use crate::digest::Digest;
-use crate::id::{AttemptId, WorkerId};
+use crate::id::{AttemptId, RunId, WorkerId};
+use crate::spec::Profile;
 
 /// One page of a list.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -125,8 +126,16 @@ pub struct Worker {
     pub why: Option<String>,
     /// Its trust domain.
     pub domain: String,
-    /// Its equivalence class: only votes of one class are compared.
-    pub class: Digest,
+    /// Whether it is part of the coordinator's process.
+    pub embedded: bool,
+    /// Its build, as it said last.
+    #[schema(required)]
+    pub version: Option<String>,
+    /// Its equivalence class, as it said last: only votes of one class are compared. Null if it never connected.
+    #[schema(required)]
+    pub class: Option<Digest>,
+    /// Other active workers of its class. With none, what it computes cannot be compared.
+    pub peers: u64,
     /// What placement may ask for.
     pub labels: BTreeMap<String, String>,
     /// Attempts that it executes at once.
@@ -147,9 +156,77 @@ pub struct Worker {
     pub faults: u64,
     /// When it enrolled.
     pub created_at: Timestamp,
+    /// When its latest session began.
+    #[schema(required)]
+    pub connected_at: Option<Timestamp>,
+    /// When that ended; null while it is connected.
+    #[schema(required)]
+    pub left_at: Option<Timestamp>,
     /// When it was last heard of.
     pub heard_at: Timestamp,
 }
+
+/// A worker with what it does now and what was seen of it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WorkerDetail {
+    /// The worker.
+    #[serde(flatten)]
+    pub worker: Worker,
+    /// How long ago it was last heard of, in milliseconds.
+    pub heard_ago_ms: u64,
+    /// The attempts that it holds, the oldest first.
+    pub current: Vec<CurrentAttempt>,
+    /// What was seen of it.
+    pub evidence: EvidenceView,
+}
+
+/// An attempt that a worker holds.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CurrentAttempt {
+    /// Of which run.
+    pub run: RunId,
+    /// Its number.
+    pub number: u32,
+    /// When it was handed out.
+    pub since: Timestamp,
+    /// When its runner began it; null if it waits for its turn.
+    #[schema(required)]
+    pub started_at: Option<Timestamp>,
+    /// CPU time used up to the last heartbeat, in milliseconds.
+    pub cpu_ms: f64,
+}
+
+/// What was seen of a worker.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceView {
+    /// Observations that are kept, by kind.
+    pub counts: BTreeMap<String, u64>,
+    /// The newest 50; `GET /v1/workers/{id}/evidence` has the others.
+    pub recent: Vec<EvidenceItem>,
+}
+
+/// One observation about a worker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceItem {
+    /// Its position in the worker's log: grows with time.
+    pub number: u64,
+    /// What was seen: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt` or `refused`.
+    pub kind: String,
+    /// On an attempt of which run.
+    pub run: RunId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// The result that it voted for, if it did.
+    #[schema(required)]
+    pub result: Option<Digest>,
+    /// The worker's class then.
+    pub class: Digest,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A page of evidence.
+pub type EvidencePage = Page<EvidenceItem>;
 
 /// Whether a worker gets work.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -157,12 +234,16 @@ pub struct Worker {
 pub enum WorkerStandingName {
     /// It does.
     Active,
+    /// It missed two heartbeats: nothing new goes there, what it holds goes on.
+    Suspect,
     /// It finishes what it holds.
     Draining,
-    /// It missed its heartbeats.
+    /// It missed so many heartbeats that what it held is rerun.
     Lost,
     /// It gets nothing and counts for nothing.
     Quarantined,
+    /// It is enrolled, but not connected.
+    Gone,
 }
 
 /// A token, without its secret.
@@ -181,6 +262,12 @@ pub struct Token {
     /// When it ends.
     #[schema(required)]
     pub expires_at: Option<Timestamp>,
+    /// When a request last came with it, to the minute.
+    #[schema(required)]
+    pub last_used_at: Option<Timestamp>,
+    /// The trust domain of workers that enrol with it.
+    #[schema(required)]
+    pub domain: Option<String>,
 }
 
 /// A token that was just made: the only time that its secret is shown.
@@ -215,6 +302,56 @@ pub struct Info {
     pub pool: PoolFigures,
     /// How much is stored.
     pub stored: StoredFigures,
+    /// Facts of the coordinator's process.
+    pub server: ServerFacts,
+    /// What a run gets that asks for no policy.
+    pub policy_default: PolicyView,
+    /// The bounds of what is taken.
+    pub bounds: Bounds,
+    /// What is kept, and how long.
+    pub retention: RetentionView,
+}
+
+/// Facts of the coordinator's process.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ServerFacts {
+    /// The engine that executes guests, with its version.
+    pub engine: String,
+    /// The class of this machine and build.
+    pub class: Digest,
+    /// The semantics that a run may ask for.
+    pub profiles: Vec<Profile>,
+    /// The address that it listens on.
+    pub listen: String,
+    /// Whether that address speaks TLS.
+    pub tls: bool,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long ago that is, in milliseconds.
+    pub uptime_ms: u64,
+}
+
+/// The bounds of what is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Bounds {
+    /// Largest module, in bytes.
+    pub module_bytes_max: u64,
+    /// Largest blob, in bytes.
+    pub blob_bytes_max: u64,
+    /// Largest JSON body, in bytes.
+    pub json_bytes_max: u64,
+    /// Runs that may be queued or running at once.
+    pub runs_max: u64,
+    /// The same for one workspace.
+    pub runs_per_workspace_max: u64,
+    /// Runs that one bulk call may name.
+    pub bulk_runs_max: u64,
+    /// Items of a page.
+    pub page_items_max: u64,
+    /// Event streams at once.
+    pub event_streams_max: u64,
+    /// Connections at once.
+    pub connections_max: u64,
 }
 
 /// How busy the pool is.
@@ -228,6 +365,8 @@ pub struct PoolFigures {
     pub attempts_live: u64,
     /// Workers that get work.
     pub workers_active: u64,
+    /// Workers that missed two heartbeats and get nothing new until they are heard of again.
+    pub workers_suspect: u64,
     /// Slots that they declared.
     pub slots: u64,
 }
@@ -245,6 +384,23 @@ pub struct StoredFigures {
     pub blobs: u64,
     /// Their bytes.
     pub blob_bytes: u64,
+}
+
+/// Data of the event `resync` of the pool's stream: events were lost, read everything again that is shown.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Resync {
+    /// Why.
+    pub reason: ResyncReason,
+}
+
+/// Why events were lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ResyncReason {
+    /// The stream was opened again (with `Last-Event-ID`) and what came in between is not kept.
+    Reconnected,
+    /// The reader was too slow.
+    Lagged,
 }
 
 /// Data of the events `run`, `worker` and `module` of the pool's stream: something changed, read it again.

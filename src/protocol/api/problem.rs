@@ -75,6 +75,8 @@ macro_rules! problem_codes {
 problem_codes! {
     /// The body is no JSON, or it ended or broke in the middle. Send it again, whole.
     InvalidBody = "invalid_body", 400, "The request body cannot be read";
+    /// The port speaks TLS, and the request came in plain HTTP. Use `https://`.
+    TlsRequired = "tls_required", 400, "This port speaks TLS";
     /// A query parameter or header has no valid form; `pointer` names it.
     InvalidParameter = "invalid_parameter", 400, "A parameter is not valid";
     /// No valid token. Send `Authorization: Bearer TOKEN`.
@@ -89,8 +91,14 @@ problem_codes! {
     ModuleInUse = "module_in_use", 409, "The module is in use";
     /// The module is out of service. An admin can readmit it.
     ModuleQuarantined = "module_quarantined", 409, "The module is quarantined";
-    /// A quorum needs as many workers of one class as it has voters. Ask for fewer, or start workers.
-    TooFewWorkers = "too_few_workers", 409, "Too few workers for this quorum";
+    /// No worker could run it (labels, memory), or fewer of one class than its quorum has voters. Ask for less, or start workers.
+    TooFewWorkers = "too_few_workers", 409, "Too few workers";
+    /// Only a worker that is not connected can be forgotten. Stop it first.
+    WorkerConnected = "worker_connected", 409, "The worker is connected";
+    /// A worker that is not connected holds nothing that it could finish. Quarantine it, or forget it.
+    WorkerNotConnected = "worker_not_connected", 409, "The worker is not connected";
+    /// It was there and has not been kept: outputs that lost a vote stay for a while, as long as there is room.
+    Gone = "gone", 410, "Not kept any longer";
     /// The body is larger than this route takes. Send large inputs as blobs, and refer to them by digest.
     TooLarge = "too_large", 413, "The request body is too large";
     /// The body has the wrong content type. JSON routes take `application/json`.

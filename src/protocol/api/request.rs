@@ -299,6 +299,10 @@ pub struct TokenRequest {
     /// When it ends; never by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
+    /// characters a-z, 0-9, `.`, `_` and `-`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
 }
 
 /// What a token allows. `admin` includes `submit` and `read`, `submit` includes `read`.

@@ -37,6 +37,20 @@ pub(crate) async fn a_blob_row_is_made_once_and_pinned_for_the_longest(place: &d
     assert_eq!(store.blob(name).await.unwrap(), None);
 }
 
+pub(crate) async fn many_blobs_are_pinned_at_once_or_the_missing_one_is_named(place: &dyn Place) {
+    let store = place.open().await;
+    for text in ["a", "b"] {
+        put(&*store, text, Time(5)).await;
+    }
+    let (a, b, absent) = (digest("a"), digest("b"), digest("absent"));
+    assert_eq!(store.missing_blob(vec![a, absent, b]).await.unwrap(), Some(absent));
+    assert_eq!(store.missing_blob(vec![a, b]).await.unwrap(), None);
+    assert_eq!(store.pin_blobs(vec![a, absent], Time(9)).await.unwrap(), Some(absent));
+    assert_eq!(store.pin_blobs(vec![a, b], Time(20)).await.unwrap(), None);
+    assert_eq!(store.take_garbage(Time(19), 9).await.unwrap().taken, 0);
+    assert_eq!(store.take_garbage(Time(20), 9).await.unwrap().taken, 2);
+}
+
 pub(crate) async fn a_run_with_a_missing_input_is_not_inserted(place: &dyn Place) {
     let store = place.open().await;
     for input in ["module", "stdin", "file"] {

@@ -51,8 +51,9 @@ pub(crate) fn new_run(number: u64) -> NewRun {
     }
 }
 
+/// A UUIDv7 of 1970: the runs here are made in its first milliseconds.
 pub(crate) fn run_id(number: u64) -> RunId {
-    RunId(0x0192_0000_0000_7000_8000_0000_0000_0000 + u128::from(number))
+    RunId(0x0000_0000_0000_7000_8000_0000_0000_0000 + u128::from(number))
 }
 
 pub(crate) fn attempt(number: u32, state: AttemptState) -> AttemptRecord {

@@ -5,11 +5,14 @@
 //! The cases know no SQL, no file and no backend.
 
 pub(crate) mod blobs;
+pub(crate) mod evidence;
 pub(crate) mod fixtures;
 pub(crate) mod model;
+pub(crate) mod people;
 pub(crate) mod retention;
 pub(crate) mod rows;
 pub(crate) mod runs;
+pub(crate) mod search;
 
 use std::sync::Arc;
 
@@ -40,6 +43,11 @@ macro_rules! conformance {
             crate::store::conformance::model::histories(|| $place);
         }
 
+        #[test]
+        fn random_comings_and_goings_agree_with_a_plain_map() {
+            crate::store::conformance::people::histories(|| $place);
+        }
+
         crate::store::conformance::conformance! { $place =>
             runs:
                 a_run_is_read_back_as_it_was_inserted,
@@ -55,11 +63,20 @@ macro_rules! conformance {
                 racing_duplicates_create_one_run,
                 open_runs_are_listed_oldest_first_with_what_was_written_of_them,
                 adopting_raises_the_epoch_of_open_runs_only,
-                lists_are_newest_first_filtered_and_paged,
                 the_newest_instant_is_of_any_run_and_of_its_end,
                 acknowledged_writes_survive_reopening;
+            search:
+                lists_are_newest_first_filtered_and_paged,
+                runs_are_found_by_worker_verdict_and_text,
+                a_search_that_finds_little_goes_on_where_it_stopped,
+                recent_finals_tell_what_the_figures_need,
+                the_outlook_is_what_retention_will_do;
+            evidence:
+                evidence_is_appended_and_read_newest_first,
+                evidence_is_trimmed_from_its_old_end;
             blobs:
                 a_blob_row_is_made_once_and_pinned_for_the_longest,
+                many_blobs_are_pinned_at_once_or_the_missing_one_is_named,
                 a_run_with_a_missing_input_is_not_inserted,
                 a_final_with_a_missing_output_is_not_written,
                 the_empty_blob_needs_no_row,
@@ -76,12 +93,15 @@ macro_rules! conformance {
                 modules_are_put_changed_quarantined_listed_and_deleted,
                 a_module_of_an_open_run_stays,
                 a_module_holds_its_blob,
-                tokens_are_found_by_their_hash_until_deleted,
-                workers_are_enrolled_once_per_key,
-                evidence_is_appended_and_read_newest_first,
                 the_first_value_of_a_name_stays,
                 usage_counts_what_is_there,
                 a_closed_store_says_so;
+            people:
+                tokens_are_found_by_their_hash_until_deleted,
+                the_use_of_a_token_is_noted_and_never_goes_backwards,
+                workers_are_enrolled_once_per_key,
+                a_worker_keeps_its_latest_session,
+                a_forgotten_worker_is_gone_and_its_number_never_comes_back;
         }
     };
 }

@@ -14,8 +14,8 @@ use super::Place;
 use super::fixtures::*;
 use crate::core::Time;
 use crate::digest::Digest;
-use crate::id::{Epoch, RunId, WorkspaceId};
-use crate::result::{OutputRef, RunState};
+use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
+use crate::result::{OutputRef, RunState, VerdictKind};
 use crate::spec::RunSpec;
 use crate::store::{
     BlobRow, FinalRun, Garbage, ModuleState, NewRun, Retention, RunFilter, RunWrite, Store, StoredModule,
@@ -357,12 +357,70 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
     }
 }
 
+/// Searches of every kind.
+fn filters() -> Vec<RunFilter> {
+    let all = RunFilter::default;
+    let text = |text: &str| RunFilter { text: Some(text.to_owned()), ..all() };
+    vec![
+        RunFilter { states: vec![RunState::Queued], ..all() },
+        RunFilter { states: vec![RunState::Succeeded], ..all() },
+        RunFilter { states: vec![RunState::Running, RunState::Succeeded, RunState::Failed], ..all() },
+        RunFilter { states: vec![RunState::Canceled, RunState::Failed], ..all() },
+        RunFilter { module: Some(small(1).0), ..all() },
+        RunFilter { module: Some(small(1).0), states: vec![RunState::Queued], ..all() },
+        RunFilter { worker: Some(WorkerId(4)), ..all() },
+        RunFilter { worker: Some(WorkerId(9)), ..all() },
+        RunFilter { verdict: Some(VerdictKind::Agreed), ..all() },
+        RunFilter { verdict: Some(VerdictKind::Disputed), states: vec![RunState::Succeeded], ..all() },
+        RunFilter { since: Some(Time(2_000)), until: Some(Time(4_000)), ..all() },
+        text("000000000003"),
+        text(&small(2).0.to_string()[7..20].to_uppercase()),
+        text("_start"),
+        text("nowhere"),
+    ]
+}
+
+/// The filter, in so many words.
+fn passes(filter: &RunFilter, run: &StoredRun) -> bool {
+    let is_open = !run.state.is_final();
+    let states: BTreeSet<_> = filter.states.iter().map(|state| (*state, !state.is_final())).collect();
+    let in_state = states.is_empty()
+        || states.iter().any(|(state, open)| if is_open { *open } else { *state == run.state });
+    let holds = |text: &str| {
+        let lower = text.to_lowercase();
+        run.id.to_string().contains(&lower)
+            || run.spec.module.to_string().contains(&lower)
+            || run.spec.entry.contains(text)
+            || run.spec.args.iter().any(|arg| arg.contains(text))
+    };
+    in_state
+        && filter.module.is_none_or(|module| run.spec.module == module)
+        && filter.worker.is_none_or(|worker| is_open || run.attempts.iter().any(|it| it.worker == worker))
+        && filter.verdict.is_none_or(|verdict| is_open || run.verdict.kind == verdict)
+        && filter.since.is_none_or(|since| run.created_at >= since)
+        && filter.until.is_none_or(|until| run.created_at < until)
+        && filter.text.as_deref().is_none_or(holds)
+}
+
 /// Compares everything that can be read.
 async fn compare(store: &dyn Store, model: &Model) {
     let texts = |runs: &[StoredRun]| runs.iter().map(text).collect::<Vec<_>>();
     let expected: Vec<_> = model.runs.values().rev().map(|run| run.stored.clone()).collect();
-    let all = store.runs(RunFilter::default(), None, 99).await.unwrap();
+    let all = store.runs(RunFilter::default(), None, 99).await.unwrap().runs;
     assert_eq!(texts(&all), texts(&expected));
+    for filter in filters() {
+        let passing: Vec<_> = expected.iter().filter(|run| passes(&filter, run)).cloned().collect();
+        let (mut found, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = store.runs(filter.clone(), cursor, 2).await.unwrap();
+            found.extend(page.runs);
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(texts(&found), texts(&passing), "{filter:?}");
+    }
     let open = store.open_runs(None, 99).await.unwrap();
     let expected_open: Vec<_> =
         expected.iter().rev().filter(|run| run.state == RunState::Queued).cloned().collect();

@@ -6,7 +6,7 @@ use crate::core::Time;
 use crate::store::{Retention, RunFilter, Store, WriteAnswer};
 
 async fn numbers(store: &dyn Store) -> Vec<u128> {
-    let runs = store.runs(RunFilter::default(), None, 100).await.unwrap();
+    let runs = store.runs(RunFilter::default(), None, 100).await.unwrap().runs;
     runs.iter().map(|run| run.id.0 - run_id(0).0).collect()
 }
 

@@ -1,14 +1,9 @@
-//! Modules, tokens, workers, evidence, named values, and figures.
-
-use std::sync::Arc;
+//! Modules, named values, and figures.
 
 use super::Place;
 use super::fixtures::*;
 use crate::core::Time;
-use crate::id::{AttemptId, WorkerId, WorkspaceId};
-use crate::store::{
-    Evidence, ModuleState, Retention, StoreError, StoredModule, TokenRow, Usage, WriteAnswer,
-};
+use crate::store::{ModuleState, Retention, StoreError, StoredModule, Usage, WriteAnswer};
 
 fn module(name: &str, at: u64) -> StoredModule {
     StoredModule {
@@ -56,6 +51,18 @@ pub(crate) async fn modules_are_put_changed_quarantined_listed_and_deleted(place
         assert_eq!(read("b").await.unwrap().state, state);
     }
 
+    // a long analysis is whole where one module is read, and short in lists
+    let exports = vec!["x"; 40_000];
+    let whole = serde_json::json!({"exports": exports, "imports": exports, "kind": "command"}).to_string();
+    store.put_module(StoredModule { analysis: Some(whole.clone()), ..module("d", 3) }).await.unwrap();
+    assert!(read("d").await.unwrap().analysis == Some(whole));
+    let listed = store.modules(None, 10).await.unwrap();
+    let analysis =
+        |name| listed.iter().find(|it| it.digest == digest(name)).unwrap().analysis.clone().unwrap();
+    let short: serde_json::Value = serde_json::from_str(&analysis("d")).unwrap();
+    assert_eq!(short, serde_json::json!({"exports": [], "imports": [], "kind": "command"}));
+    assert_eq!(analysis("c"), "{}");
+
     let mut seen = Vec::new();
     let mut cursor = None;
     loop {
@@ -101,78 +108,6 @@ pub(crate) async fn a_module_holds_its_blob(place: &dyn Place) {
     store.delete_module(digest("module")).await.unwrap();
     check_references(&*store).await;
     assert_eq!(store.take_garbage(FOREVER, 9).await.unwrap().taken, 1);
-}
-
-pub(crate) async fn tokens_are_found_by_their_hash_until_deleted(place: &dyn Place) {
-    let store = place.open().await;
-    let token = |name: &str| TokenRow {
-        id: 0,
-        hash: digest(name),
-        name: name.to_owned(),
-        workspace: WorkspaceId(3),
-        scopes: vec!["admin".to_owned(), "read".to_owned()],
-        created_at: Time(4),
-        expires_at: (name == "b").then_some(Time(5)),
-    };
-    let a = store.put_token(token("a")).await.unwrap();
-    let b = store.put_token(token("b")).await.unwrap();
-    assert_eq!(b, TokenRow { id: b.id, ..token("b") });
-    assert_eq!(store.token(digest("b")).await.unwrap(), Some(b.clone()));
-    assert_eq!(store.token(digest("c")).await.unwrap(), None);
-    assert_eq!(store.tokens().await.unwrap(), [a.clone(), b.clone()]);
-    assert_eq!(store.put_token(token("b")).await.unwrap(), b, "the same token is the same row");
-    assert!(store.delete_token(b.id).await.unwrap());
-    assert!(!store.delete_token(b.id).await.unwrap());
-    assert_eq!(store.token(digest("b")).await.unwrap(), None);
-    let c = store.put_token(token("c")).await.unwrap();
-    assert!(c.id > b.id, "a revoked number is never given again");
-}
-
-pub(crate) async fn workers_are_enrolled_once_per_key(place: &dyn Place) {
-    let store = place.open().await;
-    let racers: Vec<_> = (0..8)
-        .map(|racer: u64| {
-            let store = Arc::clone(&store);
-            tokio::spawn(async move {
-                let key = [u8::try_from(racer % 2).unwrap(); 32];
-                store.enrol_worker(key, "name", "domain", Time(racer)).await.unwrap()
-            })
-        })
-        .collect();
-    let mut enrolled = Vec::new();
-    for racer in racers {
-        enrolled.push(racer.await.unwrap());
-    }
-    let workers = store.workers().await.unwrap();
-    assert_eq!(workers.len(), 2);
-    assert_ne!(workers[0].id, workers[1].id);
-    assert!(enrolled.iter().all(|worker| workers.contains(worker)));
-    assert!(store.quarantine_worker(workers[0].id, Some("lied".to_owned())).await.unwrap());
-    assert!(!store.quarantine_worker(WorkerId(99), None).await.unwrap());
-    let again = store.enrol_worker(workers[0].key, "other", "other", Time(99)).await.unwrap();
-    assert_eq!(again.quarantined.as_deref(), Some("lied"), "enrolling again does not wash anybody clean");
-    assert_eq!((again.id, again.name), (workers[0].id, "name".to_owned()));
-    assert!(store.quarantine_worker(workers[0].id, None).await.unwrap());
-    assert_eq!(store.workers().await.unwrap(), workers);
-}
-
-pub(crate) async fn evidence_is_appended_and_read_newest_first(place: &dyn Place) {
-    let store = place.open().await;
-    let seen = |worker, at| Evidence {
-        worker: WorkerId(worker),
-        class: digest("class"),
-        kind: "dissented".to_owned(),
-        attempt: AttemptId { run: run_id(at), number: 2 },
-        result: (at % 2 == 0).then(|| digest("wrong")),
-        at: Time(at),
-    };
-    store.append_evidence(vec![seen(1, 1), seen(2, 2)]).await.unwrap();
-    store.append_evidence(vec![seen(1, 3), seen(1, 4)]).await.unwrap();
-    let of = async |worker, limit| store.evidence(WorkerId(worker), limit).await.unwrap();
-    assert_eq!(of(1, 9).await, [seen(1, 4), seen(1, 3), seen(1, 1)]);
-    assert_eq!(of(1, 1).await, [seen(1, 4)]);
-    assert_eq!(of(2, 9).await, [seen(2, 2)]);
-    assert_eq!(of(3, 9).await, []);
 }
 
 pub(crate) async fn the_first_value_of_a_name_stays(place: &dyn Place) {

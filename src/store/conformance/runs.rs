@@ -47,7 +47,7 @@ pub(crate) async fn insert_and_finish_in_one_batch_leave_one_final_run(place: &d
     let writes = vec![insert(run.clone()), attempt, finish(end.clone()), insert(new_run(2))];
     assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 4]);
     assert_eq!(stored(&*store, 1).await, text(&as_finished(&run, &end)));
-    assert_eq!(store.runs(RunFilter::default(), None, 10).await.unwrap().len(), 2);
+    assert_eq!(store.runs(RunFilter::default(), None, 10).await.unwrap().runs.len(), 2);
     let open = store.open_runs(None, 10).await.unwrap();
     assert_eq!(open.iter().map(|run| run.id).collect::<Vec<_>>(), [run_id(2)]);
     check_references(&*store).await;
@@ -260,57 +260,6 @@ pub(crate) async fn adopting_raises_the_epoch_of_open_runs_only(place: &dyn Plac
     store.close().await;
     let store = place.open().await;
     assert!(store.adopt_open_runs().await.unwrap() > second);
-}
-
-pub(crate) async fn lists_are_newest_first_filtered_and_paged(place: &dyn Place) {
-    let store = place.open().await;
-    for number in 1..=9 {
-        let mut run = new_run(number);
-        run.workspace = WorkspaceId(u32::try_from(number % 2).unwrap());
-        if number % 3 == 0 {
-            run.spec = Arc::new(RunSpec::new(digest("stdin")));
-        }
-        write(&*store, insert(run)).await.unwrap();
-    }
-    let mut failed = canceled(5, Time(50));
-    failed.record.state = RunState::Failed;
-    let ends = [
-        final_run(1, Time(50)),
-        final_run(2, Time(50)),
-        canceled(3, Time(50)),
-        canceled(4, Time(50)),
-        failed,
-    ];
-    store.write_runs(Arc::new(ends.into_iter().map(finish).collect())).await.unwrap();
-
-    let list = async |filter: RunFilter, cursor: Option<u64>, limit| {
-        let runs = store.runs(filter, cursor.map(run_id), limit).await.unwrap();
-        runs.iter().map(|run| u64::try_from(run.id.0 - run_id(0).0).unwrap()).collect::<Vec<_>>()
-    };
-    let all = RunFilter::default;
-    assert_eq!(list(all(), None, 4).await, [9, 8, 7, 6]);
-    assert_eq!(list(all(), Some(6), 4).await, [5, 4, 3, 2]);
-    assert_eq!(list(all(), Some(1), 4).await, [0_u64; 0]);
-    let state = |state| RunFilter { state: Some(state), ..all() };
-    assert_eq!(list(state(RunState::Queued), None, 9).await, [9, 8, 7, 6]);
-    assert_eq!(list(state(RunState::Succeeded), None, 9).await, [2, 1]);
-    assert_eq!(list(state(RunState::Canceled), None, 9).await, [4, 3]);
-    assert_eq!(list(state(RunState::Canceled), Some(4), 9).await, [3]);
-    assert_eq!(list(state(RunState::Failed), None, 9).await, [5]);
-    assert_eq!(list(RunFilter { workspace: Some(WorkspaceId(1)), ..all() }, None, 9).await, [9, 7, 5, 3, 1]);
-    let module = |name| RunFilter { module: Some(digest(name)), ..all() };
-    assert_eq!(list(module("stdin"), None, 9).await, [9, 6, 3]);
-    assert_eq!(list(module("nothing"), None, 9).await, [0_u64; 0]);
-    let times = RunFilter { since: Some(Time(3_000)), until: Some(Time(6_000)), ..all() };
-    assert_eq!(list(times, None, 9).await, [5, 4, 3]);
-    let every = RunFilter {
-        workspace: Some(WorkspaceId(1)),
-        state: Some(RunState::Queued),
-        module: Some(digest("stdin")),
-        since: Some(Time(1)),
-        until: Some(Time(10_000)),
-    };
-    assert_eq!(list(every, Some(100), 9).await, [9]);
 }
 
 pub(crate) async fn acknowledged_writes_survive_reopening(place: &dyn Place) {

@@ -6,11 +6,14 @@
 //! caller's or a reader's thread, never in the writer's.
 
 mod batch;
+mod evidence;
+mod people;
 mod readers;
 mod reads;
 mod references;
 mod rows;
 mod schema;
+mod search;
 mod values;
 mod writer;
 
@@ -28,8 +31,9 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, Evidence, Failure, Garbage, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule,
-    StoredRun, TokenRow, Usage, WorkerRow, WriteAnswer,
+    BlobRow, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, Outlook, RecentFinal,
+    Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerFacts,
+    WorkerRow, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -187,8 +191,16 @@ impl Store for SqliteStore {
         filter: RunFilter,
         cursor: Option<RunId>,
         limit: u32,
-    ) -> Result<Vec<StoredRun>, StoreError> {
-        self.readers.call(move |connection| reads::runs(connection, &filter, cursor, limit)).await
+    ) -> Result<FoundRuns, StoreError> {
+        self.readers.call(move |connection| search::runs(connection, &filter, cursor, limit)).await
+    }
+
+    async fn recent_finals(&self, since: Time, limit: u32) -> Result<Vec<RecentFinal>, StoreError> {
+        self.readers.call(move |connection| search::recent_finals(connection, since, limit)).await
+    }
+
+    async fn outlook(&self, retention: Retention) -> Result<Outlook, StoreError> {
+        self.readers.call(move |connection| search::outlook(connection, retention)).await
     }
 
     async fn newest_instant(&self) -> Result<Time, StoreError> {
@@ -240,6 +252,14 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| rows::pin_blob(batch, digest, until)).await
     }
 
+    async fn pin_blobs(&self, digests: Vec<Digest>, until: Time) -> Result<Option<Digest>, StoreError> {
+        self.writer.call(move |batch| rows::pin_blobs(batch, &digests, until)).await
+    }
+
+    async fn missing_blob(&self, digests: Vec<Digest>) -> Result<Option<Digest>, StoreError> {
+        self.readers.call(move |connection| reads::missing_blob(connection, &digests)).await
+    }
+
     async fn blob(&self, digest: Digest) -> Result<Option<BlobRow>, StoreError> {
         self.readers.call(move |connection| reads::blob(connection, digest)).await
     }
@@ -265,46 +285,77 @@ impl Store for SqliteStore {
     }
 
     async fn put_token(&self, token: TokenRow) -> Result<TokenRow, StoreError> {
-        self.writer.call(move |batch| rows::put_token(batch, &token)).await
+        self.writer.call(move |batch| people::put_token(batch, &token)).await
     }
 
     async fn token(&self, hash: Digest) -> Result<Option<TokenRow>, StoreError> {
-        self.readers.call(move |connection| reads::token(connection, hash)).await
+        self.readers.call(move |connection| people::token(connection, hash)).await
     }
 
     async fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
-        self.readers.call(reads::tokens).await
+        self.readers.call(people::tokens).await
     }
 
     async fn delete_token(&self, id: u32) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| rows::delete_token(batch, id)).await
+        self.writer.call(move |batch| people::delete_token(batch, id)).await
     }
 
-    async fn enrol_worker(
-        &self,
-        key: [u8; 32],
-        name: &str,
-        domain: &str,
-        now: Time,
-    ) -> Result<WorkerRow, StoreError> {
-        let (name, domain) = (name.to_owned(), domain.to_owned());
-        self.writer.call(move |batch| rows::enrol_worker(batch, key, &name, &domain, now)).await
+    async fn note_tokens_used(&self, used: Vec<(u32, Time)>) -> Result<(), StoreError> {
+        self.writer.call(move |batch| people::note_tokens_used(batch, &used)).await
+    }
+
+    async fn enrol_worker(&self, enrolment: Enrolment) -> Result<WorkerRow, StoreError> {
+        self.writer.call(move |batch| people::enrol_worker(batch, &enrolment)).await
+    }
+
+    async fn begin_session(&self, id: WorkerId, facts: WorkerFacts, at: Time) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| people::begin_session(batch, id, &facts, at)).await
+    }
+
+    async fn end_session(&self, id: WorkerId, connected_at: Time, at: Time) -> Result<(), StoreError> {
+        self.writer.call(move |batch| people::end_session(batch, id, connected_at, at)).await
+    }
+
+    async fn note_workers_seen(&self, seen: Vec<(WorkerId, Time)>) -> Result<(), StoreError> {
+        self.writer.call(move |batch| people::note_workers_seen(batch, &seen)).await
+    }
+
+    async fn forget_worker(&self, id: WorkerId) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| people::forget_worker(batch, id)).await
     }
 
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
-        self.readers.call(reads::workers).await
+        self.readers.call(people::workers).await
     }
 
     async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| rows::quarantine_worker(batch, id, why.as_deref())).await
+        self.writer.call(move |batch| people::quarantine_worker(batch, id, why.as_deref())).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {
-        self.writer.call(move |batch| rows::append_evidence(batch, &evidence)).await
+        self.writer.call(move |batch| evidence::append(batch, &evidence)).await
     }
 
-    async fn evidence(&self, worker: WorkerId, limit: u32) -> Result<Vec<Evidence>, StoreError> {
-        self.readers.call(move |connection| reads::evidence(connection, worker, limit)).await
+    async fn evidence(
+        &self,
+        worker: WorkerId,
+        before: Option<u64>,
+        limit: u32,
+    ) -> Result<Vec<(u64, Evidence)>, StoreError> {
+        self.readers.call(move |connection| evidence::page(connection, worker, before, limit)).await
+    }
+
+    async fn evidence_counts(&self, worker: WorkerId) -> Result<Vec<(String, u64)>, StoreError> {
+        self.readers.call(move |connection| evidence::counts(connection, worker)).await
+    }
+
+    async fn trim_evidence(&self, retention: EvidenceRetention) -> Result<u32, StoreError> {
+        // Finding out where each worker's log is cut is the long part, so a reader does it.
+        let cuts = self.readers.call(move |connection| evidence::cuts(connection, retention)).await?;
+        if cuts.is_empty() {
+            return Ok(0);
+        }
+        self.writer.call(move |batch| evidence::trim(batch, retention, &cuts)).await
     }
 
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

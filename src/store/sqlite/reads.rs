@@ -3,16 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::rows::Cutoff;
-use super::values::{epoch, int, run_id, run_key, state_code, state_of, time, uint};
+use super::values::{epoch, int, run_id, run_key, state_of, time, uint};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
-use crate::id::{AttemptId, RunId, WorkerId, WorkspaceId};
+use crate::id::{RunId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
-use crate::store::{
-    BlobRow, Evidence, ModuleState, RunFilter, StoreError, StoredModule, StoredRun, TokenRow, Usage,
-    WorkerRow,
-};
+use crate::store::{BlobRow, ModuleState, StoreError, StoredModule, StoredRun, Usage};
 
 /// Why a query has no answer.
 pub(super) enum ReadError {
@@ -42,10 +39,10 @@ pub(super) fn own_or_sql(error: ReadError) -> Abort {
     }
 }
 
-const RUN_COLUMNS: &str =
+pub(super) const RUN_COLUMNS: &str =
     "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain";
 
-fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
+pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
     let id = run_id(row.get(1)?);
     let request = Request::decode(row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?)?;
     let state = state_of(row.get(4)?)?;
@@ -124,50 +121,6 @@ pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<StoredRun
     Ok(select_runs(connection, &sql, &[&run_key(id)])?.pop())
 }
 
-/// See [`crate::store::Store::runs`].
-pub(super) fn runs(
-    connection: &Connection,
-    filter: &RunFilter,
-    cursor: Option<RunId>,
-    limit: u32,
-) -> Result<Vec<StoredRun>, ReadError> {
-    let mut conditions = String::from("true");
-    let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-    let mut filter_by = |condition: &str, value: Box<dyn ToSql>| {
-        conditions.push_str(" AND ");
-        conditions.push_str(condition);
-        values.push(value);
-    };
-    if let Some(cursor) = cursor {
-        filter_by("id < ?", Box::new(run_key(cursor)));
-    }
-    if let Some(workspace) = filter.workspace {
-        filter_by("workspace = ?", Box::new(workspace.0));
-    }
-    if let Some(state) = filter.state {
-        // Written out, so that the planner sees that the partial indexes hold these rows.
-        let condition = match state_code(state) {
-            0 => "state = 0 AND state = ?",
-            1 => "state = ?",
-            _ => "state >= 2 AND state = ?",
-        };
-        filter_by(condition, Box::new(state_code(state)));
-    }
-    if let Some(module) = filter.module {
-        filter_by("module = ?", Box::new(*module.as_bytes()));
-    }
-    if let Some(since) = filter.since {
-        filter_by("created_at >= ?", Box::new(int(since.0)));
-    }
-    if let Some(until) = filter.until {
-        filter_by("created_at < ?", Box::new(int(until.0)));
-    }
-    values.push(Box::new(limit));
-    let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE {conditions} ORDER BY id DESC LIMIT ?");
-    let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
-    select_runs(connection, &sql, &values)
-}
-
 /// See [`crate::store::Store::open_runs`].
 pub(super) fn open_runs(
     connection: &Connection,
@@ -224,14 +177,19 @@ pub(super) fn module(connection: &Connection, digest: Digest) -> Result<Option<S
     rows.next()?.map(stored_module).transpose()
 }
 
+/// The analysis as lists show it: without what makes it long, if it is. The bound is in bytes or characters.
+const LISTED_ANALYSIS: &str = "CASE WHEN length(analysis) <= 65536 THEN analysis WHEN json_valid(analysis)
+    THEN json_replace(analysis, '$.imports', json('[]'), '$.exports', json('[]')) END";
+
 /// See [`crate::store::Store::modules`]. A cursor that is gone ends the list.
 pub(super) fn modules(
     connection: &Connection,
     cursor: Option<Digest>,
     limit: u32,
 ) -> Result<Vec<StoredModule>, ReadError> {
+    let columns = MODULE_COLUMNS.replace("analysis", LISTED_ANALYSIS);
     let sql = format!(
-        "SELECT {MODULE_COLUMNS} FROM modules
+        "SELECT {columns} FROM modules
          WHERE ?1 IS NULL OR (created_at, digest) < (SELECT created_at, digest FROM modules WHERE digest = ?1)
          ORDER BY created_at DESC, digest DESC LIMIT ?2"
     );
@@ -258,6 +216,17 @@ pub(super) fn blob(connection: &Connection, digest: Digest) -> rusqlite::Result<
         .optional()
 }
 
+/// See [`crate::store::Store::missing_blob`].
+pub(super) fn missing_blob(connection: &Connection, digests: &[Digest]) -> rusqlite::Result<Option<Digest>> {
+    let mut there = connection.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?;
+    for digest in digests {
+        if !there.exists(params![digest.as_bytes()])? {
+            return Ok(Some(*digest));
+        }
+    }
+    Ok(None)
+}
+
 /// The newest final run that has to go so that `runs_max` stay.
 pub(super) fn cutoff(connection: &Connection, runs_max: u64) -> rusqlite::Result<Cutoff> {
     connection
@@ -267,92 +236,6 @@ pub(super) fn cutoff(connection: &Connection, runs_max: u64) -> rusqlite::Result
         )?
         .query_row(params![int(runs_max)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()
-}
-
-const TOKEN_COLUMNS: &str = "id, hash, name, workspace, scopes, created_at, expires_at";
-
-fn stored_token(row: &Row<'_>) -> Result<TokenRow, ReadError> {
-    let scopes = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
-    let scopes = serde_json::from_str(scopes)
-        .map_err(|error| StoreError::Decode { what: "token's scopes", why: error.to_string() })?;
-    Ok(TokenRow {
-        id: row.get(0)?,
-        hash: Digest::from_bytes(row.get(1)?),
-        name: row.get(2)?,
-        workspace: WorkspaceId(row.get(3)?),
-        scopes,
-        created_at: time(row.get(5)?),
-        expires_at: row.get::<_, Option<i64>>(6)?.map(time),
-    })
-}
-
-/// See [`crate::store::Store::token`].
-pub(super) fn token(connection: &Connection, hash: Digest) -> Result<Option<TokenRow>, ReadError> {
-    let sql = format!("SELECT {TOKEN_COLUMNS} FROM tokens WHERE hash = ?1");
-    let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query(params![hash.as_bytes()])?;
-    rows.next()?.map(stored_token).transpose()
-}
-
-/// See [`crate::store::Store::tokens`].
-pub(super) fn tokens(connection: &Connection) -> Result<Vec<TokenRow>, ReadError> {
-    let sql = format!("SELECT {TOKEN_COLUMNS} FROM tokens ORDER BY id");
-    let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query([])?;
-    let mut tokens = Vec::new();
-    while let Some(row) = rows.next()? {
-        tokens.push(stored_token(row)?);
-    }
-    Ok(tokens)
-}
-
-const WORKER_COLUMNS: &str = "id, key, name, domain, quarantined, created_at";
-
-fn stored_worker(row: &Row<'_>) -> rusqlite::Result<WorkerRow> {
-    Ok(WorkerRow {
-        id: WorkerId(row.get(0)?),
-        key: row.get(1)?,
-        name: row.get(2)?,
-        domain: row.get(3)?,
-        quarantined: row.get(4)?,
-        created_at: time(row.get(5)?),
-    })
-}
-
-/// The worker with this key, which is there.
-pub(super) fn worker_by_key(connection: &Connection, key: [u8; 32]) -> rusqlite::Result<WorkerRow> {
-    let sql = format!("SELECT {WORKER_COLUMNS} FROM workers WHERE key = ?1");
-    connection.prepare_cached(&sql)?.query_row(params![key], stored_worker)
-}
-
-/// See [`crate::store::Store::workers`].
-pub(super) fn workers(connection: &Connection) -> rusqlite::Result<Vec<WorkerRow>> {
-    let sql = format!("SELECT {WORKER_COLUMNS} FROM workers ORDER BY id");
-    connection.prepare_cached(&sql)?.query_map([], stored_worker)?.collect()
-}
-
-/// See [`crate::store::Store::evidence`].
-pub(super) fn evidence(
-    connection: &Connection,
-    worker: WorkerId,
-    limit: u32,
-) -> rusqlite::Result<Vec<Evidence>> {
-    connection
-        .prepare_cached(
-            "SELECT class, kind, run, number, result, at FROM evidence WHERE worker = ?1
-             ORDER BY row DESC LIMIT ?2",
-        )?
-        .query_map(params![worker.0, limit], |row| {
-            Ok(Evidence {
-                worker,
-                class: Digest::from_bytes(row.get(0)?),
-                kind: row.get(1)?,
-                attempt: AttemptId { run: run_id(row.get(2)?), number: row.get(3)? },
-                result: row.get::<_, Option<[u8; 32]>>(4)?.map(Digest::from_bytes),
-                at: time(row.get(5)?),
-            })
-        })?
-        .collect()
 }
 
 /// See [`crate::store::Store::meta`].

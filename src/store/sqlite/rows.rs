@@ -9,10 +9,8 @@ use super::values::{int, uint};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
-use crate::id::{Epoch, WorkerId};
-use crate::store::{
-    BlobRow, Evidence, Garbage, Retention, StoreError, StoredModule, TokenRow, WorkerRow, WriteAnswer,
-};
+use crate::id::Epoch;
+use crate::store::{BlobRow, Garbage, Retention, StoreError, StoredModule, WriteAnswer};
 
 /// See [`crate::store::Store::adopt_open_runs`].
 pub(super) fn adopt_open_runs(batch: &mut Batch<'_>) -> Result<Epoch, Abort> {
@@ -120,6 +118,21 @@ pub(super) fn pin_blob(batch: &mut Batch<'_>, digest: Digest, until: Time) -> Re
     Ok(reads::blob(connection, digest)?)
 }
 
+/// See [`crate::store::Store::pin_blobs`].
+pub(super) fn pin_blobs(
+    batch: &mut Batch<'_>,
+    digests: &[Digest],
+    until: Time,
+) -> Result<Option<Digest>, Abort> {
+    let (connection, _) = batch.rows()?;
+    for digest in digests {
+        if !pin(connection, *digest, until)? {
+            return Ok(Some(*digest));
+        }
+    }
+    Ok(None)
+}
+
 fn pin(connection: &Connection, digest: Digest, until: Time) -> rusqlite::Result<bool> {
     let pinned = connection
         .prepare_cached("UPDATE blobs SET pinned_until = max(pinned_until, ?2) WHERE digest = ?1")?
@@ -190,84 +203,6 @@ pub(super) fn repair_references(batch: &mut Batch<'_>) -> Result<Vec<Digest>, Ab
         references::set_count(connection, *digest, *count)?;
     }
     Ok(differing.into_iter().map(|(digest, _)| digest).collect())
-}
-
-/// See [`crate::store::Store::put_token`].
-pub(super) fn put_token(batch: &mut Batch<'_>, token: &TokenRow) -> Result<TokenRow, Abort> {
-    let (connection, _) = batch.rows()?;
-    let scopes = serde_json::to_string(&token.scopes).expect("a list of texts is always JSON");
-    connection
-        .prepare_cached(
-            "INSERT INTO tokens (hash, name, workspace, scopes, created_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (hash) DO NOTHING",
-        )?
-        .execute(params![
-            token.hash.as_bytes(),
-            token.name,
-            token.workspace.0,
-            scopes,
-            int(token.created_at.0),
-            token.expires_at.map(|at| int(at.0)),
-        ])?;
-    let stored = reads::token(connection, token.hash).map_err(reads::own_or_sql)?;
-    stored.ok_or(Abort::Sql(rusqlite::Error::QueryReturnedNoRows))
-}
-
-/// See [`crate::store::Store::delete_token`].
-pub(super) fn delete_token(batch: &mut Batch<'_>, id: u32) -> Result<bool, Abort> {
-    let (connection, _) = batch.rows()?;
-    Ok(connection.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute(params![id])? > 0)
-}
-
-/// See [`crate::store::Store::enrol_worker`].
-pub(super) fn enrol_worker(
-    batch: &mut Batch<'_>,
-    key: [u8; 32],
-    name: &str,
-    domain: &str,
-    now: Time,
-) -> Result<WorkerRow, Abort> {
-    let (connection, _) = batch.rows()?;
-    connection
-        .prepare_cached(
-            "INSERT INTO workers (key, name, domain, created_at) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (key) DO NOTHING",
-        )?
-        .execute(params![key, name, domain, int(now.0)])?;
-    Ok(reads::worker_by_key(connection, key)?)
-}
-
-/// See [`crate::store::Store::quarantine_worker`].
-pub(super) fn quarantine_worker(
-    batch: &mut Batch<'_>,
-    id: WorkerId,
-    why: Option<&str>,
-) -> Result<bool, Abort> {
-    let (connection, _) = batch.rows()?;
-    let changed = connection
-        .prepare_cached("UPDATE workers SET quarantined = ?2 WHERE id = ?1")?
-        .execute(params![id.0, why])?;
-    Ok(changed > 0)
-}
-
-/// See [`crate::store::Store::append_evidence`].
-pub(super) fn append_evidence(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(), Abort> {
-    let (connection, _) = batch.rows()?;
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO evidence (worker, class, kind, run, number, result, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    )?;
-    for seen in evidence {
-        insert.execute(params![
-            seen.worker.0,
-            seen.class.as_bytes(),
-            seen.kind,
-            super::values::run_key(seen.attempt.run),
-            seen.attempt.number,
-            seen.result.as_ref().map(Digest::as_bytes),
-            int(seen.at.0),
-        ])?;
-    }
-    Ok(())
 }
 
 /// See [`crate::store::Store::init_meta`].

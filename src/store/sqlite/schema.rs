@@ -113,6 +113,28 @@ const MIGRATIONS: &[&str] = &[
     CREATE TABLE epoch (only INTEGER PRIMARY KEY CHECK (only = 0), value INTEGER NOT NULL);
     INSERT INTO epoch VALUES (0, 0);
     ",
+    // 2: workers on other machines.
+    "
+    -- the trust domain in which workers land that enrol with the token; NULL where the token names none
+    ALTER TABLE tokens ADD COLUMN domain TEXT;
+    ALTER TABLE tokens ADD COLUMN last_used_at INTEGER;
+
+    -- 1 for an agent within the coordinator's process
+    ALTER TABLE workers ADD COLUMN embedded INTEGER NOT NULL DEFAULT 0;
+    -- the token it enrolled with
+    ALTER TABLE workers ADD COLUMN enrolled_by INTEGER;
+    -- its latest session, all NULL before the first: labels are a JSON object of texts
+    ALTER TABLE workers ADD COLUMN labels TEXT;
+    ALTER TABLE workers ADD COLUMN class BLOB;
+    ALTER TABLE workers ADD COLUMN version TEXT;
+    ALTER TABLE workers ADD COLUMN slots INTEGER;
+    ALTER TABLE workers ADD COLUMN connected_at INTEGER;
+    -- NULL while it is connected, and after a coordinator that ended without a word
+    ALTER TABLE workers ADD COLUMN left_at INTEGER;
+    ALTER TABLE workers ADD COLUMN seen_at INTEGER;
+    -- until now every worker was embedded
+    UPDATE workers SET embedded = 1;
+    ",
 ];
 
 /// Brings the database to this build's schema.
@@ -123,7 +145,12 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     if done > known {
         return Err(OpenError::NewerSchema { found, known });
     }
-    for (number, script) in (1_u32..).zip(MIGRATIONS).skip(done) {
+    migrate_to(connection, done, known)
+}
+
+/// Takes the steps beyond the first `done`, up to the one numbered `last`.
+pub(super) fn migrate_to(connection: &mut Connection, done: usize, last: usize) -> Result<(), OpenError> {
+    for (number, script) in (1_u32..).zip(&MIGRATIONS[..last]).skip(done) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(script)?;
         transaction.pragma_update(None, "user_version", number)?;

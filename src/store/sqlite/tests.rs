@@ -78,8 +78,36 @@ async fn a_newer_schema_is_refused_untouched() {
     directory.tamper("PRAGMA user_version = 4711");
     let refused = directory.store(Options::default()).map(drop);
     assert!(matches!(refused, Err(OpenError::NewerSchema { found: 4711, .. })), "{refused:?}");
-    directory.tamper("PRAGMA user_version = 1");
+    directory.tamper("PRAGMA user_version = 2");
     directory.open().await.close().await;
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_schema_becomes_one_of_the_newest() {
+    let directory = Directory::new();
+    let mut connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+    schema::migrate_to(&mut connection, 0, 1).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO tokens (hash, name, workspace, scopes, created_at) VALUES (zeroblob(32), 'admin', 0, '[\"admin\"]', 7);
+             INSERT INTO workers (key, name, domain, quarantined, created_at) VALUES (zeroblob(32), 'local-1', 'local', 'lied', 8);",
+        )
+        .unwrap();
+    drop(connection);
+    // twice: the second time there is nothing to do
+    for _ in 0..2 {
+        let store = directory.open().await;
+        let token = &store.tokens().await.unwrap()[0];
+        assert_eq!((token.name.as_str(), &token.domain, token.last_used_at), ("admin", &None, None));
+        let worker = &store.workers().await.unwrap()[0];
+        assert_eq!((worker.name.as_str(), worker.quarantined.as_deref()), ("local-1", Some("lied")));
+        assert!(worker.embedded, "the first schema knew no others");
+        assert_eq!((worker.enrolled_by, &worker.session), (None, &None));
+        store.note_tokens_used(vec![(token.id, Time(9))]).await.unwrap();
+        assert_eq!(store.tokens().await.unwrap()[0].last_used_at, Some(Time(9)));
+        store.close().await;
+        directory.tamper("UPDATE tokens SET last_used_at = NULL");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The agent with real runners: the binary's own `runner` role, real modules, real signals.
 
 mod faults;
+mod hostile;
 mod results;
 
 use std::collections::HashMap;
@@ -215,6 +216,23 @@ impl Pool {
             .await;
         assert_eq!(faulted, attempt, "{fault:?}");
         fault
+    }
+
+    /// The next so many attempts that it hands back, in their order.
+    async fn returned(&mut self, count: usize) -> Vec<AttemptId> {
+        let mut returned = Vec::new();
+        while returned.len() < count {
+            let attempt = self.hear(|message| match message {
+                FromAgent::Returned { attempt, epoch } => {
+                    assert_eq!(epoch, Epoch(3));
+                    Ok(attempt)
+                }
+                other => Err(other.into()),
+            });
+            returned.push(attempt.await);
+        }
+        returned.sort();
+        returned
     }
 
     /// Waits until the attempt's heartbeat says that it has begun.

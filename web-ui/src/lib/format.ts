@@ -21,6 +21,17 @@ export function duration(ms: number): string {
   return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
+/** A long period in its largest unit: `30 days`, `6 hours`, `90 seconds`. */
+export function longPeriod(ms: number): string {
+  for (const [unit, size] of [["day", 86_400_000], ["hour", 3_600_000], ["minute", 60_000]] as const) {
+    if (ms >= size && ms % size === 0) return count(ms / size, unit);
+  }
+  for (const [unit, size] of [["day", 86_400_000], ["hour", 3_600_000], ["minute", 60_000]] as const) {
+    if (ms >= 2 * size) return count(Math.floor(ms / size), unit);
+  }
+  return count(Math.round(ms / 1_000), "second");
+}
+
 /** Milliseconds between two times of the API, to the microsecond (Date drops what is below a millisecond). */
 export function elapsed(from: string, to: string): number {
   const micros = (time: string) => {
@@ -31,14 +42,30 @@ export function elapsed(from: string, to: string): number {
   return (micros(to) - micros(from)) / 1_000;
 }
 
-/** `now`, `12 s ago`, `5 min ago`, `3 h ago`, `2 d ago`. */
+/** `now`, `12 s ago`, `5 min ago`, `3 h ago`, `2 d ago`; `in 5 min` for what is to come. */
 export function ago(time: string, now: number): string {
   const seconds = Math.floor((now - Date.parse(time)) / 1_000);
-  if (seconds < 2) return "now";
-  if (seconds < 60) return `${seconds} s ago`;
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h ago`;
-  return `${Math.floor(seconds / 86_400)} d ago`;
+  // Clocks of two machines differ a little: that is no future.
+  if (seconds >= -5 && seconds < 2) return "now";
+  const words = period(Math.abs(seconds));
+  return seconds < 0 ? `in ${words}` : `${words} ago`;
+}
+
+function period(seconds: number): string {
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 86_400) return `${Math.floor(seconds / 3_600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}
+
+/** The time as people here write it, with seconds and zone. */
+export function absolute(time: string): string {
+  return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+}
+
+/** `1 run`, `2 runs`. */
+export function count(number: number, one: string, many = `${one}s`): string {
+  return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
 /** The first eight digits, without `sha256:`. */
@@ -88,4 +115,10 @@ export function parseEnvironment(text: string): Record<string, string> | null {
     found[line.slice(0, at).trim()] = line.slice(at + 1);
   }
   return found;
+}
+
+/** Arguments as one line that `splitArguments` takes apart again. */
+export function joinArguments(args: string[]): string {
+  const word = (arg: string) => (arg !== "" && !/[\s"'\\]/.test(arg) ? arg : `"${arg.replace(/["\\]/g, "\\$&")}"`);
+  return args.map(word).join(" ");
 }

@@ -1,10 +1,6 @@
-// What a view reads: loading, then data or an error. An answer that comes late never replaces a newer one.
+// What a view reads: not there yet, an error, or data.
 
-import { ApiError } from "../api/client";
-
-export function asApiError(cause: unknown): ApiError {
-  return cause instanceof ApiError ? cause : new ApiError("unexpected", String(cause));
-}
+import { asApiError, type ApiError } from "../api/client";
 
 export class Resource<T> {
   data = $state.raw<T | null>(null);
@@ -29,11 +25,16 @@ export class Resource<T> {
     }
   }
 
+  /** Forgets what is there: the view asks for something else now. */
+  clear(): void {
+    this.#isNews(++this.#asked);
+    [this.data, this.error] = [null, null];
+  }
+
   /** Takes what came another way. */
   set(data: T): void {
     this.#isNews(++this.#asked);
-    this.data = data;
-    this.error = null;
+    [this.data, this.error] = [data, null];
   }
 
   /** Whether nothing that was asked for later is shown already. */

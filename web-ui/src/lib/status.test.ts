@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Attempt, Verdict } from "../api/types";
-import { attemptTone, attemptWords, ending, resultGroups, verdictSentence, verdictTone } from "./status";
+import type { Attempt, Run, Verdict } from "../api/types";
+import { attemptTone, attemptWords, ballots, ending, runSentence, verdictTone, verdictWord } from "./status";
 
 function attempt(change: Partial<Attempt>): Attempt {
   const times = { assigned_at: "2026-01-01T00:00:00Z", started_at: null, ended_at: null };
@@ -8,24 +8,64 @@ function attempt(change: Partial<Attempt>): Attempt {
   return { ...rest, ...times, state: "voted", ...change };
 }
 
-test("equal results share a number, in the order of the votes", () => {
-  const attempts = ["b", null, "a", "b"].map((result) => attempt({ result }));
-  expect(resultGroups(attempts)).toEqual([0, null, 1, 0]);
+function verdict(change: Partial<Verdict>): Verdict {
+  return { kind: "agreed", votes: 2, dissenters: [], ...change };
+}
+
+function sentence(change: Partial<Run>): string {
+  const run = {
+    state: "succeeded",
+    reason: null,
+    outcome: { kind: "exited", code: 0 },
+    verdict: verdict({}),
+    policy: { verify: { policy: "quorum", n: 3 } },
+    attempts: [],
+    ...change,
+  };
+  return runSentence(run as unknown as Run);
+}
+
+test("equal results are on one ballot, in the order of the votes", () => {
+  const attempts = ["b", null, "a", "b"].map((result, at) => attempt({ result, won: result === null ? null : result === "b", number: at }));
+  expect(ballots(attempts).map(({ group, result, standing, attempts }) => [group, result, standing, attempts.length])).toEqual([
+    [0, "b", "accepted", 2],
+    [1, "a", "dissent", 1],
+  ]);
+  expect(ballots([attempt({ result: "a" })])[0]?.standing).toBe("undecided");
 });
 
 test("a dissent is worded and toned apart from a fault", () => {
   const dissent = attempt({ result: "a", won: false });
-  expect([attemptWords(dissent), attemptTone(dissent)]).toEqual(["voted otherwise", "bad"]);
+  expect([attemptWords(dissent), attemptTone(dissent)]).toEqual(["dissented", "bad"]);
   const crash = attempt({ state: "faulted", fault: { kind: "crashed", signal: 9, detail: "" } });
   expect(attemptWords(crash)).toBe("its runner was killed by signal 9");
 });
 
 test("only agreement without dissent is shown as good", () => {
-  const verdict = (change: Partial<Verdict>): Verdict => ({ kind: "agreed", votes: 2, dissenters: [], ...change });
   expect(verdictTone(verdict({}))).toBe("good");
   expect(verdictTone(verdict({ dissenters: ["w3"] }))).toBe("warn");
   expect(verdictTone(verdict({ kind: "unchecked" }))).toBe("quiet");
-  expect(verdictSentence(verdict({ dissenters: ["w3"] }))).toBe("Agreed: 2 votes for the same result. w3 voted otherwise.");
+});
+
+test("one sentence says what a run is worth", () => {
+  expect(sentence({ verdict: verdict({ votes: 3 }) })).toBe("All 3 workers agree that it exited with code 0.");
+  expect(sentence({})).toBe("Both workers agree that it exited with code 0.");
+  expect(sentence({ verdict: verdict({ dissenters: ["w3"] }) })).toBe(
+    "2 of 3 workers agree that it exited with code 0. w3 voted otherwise.",
+  );
+  expect(sentence({ verdict: verdict({ kind: "unchecked", votes: 1 }) })).toBe(
+    "It exited with code 0. Nothing was compared: one worker ran it once.",
+  );
+  expect(sentence({ state: "running", attempts: [attempt({}), attempt({ state: "begun" })] })).toBe(
+    "It is running: 1 of 3 votes are in.",
+  );
+  const poisoned = { state: "failed", reason: "poisoned", outcome: null, verdict: verdict({ kind: "pending", votes: 0 }) } as const;
+  expect(sentence(poisoned)).toBe("It failed without a verdict: it kills the runners that execute it.");
+});
+
+test("lists show a verdict with its votes", () => {
+  expect(verdictWord(verdict({ dissenters: ["w1"] }))).toBe("2 of 3 agreed");
+  expect(verdictWord(verdict({ kind: "pending", votes: 1 }))).toBe("pending, 1 vote");
 });
 
 test("an ending is the outcome, or why there is none", () => {

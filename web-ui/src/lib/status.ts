@@ -1,6 +1,7 @@
 // What the API says, in words and tones. Nothing is decided here: a state or verdict is only named.
 
-import type { Attempt, Fault, Module, Outcome, RunState, RunSummary, Verdict, Worker } from "../api/types";
+import type { Attempt, Fault, Module, Outcome, Run, RunState, RunSummary, Verdict, Worker } from "../api/types";
+import { count } from "./format";
 
 /** A tone is never the only sign: a word always stands beside it. */
 export type Tone = "good" | "bad" | "busy" | "warn" | "quiet";
@@ -51,7 +52,7 @@ export function outcomeWords(outcome: Outcome): string {
 export function faultWords(fault: Fault): string {
   switch (fault.kind) {
     case "crashed":
-      return fault.signal === null ? `its runner died: ${fault.detail}` : `its runner was killed by signal ${fault.signal}`;
+      return fault.signal == null ? `its runner died: ${fault.detail}` : `its runner was killed by signal ${fault.signal}`;
     case "timed_out":
       return "it reached its timeout and was killed";
     case "lost":
@@ -82,23 +83,56 @@ export function ending(run: Pick<RunSummary, "state" | "reason" | "outcome">): s
   return run.state;
 }
 
-/** What comparing the votes says, as a sentence. */
-export function verdictSentence(verdict: Verdict): string {
-  const votes = verdict.votes === 1 ? "1 vote" : `${verdict.votes} votes`;
-  const others = verdict.dissenters.length === 0 ? "" : ` ${verdict.dissenters.join(", ")} voted otherwise.`;
+/** What comparing the votes says, and hence what this run is worth: the sentence on top of its page. */
+export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "verdict" | "policy" | "attempts">): string {
+  const { verdict } = run;
+  if (run.state === "queued") return "It waits for a free slot.";
+  if (run.state === "running") return runningSentence(run);
+  if (run.state === "canceled") return "It was canceled before it was decided.";
+  const did = run.outcome === null ? null : outcomeWords(run.outcome);
+  const others = verdict.dissenters.length === 0 ? "" : ` ${list(verdict.dissenters)} voted otherwise.`;
   switch (verdict.kind) {
-    case "pending":
-      return `Not decided yet: ${votes} so far.`;
     case "agreed":
-      return `Agreed: ${votes} for the same result.${others}`;
+      return `${agreement(verdict)}${did === null ? "" : ` that it ${did}`}.${others}`;
     case "vouched":
-      return "Vouched for: one trusted vote stood alone.";
+      return `One trusted worker vouches for it${did === null ? "" : `: it ${did}`}.`;
     case "unchecked":
-      return "Unchecked: computed once, nothing was compared.";
+      return did === null ? "It ended unchecked: nothing was compared." : `It ${did}. Nothing was compared: one worker ran it once.`;
     case "disputed":
-      return `Disputed: ${votes}, and no result won.${others}`;
+      return `No result won: ${count(verdict.votes + verdict.dissenters.length, "vote")} disagree.${others}`;
     case "nondeterministic":
-      return "Nondeterministic: trusted executions differ, and nobody is blamed.";
+      return "Trusted executions of it differ: it is not deterministic, and nobody is blamed.";
+    case "pending":
+      return `It failed without a verdict: ${REASONS[run.reason ?? ""] ?? ending(run)}.`;
+  }
+}
+
+function agreement(verdict: Verdict): string {
+  const votes = verdict.votes + verdict.dissenters.length;
+  if (verdict.dissenters.length === 0) return verdict.votes === 2 ? "Both workers agree" : `All ${votes} workers agree`;
+  return `${verdict.votes} of ${votes} workers agree`;
+}
+
+function runningSentence(run: Pick<Run, "verdict" | "policy" | "attempts">): string {
+  const votes = run.attempts.filter((attempt) => attempt.state === "voted").length;
+  if (run.policy.verify.policy === "once") return "It is running; nothing will be compared.";
+  return `It is running: ${votes} of ${run.policy.verify.n ?? 2} votes are in.`;
+}
+
+function list(words: string[]): string {
+  return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`;
+}
+
+/** A verdict in one or two words, for lists. */
+export function verdictWord(verdict: Verdict): string {
+  const votes = verdict.votes + verdict.dissenters.length;
+  switch (verdict.kind) {
+    case "agreed":
+      return `${verdict.votes} of ${votes} agreed`;
+    case "pending":
+      return votes === 0 ? "pending" : `pending, ${count(votes, "vote")}`;
+    default:
+      return verdict.kind;
   }
 }
 
@@ -123,12 +157,21 @@ export function attemptWords(attempt: Attempt): string {
     case "begun":
       return "executing";
     case "voted":
-      return attempt.won === false ? "voted otherwise" : "voted";
+      return attempt.won === false ? "dissented" : attempt.won === true ? "voted, accepted" : "voted";
     case "faulted":
       return attempt.fault === null ? "faulted" : faultWords(attempt.fault);
     case "canceled":
       return "stopped, nobody needed it";
   }
+}
+
+/** The same in a word or two. */
+export function attemptShort(attempt: Attempt): string {
+  if (attempt.state === "canceled") return "stopped";
+  if (attempt.state !== "faulted" || attempt.fault === null) return attemptWords(attempt);
+  const { fault } = attempt;
+  if (fault.kind === "crashed") return fault.signal == null ? "crashed" : `killed, signal ${fault.signal}`;
+  return fault.kind.replaceAll("_", " ");
 }
 
 export function attemptTone(attempt: Attempt): Tone {
@@ -146,15 +189,30 @@ export function attemptTone(attempt: Attempt): Tone {
   }
 }
 
-/** For each attempt the number of its result among the different results, in the order of the votes: equal digests get
- * equal numbers, and hence one colour. */
-export function resultGroups(attempts: Attempt[]): (number | null)[] {
-  const seen: string[] = [];
-  return attempts.map(({ result }) => {
-    if (result === null) return null;
-    if (!seen.includes(result)) seen.push(result);
-    return seen.indexOf(result);
-  });
+export interface Ballot {
+  /** Its place among the different results, in the order of the votes: the letter, shape and colour of its digest. */
+  group: number;
+  result: string;
+  attempts: Attempt[];
+  standing: "accepted" | "dissent" | "undecided";
+}
+
+/** The votes by what they say: equal digests on one ballot. */
+export function ballots(attempts: Attempt[]): Ballot[] {
+  const found = new Map<string, Ballot>();
+  for (const attempt of attempts) {
+    if (attempt.result === null) continue;
+    const ballot = found.get(attempt.result) ?? { group: found.size, result: attempt.result, attempts: [], standing: "undecided" };
+    ballot.attempts.push(attempt);
+    if (attempt.won !== null) ballot.standing = attempt.won ? "accepted" : "dissent";
+    found.set(attempt.result, ballot);
+  }
+  return [...found.values()];
+}
+
+/** `A`, `B`, … for the results of a run. */
+export function groupLetter(group: number): string {
+  return String.fromCharCode(65 + (group % 26));
 }
 
 export function moduleWord(module: Module): string {
@@ -166,14 +224,37 @@ export function moduleTone(module: Module): Tone {
   return module.state === "ready" ? "good" : "busy";
 }
 
-export function workerTone(worker: Worker): Tone {
-  switch (worker.standing) {
+export function verifyWords(verify: Run["policy"]["verify"]): string {
+  return verify.policy === "quorum" ? `quorum of ${verify.n ?? 2}` : verify.policy;
+}
+
+export function workerTone(standing: Worker["standing"] | "suspect" | "gone"): Tone {
+  switch (standing) {
     case "active":
       return "good";
     case "draining":
+    case "suspect":
       return "warn";
+    case "gone":
+      return "quiet";
     case "lost":
     case "quarantined":
       return "bad";
   }
+}
+
+/** Whether runs of it are taken. */
+export function canRun(module: Module): boolean {
+  return module.state !== "refused" && module.quarantined === null;
+}
+
+/** Whether its results can be compared, in words for somebody who hears of it for the first time. */
+export function verifiableWords(analysis: NonNullable<Module["analysis"]>): string {
+  if (!analysis.verifiable) return "Its results cannot be compared between machines.";
+  return "Every machine computes the same bytes from the same input, so its results can be compared.";
+}
+
+/** A kind of evidence about a worker, in words. */
+export function evidenceWords(kind: string): string {
+  return kind === "crashed" ? "runner crashed" : kind.replaceAll("_", " ");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::{Class, Vote};
+use lockstep_core::{Beat, Class, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, WorkerId};
 use vocabulary::result::Fault;
@@ -12,7 +12,7 @@ use vocabulary::result::Fault;
 pub enum Said {
     Hello(Vec<(AttemptId, Epoch)>),
     Credits { credits: u32, received: u64 },
-    Beat,
+    Beat(Vec<Beat>),
     Begun(AttemptId),
     Voted(AttemptId, Epoch, Vote),
     Faulted { attempt: AttemptId, epoch: Epoch, fault: Fault, begun: bool },
@@ -42,6 +42,10 @@ pub struct Behaviour {
     pub keeps_nothing: u64,
     /// Does not even notice a timeout: the core must.
     pub deaf: bool,
+    /// Sends what is not what it says it is; the shell notices.
+    pub corrupts: u64,
+    /// Comes back without showing what it holds.
+    pub hides: u64,
 }
 
 /// An attempt on a worker.
@@ -50,7 +54,9 @@ pub struct Held {
     pub memory_bytes: u64,
     /// Which execution it is: an end that was planned for another one is void.
     pub stamp: u64,
-    pub has_begun: bool,
+    pub begun_at: u64,
+    /// It waits for nothing that will come: no CPU time is used.
+    pub is_idle: bool,
 }
 
 /// A worker.
@@ -69,8 +75,10 @@ pub struct Agent {
     /// What arrived while it was frozen.
     pub backlog: Vec<Inbox>,
     pub holding: BTreeMap<AttemptId, Held>,
-    /// Attempts that ended while there was no session, in order.
+    /// Faults that could not be told because there was no session, in order.
     pub unsent: Vec<Said>,
+    /// Votes, until it is told that it may forget them: told again in each session.
+    pub kept: BTreeMap<AttemptId, Said>,
     pub outputs: BTreeSet<AttemptId>,
     pub received: u64,
     /// Assignments sent in this session, as the shell counts them.
@@ -78,6 +86,9 @@ pub struct Agent {
     /// When the last message of each direction arrives: links keep the order.
     pub last_up: u64,
     pub last_down: u64,
+    /// Until when nothing gets through in each direction; then all of it does, in order.
+    pub blocked_up: u64,
+    pub blocked_down: u64,
 }
 
 /// What a worker has to deal with.
@@ -96,17 +107,28 @@ impl Agent {
     /// What it shows when it comes back.
     pub fn holds(&self) -> Vec<(AttemptId, Epoch)> {
         let running = self.holding.iter().map(|(attempt, held)| (*attempt, held.epoch));
-        let ended = self.unsent.iter().filter_map(|said| match said {
+        let ended = self.unsent.iter().chain(self.kept.values()).filter_map(|said| match said {
             Said::Voted(attempt, epoch, _) | Said::Faulted { attempt, epoch, .. } => Some((*attempt, *epoch)),
             _ => None,
         });
         running.chain(ended).collect()
     }
 
+    /// What it says of the attempts that it executes.
+    pub fn beats(&self, now: u64) -> Vec<Beat> {
+        let beat = |(attempt, held): (&AttemptId, &Held)| Beat {
+            attempt: *attempt,
+            cpu_us: if held.is_idle { 50 } else { now - held.begun_at },
+            begun_at: Some(Time(held.begun_at)),
+        };
+        self.holding.iter().map(beat).collect()
+    }
+
     /// Its process ends: everything is gone.
     pub fn die(&mut self) {
         self.holding.clear();
         self.unsent.clear();
+        self.kept.clear();
         self.outputs.clear();
         self.backlog.clear();
         self.is_frozen = false;

@@ -12,6 +12,10 @@ use vocabulary::spec::{Placement, Retry, Verify};
 
 use crate::shim::{Shim, finished};
 
+/// A worker that was silent for longer is suspect: two beats of a second, and a half for their jitter.
+const SUSPECT_AFTER: u64 = 2_500_000;
+/// After a start nothing of an earlier life is handed out for so long.
+const GRACE: u64 = 5_000_000;
 /// Runners that one run may kill: the pool's default, told here once more so that a change is noticed.
 const CRASHES_MAX: u32 = 3;
 /// More attempts than all budgets together allow, free faults included.
@@ -29,6 +33,8 @@ struct Heard {
 #[derive(Clone, Copy)]
 struct Try {
     worker: WorkerId,
+    /// The term that its worker names.
+    epoch: Epoch,
     is_live: bool,
     has_begun: bool,
 }
@@ -55,6 +61,10 @@ pub struct Known {
     assigned: u32,
     /// In this one.
     assigned_now: u32,
+    /// Taken back in this one.
+    claimed_now: u32,
+    /// Taken over from an earlier one.
+    is_recovered: bool,
 }
 
 /// Keeps count and finds fault.
@@ -68,6 +78,12 @@ pub struct Oracle {
     poisoned: BTreeSet<Digest>,
     /// Attempts whose result is there and is being stored.
     storing: BTreeSet<AttemptId>,
+    now: u64,
+    /// When each worker was last heard of.
+    heard: BTreeMap<WorkerId, u64>,
+    /// Workers of an earlier life that may still come back.
+    expected: BTreeSet<WorkerId>,
+    grace_until: u64,
     /// Rare states that were seen.
     pub seen: BTreeMap<&'static str, u64>,
 }
@@ -103,12 +119,16 @@ impl Oracle {
             timeouts: 0,
             assigned: 0,
             assigned_now: 0,
+            claimed_now: 0,
+            is_recovered: false,
         };
         self.runs.insert(submission.run, known);
     }
 
     /// The coordinator starts anew: what was in memory only is forgotten.
-    pub fn restarted(&mut self) {
+    pub fn restarted(&mut self, now: u64, expected: BTreeSet<WorkerId>) {
+        self.grace_until = if expected.is_empty() { now } else { u64::MAX };
+        self.expected = expected;
         self.connected.clear();
         self.draining.clear();
         self.storing.clear();
@@ -123,6 +143,32 @@ impl Oracle {
             known.rows.clear();
             known.was_canceled = false;
             known.assigned_now = 0;
+            known.claimed_now = 0;
+            known.is_recovered = true;
+        }
+    }
+
+    /// Recovered runs that were given more attempts than they have voters, in this life.
+    pub fn doubled(&self) -> u64 {
+        let is_doubled = |known: &&Known| {
+            let voters = u32::from(known.submission.policy.verify.voters());
+            known.is_recovered && known.assigned_now + known.claimed_now > voters
+        };
+        self.runs.values().filter(is_doubled).count() as u64
+    }
+
+    pub fn is_grace(&self) -> bool {
+        self.now < self.grace_until && !self.expected.is_empty()
+    }
+
+    /// Workers that did not come back within the grace hold nothing any more.
+    fn pass(&mut self, now: u64) {
+        self.now = now;
+        if now >= self.grace_until && !self.expected.is_empty() {
+            self.expected.clear();
+            let gone: Vec<WorkerId> =
+                self.classes.keys().copied().filter(|worker| !self.connected.contains(worker)).collect();
+            gone.into_iter().for_each(|worker| self.lose(worker, &[]));
         }
     }
 
@@ -145,14 +191,22 @@ impl Oracle {
         known.timeouts = faults.iter().filter(|fault| matches!(fault, Fault::TimedOut)).count() as u32;
         for record in &submission.history {
             known.rows.insert(record.number);
-            let gone = Try { worker: record.worker, is_live: false, has_begun: true };
+            let gone = Try { worker: record.worker, epoch: Epoch(0), is_live: false, has_begun: true };
             known.tries.insert(record.number, gone);
         }
     }
 
     /// Takes note of an event before the pool does.
-    pub fn before(&mut self, event: &Event) {
+    pub fn before(&mut self, now: u64, event: &Event) {
+        self.now = now;
+        if matches!(event, Event::Tick) {
+            self.pass(now);
+        }
+        if let Some(worker) = speaker(event) {
+            self.heard.insert(worker, now);
+        }
         match event {
+            Event::Serving if !self.expected.is_empty() => self.grace_until = now + GRACE,
             Event::Committed { run, write } => {
                 if let Some(known) = self.runs.get_mut(run) {
                     match write {
@@ -182,16 +236,30 @@ impl Oracle {
                 self.classes.insert(joining.worker, joining.class);
                 self.connected.insert(joining.worker);
                 self.draining.remove(&joining.worker);
-                let held: Vec<AttemptId> = joining.holds.iter().map(|(attempt, _)| *attempt).collect();
-                if !held.is_empty() {
+                if !joining.holds.is_empty() {
                     self.saw("a worker returned holding attempts");
                 }
-                self.lose(joining.worker, &held);
+                self.lose(joining.worker, &joining.holds);
+                if self.expected.remove(&joining.worker) && self.expected.is_empty() && now < self.grace_until
+                {
+                    self.saw("a grace that ended early");
+                }
             }
             Event::WorkerLeft { worker } => {
                 self.connected.remove(worker);
-                self.draining.remove(worker);
-                self.lose(*worker, &[]);
+                if !self.draining.remove(worker) && self.is_grace() {
+                    self.expected.insert(*worker);
+                    self.saw("a session that broke within the grace");
+                } else {
+                    self.lose(*worker, &[]);
+                }
+            }
+            Event::Heartbeat { worker, beats } => {
+                for beat in beats.iter().filter(|beat| beat.begun_at.is_some()) {
+                    if let Some(found) = self.live(beat.attempt, *worker) {
+                        found.has_begun = true;
+                    }
+                }
             }
             Event::WorkerDraining { worker, .. } => drop(self.draining.insert(*worker)),
             Event::WorkerQuarantined { worker, .. } => {
@@ -216,12 +284,18 @@ impl Oracle {
                 self.voted(*attempt, *epoch, *worker, (vote.result, vote.outcome.clone(), vote.complete));
             }
             Event::AttemptFaulted { attempt, epoch, worker, fault, begun, .. } => {
-                let is_ours = self.runs.get(&attempt.run).is_some_and(|known| known.epoch == *epoch);
-                let Some(found) = self.live(*attempt, *worker).filter(|_| is_ours) else { return };
+                let Some(found) = self.live(*attempt, *worker).filter(|found| found.epoch == *epoch) else {
+                    return;
+                };
                 found.is_live = false;
                 if let Some(known) = self.runs.get_mut(&attempt.run).filter(|_| *begun) {
                     known.crashes += u32::from(matches!(fault, Fault::Crashed { .. }));
                     known.timeouts += u32::from(*fault == Fault::TimedOut);
+                }
+            }
+            Event::WasAway { ms } => {
+                for heard in self.heard.values_mut() {
+                    *heard = (*heard + ms * 1_000).min(now);
                 }
             }
             Event::Delivered { attempt } => drop(self.storing.insert(*attempt)),
@@ -252,10 +326,11 @@ impl Oracle {
     }
 
     /// A worker holds nothing any more but what is named.
-    fn lose(&mut self, worker: WorkerId, but: &[AttemptId]) {
+    fn lose(&mut self, worker: WorkerId, but: &[(AttemptId, Epoch)]) {
         for (run, known) in &mut self.runs {
             for (number, found) in &mut known.tries {
-                if found.worker == worker && !but.contains(&AttemptId { run: *run, number: *number }) {
+                let named = (AttemptId { run: *run, number: *number }, found.epoch);
+                if found.worker == worker && !but.contains(&named) {
                     found.is_live = false;
                 }
             }
@@ -270,7 +345,7 @@ impl Oracle {
         let is_final = known.last.is_some();
         let found = known.tries.get_mut(&attempt.number).filter(|found| found.worker == worker);
         match found {
-            Some(found) if found.is_live && known.epoch == epoch => {
+            Some(found) if found.is_live && found.epoch == epoch => {
                 found.is_live = false;
                 let (result, outcome, is_there) = vote;
                 let class = class.expect("a worker joins before it votes");
@@ -335,17 +410,22 @@ impl Oracle {
     }
 
     /// Attempts that came back with their worker and were taken up.
-    pub fn claimed(&mut self, holds: &[(AttemptId, Epoch)], worker: WorkerId, pool: &Shim) {
-        for (attempt, _) in holds {
+    /// Gives them.
+    pub fn claimed(&mut self, holds: &[(AttemptId, Epoch)], worker: WorkerId, pool: &Shim) -> Vec<AttemptId> {
+        let mut back = Vec::new();
+        for (attempt, epoch) in holds {
             let Some(view) = pool.run(attempt.run) else { continue };
             let record = view.attempts.iter().find(|record| record.number == attempt.number);
             let is_live = record.is_some_and(|record| record.worker == worker && record.state.is_live());
             let Some(known) = self.runs.get_mut(&attempt.run).filter(|_| is_live) else { continue };
-            let found = Try { worker, is_live: true, has_begun: true };
+            let found = Try { worker, epoch: *epoch, is_live: true, has_begun: true };
             if known.tries.insert(attempt.number, found).is_none_or(|before| !before.is_live) {
+                known.claimed_now += 1;
+                back.push(*attempt);
                 self.saw("a recovered run took an attempt back");
             }
         }
+        back
     }
 
     fn wrote(&self, run: RunId, epoch: Epoch) -> Result<(), String> {
@@ -375,7 +455,15 @@ impl Oracle {
         if self.draining.contains(&worker) || !self.connected.contains(&worker) {
             return Err(format!("{attempt} goes to {worker}, which takes no work"));
         }
+        let silent = self.now - self.heard.get(&worker).copied().unwrap_or(0);
+        if silent > SUSPECT_AFTER {
+            return Err(format!("suspect: {attempt} goes to {worker}, silent for {} ms", silent / 1_000));
+        }
+        let is_grace = self.is_grace();
         let known = self.runs.get_mut(&attempt.run).ok_or("I1: an attempt of a run that nobody knows")?;
+        if known.is_recovered && is_grace {
+            return Err(format!("grace: {attempt} is handed out and its worker may come back"));
+        }
         let policy = &known.submission.policy;
         let voters = u32::from(policy.verify.voters());
         let has_voted =
@@ -413,7 +501,7 @@ impl Oracle {
             // the others were placed when their row was written, not now
             known.check_exclusion(attempt, worker, workers)?;
         }
-        let found = Try { worker, is_live: true, has_begun: false };
+        let found = Try { worker, epoch, is_live: true, has_begun: false };
         known.tries.insert(attempt.number, found);
         if known.tries.len() > 1 && voters == 1 {
             self.saw("a rerun");
@@ -443,7 +531,36 @@ impl Oracle {
             known.last = Some(last.clone());
         }
         rare.into_iter().for_each(|what| self.saw(what));
+        for explained in &last.explain {
+            for (words, what) in EXPLAINED {
+                if explained.text.contains(words) {
+                    self.saw(what);
+                }
+            }
+        }
         Ok(())
+    }
+}
+
+/// Words of the explanations that show rare states.
+const EXPLAINED: [(&str, &str); 5] = [
+    ("is slow", "a slow attempt"),
+    ("is stuck", "a stuck attempt"),
+    ("was not heard of", "a suspect worker"),
+    ("is heard of again", "a suspect worker that was heard of again"),
+    ("grace after the restart is over", "a run that was held back for the whole grace"),
+];
+
+/// The worker whose word an event is.
+fn speaker(event: &Event) -> Option<WorkerId> {
+    match event {
+        Event::WorkerJoined(joining) => Some(joining.worker),
+        Event::Credits { worker, .. }
+        | Event::Heartbeat { worker, .. }
+        | Event::AttemptBegun { worker, .. }
+        | Event::AttemptVoted { worker, .. }
+        | Event::AttemptFaulted { worker, .. } => Some(*worker),
+        _ => None,
     }
 }
 
@@ -466,13 +583,15 @@ impl Known {
             }
         };
         let suits = |view: &&WorkerView| {
-            view.standing == WorkerStanding::Active && view.memory_bytes >= self.submission.memory_bytes
+            matches!(view.standing, WorkerStanding::Active | WorkerStanding::Suspect)
+                && view.memory_bytes >= self.submission.memory_bytes
         };
         let voters = usize::from(self.submission.policy.verify.voters());
         if voters == 1 {
             let held = |worker| self.tries.values().any(|found| found.worker == worker);
             let is_free = |view: &&WorkerView| {
-                view.credits > 0 && view.memory_bytes - view.memory_leased >= self.submission.memory_bytes
+                let may_take = view.standing == WorkerStanding::Active && view.credits > 0;
+                may_take && view.memory_bytes - view.memory_leased >= self.submission.memory_bytes
             };
             let other =
                 workers.iter().filter(suits).filter(carries).filter(is_free).find(|view| !held(view.worker));

@@ -1,13 +1,14 @@
 //! The pool, or a pool that breaks one rule: the checks must notice each of these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{
-    Config, Effect, Event, Final, Pool, RunView, Submission, SubmitError, Time, WorkerView, Write,
+    AttemptState, Config, Effect, Event, Final, Pool, RunView, Submission, SubmitError, Time, WorkerView,
+    Write,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
-use vocabulary::result::RunState;
+use vocabulary::result::{Fault, RunState};
 use vocabulary::spec::{Retry, Verify};
 
 /// A rule that is broken on purpose.
@@ -43,10 +44,20 @@ pub enum Mutant {
     SkipsCollecting,
     /// Counts the time that storing takes against the voter that delivered.
     BlamesForStoring,
+    /// Hands recovered runs out at once, though their workers may come back.
+    IgnoresGrace,
+    /// Gives work to workers that are not heard of.
+    TrustsSilence,
+    /// Takes a vote for the attempt of that number, whatever the term that it names.
+    AcceptsAnyEpoch,
+    /// Takes the vote on an attempt that was lost for one on an attempt that is live.
+    CountsLateVotes,
+    /// Does not see what a worker that comes back shows.
+    ForgetsHolds,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 15] = [
+    pub const ALL: [Mutant; 20] = [
         Mutant::AssignsTwice,
         Mutant::ForgetsExclusion,
         Mutant::DropsFinish,
@@ -62,6 +73,11 @@ impl Mutant {
         Mutant::WritesStale,
         Mutant::SkipsCollecting,
         Mutant::BlamesForStoring,
+        Mutant::IgnoresGrace,
+        Mutant::TrustsSilence,
+        Mutant::AcceptsAnyEpoch,
+        Mutant::CountsLateVotes,
+        Mutant::ForgetsHolds,
     ];
 
     /// What a check may say when it notices.
@@ -82,6 +98,12 @@ impl Mutant {
             Mutant::WritesStale => &["I6"],
             Mutant::SkipsCollecting => &["I12"],
             Mutant::BlamesForStoring => &["blame"],
+            Mutant::IgnoresGrace => &["grace"],
+            Mutant::TrustsSilence => &["suspect"],
+            Mutant::AcceptsAnyEpoch => &["I3", "I4"],
+            Mutant::CountsLateVotes => &["I3", "I4"],
+            // seen in the worlds of restarts only: see there
+            Mutant::ForgetsHolds => &["kept"],
         }
     }
 }
@@ -91,11 +113,21 @@ pub struct Shim {
     pool: Pool,
     mutant: Option<Mutant>,
     voted: BTreeMap<RunId, (WorkerId, Digest)>,
+    /// Under which term each attempt was assigned last.
+    terms: BTreeMap<AttemptId, Epoch>,
 }
 
 impl Shim {
-    pub fn new(config: Config, now: Time, mutant: Option<Mutant>) -> Shim {
-        Shim { pool: Pool::new(config, now), mutant, voted: BTreeMap::new() }
+    /// A pool after a restart, or with nobody `expected` the first one.
+    pub fn new(mut config: Config, now: Time, expected: &BTreeSet<WorkerId>, mutant: Option<Mutant>) -> Shim {
+        let mut expected = expected.clone();
+        match mutant {
+            Some(Mutant::IgnoresGrace) => expected.clear(),
+            Some(Mutant::TrustsSilence) => config.heartbeat_ms = config.worker_lost_ms,
+            _ => {}
+        }
+        let pool = Pool::restarted(config, now, expected);
+        Shim { pool, mutant, voted: BTreeMap::new(), terms: BTreeMap::new() }
     }
 
     pub fn submit(
@@ -131,6 +163,16 @@ impl Shim {
                 }
             }
             (Some(Mutant::SkipsCollecting), Event::AttemptVoted { vote, .. }) => vote.complete = true,
+            (Some(Mutant::ForgetsHolds), Event::WorkerJoined(joining)) => joining.holds.clear(),
+            (Some(Mutant::AcceptsAnyEpoch), Event::AttemptVoted { attempt, epoch, .. }) => {
+                *epoch = self.terms.get(attempt).copied().unwrap_or(*epoch);
+            }
+            (Some(Mutant::CountsLateVotes), Event::AttemptVoted { attempt, epoch, worker, .. }) => {
+                if let Some((number, by)) = self.stand_in(*attempt, *worker) {
+                    (attempt.number, *worker) = (number, by);
+                    *epoch = self.terms.get(attempt).copied().unwrap_or(*epoch);
+                }
+            }
             _ => {}
         }
         if let Event::AttemptVoted { attempt, worker, vote, .. } = &event {
@@ -140,7 +182,23 @@ impl Shim {
         self.corrupt(effects);
     }
 
+    /// For a late vote on an attempt that was lost: one of the run that is live, and its worker.
+    fn stand_in(&self, attempt: AttemptId, worker: WorkerId) -> Option<(u32, WorkerId)> {
+        let attempts = self.pool.run(attempt.run)?.attempts;
+        let is_lost = |state: &AttemptState| matches!(state, AttemptState::Faulted { fault: Fault::Lost });
+        attempts.iter().find(|record| {
+            record.number == attempt.number && record.worker == worker && is_lost(&record.state)
+        })?;
+        let live = attempts.iter().find(|record| record.state.is_live())?;
+        Some((live.number, live.worker))
+    }
+
     fn corrupt(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.iter() {
+            if let Effect::Assign { attempt, epoch, .. } = effect {
+                self.terms.insert(*attempt, *epoch);
+            }
+        }
         match self.mutant {
             Some(Mutant::AssignsTwice) => {
                 let again = effects.iter().find_map(|effect| match effect {

@@ -1,9 +1,9 @@
 //! A store that commits later, refuses at times, and forgets at a restart what it had not committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{AttemptRecord, Event, Final, Submission, Write, WriteKind};
-use vocabulary::id::{Epoch, RunId};
+use vocabulary::id::{Epoch, RunId, WorkerId};
 
 /// A run as it is stored.
 pub struct Row {
@@ -19,6 +19,8 @@ pub struct Row {
 pub struct Store {
     pub rows: BTreeMap<RunId, Row>,
     pub queued: Vec<Write>,
+    /// Workers whose session has begun and not ended, as far as anybody noticed.
+    pub sessions: BTreeSet<WorkerId>,
 }
 
 impl Store {

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::Mount;
-use vocabulary::spec::{GuestPath, Limits, PATH_BYTES_MAX};
+use vocabulary::spec::{GuestPath, Limits, OUTPUT_PATHS_BYTES_MAX, PATH_BYTES_MAX};
 use vocabulary::tree::{TREE_ENTRIES_MAX, Tree, TreeError, TreeNode};
 
 use node::{Body, Content, Dir, Node, NodeId, Nodes};
@@ -99,6 +99,11 @@ pub enum MountError {
     },
 }
 
+/// Length of a text as canonical JSON writes it, at the most.
+fn json_bytes(text: &str) -> usize {
+    text.bytes().map(|byte| if byte < 0x20 || matches!(byte, b'"' | b'\\') { 6 } else { 1 }).sum()
+}
+
 /// The file system of one run.
 #[derive(Debug)]
 pub struct Vfs {
@@ -149,9 +154,11 @@ impl Vfs {
         Ok(vfs)
     }
 
-    /// The files under `/out` that the guest wrote, sorted by path; links and inputs are not among them.
-    pub fn into_outputs(mut self) -> Vec<(GuestPath, Bytes)> {
+    /// The files under `/out` that the guest wrote, sorted by path; links and inputs are not among them. None if their
+    /// paths are longer than [`OUTPUT_PATHS_BYTES_MAX`] together.
+    pub fn into_outputs(mut self) -> Option<Vec<(GuestPath, Bytes)>> {
         let mut files: Vec<(String, NodeId)> = Vec::new();
+        let mut paths_bytes = 0;
         let mut pending = Vec::new();
         if let Some(out) = self.nodes[self.root].dir().and_then(|root| root.get("out")) {
             pending.push(("/out".to_owned(), out));
@@ -167,7 +174,13 @@ impl Vfs {
                         dir.entries.iter().map(|(name, entry)| (format!("{path}/{name}"), entry.node)),
                     );
                 }
-                Body::File(_) if path != "/out" => files.push((path, id)),
+                Body::File(_) if path != "/out" => {
+                    paths_bytes += json_bytes(&path);
+                    if paths_bytes > OUTPUT_PATHS_BYTES_MAX {
+                        return None;
+                    }
+                    files.push((path, id));
+                }
                 Body::File(_) | Body::Symlink(_) | Body::Free { .. } => {}
             }
         }
@@ -176,7 +189,7 @@ impl Vfs {
             let path = path.parse().expect("every path in the tree is a valid guest path");
             (path, self.nodes[id].take_contents())
         };
-        files.into_iter().map(output).collect()
+        Some(files.into_iter().map(output).collect())
     }
 
     /// Bytes that the guest may still write.

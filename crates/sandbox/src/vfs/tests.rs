@@ -373,7 +373,7 @@ fn each_further_name_of_a_file_is_charged_as_a_file() {
     assert_eq!(vfs.create_directory(root, "e").unwrap_err(), FsError::NoSpace);
     vfs.close(open);
     vfs.check();
-    let outputs = vfs.into_outputs();
+    let outputs = vfs.into_outputs().unwrap();
     assert_eq!(outputs.len(), 2);
     assert_eq!(outputs[0].1.as_ptr(), outputs[1].1.as_ptr());
 }
@@ -451,7 +451,7 @@ fn a_deep_tree_is_walked_and_dropped_without_recursion() {
     assert_eq!(depth, (PATH_BYTES_MAX - 4) / 2);
     let top = vfs.open(root, "out", READ).unwrap();
     assert_eq!(vfs.rename(top, "d", top, "long").unwrap_err(), FsError::NameTooLong);
-    assert!(vfs.into_outputs().is_empty());
+    assert!(vfs.into_outputs().unwrap().is_empty());
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn outputs_are_the_files_that_the_guest_wrote_below_out() {
     vfs.write_file(root, "tmp/no", b"3").unwrap();
     vfs.symlink("a-b", root, "out/link").unwrap();
     let outputs: Vec<_> =
-        vfs.into_outputs().into_iter().map(|(path, bytes)| (path.to_string(), bytes)).collect();
+        vfs.into_outputs().unwrap().into_iter().map(|(path, bytes)| (path.to_string(), bytes)).collect();
     assert_eq!(outputs, [("/out/a-b".to_owned(), "2".into()), ("/out/a/x".to_owned(), Bytes::from("1"))]);
 }
 
@@ -472,5 +472,26 @@ fn a_file_called_out_is_no_output() {
     let (mut vfs, root) = fresh();
     vfs.remove_directory(root, "out").unwrap();
     vfs.write_file(root, "out", b"x").unwrap();
-    assert!(vfs.into_outputs().is_empty());
+    assert!(vfs.into_outputs().unwrap().is_empty());
+}
+
+#[test]
+fn output_paths_are_bounded_together_as_json_writes_them() {
+    // Each control character takes six bytes there, so that this path takes about 22,000.
+    let part = "\u{1}".repeat(255);
+    let directories = vec![part.as_str(); 14].join("/");
+    let with = |files: usize| {
+        let (mut vfs, root) = mounted(limits(0, 65_536), vec![]).unwrap();
+        for depth in 1..=14 {
+            vfs.create_directory(root, &format!("out/{}", vec![part.as_str(); depth].join("/"))).unwrap();
+        }
+        for number in 0..files {
+            vfs.write_file(root, &format!("out/{directories}/{number:05}"), b"").unwrap();
+        }
+        vfs.into_outputs()
+    };
+    let each = "/out/".len() + 14 * (6 * 255 + 1) + 5;
+    let fit = OUTPUT_PATHS_BYTES_MAX / each;
+    assert_eq!(with(fit).unwrap().len(), fit);
+    assert!(with(fit + 1).is_none());
 }

@@ -85,8 +85,8 @@ pub struct WasiOutput {
     pub stdout: Bytes,
     /// Standard error.
     pub stderr: Bytes,
-    /// Files under `/out`, sorted by path.
-    pub files: Vec<(GuestPath, Bytes)>,
+    /// Files under `/out`, sorted by path; none if their paths are too long together ([`OUTPUT_PATHS_BYTES_MAX`]).
+    pub files: Option<Vec<(GuestPath, Bytes)>>,
 }
 
 /// The guest ended itself with `proc_exit`.

@@ -46,8 +46,13 @@ impl Stdio {
     pub fn write(&mut self, is_stderr: bool, bytes: &[u8]) -> Result<(), Fail> {
         let kept = &bytes[..bytes.len().min(usize::try_from(self.room).unwrap_or(usize::MAX))];
         let buffer = if is_stderr { &mut self.stderr } else { &mut self.stdout };
-        // At most doubles: memory stays within twice the limit.
-        buffer.try_reserve(kept.len()).map_err(|_| HostMemoryError)?;
+        let (length, needed) = (buffer.len(), buffer.len() + kept.len());
+        if needed > buffer.capacity() {
+            // Doubling keeps appending cheap; never beyond what the limit still allows.
+            let most = length.saturating_add(usize::try_from(self.room).unwrap_or(usize::MAX));
+            let wanted = buffer.capacity().saturating_mul(2).max(256).min(most).max(needed);
+            buffer.try_reserve_exact(wanted - length).map_err(|_| HostMemoryError)?;
+        }
         buffer.extend_from_slice(kept);
         self.room -= kept.len() as u64;
         if let Some(live) = &mut self.live
@@ -61,5 +66,22 @@ impl Stdio {
     /// Standard output and standard error.
     pub fn finish(self) -> (Bytes, Bytes) {
         (self.stdout.into(), self.stderr.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_never_holds_more_than_the_limit_allows() {
+        let mut stdio = Stdio::new(Bytes::new(), 1_000_000, None);
+        for _ in 0..1_000 {
+            stdio.write(false, &[b'x'; 900]).unwrap();
+            assert!(stdio.stdout.capacity() <= 1_000_000, "{}", stdio.stdout.capacity());
+        }
+        stdio.write(true, &[b'x'; 100_000]).unwrap();
+        assert!(stdio.stderr.capacity() <= 100_000);
+        assert!(stdio.write(true, b"x").is_err());
     }
 }

@@ -383,7 +383,7 @@ fn renumbering_replaces_a_descriptor_also_a_stream() {
     assert_eq!(guest.call("fd_prestat_get", &[3, 8]), Errno::BADF);
     let output = guest.finish();
     assert!(output.stdout.is_empty());
-    assert_eq!(output.files, [("/out/stdout".parse().unwrap(), Bytes::from("to the file"))]);
+    assert_eq!(output.files.unwrap(), [("/out/stdout".parse().unwrap(), Bytes::from("to the file"))]);
 }
 
 #[test]

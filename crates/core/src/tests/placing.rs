@@ -1,0 +1,137 @@
+//! Labels, trust domains and classes through the whole pool.
+
+use super::*;
+use vocabulary::spec::Placement;
+
+fn labelled(number: u32, label: &str, value: &str) -> Joining {
+    Joining { labels: BTreeMap::from([(label.to_owned(), value.to_owned())]), ..joining(number) }
+}
+
+fn asking(run: u128, verify: Verify, labels: &[(&str, &str)]) -> Submission {
+    let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut submission = submission(run, 7, verify);
+    submission.policy.placement = Placement::Labels { labels };
+    submission
+}
+
+impl Bench {
+    fn refused(&mut self, submission: Submission) -> SubmitError {
+        let answer = self.pool.submit(self.now, submission, &mut self.effects);
+        answer.expect_err("it is refused")
+    }
+}
+
+#[test]
+fn a_run_goes_only_to_workers_with_its_labels() {
+    let mut bench = Bench::start(&[]);
+    bench.join(joining(1));
+    bench.join(labelled(2, "gpu", "yes"));
+    bench.join(labelled(3, "gpu", "no"));
+    bench.submit(asking(5, Verify::Once, &[("gpu", "yes")]));
+    assert_eq!(bench.assigned(), [(5, 1, 7, 2)]);
+}
+
+#[test]
+fn a_label_that_nobody_has_is_refused_by_its_name() {
+    let mut bench = Bench::start(&[]);
+    assert_eq!(bench.refused(submission(4, 7, Verify::Once)).to_string(), "no worker is there");
+    bench.join(labelled(1, "gpu", "no"));
+    bench.join(labelled(2, "zone", "a"));
+    let refused = bench.refused(asking(5, Verify::Once, &[("gpu", "yes")]));
+    assert_eq!(refused.to_string(), "no worker has label gpu=yes");
+    let refused = bench.refused(asking(5, Verify::Once, &[("gpu", "no"), ("zone", "a")]));
+    assert_eq!(refused.to_string(), "no worker has all of the labels gpu=no, zone=a");
+    let mut large = asking(5, Verify::Once, &[("zone", "a")]);
+    large.memory_bytes = 2 << 30;
+    assert_eq!(
+        bench.refused(large).to_string(),
+        "no worker with zone=a has the 2048 MiB of memory that it may use"
+    );
+    let refused = bench.refused(asking(5, Verify::Quorum { n: 2 }, &[("zone", "a")]));
+    assert_eq!(refused, SubmitError::TooFewWorkers { wanted: 2, there: 1 });
+}
+
+#[test]
+fn a_run_whose_only_worker_went_says_what_it_waits_for() {
+    let mut bench = Bench::start(&[]);
+    bench.join(labelled(1, "gpu", "yes"));
+    bench.join(joining(2));
+    bench.submit(asking(5, Verify::Once, &[("gpu", "yes")]));
+    assert_eq!(bench.assigned(), [(5, 1, 7, 1)]);
+    bench.step(Event::WorkerLeft { worker: worker(1) });
+    assert!(bench.says(5, "waits for a worker: none has label gpu=yes"), "{:?}", bench.explained(5));
+    bench.join(labelled(3, "gpu", "yes"));
+    assert_eq!(bench.assigned(), [(5, 2, 7, 3)]);
+}
+
+#[test]
+fn voters_sit_in_distinct_domains_where_there_are_that_many() {
+    // (domains of the workers, voters, how many different ones the voters sit in)
+    let table: &[(&[&str], u8, usize)] = &[
+        (&["a", "a", "b"], 2, 2),
+        (&["a", "a", "a"], 2, 1),
+        (&["a", "a", "b", "c"], 3, 3),
+        (&["a", "a", "a", "b", "b", "c"], 3, 3),
+        (&["a", "b", "c", "d"], 3, 3),
+    ];
+    for (domains, n, expected) in table {
+        let mut bench = Bench::start(&[]);
+        for (number, domain) in (1..).zip(*domains) {
+            bench.join(Joining { domain: (*domain).to_owned(), ..joining(number) });
+        }
+        bench.submit(submission(5, 7, Verify::Quorum { n: *n }));
+        let voters = bench.assigned();
+        assert_eq!(voters.len(), usize::from(*n), "{domains:?}");
+        let mut sat: Vec<&str> = voters.iter().map(|(.., by)| domains[*by as usize - 1]).collect();
+        sat.sort_unstable();
+        sat.dedup();
+        assert_eq!(sat.len(), *expected, "{domains:?}, {n} voters: {voters:?}");
+    }
+}
+
+#[test]
+fn too_few_domains_leave_each_worker_as_its_own() {
+    let mut bench = Bench::start(&[]);
+    for (number, domain) in [(1, "a"), (2, "a"), (3, "b")] {
+        bench.join(Joining { domain: domain.to_owned(), ..joining(number) });
+    }
+    bench.submit(submission(5, 7, Verify::Quorum { n: 3 }));
+    assert_eq!(bench.assigned().len(), 3);
+}
+
+fn of_class(number: u32, class: u8) -> Joining {
+    Joining { class: Class(Digest::from_bytes([class; 32])), ..joining(number) }
+}
+
+#[test]
+fn a_worker_says_how_many_peers_its_class_has() {
+    let mut bench = Bench::start(&[]);
+    bench.join(of_class(1, 1));
+    bench.join(of_class(2, 2));
+    bench.join(of_class(3, 2));
+    bench.join(of_class(4, 2));
+    bench.step(Event::WorkerDraining { worker: worker(4), why: "maintenance".to_owned() });
+    let peers = |bench: &Bench| bench.pool.workers().iter().map(|view| view.peers).collect::<Vec<_>>();
+    assert_eq!(peers(&bench), [0, 1, 1, 2]);
+    for view in bench.pool.workers() {
+        assert_eq!(bench.pool.worker(view.worker).unwrap().peers, view.peers);
+    }
+}
+
+#[test]
+fn a_quorum_that_no_class_can_fill_is_refused_or_ends_after_a_minute() {
+    let mut bench = Bench::start(&[]);
+    bench.join(of_class(1, 1));
+    bench.join(of_class(2, 2));
+    bench.join(of_class(3, 2));
+    let refused = bench.refused(submission(4, 7, Verify::Quorum { n: 3 }));
+    assert_eq!(refused, SubmitError::TooFewWorkers { wanted: 3, there: 2 });
+    bench.submit(submission(5, 7, Verify::Quorum { n: 2 }));
+    let voters = bench.assigned();
+    assert!(voters.iter().all(|(.., by)| *by != 1), "{voters:?}");
+    bench.step(Event::WorkerLeft { worker: worker(3) });
+    bench.wait_with(59_000, &[1, 2]);
+    assert!(bench.last_final().is_none());
+    bench.wait_with(2_000, &[1, 2]);
+    assert_eq!(bench.last_final().expect("it gave up").reason, Some(FailReason::NoQuorum));
+}

@@ -1,0 +1,271 @@
+//! The coordinator's side of a world: what its shell does with effects, its store, and its restarts.
+
+use lockstep_core::{Effect, Event, Submission, SubmitError, Time, Write};
+use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
+use vocabulary::spec::{Placement, Policy, Retry, Verify};
+
+use super::{Item, MEMORY, MS, START, World, config};
+use crate::agents::Told;
+use crate::shim::Shim;
+
+impl World {
+    pub(super) fn step(&mut self, event: Event) -> Result<(), String> {
+        if self.trace {
+            println!("{:>7} ms  {event:?}", (self.now - START) / MS);
+        }
+        let holds = match &event {
+            Event::WorkerJoined(joining) => Some((joining.holds.clone(), joining.worker)),
+            _ => None,
+        };
+        self.oracle.before(self.now, &event);
+        let mut effects = Vec::new();
+        self.pool.step(Time(self.now), event, &mut effects);
+        if let Some((holds, worker)) = holds {
+            let back = self.oracle.claimed(&holds, worker, &self.pool);
+            self.kept.kept +=
+                back.into_iter().filter(|attempt| self.awaited.remove(&(*attempt, worker))).count() as u64;
+        }
+        self.follow(effects)
+    }
+
+    /// Judges and carries out what a step brought.
+    pub(super) fn follow(&mut self, effects: Vec<Effect>) -> Result<(), String> {
+        self.oracle.after(&effects, &self.pool)?;
+        self.pool.check_invariants()?;
+        for effect in effects {
+            if self.trace && !matches!(effect, Effect::Changed { .. }) {
+                println!("            → {effect:?}");
+            }
+            self.carry_out(effect);
+        }
+        let next = self.pool.next_deadline().map(|at| at.0.max(self.now));
+        if next != self.tick_at {
+            self.tick_at = next;
+            if let Some(at) = next {
+                self.at(at, Item::Tick);
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Write(write) => {
+                self.store.queued.push(write);
+                if !self.is_committing {
+                    self.is_committing = true;
+                    let after = self.rng.range(MS, 20 * MS);
+                    self.later(after, Item::Commit { life: self.life });
+                }
+            }
+            Effect::Assign { attempt, epoch, worker } => {
+                if let Some(agent) = self.connected(worker) {
+                    self.agents[agent].sent += 1;
+                    self.tells(agent, Told::Assign { attempt, epoch });
+                }
+            }
+            Effect::Abort { attempt, worker } => {
+                if let Some(agent) = self.connected(worker) {
+                    self.tells(agent, Told::Abort(attempt));
+                }
+            }
+            Effect::Release { attempt, worker } => {
+                if let Some(agent) = self.connected(worker) {
+                    self.tells(agent, Told::Release(attempt));
+                }
+            }
+            Effect::Collect { attempt, worker, .. } => {
+                if let Some(agent) = self.connected(worker) {
+                    self.tells(agent, Told::Collect(attempt));
+                }
+            }
+            Effect::Finished(_)
+            | Effect::KeepDissent { .. }
+            | Effect::Changed { .. }
+            | Effect::WorkerChanged { .. }
+            | Effect::QuarantineModule { .. }
+            | Effect::Faulted { .. }
+            | Effect::Dissented { .. } => {}
+        }
+    }
+
+    fn connected(&self, worker: WorkerId) -> Option<usize> {
+        let agent = worker.0 as usize - 1;
+        self.agents[agent].is_connected.then_some(agent)
+    }
+
+    fn tells(&mut self, agent: usize, told: Told) {
+        let delay = self.rng.range(100, 5 * MS);
+        let link = &mut self.agents[agent];
+        link.last_down = (link.last_down + 1).max(self.now.max(link.blocked_down) + delay);
+        let (at, session) = (link.last_down, link.session);
+        self.at(at, Item::Reaches { agent, session, told });
+    }
+
+    /// The store commits what is queued. Some writes are refused, as if somebody else had taken the run over.
+    pub(super) fn commit(&mut self) -> Result<(), String> {
+        self.is_committing = false;
+        for write in std::mem::take(&mut self.store.queued) {
+            let run = match &write {
+                Write::Insert { run, .. } | Write::Attempt { run, .. } => *run,
+                Write::Finish(last) => last.run,
+            };
+            if self.features.refused_writes && !self.is_peace && self.rng.chance(3) {
+                if let Some(row) = self.store.rows.get_mut(&run) {
+                    row.is_foreign = true;
+                } else {
+                    self.step(Event::Refused { run })?;
+                    continue;
+                }
+            }
+            if let Write::Finish(last) = &write
+                && self.features.refused_writes
+                && last.result.is_some()
+                && !self.is_peace
+                && self.rng.chance(5)
+            {
+                self.step(Event::BlobsMissing { run })?;
+                continue;
+            }
+            let submission = self.oracle.runs.get(&run).map(|known| known.submission.clone());
+            let answer = self.store.commit(write, submission.as_ref());
+            self.step(answer)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn submit(&mut self) -> Result<(), String> {
+        self.submitted += 1;
+        let submission = self.submission();
+        let mut effects = Vec::new();
+        match self.pool.submit(Time(self.now), submission.clone(), &mut effects) {
+            Ok(()) => {
+                if self.trace {
+                    println!("{:>7} ms  {submission:?}", (self.now - START) / MS);
+                }
+                self.oracle.accepted(&submission);
+                self.follow(effects)
+            }
+            Err(error) => {
+                let rare = match error {
+                    SubmitError::QueueFull { .. } => "a full queue",
+                    SubmitError::TooFewWorkers { .. } => "too few workers for a submission",
+                    SubmitError::NoWorker { .. } => "a submission that no worker suits",
+                    SubmitError::ModuleQuarantined { .. } => "a submission of a quarantined module",
+                };
+                self.oracle.saw(rare);
+                if effects.is_empty() { Ok(()) } else { Err(format!("refused, and yet {effects:?}")) }
+            }
+        }
+    }
+
+    fn submission(&mut self) -> Submission {
+        let features = &self.features;
+        let rng = &mut self.rng;
+        let largest = if features.large_quorums { 6 } else { 4 };
+        let verify = match rng.chance(40) {
+            true => Verify::Once,
+            false => Verify::Quorum { n: rng.range(2, largest) as u8 },
+        };
+        let (module, _, module_ready) = *rng.pick(&self.modules);
+        let labels = [("zone".to_owned(), rng.pick(&["a", "b"]).to_string())];
+        let placement = match features.labels && rng.chance(40) {
+            true => Placement::Labels { labels: labels.into_iter().collect() },
+            false => Placement::Any,
+        };
+        let retry = if features.tried_once && rng.chance(30) { Retry::Never } else { Retry::Reassign };
+        let policy = Policy {
+            verify,
+            retry,
+            attempts_max: rng.range(1, 4) as u32,
+            placement,
+            timeout_ms: if features.long { 30_000 } else { rng.range(200, 3_000) },
+            deadline_ms: (features.deadlines && rng.chance(20)).then(|| rng.range(500, 20_000)),
+            priority: rng.below(3) as i8,
+            durable: !(features.in_memory && rng.chance(30)),
+        };
+        Submission {
+            run: RunId(u128::from(self.submitted) << 64 | u128::from(rng.next())),
+            epoch: Epoch(self.epoch),
+            workspace: WorkspaceId(rng.below(3) as u32),
+            module,
+            memory_bytes: *rng.pick(&[MEMORY / 2, MEMORY, MEMORY * 2]),
+            policy,
+            module_ready,
+            recovered: false,
+            submitted_at: Time(self.now),
+            history: vec![],
+            explained: vec![],
+        }
+    }
+
+    /// The coordinator is killed and starts anew from what the store committed.
+    pub(super) fn restart(&mut self) -> Result<(), String> {
+        self.life += 1;
+        self.epoch += 1;
+        self.store.queued.clear();
+        self.is_committing = false;
+        self.note_running();
+        let expected = self.store.sessions.clone();
+        self.pool = Shim::new(config(), Time(self.now), &expected, self.mutant);
+        self.tick_at = None;
+        self.oracle.restarted(self.now, expected);
+        for agent in 0..self.agents.len() {
+            self.disconnect(agent, false);
+        }
+        let epoch = Epoch(self.epoch);
+        let mut recovered = Vec::new();
+        for (run, _) in self.store.rows.iter().filter(|(_, row)| row.is_foreign) {
+            self.oracle.lost_to_another(*run);
+        }
+        for row in self.store.rows.values_mut().filter(|row| row.last.is_none() && !row.is_foreign) {
+            row.epoch = epoch;
+            recovered.push(Submission {
+                epoch,
+                recovered: true,
+                module_ready: self
+                    .modules
+                    .iter()
+                    .any(|(module, _, ready)| *module == row.submission.module && *ready),
+                history: row.attempts.values().cloned().collect(),
+                ..row.submission.clone()
+            });
+        }
+        for submission in recovered {
+            self.oracle.recovered(&submission);
+            let mut effects = Vec::new();
+            let answer = self.pool.submit(Time(self.now), submission, &mut effects);
+            answer.map_err(|error| format!("I1: a recovered run was refused: {error}"))?;
+            for effect in effects {
+                self.carry_out(effect.clone());
+                // judged below with all the others: until everything is recovered, runs are missing
+                if let Some(last) = crate::shim::finished(&effect)
+                    && let Some(known) = self.oracle.runs.get_mut(&last.run)
+                {
+                    known.last = Some(last.clone());
+                }
+            }
+        }
+        self.follow(Vec::new())?;
+        self.step(Event::Serving)
+    }
+
+    /// What the workers execute, or have executed and were not released from, as the coordinator ends.
+    fn note_running(&mut self) {
+        if self.oracle.is_grace() {
+            // a second restart before anybody knew: they are counted with it
+            self.kept.running -= self.awaited.len() as u64;
+        }
+        self.awaited.clear();
+        for agent in self.agents.iter().filter(|agent| self.store.sessions.contains(&agent.id)) {
+            for (attempt, _) in agent.holds() {
+                let row = self.store.rows.get(&attempt.run);
+                if row.is_some_and(|row| row.last.is_none() && !row.is_foreign) {
+                    self.awaited.insert((attempt, agent.id));
+                }
+            }
+        }
+        self.kept.running += self.awaited.len() as u64;
+        self.kept.doubled += self.oracle.doubled();
+    }
+}

@@ -1,0 +1,82 @@
+//! What may go wrong.
+
+use crate::rng::Rng;
+
+/// What may go wrong in a world; each seed leaves some of it out, because a mix of everything hides what a few make.
+#[derive(Default, Debug)]
+pub struct Features {
+    pub crashes: bool,
+    pub hangs: bool,
+    pub lies: bool,
+    pub refuses: bool,
+    pub slow: bool,
+    pub keeps_nothing: bool,
+    pub deaf: bool,
+    pub kills: bool,
+    pub cuts: bool,
+    pub freezes: bool,
+    pub restarts: bool,
+    pub blocks: bool,
+    pub hides: bool,
+    pub corrupts: bool,
+    pub refused_writes: bool,
+    pub cancels: bool,
+    pub quarantines: bool,
+    pub drains: bool,
+    pub deadlines: bool,
+    pub in_memory: bool,
+    pub tried_once: bool,
+    pub labels: bool,
+    pub domains: bool,
+    pub classes: bool,
+    pub killer_modules: bool,
+    pub late_modules: bool,
+    pub large_quorums: bool,
+    pub inline_results: bool,
+    pub tight_memory: bool,
+    /// Not drawn: attempts take their time and all of it.
+    pub long: bool,
+}
+
+impl Features {
+    pub fn drawn(rng: &mut Rng) -> Features {
+        let mut draw = || rng.chance(45);
+        Features {
+            crashes: draw(),
+            hangs: draw(),
+            lies: draw(),
+            refuses: draw(),
+            slow: draw(),
+            keeps_nothing: draw(),
+            deaf: draw(),
+            kills: draw(),
+            cuts: draw(),
+            freezes: draw(),
+            restarts: draw(),
+            blocks: draw(),
+            hides: draw(),
+            corrupts: draw(),
+            refused_writes: draw(),
+            cancels: draw(),
+            quarantines: draw(),
+            drains: draw(),
+            deadlines: draw(),
+            in_memory: draw(),
+            tried_once: draw(),
+            labels: draw(),
+            domains: draw(),
+            classes: draw(),
+            killer_modules: draw(),
+            late_modules: draw(),
+            large_quorums: draw(),
+            inline_results: draw(),
+            tight_memory: draw(),
+            long: false,
+        }
+    }
+
+    /// Nothing but restarts of the coordinator, which every worker outlives.
+    pub fn only_restarts() -> Features {
+        Features { restarts: true, long: true, inline_results: true, ..Features::default() }
+    }
+}

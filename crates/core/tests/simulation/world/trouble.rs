@@ -1,0 +1,86 @@
+//! What goes wrong in a world, and the end of it.
+
+use lockstep_core::Event;
+use vocabulary::id::RunId;
+
+use super::{Item, MS, SECOND, World};
+use crate::agents::Behaviour;
+
+impl World {
+    pub(super) fn chaos(&mut self) -> Result<(), String> {
+        let agent = self.rng.below(self.agents.len() as u64) as usize;
+        let worker = self.agents[agent].id;
+        match self.rng.below(12) {
+            0 if self.features.kills => self.cut(agent, true),
+            1 if self.features.cuts => self.cut(agent, false),
+            2 if self.features.freezes => {
+                self.agents[agent].is_frozen = true;
+                let after = self.rng.range(100 * MS, 10 * SECOND);
+                self.later(after, Item::Thaw { agent });
+                Ok(())
+            }
+            3 if self.features.restarts => self.restart(),
+            4 | 5 if self.features.cancels => match self.any_run() {
+                Some(run) => self.step(Event::Cancel { run }),
+                None => Ok(()),
+            },
+            6 if self.features.quarantines && self.oracle.knows(worker) => {
+                self.oracle.saw("a quarantined worker");
+                self.step(Event::WorkerQuarantined { worker, why: "somebody said so".to_owned() })
+            }
+            7 if self.features.drains && self.oracle.knows(worker) => {
+                self.oracle.saw("a draining worker");
+                self.step(Event::WorkerDraining { worker, why: "maintenance".to_owned() })
+            }
+            8 if self.features.quarantines && self.oracle.knows(worker) => {
+                self.step(Event::WorkerReadmitted { worker })
+            }
+            9 | 10 if self.features.blocks => {
+                self.block(agent);
+                Ok(())
+            }
+            11 if self.features.freezes => {
+                self.oracle.saw("a coordinator that was away");
+                let away_ms = self.rng.range(1_000, 8_000);
+                self.now += away_ms * MS;
+                self.away_until = self.now;
+                self.step(Event::WasAway { ms: away_ms })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing gets through for a while: up, down, or both ways. Then what was said arrives, or the session ends.
+    fn block(&mut self, agent: usize) {
+        let until = self.now + self.rng.range(100 * MS, 10 * SECOND);
+        let way = self.rng.below(3);
+        let link = &mut self.agents[agent];
+        if way != 1 {
+            link.blocked_up = until;
+        }
+        if way != 0 {
+            link.blocked_down = until;
+        }
+    }
+
+    fn any_run(&mut self) -> Option<RunId> {
+        let runs: Vec<RunId> = self.oracle.runs.keys().copied().collect();
+        (!runs.is_empty()).then(|| *self.rng.pick(&runs))
+    }
+
+    /// From now on every worker is honest, there and trusted, and the store takes everything.
+    pub(super) fn peace(&mut self) -> Result<(), String> {
+        self.is_peace = true;
+        for agent in 0..self.agents.len() {
+            let link = &mut self.agents[agent];
+            link.behaviour = Behaviour::default();
+            (link.blocked_up, link.blocked_down) = (0, 0);
+            self.thaw(agent)?;
+            let worker = self.agents[agent].id;
+            if self.oracle.knows(worker) {
+                self.step(Event::WorkerReadmitted { worker })?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Workers and tokens as text for people. Pure: from the API's types to a string.
+
+use super::show::second;
+use super::terminal::{plain, size, table};
+use crate::protocol::api::{Timestamp, Token, Worker, WorkerStandingName};
+
+fn standing_name(standing: WorkerStandingName) -> &'static str {
+    match standing {
+        WorkerStandingName::Active => "active",
+        WorkerStandingName::Suspect => "suspect",
+        WorkerStandingName::Draining => "draining",
+        WorkerStandingName::Lost => "lost",
+        WorkerStandingName::Quarantined => "quarantined",
+        WorkerStandingName::Gone => "gone",
+    }
+}
+
+/// Whether it gets work, with why not and since when.
+fn standing(worker: &Worker) -> String {
+    let mut text = standing_name(worker.standing).to_owned();
+    if let Some(left_at) = worker.left_at {
+        text = format!("{text} since {}", second(left_at));
+    }
+    if worker.standing == WorkerStandingName::Active && worker.peers == 0 {
+        text.push_str(", class has no peer: cannot be compared");
+    }
+    match &worker.why {
+        Some(why) => format!("{text}: {}", plain(why)),
+        None => text,
+    }
+}
+
+fn place(worker: &Worker) -> &'static str {
+    if worker.embedded { "embedded" } else { "remote" }
+}
+
+fn class(worker: &Worker) -> String {
+    worker.class.map_or_else(|| "-".to_owned(), |class| class.short().to_string())
+}
+
+/// A list of workers.
+pub fn workers(workers: &[Worker]) -> String {
+    let row = |worker: &Worker| {
+        [
+            worker.id.to_string(),
+            plain(&worker.name),
+            place(worker).to_owned(),
+            plain(&worker.domain),
+            format!("{}/{}", worker.holds.len(), worker.slots),
+            worker.votes.to_string(),
+            worker.dissents.to_string(),
+            worker.faults.to_string(),
+            class(worker),
+            standing(worker),
+        ]
+    };
+    let headers =
+        ["WORKER", "NAME", "PLACE", "DOMAIN", "BUSY", "VOTES", "DISSENTS", "FAULTS", "CLASS", "STANDING"];
+    table(headers, &workers.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Everything about one worker.
+pub fn worker(worker: &Worker) -> String {
+    let at = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), second);
+    let labels: Vec<_> =
+        worker.labels.iter().map(|(key, value)| format!("{}={}", plain(key), plain(value))).collect();
+    let holds: Vec<_> = worker.holds.iter().map(ToString::to_string).collect();
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let memory = format!("{} of {}", size(worker.memory_leased_bytes), size(worker.memory_bytes));
+    let lines = [
+        ("worker", format!("{} {}", worker.id, plain(&worker.name))),
+        ("standing", standing(worker)),
+        ("place", place(worker).to_owned()),
+        ("domain", plain(&worker.domain)),
+        ("key", plain(&worker.key)),
+        ("class", worker.class.map_or_else(|| "-".to_owned(), |class| class.to_string())),
+        ("peers", format!("{} other active workers of its class", worker.peers)),
+        ("version", plain(worker.version.as_deref().unwrap_or("-"))),
+        ("labels", or_dash(labels.join(" "))),
+        ("slots", format!("{} of {} busy", worker.holds.len(), worker.slots)),
+        ("memory", memory),
+        ("holds", or_dash(holds.join(" "))),
+        ("votes", format!("{}, of which {} lost", worker.votes, worker.dissents)),
+        ("faults", worker.faults.to_string()),
+        ("enrolled", second(worker.created_at)),
+        ("connected", at(worker.connected_at)),
+        ("left", at(worker.left_at)),
+        ("heard of", second(worker.heard_at)),
+    ];
+    lines.into_iter().map(|(name, value)| format!("{name:<10}{value}\n")).collect()
+}
+
+/// A list of tokens.
+pub fn tokens(tokens: &[Token]) -> String {
+    let row = |token: &Token| {
+        let scopes: Vec<_> = token.scopes.iter().map(|scope| scope.name()).collect();
+        let at = |at: Option<Timestamp>, none: &str| at.map_or_else(|| none.to_owned(), second);
+        [
+            token.id.to_string(),
+            plain(&token.name),
+            scopes.join(","),
+            plain(token.domain.as_deref().unwrap_or("-")),
+            second(token.created_at),
+            at(token.expires_at, "never"),
+            at(token.last_used_at, "never"),
+        ]
+    };
+    let headers = ["ID", "NAME", "SCOPES", "DOMAIN", "CREATED", "EXPIRES", "LAST USED"];
+    table(headers, &tokens.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gone() -> Worker {
+        serde_json::from_value(serde_json::json!({
+            "id": "w7", "name": "ada\u{1b}[31m", "key": "AAAA", "standing": "gone", "why": null, "domain": "ada",
+            "embedded": false, "version": "0.1.0", "class": null, "labels": {"zone": "b"}, "slots": 4, "credits": 0,
+            "holds": [], "memory_bytes": 0, "memory_leased_bytes": 0, "votes": 3, "dissents": 1, "faults": 0,
+            "created_at": "2026-11-01T10:00:00.000000Z", "connected_at": "2026-11-02T10:00:00.000000Z",
+            "left_at": "2026-11-03T10:00:00.000000Z", "heard_at": "2026-11-03T10:00:00.000000Z",
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_worker_that_is_missing_says_since_when() {
+        let list = workers(&[gone()]);
+        assert!(list.contains("remote") && list.contains("gone since 2026-11-03"), "{list}");
+        let one = worker(&gone());
+        assert!(
+            one.contains("labels    zone=b\n") && one.contains("votes     3, of which 1 lost\n"),
+            "{one}"
+        );
+        for text in [list, one] {
+            assert!(!text.contains('\u{1b}'), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_never_used_says_so() {
+        let token: Token = serde_json::from_value(serde_json::json!({
+            "id": 3, "name": "lab", "workspace": "default", "scopes": ["worker"], "domain": "rack-2",
+            "created_at": "2026-11-01T10:00:00.000000Z", "expires_at": null, "last_used_at": null,
+        }))
+        .unwrap();
+        let list = tokens(&[token]);
+        assert!(list.contains("rack-2") && list.contains("never"), "{list}");
+    }
+}

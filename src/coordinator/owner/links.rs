@@ -1,0 +1,106 @@
+//! Sessions of workers: which one is the worker's, and what its end means.
+//!
+//! Invariant: what a session that was replaced says, and its end, change nothing. The end of an embedded worker's session is the
+//! end of the worker. A remote one may have lost only its connection: it gets nothing meanwhile, and is lost if it is not
+//! back in time (or silent for too long, which the core finds out by itself).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::outbox::Outbox;
+use super::{Command, Link, Owner, Remote};
+use crate::core::Event;
+use crate::digest::Digest;
+use crate::id::{AttemptId, WorkerId};
+use crate::protocol::agent::ToAgent;
+use crate::store::WorkerRow;
+
+impl Owner {
+    /// A session begins. The worker is told of nothing before it has said its hello.
+    pub(super) fn join(
+        &mut self,
+        row: WorkerRow,
+        to: mpsc::Sender<ToAgent>,
+        session: u64,
+        remote: Option<Remote>,
+    ) {
+        let (worker, class) = (row.id, self.links.get(&row.id).and_then(|old| old.class));
+        // the session in the row is an earlier one; this one begins with the worker's first word
+        let row = WorkerRow { session: None, ..row };
+        let link = Link {
+            row,
+            to: Some(Outbox::new(to)),
+            session,
+            remote,
+            class,
+            sent: 0,
+            has_drained: false,
+            cpu_us: HashMap::new(),
+        };
+        if let Some(old) = self.links.insert(worker, link)
+            && old.to.is_some()
+        {
+            tracing::info!(%worker, session, old = old.session, "a newer session takes the place of an older one");
+        }
+    }
+
+    /// Whether this is the worker's session.
+    pub(super) fn is_current(&self, worker: WorkerId, session: u64) -> bool {
+        self.links.get(&worker).is_some_and(|link| link.session == session)
+    }
+
+    /// A session ended.
+    pub(super) fn gone(&mut self, worker: WorkerId, session: u64) {
+        if !self.is_current(worker, session) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&worker) else { return };
+        link.to = None;
+        if link.remote.is_none() || link.has_drained {
+            return self.still_gone(worker, session);
+        }
+        self.step(Event::Credits { worker, credits: 0 });
+        let (commands, wait) = (self.parts.commands.clone(), Duration::from_millis(self.parts.reconnect_ms));
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let _ = commands.send(Command::StillGone(worker, session));
+        });
+    }
+
+    /// A remote worker had its time to come back.
+    pub(super) fn still_gone(&mut self, worker: WorkerId, session: u64) {
+        if self.is_current(worker, session) {
+            // what this means for its attempts is noted against it, so it is forgotten afterwards
+            self.step(Event::WorkerLeft { worker });
+            self.keeping.retain(|_, (from, _)| *from != worker);
+            if let Some(link) = self.links.remove(&worker) {
+                self.end_session(link.row);
+            }
+        }
+    }
+
+    /// A worker is back with these attempts: what it was asked for and may not have heard is asked again.
+    pub(super) fn ask_again(&mut self, worker: WorkerId, holds: Vec<AttemptId>) {
+        for attempt in holds {
+            if let Some((_, wanted)) = self.keeping.get(&attempt).filter(|(from, _)| *from == worker) {
+                let digests = wanted.clone();
+                self.tell(worker, ToAgent::Collect { attempt, digests });
+            }
+            let Some(open) = self.runs.get(&attempt.run) else { continue };
+            let asked = open.collecting.get(&attempt) == Some(&worker);
+            let digests = open.wanted_from(attempt);
+            if asked && !digests.is_empty() {
+                self.tell(worker, ToAgent::Collect { attempt, digests });
+            }
+        }
+    }
+
+    /// Remembers what was asked, and asks.
+    pub(super) fn ask(&mut self, attempt: AttemptId, worker: WorkerId, digests: Vec<Digest>) {
+        let Some(open) = self.runs.get_mut(&attempt.run) else { return };
+        open.collecting.insert(attempt, worker);
+        self.tell(worker, ToAgent::Collect { attempt, digests });
+    }
+}

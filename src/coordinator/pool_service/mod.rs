@@ -1,0 +1,140 @@
+//! Sessions of workers on other machines: who is let in, what each side hears, and when it is over.
+//!
+//! Invariants: a worker is spoken to only after it has shown its key; what a session holds in memory is bounded, whatever its
+//! worker sends or does not read; sessions are numbered, so that the end of an old one says nothing of a new one. A signature
+//! is checked here, off the owner's task. What the words mean for runs is the owner's business.
+
+mod handshake;
+mod session;
+mod token;
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::ws::WebSocket;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use self::session::Taken;
+use super::clock::Clock;
+use super::metrics::Metrics;
+use super::owner::Command;
+use crate::id::WorkerId;
+use crate::store::{Store, StoreError};
+
+/// Workers that are connected at once.
+const SESSIONS_MAX: usize = 1_024;
+/// Handshakes under way at once: nobody knows yet who they are.
+const HANDSHAKES_MAX: usize = 64;
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a token of the upgrade request lets in.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Its number.
+    pub token: u32,
+    /// The trust domain of workers that enrol with it.
+    pub domain: String,
+}
+
+/// What the sessions work with.
+pub struct Parts {
+    /// The owner's queue.
+    pub commands: mpsc::UnboundedSender<Command>,
+    /// Workers' rows.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Clock,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Key of assignments' MACs and of the workers' tokens.
+    pub mac_key: [u8; 32],
+    /// Between two heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// After so long without a word a worker is lost, in milliseconds.
+    pub worker_lost_ms: u64,
+    /// Ends all sessions.
+    pub stopping: CancellationToken,
+}
+
+/// See the module.
+pub struct PoolService {
+    parts: Parts,
+    sessions: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+    next: AtomicU64,
+    quarantined: Mutex<HashSet<WorkerId>>,
+}
+
+impl PoolService {
+    /// A service that knows who is quarantined.
+    ///
+    /// # Errors
+    ///
+    /// If the store does not say.
+    pub async fn new(parts: Parts) -> Result<PoolService, StoreError> {
+        let rows = parts.store.workers().await?;
+        let quarantined =
+            rows.into_iter().filter(|row| row.quarantined.is_some()).map(|row| row.id).collect();
+        Ok(PoolService {
+            parts,
+            sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            next: AtomicU64::new(1),
+            quarantined: Mutex::new(quarantined),
+        })
+    }
+
+    /// Carries a connection from its handshake to its end.
+    pub async fn serve(&self, mut socket: WebSocket, admission: Option<Admission>) {
+        let (Ok(_session), Ok(handshake)) = (self.sessions.try_acquire(), self.handshakes.try_acquire())
+        else {
+            return handshake::reject(&mut socket, handshake::Refusal::full()).await;
+        };
+        let greeted = {
+            let _handshake = handshake;
+            let greeting = self.greet(&mut socket, admission);
+            tokio::select! {
+                greeted = tokio::time::timeout(HANDSHAKE_TIMEOUT, greeting) => greeted,
+                () = self.parts.stopping.cancelled() => return,
+            }
+        };
+        match greeted {
+            Ok(Ok(greeted)) => self.run(socket, *greeted).await,
+            Ok(Err(refusal)) => {
+                tracing::info!(code = refusal.code.name(), why = %refusal.text, "a worker was not let in");
+                self.parts.metrics.sessions_refused(refusal.code.name());
+                handshake::reject(&mut socket, refusal).await;
+            }
+            Err(_) => tracing::debug!("a handshake took too long"),
+        }
+    }
+
+    /// The worker that a token of a session stands for; `None` if it is wrong, has ended, or its worker is quarantined.
+    pub fn bearer(&self, token: &str) -> Option<WorkerId> {
+        let worker = token::verify(&self.parts.mac_key, token, self.parts.clock.now())?;
+        (!self.quarantined().contains(&worker)).then_some(worker)
+    }
+
+    /// A worker was quarantined or readmitted.
+    pub fn set_quarantined(&self, worker: WorkerId, is_quarantined: bool) {
+        let mut quarantined = self.quarantined();
+        if is_quarantined {
+            quarantined.insert(worker);
+        } else {
+            quarantined.remove(&worker);
+        }
+    }
+
+    fn quarantined(&self) -> MutexGuard<'_, HashSet<WorkerId>> {
+        // a set of whole entries is whole after any panic
+        self.quarantined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_session(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,117 @@
+//! The evidence log: appended, read newest first, trimmed from its old end.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::batch::Batch;
+use super::values::{int, run_id, run_key, time, uint};
+use super::writer::Abort;
+use crate::digest::Digest;
+use crate::id::{AttemptId, WorkerId};
+use crate::store::{Evidence, EvidenceRetention};
+
+/// See [`crate::store::Store::append_evidence`].
+pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(), Abort> {
+    let (connection, _) = batch.rows()?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO evidence (worker, class, kind, run, number, result, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for seen in evidence {
+        insert.execute(params![
+            seen.worker.0,
+            seen.class.as_bytes(),
+            seen.kind,
+            run_key(seen.attempt.run),
+            seen.attempt.number,
+            seen.result.as_ref().map(Digest::as_bytes),
+            int(seen.at.0),
+        ])?;
+    }
+    Ok(())
+}
+
+/// See [`crate::store::Store::evidence`].
+pub(super) fn page(
+    connection: &Connection,
+    worker: WorkerId,
+    before: Option<u64>,
+    limit: u32,
+) -> rusqlite::Result<Vec<(u64, Evidence)>> {
+    connection
+        .prepare_cached(
+            "SELECT row, class, kind, run, number, result, at FROM evidence WHERE worker = ?1 AND row < ?2
+             ORDER BY row DESC LIMIT ?3",
+        )?
+        .query_map(params![worker.0, int(before.unwrap_or(u64::MAX)), limit], |row| {
+            let seen = Evidence {
+                worker,
+                class: Digest::from_bytes(row.get(1)?),
+                kind: row.get(2)?,
+                attempt: AttemptId { run: run_id(row.get(3)?), number: row.get(4)? },
+                result: row.get::<_, Option<[u8; 32]>>(5)?.map(Digest::from_bytes),
+                at: time(row.get(6)?),
+            };
+            Ok((uint(row.get(0)?), seen))
+        })?
+        .collect()
+}
+
+/// See [`crate::store::Store::evidence_counts`].
+pub(super) fn counts(connection: &Connection, worker: WorkerId) -> rusqlite::Result<Vec<(String, u64)>> {
+    connection
+        .prepare_cached("SELECT kind, count(*) FROM evidence WHERE worker = ?1 GROUP BY kind ORDER BY kind")?
+        .query_map(params![worker.0], |row| Ok((row.get(0)?, uint(row.get(1)?))))?
+        .collect()
+}
+
+/// Where the log of one worker is cut.
+pub(super) struct Cut {
+    worker: u32,
+    /// Up to this row everything goes that is old.
+    old_up_to: i64,
+    /// Up to this row everything goes.
+    all_up_to: i64,
+}
+
+/// The logs that have something to give up.
+pub(super) fn cuts(connection: &Connection, retention: EvidenceRetention) -> rusqlite::Result<Vec<Cut>> {
+    let workers: Vec<u32> = connection
+        .prepare_cached("SELECT DISTINCT worker FROM evidence")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    // The newest row that is beyond the newest so many; rows begin at 1.
+    let mut beyond = connection
+        .prepare_cached("SELECT row FROM evidence WHERE worker = ?1 ORDER BY row DESC LIMIT 1 OFFSET ?2")?;
+    let mut place = |worker: u32, newest: u64| -> rusqlite::Result<i64> {
+        Ok(beyond.query_row(params![worker, int(newest)], |row| row.get(0)).optional()?.unwrap_or(0))
+    };
+    let mut cuts = Vec::new();
+    for worker in workers {
+        let old_up_to = place(worker, retention.newest)?;
+        if old_up_to > 0 {
+            let all_up_to = place(worker, retention.most.max(retention.newest))?;
+            cuts.push(Cut { worker, old_up_to, all_up_to });
+        }
+    }
+    Ok(cuts)
+}
+
+/// See [`crate::store::Store::trim_evidence`]. The cuts were read before; what was appended since only makes them too
+/// careful.
+pub(super) fn trim(batch: &mut Batch<'_>, retention: EvidenceRetention, cuts: &[Cut]) -> Result<u32, Abort> {
+    let (connection, _) = batch.rows()?;
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM evidence WHERE row IN (
+             SELECT row FROM evidence WHERE worker = ?1 AND row <= ?2 AND (at < ?3 OR row <= ?4) ORDER BY row LIMIT ?5)",
+    )?;
+    let mut gone = 0;
+    for cut in cuts {
+        let left = retention.batch_max.saturating_sub(gone);
+        if left == 0 {
+            break;
+        }
+        let since = int(retention.since.0);
+        let count = delete.execute(params![cut.worker, cut.old_up_to, since, cut.all_up_to, left])?;
+        gone += u32::try_from(count).unwrap_or(u32::MAX);
+    }
+    Ok(gone)
+}

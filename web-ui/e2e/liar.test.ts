@@ -1,0 +1,43 @@
+// A worker that lies is seen in the votes, beside what was accepted. Needs workers on other machines: where the binary has
+// none yet, this file has no tests to run.
+
+import type { Browser } from "playwright-core";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { NewToken } from "../src/api/types";
+import { Console, launch } from "./console";
+import { canLie, eventually, Pool, prebuilt, startLiar } from "./pool";
+
+describe.runIf(canLie())("with a lying worker", () => {
+  let pool: Pool;
+  let browser: Browser;
+  let stopLiar: () => Promise<void>;
+
+  beforeAll(async () => {
+    [pool, browser] = [await Pool.start({ workers: 2, slots: 1 }), await launch()];
+    const { secret } = await pool.post<NewToken>("/v1/tokens", { name: "liar", scopes: ["worker"] });
+    stopLiar = startLiar(pool, secret);
+    await eventually("the liar joins", async () => (await pool.workers()).filter((worker) => worker.standing === "active").length === 3);
+  });
+  afterAll(async () => {
+    await stopLiar();
+    await browser.close();
+    await pool.stop();
+  });
+
+  test("the dissenter is marked, and the first differing byte is shown", async () => {
+    const module = await pool.push(prebuilt("wordcount.wasm"), "wordcount.wasm");
+    const run = await pool.run({ module, args: ["-n", "3"], stdin: { text: "to be or not to be\n" }, verify: { policy: "quorum", n: 3 }, wait_ms: 30_000 });
+    expect(run.verdict.kind).toBe("agreed");
+    expect(run.verdict.dissenters).toHaveLength(1);
+    const visit = await Console.signedIn(browser, pool);
+    const { page } = visit;
+    await visit.go(`/runs/${run.id}`);
+    await page.getByText(`2 of 3 workers agree that it exited with code 0. ${run.verdict.dissenters[0]} voted otherwise.`).waitFor();
+    await page.getByText("dissented").first().waitFor();
+    await page.getByRole("button", { name: "Compare with what was accepted" }).click();
+    await page.getByText(/The first differing byte is at offset|Here they are equal/).waitFor();
+    await visit.accessible("run with a dissent");
+    await visit.picture("dissent");
+    await visit.close();
+  });
+});

@@ -1,0 +1,88 @@
+// Signing in, out, and being refused.
+
+import type { Browser } from "playwright-core";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { Console, launch } from "./console";
+import { Pool } from "./pool";
+
+let pool: Pool;
+let browser: Browser;
+
+beforeAll(async () => {
+  [pool, browser] = [await Pool.start({ workers: 2, slots: 1 }), await launch()];
+});
+afterAll(async () => {
+  await browser.close();
+  await pool.stop();
+});
+
+test("the printed link signs in, and the token leaves the address at once", async () => {
+  const visit = await Console.signedIn(browser, pool);
+  const { page } = visit;
+  await expect.poll(() => page.url()).toBe(`${pool.url}/`);
+  expect(await page.evaluate(() => history.length)).toBeLessThanOrEqual(2);
+  await page.getByRole("heading", { name: "Welcome to your pool" }).waitFor();
+  // Changes come as they happen.
+  await page.getByText("Live", { exact: true }).waitFor();
+  await visit.close();
+});
+
+test("a pasted token signs in, and signing out forgets it", async () => {
+  const visit = await Console.open(browser, pool);
+  const { page } = visit;
+  await page.goto(`${pool.url}/runs`);
+  await visit.accessible("sign in");
+  await page.getByLabel("Token").fill(`  ${pool.token} `);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("heading", { name: "Runs", exact: true }).waitFor();
+  await page.reload();
+  await page.getByRole("heading", { name: "Runs", exact: true }).waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("Token").waitFor();
+  expect(await page.evaluate(() => [localStorage.length, sessionStorage.length])).toEqual([0, 0]);
+  await visit.close();
+});
+
+test("a refused token gets a page that says why and what to do", async () => {
+  const visit = await Console.open(browser, pool, { expected: (text) => text.includes("401") });
+  const { page } = visit;
+  await page.goto(`${pool.url}/#token=lsk_wrong`);
+  await page.getByRole("alert").getByText("unauthorized").waitFor();
+  await page.getByText("The token may have been revoked").waitFor();
+  expect(page.url()).toBe(`${pool.url}/`);
+  await visit.accessible("refused");
+  await visit.picture("refused");
+  await page.getByLabel("Token").fill("lsk_wrong_again");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("alert").getByText("unauthorized").waitFor();
+  await visit.close();
+});
+
+test("tokens are made, used and revoked", async () => {
+  const visit = await Console.signedIn(browser, pool, { expected: (text) => text.includes("401") });
+  const { page } = visit;
+  await visit.go("/settings");
+  await page.getByLabel("Name").fill("laptop");
+  await page.getByLabel("Allows to").selectOption("read");
+  await page.getByRole("button", { name: "Make a token" }).click();
+  const secret = (await page.getByRole("group", { name: "the new token" }).innerText()).trim();
+  expect(secret).toMatch(/^lsk_/);
+  await page.getByRole("button", { name: "I have it" }).click();
+  expect(await page.getByText(secret).count()).toBe(0);
+
+  // It reads, and is offered nothing that it may not do.
+  const reader = await Console.open(browser, pool, { expected: (text) => text.includes("401") });
+  await reader.page.goto(`${pool.url}/#token=${secret}`);
+  await reader.page.getByRole("link", { name: "Runs", exact: true }).click();
+  await reader.page.getByRole("heading", { name: "Runs", exact: true }).waitFor();
+  expect(await reader.page.getByRole("link", { name: "New run" }).count()).toBe(0);
+
+  await page.getByRole("button", { name: "revoke laptop" }).click();
+  await page.getByRole("button", { name: "Revoke it" }).click();
+  await page.getByText("“laptop” was revoked.").waitFor();
+  await expect.poll(() => page.getByRole("row", { name: "laptop" }).count()).toBe(0);
+  await reader.page.reload();
+  await reader.page.getByText("The token may have been revoked").waitFor();
+  await reader.close();
+  await visit.close();
+});

@@ -1,0 +1,3820 @@
+// Made from tests/openapi.json by `npm run schema`. Don't edit it.
+
+export interface paths {
+    "/healthz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Is the process alive?
+         * @description Needs no token.
+         */
+        get: operations["healthz"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the figures
+         * @description OpenMetrics text, for Prometheus. Needs a token with the scope `read`.
+         */
+        get: operations["metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/openapi.json": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read this document
+         * @description Needs no token.
+         */
+        get: operations["openapi_json"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/readyz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Does it take submissions?
+         * @description Needs no token. Answers 503 with `unavailable` while it starts or stops.
+         */
+        get: operations["readyz"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/blobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Upload bytes
+         * @description Streamed and hashed on the way. What nothing refers to within a day may be collected.
+         */
+        post: operations["post_blob"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/blobs/{digest}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read bytes
+         * @description One range may be asked for. HEAD answers the size only.
+         */
+        get: operations["get_blob"];
+        /**
+         * Upload bytes whose digest is known
+         * @description Refused with `digest_mismatch` when the bytes hash to something else.
+         */
+        put: operations["put_blob"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Watch the pool
+         * @description Server-sent events. `open`: from here on nothing is missed. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
+         *     `resync`: some were lost, because the reader was too slow or because the stream was opened again (`Last-Event-ID` says
+         *     that there was one before; what came in between is not kept): read everything again (`Resync`).
+         */
+        get: operations["pool_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/info": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read what this pool is and allows */
+        get: operations["info"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/modules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List modules
+         * @description Newest first.
+         */
+        get: operations["list_modules"];
+        put?: never;
+        /**
+         * Upload a module
+         * @description The body is the raw wasm, streamed and hashed on the way. It is validated and analysed before the answer; a
+         *     module that can never run here is refused with `module_refused` and a stable `refusal` code.
+         */
+        post: operations["post_module"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/modules/{digest}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a module */
+        get: operations["get_module"];
+        /**
+         * Upload a module whose digest is known
+         * @description Refused with `digest_mismatch` when the bytes hash to something else.
+         */
+        put: operations["put_module"];
+        post?: never;
+        /**
+         * Delete a module
+         * @description Refused with `module_in_use` while a run of it has not ended. Needs the scope `admin`.
+         */
+        delete: operations["delete_module"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/modules/{digest}/call": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Call a module
+         * @description The body is standard input, the answer the standard output that was agreed on (for a plain function its values, one per
+         *     line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about.
+         *     A run that fails is answered with `run_failed` or `run_timed_out`, one that has not ended within `wait_ms` with
+         *     `run_unfinished`; each carries the run. A caller that goes away does not stop the run.
+         */
+        post: operations["call_module"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/modules/{digest}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a module's bytes
+         * @description One range may be asked for. HEAD answers the size only.
+         */
+        get: operations["get_content"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/modules/{digest}/quarantine": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a module out of service
+         * @description New runs of it are refused with `module_quarantined`. Needs the scope `admin`.
+         */
+        post: operations["quarantine_module"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/modules/{digest}/readmit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Put a module back into service
+         * @description Needs the scope `admin`.
+         */
+        post: operations["readmit_module"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List runs
+         * @description Newest first. One request looks at a bounded number of runs: a page may hold fewer items than asked for, even none, and
+         *     still have a `next`, with which the search goes on.
+         */
+        get: operations["list_runs"];
+        put?: never;
+        /**
+         * Submit a run
+         * @description With `wait_ms` the answer waits for the run's end; without, or if it has not ended by then, it shows the run as it
+         *     is. A failed run is an answer too: look at `state`. With an Idempotency-Key the same request makes one run, however
+         *     often it is sent; another request with that key is refused with `idempotency_mismatch`.
+         */
+        post: operations["post_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel several runs
+         * @description As `POST /v1/runs/{id}/cancel`, once for each. The answer has one item for each run that was named, in the same order,
+         *     when all of them are final.
+         */
+        post: operations["cancel_runs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/rerun": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Submit several runs again
+         * @description As `POST /v1/runs/{id}/rerun`, once for each. The answer has one item for each run that was named, in the same order,
+         *     when all of the new ones are acknowledged.
+         */
+        post: operations["rerun_runs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a run */
+        get: operations["get_run"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/attempts/{number}/files/{path}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a file that an attempt left
+         * @description `path` is the file's path in the guest without its first slash, for instance `out/plot.png`. Of an attempt whose result
+         *     won, or was kept because it lost; `gone` if it was not. One range may be asked for.
+         */
+        get: operations["get_attempt_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/attempts/{number}/stderr": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the standard error of an attempt
+         * @description Of one whose result won, or was kept because it lost; `gone` if it was not. One range may be asked for.
+         */
+        get: operations["get_attempt_stderr"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/attempts/{number}/stdout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the standard output of an attempt
+         * @description Of one whose result won, or was kept because it lost; `gone` if it was not. One range may be asked for.
+         */
+        get: operations["get_attempt_stdout"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel a run
+         * @description A run that has ended stays as it is and is the answer: every caller hears the same.
+         */
+        post: operations["cancel_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare two attempts
+         * @description Byte by byte, on the server: whether the outputs are equal, where the first difference is, and a few bytes around it.
+         *     Of results that lost a vote one is kept for each digest; `gone` if one of the two was not.
+         */
+        get: operations["diff"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Watch a run
+         * @description Server-sent events. A stream that is opened again begins anew: nothing is lost. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
+         *     it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final, nothing follows (`RunEnd`).
+         */
+        get: operations["run_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/files/{path}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a file that a run left
+         * @description `path` is the file's path in the guest without its first slash, for instance `out/plot.png`. One range may be asked for.
+         */
+        get: operations["get_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/rerun": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Submit a run again
+         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one.
+         */
+        post: operations["rerun_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/stderr": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a run's standard error
+         * @description The output of the result, once the run has ended. One range may be asked for.
+         */
+        get: operations["get_stderr"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/stdout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a run's standard output
+         * @description The output of the result, once the run has ended. One range may be asked for.
+         */
+        get: operations["get_stdout"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the pool at a glance
+         * @description Workers, slots, queue, what happened in the last hour, and what is stored. What is about runs counts the caller's
+         *     workspace only. What is stored is counted at most every two seconds.
+         */
+        get: operations["stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/stats/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the figures of each minute
+         * @description For plots: what happened to the runs of the caller's workspace. It is counted in memory; after a restart the runs
+         *     that ended within the hour before are counted again, and `since` says from when on nothing is missing.
+         */
+        get: operations["series"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List tokens
+         * @description Without their secrets, on one page.
+         */
+        get: operations["list_tokens"];
+        put?: never;
+        /**
+         * Make a token
+         * @description The answer is the only place where its secret is ever shown.
+         */
+        post: operations["post_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Delete a token
+         * @description It stops working at once.
+         */
+        delete: operations["delete_token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List workers
+         * @description All of them, on one page.
+         */
+        get: operations["list_workers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a worker
+         * @description With the attempts that it holds, and the newest of what was seen of it.
+         */
+        get: operations["get_worker"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Drain a worker
+         * @description It gets no new work and finishes what it holds.
+         */
+        post: operations["drain_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{id}/evidence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what was seen of a worker
+         * @description Dissents and faults, the newest first. An operator's retention forgets old ones: see `retention` of `GET /v1/info`.
+         */
+        get: operations["worker_evidence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{id}/quarantine": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Quarantine a worker
+         * @description It gets nothing and its votes count for nothing until it is readmitted.
+         */
+        post: operations["quarantine_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/workers/{id}/readmit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Readmit a worker
+         * @description After a drain or a quarantine.
+         */
+        post: operations["readmit_worker"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /** @description One execution of a run on one worker. */
+        Attempt: {
+            /** @description When it was handed out. */
+            assigned_at: components["schemas"]["Timestamp"];
+            /**
+             * Format: double
+             * @description CPU time used, in milliseconds.
+             */
+            cpu_ms: number;
+            ended_at: components["schemas"]["Timestamp"] | null;
+            fault: components["schemas"]["Fault"] | null;
+            /** @description The run's id, a dot and the number. */
+            id: components["schemas"]["AttemptId"];
+            /**
+             * Format: int32
+             * @description From 1.
+             */
+            number: number;
+            result: components["schemas"]["Digest"] | null;
+            started_at: components["schemas"]["Timestamp"] | null;
+            /** @description Where it stands. */
+            state: components["schemas"]["AttemptStateName"];
+            /** @description Whether that is the result that won; null while undecided. */
+            won: boolean | null;
+            /** @description Who held it. */
+            worker: components["schemas"]["WorkerId"];
+        };
+        /**
+         * @description The run's id, a dot and the attempt's number
+         * @example 01920000-0000-7000-8000-000000000001.1
+         */
+        AttemptId: string;
+        /**
+         * @description Where an attempt stands.
+         * @enum {string}
+         */
+        AttemptStateName: "assigned" | "begun" | "voted" | "faulted" | "canceled";
+        /** @description A stored blob. */
+        Blob: {
+            /** @description Digest of the bytes. */
+            digest: components["schemas"]["Digest"];
+            /**
+             * Format: int64
+             * @description Their number.
+             */
+            size: number;
+        };
+        /** @description The bounds of what is taken. */
+        Bounds: {
+            /**
+             * Format: int64
+             * @description Largest blob, in bytes.
+             */
+            blob_bytes_max: number;
+            /**
+             * Format: int64
+             * @description Runs that one bulk call may name.
+             */
+            bulk_runs_max: number;
+            /**
+             * Format: int64
+             * @description Connections at once.
+             */
+            connections_max: number;
+            /**
+             * Format: int64
+             * @description Event streams at once.
+             */
+            event_streams_max: number;
+            /**
+             * Format: int64
+             * @description Largest JSON body, in bytes.
+             */
+            json_bytes_max: number;
+            /**
+             * Format: int64
+             * @description Largest module, in bytes.
+             */
+            module_bytes_max: number;
+            /**
+             * Format: int64
+             * @description Items of a page.
+             */
+            page_items_max: number;
+            /**
+             * Format: int64
+             * @description Runs that may be queued or running at once.
+             */
+            runs_max: number;
+            /**
+             * Format: int64
+             * @description The same for one workspace.
+             */
+            runs_per_workspace_max: number;
+        };
+        /** @description One minute. */
+        Bucket: components["schemas"]["Tally"] & {
+            /** @description When it begins. */
+            at: components["schemas"]["Timestamp"];
+        };
+        /** @description How it went with one of them; exactly one of `run` and `problem` is there. */
+        BulkItem: {
+            /** @description The run that was named. */
+            id: components["schemas"]["RunId"];
+            /** @description Whether it was done. */
+            ok: boolean;
+            problem?: components["schemas"]["Problem"] | null;
+            run?: components["schemas"]["RunSummary"] | null;
+        };
+        /** @description One page of a list */
+        BulkItemPage: {
+            items: components["schemas"]["BulkItem"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /** @description Several runs at once. */
+        BulkRequest: {
+            /** @description Which, 1 to 500, each once. */
+            ids: components["schemas"]["RunId"][];
+        };
+        /**
+         * @description Whether an earlier verified result may answer.
+         * @enum {string}
+         */
+        CacheUse: "use" | "refresh" | "off";
+        /** @description Data of the events `run`, `worker` and `module` of the pool's stream: something changed, read it again. */
+        Changed: {
+            /** @description Id of the run or worker, digest of the module. */
+            id: string;
+        };
+        /**
+         * @description RFC 3339, or `now` for the time of submission
+         * @example 2026-01-01T00:00:00Z
+         */
+        Clock: string;
+        /** @description What two attempts gave out, compared byte by byte. */
+        Comparison: {
+            /** @description Everything in which the two results differ: `outcome`, `fuel`, and streams as in `stream`; 100 at most. */
+            differing: string[];
+            /** @description Whether there are more than are listed. */
+            differing_more: boolean;
+            /** @description Whether the bytes of this stream are equal. */
+            equal: boolean;
+            /**
+             * Format: int64
+             * @description Position of the first byte that differs, or where the shorter one ends; null if they are equal.
+             */
+            first_difference: number | null;
+            /** @description The one side. */
+            left: components["schemas"]["Side"];
+            /** @description The other. */
+            right: components["schemas"]["Side"];
+            /** @description Of which run. */
+            run: components["schemas"]["RunId"];
+            /** @description What is compared: `stdout`, `stderr` or `file:/out/PATH`. */
+            stream: string;
+        };
+        /** @description An attempt that a worker holds. */
+        CurrentAttempt: {
+            /**
+             * Format: double
+             * @description CPU time used up to the last heartbeat, in milliseconds.
+             */
+            cpu_ms: number;
+            /**
+             * Format: int32
+             * @description Its number.
+             */
+            number: number;
+            /** @description Of which run. */
+            run: components["schemas"]["RunId"];
+            /** @description When it was handed out. */
+            since: components["schemas"]["Timestamp"];
+            started_at: components["schemas"]["Timestamp"] | null;
+        };
+        /**
+         * @description SHA-256 of bytes
+         * @example sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+         */
+        Digest: string;
+        /** @description One observation about a worker. */
+        EvidenceItem: {
+            /** @description When. */
+            at: components["schemas"]["Timestamp"];
+            /**
+             * Format: int32
+             * @description Which attempt.
+             */
+            attempt: number;
+            /** @description The worker's class then. */
+            class: components["schemas"]["Digest"];
+            /** @description What was seen: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt` or `refused`. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Its position in the worker's log: grows with time.
+             */
+            number: number;
+            result: components["schemas"]["Digest"] | null;
+            /** @description On an attempt of which run. */
+            run: components["schemas"]["RunId"];
+        };
+        /** @description One page of a list */
+        EvidenceItemPage: {
+            items: components["schemas"]["EvidenceItem"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /** @description What was seen of a worker. */
+        EvidenceView: {
+            /** @description Observations that are kept, by kind. */
+            counts: {
+                [key: string]: number;
+            };
+            /** @description The newest 50; `GET /v1/workers/{id}/evidence` has the others. */
+            recent: components["schemas"]["EvidenceItem"][];
+        };
+        /** @description One decision in words. */
+        Explanation: {
+            /** @description When. */
+            at: components["schemas"]["Timestamp"];
+            /** @description A sentence without its full stop. */
+            text: string;
+        };
+        /**
+         * @description Why a run failed.
+         * @enum {string}
+         */
+        FailReason: "exit_code" | "trap" | "out_of_fuel" | "output_limit" | "timed_out" | "crashed" | "poisoned" | "lost" | "no_quorum" | "expired" | "module_refused";
+        /** @description What the infrastructure did to an attempt. Never votes; leads to a rerun. */
+        Fault: {
+            /** @description What is known beyond the signal. */
+            detail: string;
+            /** @enum {string} */
+            kind: "crashed";
+            /**
+             * Format: int32
+             * @description The signal that ended it, if one did.
+             */
+            signal?: number | null;
+        } | {
+            /** @enum {string} */
+            kind: "timed_out";
+        } | {
+            /** @enum {string} */
+            kind: "lost";
+        } | {
+            /** @description The worker's words. */
+            detail: string;
+            /** @enum {string} */
+            kind: "refused";
+        } | {
+            /** @description What did not match. */
+            detail: string;
+            /** @enum {string} */
+            kind: "corrupt";
+        } | {
+            /** @enum {string} */
+            kind: "drained";
+        };
+        /** @description The last hour, as far as it was counted. */
+        HourCounts: components["schemas"]["Tally"] & {
+            /** @description Since when it is counted: an hour ago, or later if the coordinator has not known for so long. */
+            since: components["schemas"]["Timestamp"];
+        };
+        /** @description What this pool is and allows. */
+        Info: {
+            /** @description The bounds of what is taken. */
+            bounds: components["schemas"]["Bounds"];
+            /** @description Classes of the workers; one, in a pool of equal machines. */
+            classes: components["schemas"]["Digest"][];
+            /**
+             * Format: int64
+             * @description The largest JSON body of a request, in bytes; larger inputs go as blobs, by digest.
+             */
+            json_bytes_max: number;
+            /** @description What a run gets that asks for nothing. */
+            limits_default: components["schemas"]["LimitsView"];
+            /** @description The most that a run may ask for. */
+            limits_max: components["schemas"]["LimitsView"];
+            /** @description What a run gets that asks for no policy. */
+            policy_default: components["schemas"]["PolicyView"];
+            /** @description How busy the pool is. */
+            pool: components["schemas"]["PoolFigures"];
+            /** @description What is kept, and how long. */
+            retention: components["schemas"]["RetentionView"];
+            /** @description What the caller's token allows. */
+            scopes: components["schemas"]["Scope"][];
+            /** @description Facts of the coordinator's process. */
+            server: components["schemas"]["ServerFacts"];
+            /** @description How much is stored. */
+            stored: components["schemas"]["StoredFigures"];
+            /** @description Version of the coordinator. */
+            version: string;
+            /**
+             * Format: int64
+             * @description The longest `wait_ms`.
+             */
+            wait_ms_max: number;
+            /** @description The caller's workspace. */
+            workspace: string;
+        };
+        /** @description Bytes of an input: as text, as base64, or by the digest of an uploaded blob. Exactly one of them. */
+        InputBytes: {
+            /** @description UTF-8 text. */
+            text: string;
+        } | {
+            /** @description Standard base64 with padding. */
+            base64: string;
+        } | {
+            /** @description An uploaded blob. */
+            digest: components["schemas"]["Digest"];
+        };
+        /** @description What is put at a path: a file's bytes, or a directory packed into one blob. Exactly one of them. */
+        InputFile: {
+            /** @description A file of UTF-8 text. */
+            text: string;
+        } | {
+            /** @description A file's bytes as standard base64 with padding. */
+            base64: string;
+        } | {
+            /** @description A file that was uploaded as a blob. */
+            digest: components["schemas"]["Digest"];
+        } | {
+            /** @description A packed directory that was uploaded as a blob; mapped as a whole. */
+            tree: components["schemas"]["Digest"];
+        };
+        /** @description Bounds on what the guest may use; a missing one has its default. */
+        LimitsRequest: {
+            /**
+             * Format: int64
+             * @description Contents of all files that the guest writes, in bytes; 64 MiB by default, up to 1 GiB.
+             * @default null
+             */
+            file_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Files, directories and links that the guest makes; 4096 by default, up to 65536.
+             * @default null
+             */
+            file_count?: number | null;
+            /**
+             * Format: int64
+             * @description Fuel; none by default: then the guest runs uninstrumented until its timeout.
+             * @default null
+             */
+            fuel?: number | null;
+            /**
+             * Format: int64
+             * @description All linear memories and tables together, in bytes; 256 MiB by default, up to 4 GiB.
+             * @default null
+             */
+            memory_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Standard output and standard error together, in bytes; 16 MiB by default, up to 1 GiB.
+             * @default null
+             */
+            output_bytes?: number | null;
+        };
+        /** @description Bounds on a guest. */
+        LimitsView: {
+            /**
+             * Format: int64
+             * @description Contents of written files, in bytes.
+             */
+            file_bytes: number;
+            /**
+             * Format: int32
+             * @description Files, directories and links made.
+             */
+            file_count: number;
+            /**
+             * Format: int64
+             * @description Fuel, or none.
+             */
+            fuel: number | null;
+            /**
+             * Format: int64
+             * @description Memories and tables, in bytes.
+             */
+            memory_bytes: number;
+            /**
+             * Format: int64
+             * @description Standard output and standard error together, in bytes.
+             */
+            output_bytes: number;
+        };
+        /** @description Data of the event `output`: what an attempt wrote, as it writes it. Not verified; a rerun starts anew. */
+        LiveOutput: {
+            /**
+             * Format: int32
+             * @description Number of the attempt.
+             */
+            attempt: number;
+            /** @description The bytes otherwise. */
+            base64?: string | null;
+            /**
+             * Format: int64
+             * @description Position of the first byte in its stream.
+             */
+            offset: number;
+            /** @description Which stream. */
+            stream: components["schemas"]["StreamName"];
+            /** @description The bytes, if they are UTF-8. */
+            text?: string | null;
+            /** @description Always false: no votes were compared. */
+            verified: boolean;
+        };
+        /** @description A module. */
+        Module: {
+            /**
+             * @description What static analysis found: kind, WASI level, imports, exports, memories, whether its results can be verified
+             *     and why not.
+             */
+            analysis: Record<string, never> | null;
+            /** @description When it was first uploaded. */
+            created_at: components["schemas"]["Timestamp"];
+            /** @description Its id: the digest of its bytes. */
+            digest: components["schemas"]["Digest"];
+            /** @description A name for people, as uploaded. */
+            name: string | null;
+            /** @description Why it is quarantined; null if it is not. */
+            quarantined: string | null;
+            refusal: components["schemas"]["Refusal"] | null;
+            /**
+             * Format: int64
+             * @description Its size in bytes.
+             */
+            size: number;
+            /** @description Where it stands. */
+            state: components["schemas"]["ModuleStateName"];
+        };
+        /** @description One page of a list */
+        ModulePage: {
+            items: components["schemas"]["Module"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /**
+         * @description Where a module stands.
+         * @enum {string}
+         */
+        ModuleStateName: "analysed" | "compiling" | "ready" | "refused";
+        /** @description A token that was just made: the only time that its secret is shown. */
+        NewToken: {
+            /** @description The bearer token. */
+            secret: string;
+            /** @description The rest. */
+            token: components["schemas"]["Token"];
+        };
+        /** @description What the guest did. Deterministic, part of the result, votes. */
+        Outcome: {
+            /**
+             * Format: int32
+             * @description The exit code as the guest gave it.
+             */
+            code: number;
+            /** @enum {string} */
+            kind: "exited";
+        } | {
+            /** @enum {string} */
+            kind: "returned";
+            /** @description One text per result: decimal integers, shortest round-trip floats, `nan:0x…` for NaN bits. */
+            values: string[];
+        } | {
+            /** @enum {string} */
+            kind: "responded";
+            /**
+             * Format: int32
+             * @description HTTP status.
+             */
+            status: number;
+        } | {
+            /** @enum {string} */
+            kind: "trapped";
+            /** @description Which trap; the only part of a trap that may vote. */
+            trap: components["schemas"]["Trap"];
+        } | {
+            /** @enum {string} */
+            kind: "out_of_fuel";
+        } | {
+            /** @enum {string} */
+            kind: "output_limit";
+        };
+        /** @description Bytes that a run gave out: inline as `text` or `base64` when they are small, always by digest. */
+        Output: {
+            /** @description The bytes, if they are few and not UTF-8. */
+            base64?: string | null;
+            /** @description Digest of the bytes. */
+            digest: components["schemas"]["Digest"];
+            /**
+             * Format: int64
+             * @description Their number.
+             */
+            size: number;
+            /** @description The bytes, if they are few and UTF-8. */
+            text?: string | null;
+        };
+        /** @description A file that the guest left under `/out`. */
+        OutputFile: {
+            /** @description Digest of its bytes. */
+            digest: components["schemas"]["Digest"];
+            /** @description Where it was, `/out/…`. */
+            path: string;
+            /**
+             * Format: int64
+             * @description Their number.
+             */
+            size: number;
+        };
+        /**
+         * @description How workers are chosen.
+         * @enum {string}
+         */
+        PlacementMode: "any" | "labels" | "primary";
+        /** @description Which workers may run it. */
+        PlacementRequest: {
+            /** @description Labels that a worker must carry, with their values; only with `labels`. */
+            labels?: {
+                [key: string]: string;
+            } | null;
+            /** @description How workers are chosen. */
+            mode: components["schemas"]["PlacementMode"];
+        };
+        /** @description A policy with all defaults filled in. */
+        PolicyView: {
+            /**
+             * Format: int32
+             * @description Timed-out attempts after which the run is final.
+             */
+            attempts_max: number;
+            /**
+             * Format: int64
+             * @description Wall time of the whole run, in milliseconds.
+             */
+            deadline_ms: number | null;
+            /** @description Whether it was written before it was acknowledged. */
+            durable: boolean;
+            /** @description Which workers. */
+            placement: components["schemas"]["PlacementRequest"];
+            /**
+             * Format: int32
+             * @description Higher goes first within a workspace.
+             */
+            priority: number;
+            /** @description What a fault leads to. */
+            retry: components["schemas"]["Retry"];
+            /**
+             * Format: int64
+             * @description Wall time of one attempt, in milliseconds.
+             */
+            timeout_ms: number;
+            /** @description How the result is verified. */
+            verify: components["schemas"]["VerifyRequest"];
+        };
+        /** @description How busy the pool is. */
+        PoolFigures: {
+            /**
+             * Format: int64
+             * @description Attempts that workers hold.
+             */
+            attempts_live: number;
+            /**
+             * Format: int64
+             * @description Runs without an attempt.
+             */
+            queued: number;
+            /**
+             * Format: int64
+             * @description Runs with one.
+             */
+            running: number;
+            /**
+             * Format: int64
+             * @description Slots that they declared.
+             */
+            slots: number;
+            /**
+             * Format: int64
+             * @description Workers that get work.
+             */
+            workers_active: number;
+        };
+        /** @description The pool at a glance. What is about runs counts the caller's workspace only; workers, slots and storage are shared by all. */
+        PoolStats: {
+            /** @description When these figures were taken. */
+            at: components["schemas"]["Timestamp"];
+            /** @description What happened in the last hour. */
+            last_hour: components["schemas"]["HourCounts"];
+            /** @description Runs that have not ended. */
+            queue: components["schemas"]["QueueCounts"];
+            /**
+             * Format: double
+             * @description Runs that ended each second, over the last ten seconds.
+             */
+            runs_per_second: number;
+            /** @description Slots of the workers that get work. */
+            slots: components["schemas"]["SlotCounts"];
+            /** @description What is stored, and what retention will free. */
+            storage: components["schemas"]["StorageStats"];
+            /** @description Workers that joined since the coordinator started, by standing. */
+            workers: components["schemas"]["WorkerCounts"];
+        };
+        /** @description Problem details (RFC 9457), the one shape of every error. */
+        Problem: {
+            /** @description What programs tell errors apart by. */
+            code: components["schemas"]["ProblemCode"];
+            /** @description What happened and what to do about it. */
+            detail: string;
+            digest?: components["schemas"]["Digest"] | null;
+            /** @description JSON pointer (RFC 6901) of the field of the request body that is at fault; for a query parameter its name. */
+            pointer?: string | null;
+            /** @description With `module_refused`: the stable code of the refusal. */
+            refusal?: string | null;
+            /** @description Names the request in the coordinator's log; also in the header `X-Request-Id`. */
+            request_id: string;
+            run?: components["schemas"]["Run"] | null;
+            /**
+             * Format: int32
+             * @description The HTTP status.
+             */
+            status: number;
+            /** @description The code in words. */
+            title: string;
+            /** @description `urn:lockstep:problem:` and the code. */
+            type: string;
+        };
+        /**
+         * @description Every code that an error of this API can have. The list only grows.
+         * @enum {string}
+         */
+        ProblemCode: "invalid_body" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
+        /**
+         * @description A named, versioned set of semantics.
+         * @enum {string}
+         */
+        Profile: "det-1";
+        /** @description Why something is taken out of service. */
+        QuarantineRequest: {
+            /** @description Shown wherever the quarantine is; 1 to 500 characters. */
+            why: string;
+        };
+        /** @description Runs that have not ended. */
+        QueueCounts: {
+            /**
+             * Format: int64
+             * @description Without an attempt.
+             */
+            queued: number;
+            /**
+             * Format: int64
+             * @description With one.
+             */
+            running: number;
+        };
+        /** @description Why a module was refused. */
+        Refusal: {
+            /** @description Stable code. */
+            code: string;
+            /** @description The same for people. */
+            text: string;
+        };
+        /** @description Data of the event `resync` of the pool's stream: events were lost, read everything again that is shown. */
+        Resync: {
+            /** @description Why. */
+            reason: components["schemas"]["ResyncReason"];
+        };
+        /**
+         * @description Why events were lost.
+         * @enum {string}
+         */
+        ResyncReason: "reconnected" | "lagged";
+        /** @description What retention keeps, and what it will free. */
+        RetentionStats: components["schemas"]["RetentionView"] & {
+            oldest_finished_at: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description Bytes of blobs that nothing refers to: they go when their pins end. What the runs above still hold comes on top,
+             *     and is known only once they are gone.
+             */
+            would_free_bytes: number;
+            /**
+             * Format: int64
+             * @description Final runs that the next round (twice a minute) deletes: older than the age, or beyond the number.
+             */
+            would_free_runs: number;
+            /**
+             * Format: int64
+             * @description The same within the next day, if nothing new ends.
+             */
+            would_free_runs_in_a_day: number;
+        };
+        /** @description What an operator has set about keeping. */
+        RetentionView: {
+            /**
+             * Format: int64
+             * @description Final runs older than this go, in milliseconds.
+             */
+            age_ms: number;
+            /**
+             * Format: int64
+             * @description Evidence younger than this stays too, up to ten times `evidence_max`, in milliseconds.
+             */
+            evidence_age_ms: number;
+            /**
+             * Format: int64
+             * @description Of the evidence about each worker the newest so many observations stay, however old.
+             */
+            evidence_max: number;
+            /**
+             * Format: int64
+             * @description Of the final runs the newest so many stay.
+             */
+            runs_max: number;
+            /**
+             * Format: int64
+             * @description How long an upload stays that no run refers to, in milliseconds.
+             */
+            upload_keep_ms: number;
+        };
+        /**
+         * @description What happens to a run whose attempt met a fault.
+         * @enum {string}
+         */
+        Retry: "reassign" | "never";
+        /** @description A run as it is read back. */
+        Run: {
+            /** @description Every attempt so far. */
+            attempts: components["schemas"]["Attempt"][];
+            /** @description Whether an earlier result answered. Always false: results are not reused yet. */
+            cached: boolean;
+            /** @description When it was submitted. */
+            created_at: components["schemas"]["Timestamp"];
+            /** @description Every decision so far, in words. */
+            explain: components["schemas"]["Explanation"][];
+            /** @description Files that the guest left under `/out`. */
+            files: components["schemas"]["OutputFile"][];
+            finished_at: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int64
+             * @description Fuel used, where the run granted fuel and the guest ended by itself.
+             */
+            fuel_used: number | null;
+            /** @description A UUIDv7. */
+            id: components["schemas"]["RunId"];
+            /** @description What was executed. */
+            module: components["schemas"]["Digest"];
+            outcome: components["schemas"]["Outcome"] | null;
+            /** @description How it is carried out, with all defaults filled in. */
+            policy: components["schemas"]["PolicyView"];
+            reason: components["schemas"]["FailReason"] | null;
+            rerun_of: components["schemas"]["RunId"] | null;
+            result: components["schemas"]["Digest"] | null;
+            /**
+             * Format: int32
+             * @description 0 until it is final, then 1, and one more for each correction.
+             */
+            revision: number;
+            /** @description Digest of the run spec with all defaults filled in. */
+            run_key: components["schemas"]["Digest"];
+            /** @description What was executed, with all defaults filled in. */
+            spec: components["schemas"]["SpecView"];
+            /** @description Where it stands in its life. */
+            state: components["schemas"]["RunState"];
+            stderr: components["schemas"]["Output"] | null;
+            stdout: components["schemas"]["Output"] | null;
+            /** @description What comparing the votes says. */
+            verdict: components["schemas"]["RunVerdict"];
+        };
+        /** @description Data of the event `end`: nothing follows. */
+        RunEnd: {
+            /** @description Which run. */
+            id: components["schemas"]["RunId"];
+            /** @description Its final state. */
+            state: components["schemas"]["RunState"];
+        };
+        /**
+         * @description A UUIDv7
+         * @example 01920000-0000-7000-8000-000000000001
+         */
+        RunId: string;
+        /** @description A run as it is submitted. Everything but `module` has a default. */
+        RunRequest: {
+            /**
+             * @description For commands the arguments after the program's name, for plain functions their numbers as text.
+             * @default []
+             */
+            args?: string[];
+            /**
+             * Format: int64
+             * @description Timed-out attempts after which the run is final; 3 by default.
+             * @default null
+             */
+            attempts_max?: number | null;
+            /** @default null */
+            cache?: components["schemas"]["CacheUse"] | null;
+            /** @default null */
+            clock?: components["schemas"]["Clock"] | null;
+            /**
+             * Format: int64
+             * @description Wall time of the whole run from its submission, in milliseconds; none by default.
+             * @default null
+             */
+            deadline_ms?: number | null;
+            /**
+             * @description Whether the run is written to the store before it is acknowledged; true by default. With false the run lives
+             *     in memory only: that needs `wait_ms` and takes no Idempotency-Key.
+             * @default null
+             */
+            durable?: boolean | null;
+            /**
+             * @description Exported function to call; `_start`, the entry of commands, by default.
+             * @default null
+             */
+            entry?: string | null;
+            /**
+             * @description The whole environment; nothing is inherited from the worker.
+             * @default {}
+             */
+            env?: {
+                [key: string]: string;
+            };
+            /**
+             * @description Read-only inputs by their absolute path in the guest.
+             * @default {}
+             */
+            files?: {
+                [key: string]: components["schemas"]["InputFile"];
+            };
+            /**
+             * @description Name of a function instead of a module. Not available yet: answered with `not_available`.
+             * @default null
+             */
+            function?: string | null;
+            /**
+             * @description Bounds on what the guest may use.
+             * @default {}
+             */
+            limits?: components["schemas"]["LimitsRequest"];
+            /**
+             * @description Whether output is forwarded while it is written (event `output` of the run's event stream); false by default.
+             * @default null
+             */
+            live?: boolean | null;
+            /** @default null */
+            module?: components["schemas"]["Digest"] | null;
+            /** @default null */
+            placement?: components["schemas"]["PlacementRequest"] | null;
+            /**
+             * Format: int64
+             * @description Higher goes first within a workspace; -128 to 127, 0 by default.
+             * @default null
+             */
+            priority?: number | null;
+            /** @default null */
+            profile?: components["schemas"]["Profile"] | null;
+            /** @default null */
+            retry?: components["schemas"]["Retry"] | null;
+            /**
+             * Format: int64
+             * @description Seed of every random source, below 2^53; 0 by default.
+             * @default null
+             */
+            seed?: number | null;
+            /** @default null */
+            stdin?: components["schemas"]["InputBytes"] | null;
+            /**
+             * Format: int64
+             * @description Wall time of one attempt from its beginning, in milliseconds; 30000 by default.
+             * @default null
+             */
+            timeout_ms?: number | null;
+            /** @default null */
+            verify?: components["schemas"]["VerifyRequest"] | null;
+            /**
+             * Format: int64
+             * @description How long the answer may wait for the run's end, in milliseconds, up to 300000; 0 (no waiting) by default.
+             * @default null
+             */
+            wait_ms?: number | null;
+        };
+        /**
+         * @description Life cycle of a run as callers see it.
+         * @enum {string}
+         */
+        RunState: "queued" | "running" | "succeeded" | "failed" | "canceled";
+        /** @description A run in a list: without its attempts, explanations, outputs and spec. */
+        RunSummary: {
+            /**
+             * Format: int32
+             * @description Attempts so far.
+             */
+            attempt_count: number;
+            /** @description Always false: results are not reused yet. */
+            cached: boolean;
+            /** @description When it was submitted. */
+            created_at: components["schemas"]["Timestamp"];
+            /** @description Which exported function. */
+            entry: string;
+            finished_at: components["schemas"]["Timestamp"] | null;
+            /** @description A UUIDv7. */
+            id: components["schemas"]["RunId"];
+            /** @description What was executed. */
+            module: components["schemas"]["Digest"];
+            outcome: components["schemas"]["Outcome"] | null;
+            reason: components["schemas"]["FailReason"] | null;
+            rerun_of: components["schemas"]["RunId"] | null;
+            result: components["schemas"]["Digest"] | null;
+            /**
+             * Format: int32
+             * @description 0 until it is final.
+             */
+            revision: number;
+            /** @description Digest of the run spec. */
+            run_key: components["schemas"]["Digest"];
+            /** @description Where it stands in its life. */
+            state: components["schemas"]["RunState"];
+            /** @description What comparing the votes says. */
+            verdict: components["schemas"]["RunVerdict"];
+        };
+        /** @description One page of a list */
+        RunSummaryPage: {
+            items: components["schemas"]["RunSummary"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /** @description What comparing the votes says, with its figures. */
+        RunVerdict: {
+            /** @description Workers whose vote lost. */
+            dissenters: components["schemas"]["WorkerId"][];
+            /** @description What comparing says. Only `agreed` means compared. */
+            kind: components["schemas"]["VerdictKind"];
+            /**
+             * Format: int32
+             * @description Votes for the result that won, or all votes while none has.
+             */
+            votes: number;
+        };
+        /**
+         * @description What a token allows. `admin` includes `submit` and `read`, `submit` includes `read`.
+         * @enum {string}
+         */
+        Scope: "admin" | "submit" | "read" | "worker";
+        /** @description Figures of each minute. */
+        Series: {
+            /**
+             * Format: int64
+             * @description How long a bucket is, in milliseconds.
+             */
+            bucket_ms: number;
+            /** @description One a minute, the oldest first; the last one is still being counted. */
+            buckets: components["schemas"]["Bucket"][];
+            /** @description Since when they are complete: earlier minutes show zeros because nobody counted. */
+            since: components["schemas"]["Timestamp"];
+        };
+        /** @description Facts of the coordinator's process. */
+        ServerFacts: {
+            /** @description The class of this machine and build. */
+            class: components["schemas"]["Digest"];
+            /** @description The engine that executes guests, with its version. */
+            engine: string;
+            /** @description The address that it listens on. */
+            listen: string;
+            /** @description The semantics that a run may ask for. */
+            profiles: components["schemas"]["Profile"][];
+            /** @description When it started. */
+            started_at: components["schemas"]["Timestamp"];
+            /** @description Whether that address speaks TLS. */
+            tls: boolean;
+            /**
+             * Format: int64
+             * @description How long ago that is, in milliseconds.
+             */
+            uptime_ms: number;
+        };
+        /** @description One side of a comparison. */
+        Side: {
+            /**
+             * Format: int32
+             * @description Number of the attempt.
+             */
+            attempt: number;
+            digest: components["schemas"]["Digest"] | null;
+            /** @description What the guest did, as this attempt says. */
+            outcome: components["schemas"]["Outcome"];
+            /** @description The result that it voted for. */
+            result: components["schemas"]["Digest"];
+            /**
+             * Format: int64
+             * @description Their number.
+             */
+            size: number;
+            window: components["schemas"]["Window"] | null;
+            /** @description Who executed it. */
+            worker: components["schemas"]["WorkerId"];
+        };
+        /** @description Slots and how many are in use. */
+        SlotCounts: {
+            /**
+             * Format: int64
+             * @description Those that have an attempt.
+             */
+            busy: number;
+            /**
+             * Format: int64
+             * @description Slots of the active workers.
+             */
+            total: number;
+        };
+        /** @description A run spec with all defaults filled in. */
+        SpecView: {
+            /** @description Arguments. */
+            args: string[];
+            /** @description Where the virtual clock starts. */
+            clock: components["schemas"]["Clock"];
+            /** @description Exported function that is called. */
+            entry: string;
+            /** @description Environment. */
+            env: {
+                [key: string]: string;
+            };
+            /** @description Read-only inputs by their path, each by digest. */
+            files: {
+                [key: string]: components["schemas"]["InputFile"];
+            };
+            /** @description Bounds on the guest. */
+            limits: components["schemas"]["LimitsView"];
+            /** @description The semantics. */
+            profile: components["schemas"]["Profile"];
+            /**
+             * Format: int64
+             * @description Seed of every random source.
+             */
+            seed: number;
+            /** @description Standard input, by digest. */
+            stdin: components["schemas"]["Digest"];
+        };
+        /** @description What is stored. */
+        StorageStats: {
+            /**
+             * Format: int64
+             * @description Blobs.
+             */
+            blobs: number;
+            /**
+             * Format: int64
+             * @description Their bytes.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Modules.
+             */
+            modules: number;
+            /** @description What is kept and what will go. */
+            retention: components["schemas"]["RetentionStats"];
+            /**
+             * Format: int64
+             * @description Runs, of every workspace.
+             */
+            runs: number;
+            /**
+             * Format: int64
+             * @description Runs that are not final.
+             */
+            runs_open: number;
+        };
+        /** @description How much is stored. */
+        StoredFigures: {
+            /**
+             * Format: int64
+             * @description Their bytes.
+             */
+            blob_bytes: number;
+            /**
+             * Format: int64
+             * @description Blobs.
+             */
+            blobs: number;
+            /**
+             * Format: int64
+             * @description Modules.
+             */
+            modules: number;
+            /**
+             * Format: int64
+             * @description Runs.
+             */
+            runs: number;
+            /**
+             * Format: int64
+             * @description Runs that are not final.
+             */
+            runs_open: number;
+        };
+        /**
+         * @description One of a command's two output streams.
+         * @enum {string}
+         */
+        StreamName: "stdout" | "stderr";
+        /** @description What happened to the runs of a workspace in some time. */
+        Tally: {
+            /**
+             * Format: int64
+             * @description Runs that were canceled.
+             */
+            canceled: number;
+            /**
+             * Format: int64
+             * @description Votes that lost against an agreed result.
+             */
+            dissents: number;
+            /**
+             * Format: int64
+             * @description Runs that failed.
+             */
+            failed: number;
+            /**
+             * Format: int64
+             * @description Attempts that met a fault (a drained worker's are none).
+             */
+            faults: number;
+            /**
+             * Format: int64
+             * @description Runs that ended, however: the sum of the next three.
+             */
+            finished: number;
+            /**
+             * Format: int64
+             * @description Attempts that were handed out because an earlier one had met a fault.
+             */
+            reruns: number;
+            /**
+             * Format: int64
+             * @description Runs that were accepted.
+             */
+            submitted: number;
+            /**
+             * Format: int64
+             * @description Runs that succeeded.
+             */
+            succeeded: number;
+            /** @description The verdicts of the runs that ended. */
+            verdicts: components["schemas"]["VerdictCounts"];
+        };
+        /**
+         * @description RFC 3339 in UTC, with microseconds
+         * @example 2026-01-01T00:00:00.000000Z
+         */
+        Timestamp: string;
+        /** @description A token, without its secret. */
+        Token: {
+            /** @description When it was made. */
+            created_at: components["schemas"]["Timestamp"];
+            expires_at: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int32
+             * @description For deleting it.
+             */
+            id: number;
+            /** @description What people call it. */
+            name: string;
+            /** @description What it allows. */
+            scopes: components["schemas"]["Scope"][];
+            /** @description Where it is valid. */
+            workspace: string;
+        };
+        /** @description One page of a list */
+        TokenPage: {
+            items: components["schemas"]["Token"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /** @description A token as it is asked for. */
+        TokenRequest: {
+            expires_at?: components["schemas"]["Timestamp"] | null;
+            /** @description What people call it; 1 to 100 characters. */
+            name: string;
+            /** @description What it allows; at least one. */
+            scopes: components["schemas"]["Scope"][];
+        };
+        /**
+         * @description Why a guest trapped, as far as every voter must agree on it.
+         * @enum {string}
+         */
+        Trap: "unreachable" | "memory_out_of_bounds" | "table_out_of_bounds" | "indirect_call_to_null" | "bad_signature" | "integer_overflow" | "integer_division_by_zero" | "bad_conversion_to_integer" | "heap_misaligned" | "stack_overflow" | "null_reference" | "uncaught_exception" | "host_abi" | "instantiation";
+        /** @description Runs that ended, by verdict. */
+        VerdictCounts: {
+            /**
+             * Format: int64
+             * @description Compared, and enough votes were equal.
+             */
+            agreed: number;
+            /**
+             * Format: int64
+             * @description The votes differ and none won.
+             */
+            disputed: number;
+            /**
+             * Format: int64
+             * @description Trusted re-executions differ.
+             */
+            nondeterministic: number;
+            /**
+             * Format: int64
+             * @description Ended before the votes decided: canceled, expired, or out of attempts.
+             */
+            pending: number;
+            /**
+             * Format: int64
+             * @description Policy `once`: nothing was compared.
+             */
+            unchecked: number;
+            /**
+             * Format: int64
+             * @description One trusted vote stood alone.
+             */
+            vouched: number;
+        };
+        /**
+         * @description What comparing the votes says.
+         * @enum {string}
+         */
+        VerdictKind: "pending" | "agreed" | "vouched" | "unchecked" | "disputed" | "nondeterministic";
+        /**
+         * @description A rule of verification.
+         * @enum {string}
+         */
+        VerifyPolicy: "once" | "quorum" | "standard" | "high";
+        /** @description How a result is verified. */
+        VerifyRequest: {
+            /**
+             * Format: int64
+             * @description Voters placed at once, 2 to 15; only with `quorum`, 2 by default.
+             */
+            n?: number | null;
+            /** @description Which rule. */
+            policy: components["schemas"]["VerifyPolicy"];
+        };
+        /** @description A few bytes of a stream: 1024 at most, 256 of them before the first difference. */
+        Window: {
+            /** @description The bytes. */
+            base64: string;
+            /**
+             * Format: int64
+             * @description Position of the first one.
+             */
+            offset: number;
+        };
+        /** @description A worker. */
+        Worker: {
+            /** @description Its equivalence class: only votes of one class are compared. */
+            class: components["schemas"]["Digest"];
+            /** @description When it enrolled. */
+            created_at: components["schemas"]["Timestamp"];
+            /**
+             * Format: int32
+             * @description Attempts that it would take now.
+             */
+            credits: number;
+            /**
+             * Format: int64
+             * @description Votes that lost.
+             */
+            dissents: number;
+            /** @description Its trust domain. */
+            domain: string;
+            /**
+             * Format: int64
+             * @description Crashes, timeouts, losses, refusals and corruptions.
+             */
+            faults: number;
+            /** @description When it was last heard of. */
+            heard_at: components["schemas"]["Timestamp"];
+            /** @description Attempts that it holds. */
+            holds: components["schemas"]["AttemptId"][];
+            /** @description `w` and its number, kept for life. */
+            id: components["schemas"]["WorkerId"];
+            /** @description Its Ed25519 public key, as base64: its identity. */
+            key: string;
+            /** @description What placement may ask for. */
+            labels: {
+                [key: string]: string;
+            };
+            /**
+             * Format: int64
+             * @description Memory for its attempts, in bytes.
+             */
+            memory_bytes: number;
+            /**
+             * Format: int64
+             * @description Memory leased to its attempts, in bytes.
+             */
+            memory_leased_bytes: number;
+            /** @description What people call it. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Attempts that it executes at once.
+             */
+            slots: number;
+            /** @description Whether it gets work. */
+            standing: components["schemas"]["WorkerStandingName"];
+            /**
+             * Format: int64
+             * @description Votes since it joined.
+             */
+            votes: number;
+            /** @description Why it does not. */
+            why: string | null;
+        };
+        /** @description Workers by standing. */
+        WorkerCounts: {
+            /**
+             * Format: int64
+             * @description They get work.
+             */
+            active: number;
+            /**
+             * Format: int64
+             * @description They finish what they hold.
+             */
+            draining: number;
+            /**
+             * Format: int64
+             * @description They missed their heartbeats, or their session ended.
+             */
+            lost: number;
+            /**
+             * Format: int64
+             * @description They get nothing and count for nothing.
+             */
+            quarantined: number;
+        };
+        /** @description A worker with what it does now and what was seen of it. */
+        WorkerDetail: components["schemas"]["Worker"] & {
+            /** @description The attempts that it holds, the oldest first. */
+            current: components["schemas"]["CurrentAttempt"][];
+            /** @description What was seen of it. */
+            evidence: components["schemas"]["EvidenceView"];
+            /**
+             * Format: int64
+             * @description How long ago it was last heard of, in milliseconds.
+             */
+            heard_ago_ms: number;
+        };
+        /**
+         * @description `w` and the worker's number
+         * @example w1
+         */
+        WorkerId: string;
+        /** @description One page of a list */
+        WorkerPage: {
+            items: components["schemas"]["Worker"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /**
+         * @description Whether a worker gets work.
+         * @enum {string}
+         */
+        WorkerStandingName: "active" | "draining" | "lost" | "quarantined";
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+    healthz: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description it is */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    metrics: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the figures */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/openmetrics-text": string;
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    openapi_json: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OpenAPI 3.1 */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": Record<string, never>;
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readyz: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description it does */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_blob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description it was there */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Blob"];
+                };
+            };
+            /** @description stored */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Blob"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_blob: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description not changed: nothing ever changes under a digest */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_blob: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description it was there */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Blob"];
+                };
+            };
+            /** @description stored */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Blob"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    pool_events: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The `id` of the last event that was read */
+                "last-event-id"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    info: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description what it is */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Info"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_modules: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before; the first page without it. */
+                cursor?: string;
+                /** @description Items of the page, 1 to 200; 50 by default. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description a page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModulePage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_module: {
+        parameters: {
+            query?: {
+                /** @description A name for people; 1 to 200 characters. */
+                name?: string;
+                /** @description How long the answer waits for the module to be compiled, in milliseconds, up to 300000; 5000 by default. */
+                wait_ms?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/wasm": string;
+            };
+        };
+        responses: {
+            /** @description it was there */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description stored and analysed */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_module: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the module */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_module: {
+        parameters: {
+            query?: {
+                /** @description A name for people; 1 to 200 characters. */
+                name?: string;
+                /** @description How long the answer waits for the module to be compiled, in milliseconds, up to 300000; 5000 by default. */
+                wait_ms?: number;
+            };
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/wasm": string;
+            };
+        };
+        responses: {
+            /** @description it was there */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description stored and analysed */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_module: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description it is gone */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    call_module: {
+        parameters: {
+            query?: {
+                /** @description Exported function; `_start` by default */
+                entry?: string;
+                /** @description An argument; may come several times, in order */
+                arg?: string[];
+                /** @description A variable as `NAME=value`; may come several times */
+                env?: string[];
+                /** @description `once`, `quorum` or `quorum:N`; `quorum:2` by default */
+                verify?: string;
+                /** @description Wall time of one attempt; 30000 by default */
+                timeout_ms?: number;
+                /** @description How long to wait for the answer; 60000 by default */
+                wait_ms?: number;
+                /** @description Whether the run is stored; true by default */
+                durable?: boolean;
+            };
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            /** @description standard output */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_content: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the wasm */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/wasm": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/wasm": string;
+                };
+            };
+            /** @description not changed: nothing ever changes under a digest */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    quarantine_module: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QuarantineRequest"];
+            };
+        };
+        responses: {
+            /** @description the module */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readmit_module: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the module */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_runs: {
+        parameters: {
+            query?: {
+                /** @description One state or several, separated by commas: `queued`, `running`, `succeeded`, `failed`, `canceled`. */
+                state?: string;
+                /** @description Digest of a module. */
+                module?: string;
+                /** @description A worker that held an attempt, for instance `w2`. */
+                worker?: string;
+                /** @description A verdict. */
+                verdict?: "pending" | "agreed" | "vouched" | "unchecked" | "disputed" | "nondeterministic";
+                /**
+                 * @description A text of 1 to 100 characters that occurs in the run's id, in its module's digest or name (both in any case), in its
+                 *     entry or in one of its arguments (in this case).
+                 */
+                text?: string;
+                /** @description Submitted at or after, RFC 3339. */
+                since?: string;
+                /** @description Submitted before, RFC 3339. */
+                until?: string;
+                /** @description `next` of the page before; the first page without it. */
+                cursor?: string;
+                /** @description Items of the page, 1 to 200; 50 by default. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description a page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RunSummaryPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_run: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description 1 to 255 visible ASCII characters */
+                "idempotency-key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RunRequest"];
+            };
+        };
+        responses: {
+            /** @description accepted before, under the same Idempotency-Key */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description accepted */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_runs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkRequest"];
+            };
+        };
+        responses: {
+            /** @description how it went with each */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkItemPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rerun_runs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BulkRequest"];
+            };
+        };
+        responses: {
+            /** @description how it went with each */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BulkItemPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_run: {
+        parameters: {
+            query?: {
+                /** @description How long the answer waits for the run's end, in milliseconds, up to 300000; 0 by default. */
+                wait_ms?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the run as it is */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_attempt_file: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+                number: number;
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_attempt_stderr: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_attempt_stdout: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    cancel_run: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the run, final */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    diff: {
+        parameters: {
+            query?: {
+                /** @description Number of an attempt; without both numbers the winner is compared with the first attempt that differs from it. */
+                left?: number;
+                /** @description Number of another attempt. */
+                right?: number;
+                /** @description `stdout`, `stderr` or `file:/out/PATH`; by default the first one in which the two differ. */
+                stream?: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the comparison */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Comparison"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    run_events: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_file: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+                path: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rerun_run: {
+        parameters: {
+            query?: {
+                /** @description How long the answer waits for the run's end, in milliseconds, up to 300000; 0 by default. */
+                wait_ms?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the new run */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_stderr: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_stdout: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `bytes=FIRST-LAST` */
+                range?: string | null;
+            };
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the bytes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description the range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description not changed */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stats: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the figures */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PoolStats"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    series: {
+        parameters: {
+            query?: {
+                /** @description How many minutes, 1 to 1440; 60 by default. */
+                minutes?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the minutes, the oldest first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Series"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the tokens */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenRequest"];
+            };
+        };
+        responses: {
+            /** @description the token with its secret */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewToken"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description it is gone */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_workers: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the workers */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkerId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the worker */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkerDetail"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    drain_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkerId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the worker */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    worker_evidence: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before; the first page without it. */
+                cursor?: string;
+                /** @description Items of the page, 1 to 200; 50 by default. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkerId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description a page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EvidenceItemPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    quarantine_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkerId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QuarantineRequest"];
+            };
+        };
+        responses: {
+            /** @description the worker */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readmit_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkerId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the worker */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+}

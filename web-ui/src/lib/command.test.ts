@@ -1,0 +1,49 @@
+import { expect, it } from "vitest";
+import { cliCommand, curlCommand, shellWord } from "./command";
+
+it("quotes what a shell would read otherwise", () => {
+  expect(shellWord("/data/a.csv")).toBe("/data/a.csv");
+  expect(shellWord("")).toBe("''");
+  expect(shellWord("it's $HOME")).toBe(`'it'\\''s $HOME'`);
+});
+
+it("writes the run as a command of curl that survives quotes", () => {
+  const command = curlCommand("http://127.0.0.1:7070", { module: "sha256:ab", args: ["it's"] });
+  expect(command).toContain("curl -sS http://127.0.0.1:7070/v1/runs");
+  expect(command).toContain(`"it'\\''s"`);
+});
+
+it("writes the run as a command of Lockstep", () => {
+  const command = cliCommand(
+    {
+      module: "sha256:ab",
+      args: ["-n", "3"],
+      env: { LANG: "C" },
+      stdin: { digest: "sha256:cd" },
+      files: { "/data/a b.csv": { digest: "sha256:ef" }, "/photos": { tree: "sha256:01" } },
+      seed: 7,
+      limits: { memory_bytes: 512 * 2 ** 20 },
+      verify: { policy: "quorum", n: 3 },
+      timeout_ms: 1_500,
+      placement: { mode: "labels", labels: { zone: "a" } },
+    },
+    { stdin: "input.txt", files: { "/photos": "./photos" } },
+  );
+  expect(command.split(" \\\n  ")).toEqual([
+    "lockstep run ab",
+    "--env LANG=C",
+    "--file '/data/a b.csv=./a b.csv'",
+    "--dir /photos=./photos",
+    "--stdin input.txt",
+    "--seed 7",
+    "--memory 512MiB",
+    "--quorum 3",
+    "--timeout 1500ms",
+    "--label zone=a",
+    "-- -n 3",
+  ]);
+});
+
+it("pipes text that was typed", () => {
+  expect(cliCommand({ module: "sha256:ab", stdin: { text: "to be\n" } })).toBe("printf %s 'to be\n' | lockstep run ab");
+});

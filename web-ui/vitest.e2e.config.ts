@@ -1,0 +1,16 @@
+// The real pages in a real browser against the real binary. `npm run e2e`, or `make test-e2e` which sees to what is needed.
+
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["e2e/**/*.test.ts"],
+    // Each file has a pool and a browser of its own; two cores are enough for one of them.
+    fileParallelism: false,
+    testTimeout: 180_000,
+    hookTimeout: 60_000,
+    // Bounds for a busy machine; nothing waits for them that is done.
+    expect: { poll: { timeout: 20_000 } },
+    reporters: ["verbose"],
+  },
+});
