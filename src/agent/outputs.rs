@@ -138,6 +138,6 @@ mod tests {
         let began = Instant::now();
         assert_eq!(outputs.blobs(attempt, &digests).len(), digests.len());
         // Far above what it takes, and far below what looking through all of them for each takes.
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 }

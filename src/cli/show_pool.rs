@@ -117,7 +117,7 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "id": "w7", "name": "ada\u{1b}[31m", "key": "AAAA", "standing": "gone", "why": null, "domain": "ada",
             "embedded": false, "version": "0.1.0", "class": null, "labels": {"zone": "b"}, "slots": 4, "credits": 0,
-            "holds": [], "memory_bytes": 0, "memory_leased_bytes": 0, "votes": 3, "dissents": 1, "faults": 0,
+            "holds": [], "memory_bytes": 0, "memory_leased_bytes": 0, "votes": 3, "dissents": 1, "faults": 0, "peers": 0,
             "created_at": "2026-11-01T10:00:00.000000Z", "connected_at": "2026-11-02T10:00:00.000000Z",
             "left_at": "2026-11-03T10:00:00.000000Z", "heard_at": "2026-11-03T10:00:00.000000Z",
         }))
@@ -136,6 +136,17 @@ mod tests {
         for text in [list, one] {
             assert!(!text.contains('\u{1b}'), "{text}");
         }
+    }
+
+    #[test]
+    fn a_worker_without_a_peer_says_that_nothing_compares() {
+        let alone = Worker { standing: WorkerStandingName::Active, left_at: None, ..gone() };
+        assert!(workers(&[alone.clone()]).contains("active, class has no peer: cannot be compared"));
+        let one_of_two = Worker { peers: 1, ..alone };
+        assert!(!workers(&[one_of_two.clone()]).contains("no peer"));
+        assert!(worker(&one_of_two).contains("peers     1 other active workers of its class\n"));
+        let suspect = Worker { standing: WorkerStandingName::Suspect, ..one_of_two };
+        assert!(workers(&[suspect]).contains("suspect"));
     }
 
     #[test]

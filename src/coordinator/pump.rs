@@ -45,10 +45,12 @@ pub async fn run(
     owner: mpsc::UnboundedSender<Command>,
 ) -> Result<(), StoreError> {
     let mut waiting: VecDeque<RunWrite> = VecDeque::new();
+    let mut has_tried_last = false;
     loop {
         if waiting.is_empty() {
             let Some(writes) = batches.recv().await else { return Ok(()) };
             waiting.extend(writes);
+            has_tried_last = false;
         }
         take_ready(&mut batches, &mut waiting);
         let count = waiting.len().min(WRITES_MAX);
@@ -59,11 +61,16 @@ pub async fn run(
                 let _ = owner.send(Command::Written(written.collect()));
             }
             Err(StoreError::Full) => {
-                // whoever came meanwhile hears at once that there is no room, instead of waiting for it
                 take_ready(&mut batches, &mut waiting);
                 let all = Arc::unwrap_or_clone(batch).into_iter().chain(waiting.drain(..)).collect();
                 waiting = keep_what_was_acknowledged(all, &owner).into();
-                tokio::time::sleep(FULL_DISK_PAUSE).await;
+                if has_tried_last && !waiting.is_empty() {
+                    // Their runs are open in the store: the next start executes them again.
+                    let writes = waiting.len();
+                    tracing::warn!(writes, "the disk is full, and the process ends without them");
+                    return Ok(());
+                }
+                has_tried_last = wait_for_room(&mut batches, &mut waiting, &owner).await;
             }
             Err(error) => return Err(error),
         }
@@ -74,6 +81,30 @@ pub async fn run(
 fn take_ready(batches: &mut mpsc::UnboundedReceiver<Vec<RunWrite>>, waiting: &mut VecDeque<RunWrite>) {
     while let Ok(writes) = batches.try_recv() {
         waiting.extend(writes);
+    }
+}
+
+/// Lets some time pass. What comes meanwhile is refused at once if it is new, and joins the others if not: nobody waits for
+/// an answer until there is room. Gives whether nothing can come any more.
+async fn wait_for_room(
+    batches: &mut mpsc::UnboundedReceiver<Vec<RunWrite>>,
+    writes: &mut VecDeque<RunWrite>,
+    owner: &mpsc::UnboundedSender<Command>,
+) -> bool {
+    let pause = tokio::time::sleep(FULL_DISK_PAUSE);
+    tokio::pin!(pause);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut pause => return batches.is_closed() && batches.is_empty(),
+            batch = batches.recv() => match batch {
+                Some(batch) => writes.extend(keep_what_was_acknowledged(batch, owner)),
+                None => {
+                    pause.await;
+                    return true;
+                }
+            },
+        }
     }
 }
 

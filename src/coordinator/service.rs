@@ -197,9 +197,6 @@ pub enum ServiceError {
         /// Runs that are there.
         queued: usize,
     },
-    /// The run was submitted to be forgotten.
-    #[error("run {0} was submitted with `durable: false`, and nothing that it needs is kept: submit it anew")]
-    NotKept(RunId),
     /// No worker that is there could ever run it.
     #[error("no worker {lacks}")]
     NoWorker {

@@ -108,6 +108,11 @@ async fn what_is_wrong_with_a_request_is_said_by_code_and_pointer() {
             ProblemCode::TooFewWorkers,
             Some("/verify/n"),
         ),
+        (
+            json!({"module": there, "placement": {"mode": "labels", "labels": {"gpu": "yes"}}}),
+            ProblemCode::TooFewWorkers,
+            None,
+        ),
         (json!({"module": there, "entry": "fib"}), ProblemCode::BadEntry, Some("/entry")),
         (json!({"module": absent}), ProblemCode::MissingModule, None),
         (json!({"module": there, "stdin": {"digest": absent}}), ProblemCode::MissingBlob, None),

@@ -111,6 +111,12 @@ async fn run_uploads_executes_and_prints_what_was_agreed_on() {
     let waited = cli(&pool, &["runs", "wait", again.text().trim()]).await;
     assert_eq!((waited.code, waited.stdout), (Some(0), ended.stdout));
     assert!(cli(&pool, &["workers"]).await.text().contains("active"));
+    let workers = cli(&pool, &["workers", "--json"]).await.json();
+    assert_eq!(workers[0]["peers"], 2, "{workers}");
+
+    let refused = cli(&pool, &["run", &example("wordcount.wasm"), "--label", "gpu=yes"]).await;
+    assert_eq!(refused.code, Some(119), "{refused:?}");
+    assert!(refused.stderr.contains("no worker has label gpu=yes"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -252,7 +252,7 @@ async fn many_deaths_leave_no_zombie_and_no_descriptor() {
     round(20).await;
     let runners = pool.runners().len();
     let before = descriptors();
-    round(120).await;
+    round(80).await;
     eventually("the descriptors of the dead are closed", async || {
         (descriptors() <= before + 4).then_some(())
     })

@@ -102,7 +102,7 @@ async fn a_large_output_file_reaches_its_reader_in_little_memory() {
     let pool = Pool::start().await;
     let module = pool.push(guest("misbehave.wasm")).await;
     let run = async |bytes: u64| -> Value {
-        let limits = json!({"file_bytes": 1 << 30, "memory_bytes": 1 << 30});
+        let limits = json!({"file_bytes": 256 << 20, "memory_bytes": 512 << 20});
         let args = json!(["write-files", "1", bytes.to_string()]);
         let run = pool.run(json!({"module": module, "args": args, "limits": limits})).await;
         assert_eq!(run["state"], "succeeded", "{run}");

@@ -171,7 +171,8 @@ impl Floor {
     }
 
     /// A worker voted on a live attempt.
-    pub(super) fn voted(&mut self, run: &mut Run, position: usize, vote: Vote) {
+    pub(super) fn voted(&mut self, run: &mut Run, position: usize, mut vote: Vote) {
+        vote.cpu_us = self.plausible_us(run, position, vote.cpu_us);
         self.end(run, position, vote.cpu_us);
         let module = &mut self.modules[run.module];
         module.measured(run.attempts[position].record.cpu_us);
@@ -230,6 +231,7 @@ impl Floor {
 
     /// A live attempt met a fault.
     pub(super) fn faulted(&mut self, run: &mut Run, position: usize, fault: Fault, begun: bool, cpu_us: u64) {
+        let cpu_us = self.plausible_us(run, position, cpu_us);
         self.end(run, position, cpu_us);
         let attempt = &mut run.attempts[position];
         if begun {

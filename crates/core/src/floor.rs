@@ -203,6 +203,7 @@ impl Floor {
             return self.faulted(run, position, Fault::Drained, false, 0);
         }
         attempt.sent = true;
+        attempt.signs.mentioned_at = self.now;
         let epoch = attempt.epoch;
         self.unreserve(worker);
         self.effects.push(Effect::Assign { attempt: id, epoch, worker });
@@ -211,6 +212,18 @@ impl Floor {
     fn unreserve(&mut self, worker: WorkerId) {
         if let Some(worker) = self.crew.get_mut(worker) {
             worker.reserved -= 1;
+        }
+    }
+
+    /// CPU time that an attempt may have used, of what its worker says: a guest has one thread, so no more than the time
+    /// that passed, nor than its timeout. More would let a worker make a workspace wait for ever.
+    pub(super) fn plausible_us(&self, run: &Run, position: usize, cpu_us: u64) -> u64 {
+        let attempt = &run.attempts[position];
+        let most_us = run.policy.timeout_ms.saturating_mul(1_000);
+        match attempt.epoch == run.epoch {
+            true => cpu_us.min(most_us).min(self.now.0.saturating_sub(attempt.record.assigned_at.0)),
+            // it was assigned by an earlier life, nobody knows when
+            false => cpu_us.min(most_us),
         }
     }
 

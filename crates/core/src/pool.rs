@@ -4,8 +4,6 @@
 //! is free gets work. Events that come too late (for a run that is gone, for an attempt that ended) change nothing; at
 //! most a worker is told to stop or to forget.
 
-use std::collections::BTreeMap;
-
 use super::attempt::Attempt;
 use super::explain::Note;
 use super::floor::{Floor, Followup};
@@ -14,11 +12,7 @@ use super::hash::Map;
 use super::placement::lacking;
 use super::run::{Phase, Run};
 use super::timers::Timer;
-use super::workers::Worker;
-use super::{
-    Class, Config, Effect, Event, RunView, Stats, Submission, SubmitError, Time, WorkerStanding, WorkerView,
-    Write, WriteKind,
-};
+use super::{Config, Effect, Event, Submission, SubmitError, Time, Write, WriteKind};
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault};
 
@@ -36,7 +30,7 @@ pub struct Pool {
     next_age: u64,
 }
 
-/// What everybody can see of it.
+/// Its beginning.
 impl Pool {
     /// An empty pool that starts at `now`, with nobody to wait for; see [`Pool::restarted`] for the other case.
     pub fn new(config: Config, now: Time) -> Pool {
@@ -46,42 +40,6 @@ impl Pool {
     /// When to send the next [`Event::Tick`].
     pub fn next_deadline(&self) -> Option<Time> {
         self.floor.timers.next()
-    }
-
-    /// A run that is not final. While its final record is being written it is shown as it was before.
-    pub fn run(&self, run: RunId) -> Option<RunView> {
-        self.runs.get(&run).map(|run| run.view())
-    }
-
-    /// A worker that joined at some time since the coordinator started.
-    pub fn worker(&self, worker: WorkerId) -> Option<WorkerView> {
-        let worker = self.floor.crew.get(worker)?;
-        let same = |other: &&Worker| other.class == worker.class && other.is_active();
-        Some(worker.view(peers(worker, self.floor.crew.iter().filter(same).count())))
-    }
-
-    /// All of them, in the order in which they first joined.
-    pub fn workers(&self) -> Vec<WorkerView> {
-        let mut classes = BTreeMap::<Class, usize>::new();
-        for worker in self.floor.crew.iter().filter(|worker| worker.is_active()) {
-            *classes.entry(worker.class).or_default() += 1;
-        }
-        let same = |worker: &Worker| classes.get(&worker.class).copied().unwrap_or(0);
-        self.floor.crew.iter().map(|worker| worker.view(peers(worker, same(worker)))).collect()
-    }
-
-    /// Figures for metrics.
-    pub fn stats(&self) -> Stats {
-        let active = self.floor.crew.iter().filter(|worker| worker.is_active());
-        let suspect = |worker: &&Worker| worker.standing() == WorkerStanding::Suspect;
-        Stats {
-            queued: self.runs.len() - self.floor.running,
-            running: self.floor.running,
-            attempts_live: self.floor.attempts_live,
-            workers_active: self.floor.active,
-            workers_suspect: self.floor.crew.iter().filter(suspect).count(),
-            slots: active.map(|worker| worker.slots).sum(),
-        }
     }
 }
 
@@ -239,14 +197,7 @@ impl Pool {
                     self.floor.crew.grant(place, credits);
                 }
             }
-            Event::Heartbeat { worker, beats } => {
-                self.heard(worker);
-                for beat in beats {
-                    if let Some(position) = self.live_on(beat.attempt, worker) {
-                        self.with_run(beat.attempt.run, |floor, run| floor.beat(run, position, beat));
-                    }
-                }
-            }
+            Event::Heartbeat { worker, beats } => self.beats(worker, beats),
             Event::WorkerDraining { worker, why } => self.drain(worker, why),
             Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why),
             Event::WorkerReadmitted { worker } => self.readmit(worker),
@@ -365,7 +316,7 @@ impl Pool {
 
     /// Position of an attempt that is live, on this worker. It holds one of that number only: it shows what it holds
     /// before it is given anything, and a number that it has shown is not given again.
-    fn live_on(&self, attempt: AttemptId, worker: WorkerId) -> Option<usize> {
+    pub(super) fn live_on(&self, attempt: AttemptId, worker: WorkerId) -> Option<usize> {
         let run = self.runs.get(&attempt.run)?;
         let position = run.position(attempt.number)?;
         let found = &run.attempts[position];
@@ -508,11 +459,6 @@ impl Pool {
             self.floor.timers.set(at, Timer::Short(shape));
         }
     }
-}
-
-/// Of so many active workers of a class, those that are not this one.
-fn peers(worker: &Worker, of_class: usize) -> usize {
-    of_class - usize::from(worker.is_active())
 }
 
 impl Attempt {

@@ -24,12 +24,19 @@ impl Config {
     pub(super) fn suspect_after_ms(&self) -> u64 {
         self.heartbeat_ms.saturating_mul(5) / 2
     }
+
+    /// How long a worker that is alive may say nothing of an attempt: a loss, and two beats for the way to it.
+    pub(super) fn unmentioned_after_ms(&self) -> u64 {
+        self.worker_lost_ms.saturating_add(self.heartbeat_ms.saturating_mul(2))
+    }
 }
 
 /// How a live attempt fares.
 pub(super) struct Signs {
     /// Since when it has used no CPU time, as far as its worker said.
     flat_since: Time,
+    /// When its worker last said that it holds it.
+    pub mentioned_at: Time,
     is_slow: bool,
     is_stuck: bool,
     notes: u8,
@@ -44,6 +51,8 @@ pub(super) enum Sign {
     Stuck { flat_ms: u64 },
     /// It computes again.
     Moves { flat_ms: u64 },
+    /// Its worker is alive and says nothing of it.
+    Unmentioned { for_ms: u64 },
     /// Its worker is not heard of.
     Suspect { silent_ms: u64 },
     /// Its worker is heard of again.
@@ -53,7 +62,7 @@ pub(super) enum Sign {
 impl Signs {
     /// Of an attempt that is handed out.
     pub(super) fn new(now: Time) -> Signs {
-        Signs { flat_since: now, is_slow: false, is_stuck: false, notes: 0 }
+        Signs { flat_since: now, mentioned_at: now, is_slow: false, is_stuck: false, notes: 0 }
     }
 }
 
@@ -82,6 +91,10 @@ impl Sign {
                 let flat = Seconds(flat_ms);
                 write!(f, "attempt {number} on {worker} computes again, after {flat} without CPU time")
             }
+            Sign::Unmentioned { for_ms } => {
+                let unmentioned = Seconds(for_ms);
+                write!(f, "{worker} is alive and says nothing of attempt {number} for {unmentioned}")
+            }
             Sign::Suspect { silent_ms } => {
                 let silent = Seconds(silent_ms);
                 write!(
@@ -100,10 +113,12 @@ impl Sign {
 impl Floor {
     /// What a worker said about a live attempt of it.
     pub(super) fn beat(&mut self, run: &mut Run, position: usize, beat: Beat) {
+        let cpu_us = self.plausible_us(run, position, beat.cpu_us);
         if let Some(at) = beat.begun_at {
             self.begun(run, position, at);
         }
         let now = self.now;
+        run.attempts[position].signs.mentioned_at = now;
         let tail_us = self.modules[run.module].tail_us;
         let attempt = &mut run.attempts[position];
         let Some(begun_at) = attempt.record.begun_at else { return };
@@ -111,8 +126,8 @@ impl Floor {
         let flat_ms = now.ms_since(signs.flat_since.max(begun_at));
         let took_ms = now.ms_since(begun_at);
         let mut sign = None;
-        if beat.cpu_us > attempt.record.cpu_us {
-            attempt.record.cpu_us = beat.cpu_us;
+        if cpu_us > attempt.record.cpu_us {
+            attempt.record.cpu_us = cpu_us;
             signs.flat_since = now;
             run.is_changed = true;
             let slow_ms = self.config.slow_after_ms.max(tail_us.saturating_mul(3) / 2 / 1_000);
@@ -120,7 +135,7 @@ impl Floor {
                 sign = Some(Sign::Moves { flat_ms });
             } else if took_ms > slow_ms && !signs.is_slow {
                 signs.is_slow = true;
-                sign = Some(Sign::Slow { cpu_us: beat.cpu_us, took_ms });
+                sign = Some(Sign::Slow { cpu_us, took_ms });
             }
         } else if flat_ms >= self.config.stuck_after_ms && !signs.is_stuck {
             signs.is_stuck = true;
@@ -165,6 +180,21 @@ impl Floor {
 }
 
 impl Pool {
+    /// A worker's heartbeat.
+    pub(super) fn beats(&mut self, worker: WorkerId, beats: Vec<Beat>) {
+        let Some(place) = self.heard(worker) else { return };
+        for beat in beats {
+            match self.live_on(beat.attempt, worker) {
+                Some(position) => {
+                    self.with_run(beat.attempt.run, |floor, run| floor.beat(run, position, beat));
+                }
+                // it was told to stop, or should have been: an order that got lost is given again
+                None => self.floor.effects.push(Effect::Abort { attempt: beat.attempt, worker }),
+            }
+        }
+        self.check_mentioned(place);
+    }
+
     /// A connected worker said something; gives its place. One that was suspect or thought lost is back.
     pub(super) fn heard(&mut self, worker: WorkerId) -> Option<usize> {
         let place = self.floor.crew.place(worker)?;
@@ -188,6 +218,26 @@ impl Pool {
             self.remark_held(place, Sign::Heard { silent_ms });
         }
         Some(place)
+    }
+
+    /// A heartbeat names everything that its worker holds. What it has not named for long never reached it, or was
+    /// forgotten: nobody executes it.
+    pub(super) fn check_mentioned(&mut self, place: usize) {
+        let patience_ms = self.floor.config.unmentioned_after_ms();
+        for attempt in self.floor.crew.at(place).holds.clone() {
+            self.with_run(attempt.run, |floor, run| {
+                let Some(position) = run.position(attempt.number) else { return };
+                let found = &run.attempts[position];
+                let for_ms = floor.now.ms_since(found.signs.mentioned_at);
+                if !found.sent || for_ms < patience_ms {
+                    return;
+                }
+                let (worker, begun) = (found.record.worker, found.record.begun_at.is_some());
+                floor.remark(run, position, Sign::Unmentioned { for_ms });
+                floor.effects.push(Effect::Abort { attempt, worker });
+                floor.faulted(run, position, Fault::Lost, begun, 0);
+            });
+        }
     }
 
     /// Explains what happened to a worker to the runs that it holds.

@@ -101,13 +101,19 @@ impl Bench {
         self.now = until;
     }
 
-    /// The same, while these workers say every half second that they are alive.
+    /// The same, while these workers say every half second that they are alive, and what they hold.
     fn wait_with(&mut self, ms: u64, alive: &[u32]) {
         for _ in 0..ms / 500 {
-            alive.iter().for_each(|number| self.beat(*number, Vec::new()));
+            alive.iter().for_each(|number| self.beat_all(*number));
             self.wait(500);
         }
-        alive.iter().for_each(|number| self.beat(*number, Vec::new()));
+        alive.iter().for_each(|number| self.beat_all(*number));
+    }
+
+    fn beat_all(&mut self, number: u32) {
+        let holds = self.pool.worker(worker(number)).expect("it joined").holds;
+        let beat = |attempt| Beat { attempt, cpu_us: 0, begun_at: None };
+        self.beat(number, holds.into_iter().map(beat).collect());
     }
 
     fn beat(&mut self, number: u32, beats: Vec<Beat>) {

@@ -239,7 +239,7 @@ pub enum Event {
     Heartbeat {
         /// Who.
         worker: WorkerId,
-        /// What it executes.
+        /// All that it holds, begun or not: what it does not name for long is lost.
         beats: Vec<Beat>,
     },
     /// No new work for it; what it holds may end.

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::pool::Pool;
+use super::workers::Worker;
 use super::{AttemptRecord, Class, Explained, Time};
-use vocabulary::id::{AttemptId, WorkerId};
+use vocabulary::id::{AttemptId, RunId, WorkerId};
 use vocabulary::result::{RunState, Verdict};
 
 /// A run as the pool sees it now, before it is final.
@@ -99,4 +101,48 @@ pub struct Stats {
     pub workers_suspect: usize,
     /// Slots that they declared.
     pub slots: u32,
+}
+
+/// What everybody can see of it.
+impl Pool {
+    /// A run that is not final. While its final record is being written it is shown as it was before.
+    pub fn run(&self, run: RunId) -> Option<RunView> {
+        self.runs.get(&run).map(|run| run.view())
+    }
+
+    /// A worker that joined at some time since the coordinator started.
+    pub fn worker(&self, worker: WorkerId) -> Option<WorkerView> {
+        let worker = self.floor.crew.get(worker)?;
+        let same = |other: &&Worker| other.class == worker.class && other.is_active();
+        Some(worker.view(peers(worker, self.floor.crew.iter().filter(same).count())))
+    }
+
+    /// All of them, in the order in which they first joined.
+    pub fn workers(&self) -> Vec<WorkerView> {
+        let mut classes = BTreeMap::<Class, usize>::new();
+        for worker in self.floor.crew.iter().filter(|worker| worker.is_active()) {
+            *classes.entry(worker.class).or_default() += 1;
+        }
+        let same = |worker: &Worker| classes.get(&worker.class).copied().unwrap_or(0);
+        self.floor.crew.iter().map(|worker| worker.view(peers(worker, same(worker)))).collect()
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> Stats {
+        let active = self.floor.crew.iter().filter(|worker| worker.is_active());
+        let suspect = |worker: &&Worker| worker.standing() == WorkerStanding::Suspect;
+        Stats {
+            queued: self.runs.len() - self.floor.running,
+            running: self.floor.running,
+            attempts_live: self.floor.attempts_live,
+            workers_active: self.floor.active,
+            workers_suspect: self.floor.crew.iter().filter(suspect).count(),
+            slots: active.map(|worker| worker.slots).sum(),
+        }
+    }
+}
+
+/// Of so many active workers of a class, those that are not this one.
+fn peers(worker: &Worker, of_class: usize) -> usize {
+    of_class - usize::from(worker.is_active())
 }

@@ -205,7 +205,7 @@ fn a_long_type_that_many_exports_share_is_refused() {
     };
     // "(i32, …) -> ()" has 5 bytes for each parameter
     assert!(analyse(&exports(200)).is_ok());
-    let refusal = analyse(&exports(1_700)).unwrap_err();
+    let refusal = analyse(&exports(1_000)).unwrap_err();
     let Refusal::TooComplex { what, .. } = &refusal else { panic!("{refusal}") };
     assert_eq!(what, "bytes in the signatures of imports and exports");
 }

@@ -294,6 +294,11 @@ impl Link {
                     self.outbox.push(FromAgent::Faulted { attempt, epoch, fault, begun_at_us, cpu_us });
                 }
             }
+            FromAgent::Returned { attempt, .. } => {
+                // a cut may swallow the word; that it is not shown afterwards says the same
+                self.holds.forget(attempt);
+                self.outbox.push(message);
+            }
             FromAgent::Blobs { attempt, blobs } if !travel_inline(&blobs) => {
                 self.delivering.spawn(self.parts.blobs.clone().deliver(attempt, blobs));
             }

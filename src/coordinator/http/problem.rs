@@ -168,7 +168,6 @@ impl From<ServiceError> for ApiError {
                 Code::WorkerNotConnected,
                 "the worker is not connected: quarantine it to refuse it when it comes back, or forget it",
             ),
-            error @ ServiceError::NotKept(_) => ApiError::new(Code::NotAvailable, error.to_string()),
             ServiceError::Duplicate { .. } => ApiError::new(
                 Code::IdempotencyMismatch,
                 "this Idempotency-Key came with another request before: use a new key for a new run",
@@ -286,7 +285,6 @@ mod tests {
             (ServiceError::NotKept(text()), 410, "gone"),
             (ServiceError::TooManyStreams { open: 3 }, 503, "unavailable"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
-            (ServiceError::NotKept(crate::id::RunId(1)), 422, "not_available"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
             (ServiceError::NoWorker { lacks: text() }, 409, "too_few_workers"),
             (

@@ -146,6 +146,7 @@ impl Owner {
             timeout_ms: open.new.policy.timeout_ms,
             live: open.live,
         };
+        // one that will not be heard is found out by the worker's heartbeats, which do not name it
         if self.tell(worker, ToAgent::Assign(Box::new(assignment)))
             && let Some(link) = self.links.get_mut(&worker)
         {

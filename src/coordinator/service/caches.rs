@@ -201,11 +201,12 @@ fn lock<V>(entries: &Mutex<V>) -> MutexGuard<'_, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::examine;
 
     fn facts(exports: usize) -> Arc<ModuleFacts> {
         let exports: String = (0..exports).map(|i| format!(r#"(export "{i:01000}" (func 0))"#)).collect();
         let wasm = wat::parse_str(format!("(module (func) {exports})")).unwrap();
-        let analysis = Some(crate::sandbox::examine(&wasm).unwrap());
+        let analysis = Some(examine(&wasm).unwrap());
         Arc::new(ModuleFacts { state: ModuleState::Ready, analysis, refusal: None, quarantined: None })
     }
 

@@ -123,6 +123,7 @@ fn counts(workers: &[(WorkerRow, Option<WorkerView>)]) -> (WorkerCounts, SlotCou
                 slots.total += u64::from(view.slots);
                 slots.busy += u64::from(view.slots).min(view.holds.len() as u64);
             }
+            WorkerStanding::Suspect => counts.suspect += 1,
             WorkerStanding::Draining => counts.draining += 1,
             WorkerStanding::Lost => counts.lost += 1,
             WorkerStanding::Quarantined => counts.quarantined += 1,

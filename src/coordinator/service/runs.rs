@@ -283,7 +283,9 @@ impl Service {
     ) -> Result<SubmitAnswer, ServiceError> {
         let StoredRun { spec, run_key, policy, .. } = self.run(caller, id).await?.run.clone();
         if !policy.durable {
-            return Err(ServiceError::NotKept(id));
+            return Err(ServiceError::NotKept(format!(
+                "run {id} was submitted with `durable: false`, and nothing that it needs is kept: submit it anew"
+            )));
         }
         let prepared = Prepared {
             spec,

@@ -247,5 +247,5 @@ fn as_many_deep_inputs_as_a_run_takes_are_checked_at_once() {
     let began = Instant::now();
     check(json!({"files": files})).unwrap();
     // Far above what it takes, and far below what a look at each of two million directories takes.
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }

@@ -29,6 +29,8 @@ pub struct PoolStats {
 pub struct WorkerCounts {
     /// They get work.
     pub active: u64,
+    /// They missed two heartbeats and get no new work.
+    pub suspect: u64,
     /// They finish what they hold.
     pub draining: u64,
     /// They missed their heartbeats.

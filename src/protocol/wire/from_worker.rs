@@ -48,6 +48,13 @@ pub enum FromWorker {
         /// CPU time used.
         cpu_us: u64,
     },
+    /// See [`FromAgent::Returned`].
+    Returned {
+        /// Which.
+        attempt: Attempt,
+        /// Under which term.
+        epoch: u64,
+    },
     /// See [`FromAgent::Blobs`].
     Blobs {
         /// Of which attempt.
@@ -213,6 +220,9 @@ impl FromWorker {
                 begun_at_us,
                 cpu_us,
             },
+            FromAgent::Returned { attempt, epoch } => {
+                FromWorker::Returned { attempt: attempt.into(), epoch: epoch.0 }
+            }
             FromAgent::Blobs { attempt, blobs } => {
                 let bodies = blobs.into_iter().map(|(digest, body)| match body {
                     BlobBody::Inline(bytes) => Some((digest, Body::Inline(bytes))),
@@ -250,6 +260,9 @@ impl FromWorker {
                 begun_at_us,
                 cpu_us,
             },
+            FromWorker::Returned { attempt, epoch } => {
+                FromAgent::Returned { attempt: attempt.into(), epoch: Epoch(epoch) }
+            }
             FromWorker::Blobs { attempt, blobs } => FromAgent::Blobs {
                 attempt: attempt.into(),
                 blobs: blobs

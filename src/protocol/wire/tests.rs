@@ -161,11 +161,11 @@ fn a_hello_is_bound_to_its_challenge_and_key() {
     let key = SigningKey::from_bytes(&[1; 32]);
     let hello = Hello::sign(&facts(), &[9; 32], &key).unwrap();
     let message = encode_handshake(&hello).unwrap();
-    let arrived: Hello = decode_handshake(&message).unwrap();
+    let mut arrived: Hello = decode_handshake(&message).unwrap();
     assert_eq!(arrived.verify(&[9; 32]), Ok(facts()));
     assert_eq!(arrived.verify(&[8; 32]), Err(WireError::Signature));
-    let other = SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes();
-    assert_eq!(Hello { key: other, ..arrived }.verify(&[9; 32]), Err(WireError::Signature));
+    arrived.key = SigningKey::from_bytes(&[2; 32]).verifying_key().to_bytes();
+    assert_eq!(arrived.verify(&[9; 32]), Err(WireError::Signature));
 }
 
 #[test]

@@ -390,3 +390,32 @@ async fn a_sessions_token_opens_blobs_and_nothing_else() {
     assert_eq!(pool.post(&path, &json!({"why": "a test"})).await.0, 200);
     assert_eq!(status(Method::GET, format!("/v1/blobs/{digest}"), "").await, 401);
 }
+
+#[tokio::test]
+async fn a_worker_that_floods_is_slowed_down_and_nobody_else_is() {
+    let pool = empty_pool(&[]).await;
+    let token = worker_token(&pool).await;
+    let dir = tempfile::tempdir().unwrap();
+    let _workers = crew(&pool, dir.path(), &[&[], &[]]).await;
+    let mut puppet = Puppet::joined(&pool, 1, &token).await;
+    let flood = tokio::spawn(async move {
+        // far more than may wait for the owner, of attempts that nobody ever had
+        for number in 0..4_000_u128 {
+            let beat = |index| lockstep::protocol::agent::Beat {
+                attempt: AttemptId { run: RunId(number << 16 | u128::from(index)), number: index },
+                cpu_us: 1,
+                begun_at_us: Some(1),
+            };
+            puppet.say(vec![FromAgent::Heartbeat((0..100).map(beat).collect())], None).await;
+        }
+        puppet
+    });
+    let module = pool.push(guest("hello.wasm")).await;
+    for seed in 0..20 {
+        let run = pool.run(json!({"module": module, "seed": seed})).await;
+        assert_eq!(run["verdict"]["votes"], 2, "{run}");
+    }
+    let puppet =
+        tokio::time::timeout(Duration::from_secs(60), flood).await.expect("it is taken in the end").unwrap();
+    assert_eq!(shown(&pool, &puppet.id()).await["standing"], "active");
+}

@@ -153,12 +153,43 @@ fn one_that_has_not_begun_is_neither_slow_nor_stuck() {
 }
 
 #[test]
+fn what_a_living_worker_never_mentions_is_handed_out_again() {
+    let mut bench = Bench::with_workers(2);
+    bench.submit(submission(5, 7, Verify::Once));
+    let holder = bench.assigned()[0].3;
+    for _ in 0..9 {
+        bench.wait(500);
+        bench.beat(holder, Vec::new());
+        bench.beat_all(3 - holder);
+    }
+    assert_eq!(bench.assigned(), [], "it may be on its way");
+    bench.wait(500);
+    bench.beat(holder, Vec::new());
+    assert_eq!(bench.assigned(), [(5, 2, 7, 3 - holder)]);
+    assert!(bench.says(5, "is alive and says nothing of attempt 1 for 5.0 s"));
+    assert!(bench.pool.worker(worker(holder)).unwrap().holds.is_empty());
+}
+
+#[test]
+fn what_is_mentioned_may_wait_for_hours() {
+    let mut bench = Bench::with_workers(2);
+    bench.submit(submission(5, 7, Verify::Once));
+    assert_eq!(bench.assigned().len(), 1);
+    bench.wait_with(600_000, &[1, 2]);
+    assert_eq!(bench.assigned(), []);
+}
+
+#[test]
 fn beats_about_what_a_worker_does_not_hold_change_nothing() {
     let mut bench = Bench::with_workers(2);
     bench.submit(submission(5, 7, Verify::Once));
     let holder = bench.assigned()[0].3;
     bench.beat(3 - holder, beat(700));
     bench.beat(holder, vec![Beat { attempt: attempt(99, 1), cpu_us: 1, begun_at: None }]);
+    for (stray, by) in [(attempt(5, 1), 3 - holder), (attempt(99, 1), holder)] {
+        let abort = Effect::Abort { attempt: stray, worker: worker(by) };
+        assert!(bench.effects.contains(&abort), "{stray} on w{by} is executed for nobody");
+    }
     assert_eq!(bench.pool.run(RunId(5)).unwrap().attempts[0].cpu_us, 0);
 }
 

@@ -25,7 +25,7 @@ const MUTANT_SEEDS: u64 = 400;
 const RESTART_SEEDS: u64 = 1_000;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 35] = [
+const RARE: [&str; 36] = [
     "a cancel in time",
     "a cancel that came after the final",
     "a coordinator that was away",
@@ -36,6 +36,7 @@ const RARE: [&str; 35] = [
     "a grace that ended early",
     "a draining worker",
     "a final whose blobs were gone",
+    "a message that found no room",
     "a module quarantined by the poison rule",
     "a poisoned run",
     "a quarantined worker",

@@ -88,7 +88,8 @@ impl Mutant {
             // a cancel of a run whose final went missing shows it too
             Mutant::DropsFinish => &["L1", "I8"],
             Mutant::FinishesTwice => &["I2"],
-            Mutant::CountsLiars | Mutant::TakesMinority => &["I3"],
+            Mutant::CountsLiars => &["I3", "I12"],
+            Mutant::TakesMinority => &["I3"],
             Mutant::TrustsQuarantined => &["I14"],
             Mutant::LosesRun => &["I1:"],
             Mutant::IgnoresCancel => &["I8"],

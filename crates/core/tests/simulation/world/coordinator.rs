@@ -60,23 +60,22 @@ impl World {
             }
             Effect::Assign { attempt, epoch, worker } => {
                 if let Some(agent) = self.connected(worker) {
-                    self.agents[agent].sent += 1;
-                    self.tells(agent, Told::Assign { attempt, epoch });
+                    self.agents[agent].sent += u64::from(self.tells(agent, Told::Assign { attempt, epoch }));
                 }
             }
             Effect::Abort { attempt, worker } => {
                 if let Some(agent) = self.connected(worker) {
-                    self.tells(agent, Told::Abort(attempt));
+                    let _ = self.tells(agent, Told::Abort(attempt));
                 }
             }
             Effect::Release { attempt, worker } => {
                 if let Some(agent) = self.connected(worker) {
-                    self.tells(agent, Told::Release(attempt));
+                    let _ = self.tells(agent, Told::Release(attempt));
                 }
             }
             Effect::Collect { attempt, worker, .. } => {
                 if let Some(agent) = self.connected(worker) {
-                    self.tells(agent, Told::Collect(attempt));
+                    let _ = self.tells(agent, Told::Collect(attempt));
                 }
             }
             Effect::Finished(_)
@@ -94,12 +93,19 @@ impl World {
         self.agents[agent].is_connected.then_some(agent)
     }
 
-    fn tells(&mut self, agent: usize, told: Told) {
+    /// False if the worker's queue is full, because nothing gets through to it: then it never hears of it.
+    fn tells(&mut self, agent: usize, told: Told) -> bool {
+        let may_get_lost = matches!(told, Told::Assign { .. }) && self.agents[agent].blocked_down > self.now;
+        if may_get_lost && self.rng.chance(40) {
+            self.oracle.saw("a message that found no room");
+            return false;
+        }
         let delay = self.rng.range(100, 5 * MS);
         let link = &mut self.agents[agent];
         link.last_down = (link.last_down + 1).max(self.now.max(link.blocked_down) + delay);
         let (at, session) = (link.last_down, link.session);
         self.at(at, Item::Reaches { agent, session, told });
+        true
     }
 
     /// The store commits what is queued. Some writes are refused, as if somebody else had taken the run over.
