@@ -182,6 +182,16 @@ impl OpenRun {
         reported.map(Reported::missing).unwrap_or_default()
     }
 
+    /// The outputs of the result that are at hand, without those that are shown with the run itself.
+    pub fn small_outputs(&self, last: &Final) -> BTreeMap<Digest, Bytes> {
+        let Some(reported) = last.result.and_then(|result| self.reported.get(&result)) else {
+            return BTreeMap::new();
+        };
+        let shown = [reported.manifest.stdout.digest, reported.manifest.stderr.digest];
+        let others = reported.inline.iter().filter(|(digest, _)| !shown.contains(digest));
+        others.map(|(digest, bytes)| (*digest, bytes.clone())).collect()
+    }
+
     /// Takes small outputs that were collected from this voter's attempt: they go with the final.
     pub fn keep_collected(&mut self, attempt: AttemptId, small: Vec<(Digest, Bytes)>) {
         let result = self.voted.get(&attempt);

@@ -131,8 +131,8 @@ fn keep_what_was_acknowledged(batch: Vec<RunWrite>, owner: &mpsc::UnboundedSende
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{Final, Time};
     use crate::coordinator::testing::{PATIENCE, make_full, new_run};
+    use crate::core::{Final, Time};
     use crate::id::Epoch;
     use crate::result::{RunState, Verdict};
     use crate::store::sqlite::{Options, SqliteStore};
@@ -172,8 +172,9 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_refuses_what_comes_while_it_is_full_and_keeps_what_ends_work() {
         let dir = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(dir.path(), Options { pages_max: Some(400) }, Failure::new()).unwrap());
+        let store: Arc<dyn Store> = Arc::new(
+            SqliteStore::open(dir.path(), Options { pages_max: Some(400) }, Failure::new()).unwrap(),
+        );
         let open = new_run();
         store.write_runs(Arc::new(vec![insert(open.clone())])).await.unwrap();
         make_full(store.as_ref()).await;
@@ -192,7 +193,9 @@ mod tests {
                     break written;
                 }
             };
-            assert!(matches!(refused.as_slice(), [((run, WriteKind::Inserted), Written::DiskFull)] if *run == new.id));
+            assert!(
+                matches!(refused.as_slice(), [((run, WriteKind::Inserted), Written::DiskFull)] if *run == new.id)
+            );
         }
         store.take_garbage(Time(u64::MAX), 10_000).await.unwrap();
         let done = loop {

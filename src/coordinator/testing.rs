@@ -44,7 +44,8 @@ pub async fn make_full(store: &dyn Store) {
             let inline = (size > 1).then(|| Bytes::from([name.as_slice(), &[0; 2_984]].concat()));
             let digest = inline.as_ref().map_or_else(|| Digest::of(&name), |bytes| Digest::of(bytes));
             let row = BlobRow { size, inline };
-            failed_in_a_row = if store.put_blob(digest, row, Time(0)).await.is_err() { failed_in_a_row + 1 } else { 0 };
+            failed_in_a_row =
+                if store.put_blob(digest, row, Time(0)).await.is_err() { failed_in_a_row + 1 } else { 0 };
             number += 1;
             assert!(number < 100_000, "the store never gets full");
         }

@@ -476,8 +476,16 @@ pub trait Store: Send + Sync + 'static {
         key: &str,
     ) -> Result<Option<(RunId, Digest)>, StoreError>;
 
-    /// Inserts a module or changes state, analysis, refusal and name of a known one; takes a reference to its blob.
-    async fn put_module(&self, module: StoredModule) -> Result<(), StoreError>;
+    /// Inserts a module, unless it is there: then nothing changes, and the answer is false. Takes a reference to its blob.
+    async fn put_module(&self, module: StoredModule) -> Result<bool, StoreError>;
+    /// Says how a module's admission ended, `Ready` or `Refused` (with the reason). False, and nothing changes, if there is no
+    /// such module (any more) or that was said before.
+    async fn decide_module(
+        &self,
+        digest: Digest,
+        state: ModuleState,
+        refusal: Option<(String, String)>,
+    ) -> Result<bool, StoreError>;
     /// Sets or clears (`None`) a module's quarantine; false if there is no such module.
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
     /// A module.

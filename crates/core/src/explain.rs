@@ -188,7 +188,9 @@ impl fmt::Display for Note {
             Note::NobodyDelivers { result } => {
                 write!(f, "none of its voters delivers {}: one more attempt", result.short())
             }
-            Note::CollectsAnew => f.write_str("blobs of the result are gone from the store: collects them anew"),
+            Note::CollectsAnew => {
+                f.write_str("blobs of the result are gone from the store: collects them anew")
+            }
             Note::VoteDiscarded { number, worker, why } => {
                 write!(f, "the vote of {worker} (attempt {number}) counts no more: {why}")
             }

@@ -21,6 +21,8 @@ use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
 pub(super) const COLLECTED_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// How long a large output of a run stays that is not written: nothing ever refers to it.
+pub(super) const UNWRITTEN_PIN_MS: u64 = 60 * 60 * 1_000;
 
 impl Owner {
     /// Carries out `effects` in their order and leaves the list empty.
@@ -127,7 +129,7 @@ impl Owner {
         let Some(open) = self.forget(last.run) else { return };
         let detail = Arc::new(open.final_detail(&last));
         self.count_final(&detail.run);
-        self.ring.put(Arc::clone(&detail));
+        self.ring.put(Arc::clone(&detail), open.small_outputs(&last));
         self.announce(open, detail);
     }
 

@@ -138,6 +138,8 @@ pub enum Command {
     Cancel(WorkspaceId, RunId, oneshot::Sender<Option<FinalReceiver>>),
     /// An open run, or one in the memory ring, as it is now.
     See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
+    /// A small output file of a final in the memory ring.
+    Output(WorkspaceId, RunId, Digest, oneshot::Sender<Option<Bytes>>),
     /// Open runs as they are now, those of the list that are open.
     SeeMany(Vec<RunId>, oneshot::Sender<HashMap<RunId, RunView>>),
     /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
@@ -319,7 +321,10 @@ impl Owner {
                 self.handle(command);
             }
             if let Some(ms) = watch.was_away(deadline, woke, self.now()) {
-                tracing::warn!(ms, "the coordinator was away or busy for so long; no worker is blamed for it");
+                tracing::warn!(
+                    ms,
+                    "the coordinator was away or busy for so long; no worker is blamed for it"
+                );
                 self.step(Event::WasAway { ms });
             }
             if watch.hold(self.parts.pool.next_deadline()).is_some_and(|at| at <= self.now()) {
@@ -395,6 +400,9 @@ impl Owner {
             }
             Command::See(workspace, run, reply) => {
                 let _ = reply.send(self.see(workspace, run));
+            }
+            Command::Output(workspace, run, digest, reply) => {
+                let _ = reply.send(self.ring.output(workspace, run, digest));
             }
             Command::SeeMany(runs, reply) => {
                 let view = |run: RunId| self.parts.pool.run(run).map(|view| (run, view));

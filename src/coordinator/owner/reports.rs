@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use subtle::ConstantTimeEq;
 
-use super::effects::{COLLECTED_PIN_MS, assignment_mac, nonce};
+use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS, assignment_mac, nonce};
 use super::{Command, Hello, Owner, collect};
 use crate::coordinator::open_run::{Reported, SignedVote};
 use crate::core::{Beat, Class, Event, Time, Vote};
@@ -241,7 +241,8 @@ impl Owner {
         let wanted = open.wanted_from(attempt);
         bodies.retain(|(digest, _)| wanted.contains(digest));
         let absent = absent(&wanted, &bodies);
-        let pin = self.now().plus_ms(COLLECTED_PIN_MS);
+        let pin_ms = if open.is_durable() { COLLECTED_PIN_MS } else { UNWRITTEN_PIN_MS };
+        let pin = self.now().plus_ms(pin_ms);
         if let Some(digest) = absent {
             let fault = Fault::Corrupt { detail: format!("{digest} was not delivered") };
             return self.collected(attempt, Err(fault));

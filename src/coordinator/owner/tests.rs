@@ -118,7 +118,8 @@ impl Bench {
             blobs: Vec::new(),
         };
         let (reply, answer) = oneshot::channel();
-        let submit = Submit { new: Box::new(new), module_ready: true, live: false, wait: true, room: None, reply };
+        let submit =
+            Submit { new: Box::new(new), module_ready: true, live: false, wait: true, room: None, reply };
         self.owner.handle(Command::Submit(submit));
         self.owner.flush();
         (id, answer)
@@ -128,9 +129,9 @@ impl Bench {
     fn commit(&mut self, answer: impl Fn(&RunWrite) -> WriteAnswer) -> Vec<FinalRun> {
         let mut finals = Vec::new();
         while let Ok(writes) = self.writes.try_recv() {
-            let answers = writes.iter().map(|write| {
-                (crate::coordinator::pump::subject(write), Written::Answered(answer(write)))
-            });
+            let answers = writes
+                .iter()
+                .map(|write| (crate::coordinator::pump::subject(write), Written::Answered(answer(write))));
             let answers = answers.collect();
             self.owner.handle(Command::Written(answers));
             self.owner.flush();
@@ -180,7 +181,9 @@ impl Bench {
 
     /// The worker delivers what it is asked for.
     fn delivers(&mut self, worker: WorkerId, outputs: &[&[u8]]) {
-        let ToAgent::Collect { attempt, digests } = self.hears(worker) else { panic!("nothing is collected") };
+        let ToAgent::Collect { attempt, digests } = self.hears(worker) else {
+            panic!("nothing is collected")
+        };
         let body = |bytes: &&[u8]| (Digest::of(bytes), BlobBody::Inline(Bytes::copy_from_slice(bytes)));
         let blobs: Vec<_> = outputs.iter().map(body).filter(|(digest, _)| digests.contains(digest)).collect();
         assert_eq!(blobs.len(), digests.len());
@@ -255,7 +258,10 @@ async fn what_is_not_what_it_is_called_is_the_workers_fault() {
     bench.goes_on().await;
     let view = bench.owner.parts.pool.run(attempt.run).unwrap();
     let state = view.attempts[0].state.clone();
-    assert!(matches!(state, crate::core::AttemptState::Faulted { fault: Fault::Corrupt { .. } }), "{state:?}");
+    assert!(
+        matches!(state, crate::core::AttemptState::Faulted { fault: Fault::Corrupt { .. } }),
+        "{state:?}"
+    );
 }
 
 #[tokio::test]

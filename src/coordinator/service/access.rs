@@ -85,7 +85,12 @@ impl Service {
         let valid = row.filter(|row| row.expires_at.is_none_or(|end| end > now));
         Ok(valid.map(|row| {
             self.parts.tokens.used(row.id, now);
-            Caller { token: row.id, workspace: row.workspace, scopes: row.scopes.clone(), domain: row.domain.clone() }
+            Caller {
+                token: row.id,
+                workspace: row.workspace,
+                scopes: row.scopes.clone(),
+                domain: row.domain.clone(),
+            }
         }))
     }
 

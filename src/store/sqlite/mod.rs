@@ -224,8 +224,17 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| batch::key_owner(connection, workspace, &key)).await
     }
 
-    async fn put_module(&self, module: StoredModule) -> Result<(), StoreError> {
+    async fn put_module(&self, module: StoredModule) -> Result<bool, StoreError> {
         self.writer.call(move |batch| rows::put_module(batch, &module)).await
+    }
+
+    async fn decide_module(
+        &self,
+        digest: Digest,
+        state: ModuleState,
+        refusal: Option<(String, String)>,
+    ) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::decide_module(batch, digest, state, refusal)).await
     }
 
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError> {

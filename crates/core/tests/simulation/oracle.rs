@@ -222,7 +222,9 @@ impl Oracle {
                     known.last = None;
                     known.votes.iter_mut().for_each(|vote| vote.is_there = false);
                     let is_out = |vote: &Heard| self.quarantined.contains(&vote.worker);
-                    known.discarded.extend(known.votes.iter().filter(|vote| is_out(vote)).map(|vote| vote.worker));
+                    known
+                        .discarded
+                        .extend(known.votes.iter().filter(|vote| is_out(vote)).map(|vote| vote.worker));
                     known.votes.retain(|vote| !is_out(vote));
                 }
             }

@@ -34,16 +34,45 @@ const MEMORY: u64 = 64 << 20;
 
 enum Item {
     Tick,
-    Heard { agent: usize, session: u64, said: Said },
-    Reaches { agent: usize, session: u64, told: Told },
-    Ends { agent: usize, attempt: AttemptId, stamp: u64 },
-    Beat { agent: usize, session: u64 },
-    Says { agent: usize, session: u64, said: Said },
-    Commit { life: u32 },
+    Heard {
+        agent: usize,
+        session: u64,
+        said: Said,
+    },
+    Reaches {
+        agent: usize,
+        session: u64,
+        told: Told,
+    },
+    Ends {
+        agent: usize,
+        attempt: AttemptId,
+        stamp: u64,
+    },
+    Beat {
+        agent: usize,
+        session: u64,
+    },
+    Says {
+        agent: usize,
+        session: u64,
+        said: Said,
+    },
+    Commit {
+        life: u32,
+    },
     /// What a voter delivered is stored.
-    Stored { life: u32, attempt: AttemptId },
-    Connect { agent: usize, session: u64 },
-    Thaw { agent: usize },
+    Stored {
+        life: u32,
+        attempt: AttemptId,
+    },
+    Connect {
+        agent: usize,
+        session: u64,
+    },
+    Thaw {
+        agent: usize,
+    },
     Submit,
     Chaos,
     ModuleReady(Digest),
