@@ -44,6 +44,11 @@ impl Reported {
         std::iter::once((result, self.canonical.clone())).chain(inline)
     }
 
+    /// Whether nothing has to be asked for.
+    pub fn is_whole(&self) -> bool {
+        self.manifest.outputs().all(|output| self.inline.contains_key(&output.digest))
+    }
+
     /// Outputs that have to be asked for.
     pub fn missing(&self) -> Vec<Digest> {
         let mut digests: Vec<Digest> = self

@@ -131,7 +131,7 @@ fn keep_what_was_acknowledged(batch: Vec<RunWrite>, owner: &mpsc::UnboundedSende
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::testing::{PATIENCE, make_full, new_run};
+    use crate::coordinator::testing::{PATIENCE, make_full, make_room, new_run};
     use crate::core::{Final, Time};
     use crate::id::Epoch;
     use crate::result::{RunState, Verdict};
@@ -197,7 +197,7 @@ mod tests {
                 matches!(refused.as_slice(), [((run, WriteKind::Inserted), Written::DiskFull)] if *run == new.id)
             );
         }
-        store.take_garbage(Time(u64::MAX), 10_000).await.unwrap();
+        make_room(store.as_ref()).await;
         let done = loop {
             let written = hears(&mut heard).await;
             if !written.is_empty() {

@@ -64,3 +64,9 @@ pub async fn eventually<T>(mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     };
     tokio::time::timeout(PATIENCE, polling).await.expect("waited in vain")
 }
+
+/// Makes room in a store that [`make_full`] has filled. A call that shares its transaction with one that finds no room fails
+/// with it.
+pub async fn make_room(store: &dyn Store) {
+    eventually(async || store.take_garbage(Time(u64::MAX), 10_000).await.ok()).await;
+}

@@ -3,6 +3,7 @@
 //! A [`Effect::Changed`] or [`Effect::Release`] of a run with a write on its way is held until the store has answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 
@@ -16,13 +17,16 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_input};
 use crate::result::Fault;
-use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
+use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoreError, StoredRun};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
 pub(super) const COLLECTED_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// How long a large output of a run stays that is not written: nothing ever refers to it.
 pub(super) const UNWRITTEN_PIN_MS: u64 = 60 * 60 * 1_000;
+/// Between two tries to store a quarantine that a full disk refused, at first and at most.
+const QUARANTINE_PAUSE: Duration = Duration::from_millis(500);
+const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Owner {
     /// Carries out `effects` in their order and leaves the list empty.
@@ -205,8 +209,15 @@ impl Owner {
         let modules = Arc::clone(&self.parts.modules);
         tokio::spawn(async move {
             modules.forget(module);
-            if let Err(error) = store.quarantine_module(module, Some(why)).await {
+            // a full disk must not let it out again at the next start
+            let mut pause = QUARANTINE_PAUSE;
+            while let Err(error) = store.quarantine_module(module, Some(why.clone())).await {
                 tracing::error!(%error, module = %module.short(), "quarantine was not stored");
+                if !matches!(error, StoreError::Full) {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
             }
             modules.forget(module);
         });

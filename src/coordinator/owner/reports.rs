@@ -201,7 +201,7 @@ impl Owner {
                     if known.canonical != report.manifest {
                         return Err(Refused::new("manifest", "the result digest does not name the manifest"));
                     }
-                    if !known.missing().is_empty() {
+                    if !known.is_whole() {
                         known.inline.extend(checked_inline(&known.manifest, report.inline)?);
                     }
                 } else {
@@ -217,7 +217,7 @@ impl Owner {
                 }
                 let known = &open.reported[&result];
                 outcome = known.manifest.outcome.clone();
-                complete = known.missing().is_empty();
+                complete = known.is_whole();
             }
         }
         Ok(Vote { result, outcome, cpu_us: report.cpu_us, complete })

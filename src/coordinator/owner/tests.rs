@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::coordinator::testing::{PATIENCE, eventually, make_full};
+use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
 use crate::core::Config;
 use crate::protocol::agent::{Assignment, BlobBody, VoteReport};
 use crate::result::{Outcome, OutputFile, OutputRef, ResultManifest, RunState};
 use crate::spec::{Policy, RunSpec, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{Failure, FinalRun, WriteAnswer};
+use crate::store::{Failure, FinalRun, ModuleState, StoredModule, WriteAnswer};
 
 const CLASS: Class = Class(Digest::EMPTY);
 
@@ -215,7 +215,7 @@ async fn a_full_disk_costs_time_and_is_nobodys_fault() {
     // it is tried in vain for longer than one pause
     let answer = tokio::time::timeout(Duration::from_millis(700), bench.commands.recv()).await;
     assert!(answer.is_err(), "nothing may be said while the disk is full");
-    bench.store.take_garbage(Time(u64::MAX), 10_000).await.unwrap();
+    make_room(bench.store.as_ref()).await;
     bench.goes_on().await;
     let finals = bench.commit_all();
     assert_eq!(finals.len(), 1);
@@ -307,4 +307,34 @@ async fn what_a_worker_loses_is_evidence_whether_or_not_its_runs_are_written() {
     .await;
     assert!(evidence.iter().all(|seen| seen.kind == "lost"), "{evidence:?}");
     assert!(runs.iter().all(|(run, _)| evidence.iter().any(|seen| seen.attempt.run == *run)));
+}
+
+#[tokio::test]
+async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { pages_max: Some(400) };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path(), options, Failure::new()).unwrap());
+    let new = new_run();
+    let module = new.spec.module;
+    store.write_runs(Arc::new(vec![RunWrite::Insert(Box::new(new))])).await.unwrap();
+    let row = StoredModule {
+        digest: module,
+        size: 6,
+        name: None,
+        state: ModuleState::Ready,
+        analysis: None,
+        refusal: None,
+        quarantined: None,
+        created_at: Time(1),
+    };
+    store.put_module(row).await.unwrap();
+    make_full(store.as_ref()).await;
+    let mut bench = Bench::over(dir, store);
+    // longer than the room that is left in its row's page
+    bench.owner.perform(Effect::QuarantineModule { module, why: "x".repeat(20_000) });
+    // its first try stands before this in the store's queue
+    tokio::task::yield_now().await;
+    make_room(bench.store.as_ref()).await;
+    let store = Arc::clone(&bench.store);
+    eventually(async || store.module(module).await.unwrap().unwrap().quarantined).await;
 }
