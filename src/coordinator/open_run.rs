@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot};
 
 use super::service::{RunDetail, RunEvent, ServiceError};
-use crate::core::{Effect, Final, RunView};
+use crate::core::{Class, Effect, Final, RunView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::receipt::{VoteProof, VoteStatement};
@@ -97,6 +97,8 @@ pub struct OpenRun {
     pub reported: HashMap<Digest, Reported>,
     /// Which result each voter's attempt stands for.
     pub voted: HashMap<AttemptId, Digest>,
+    /// As what each voter's attempt, by its number, was executed.
+    pub artifacts: HashMap<u32, (Class, Digest)>,
     /// Attempts whose blobs were asked for, with the worker that has to deliver them.
     pub collecting: HashMap<AttemptId, WorkerId>,
     /// That remote voters signed their votes.
@@ -131,6 +133,7 @@ impl OpenRun {
             finished: None,
             reported: HashMap::new(),
             voted: HashMap::new(),
+            artifacts: HashMap::new(),
             collecting: HashMap::new(),
             has_begun: false,
             reruns_owed: 0,

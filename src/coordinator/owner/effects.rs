@@ -9,6 +9,7 @@ use hmac::{Hmac, KeyInit, Mac};
 
 use super::Owner;
 use super::collect::{NotStored, store_body};
+use super::reports::learn_artifacts;
 use crate::blobs::Blobs;
 use crate::coordinator::open_run::Reported;
 use crate::coordinator::service::{PoolEvent, RunEvent};
@@ -93,6 +94,7 @@ impl Owner {
             Write::Finish(last) => {
                 self.keep_disputed(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
+                learn_artifacts(&mut self.artifacts, open, &last);
                 open.finished = Some(Arc::new(open.final_detail(&last)));
                 let mut blobs = Vec::new();
                 let mut manifest = None;
@@ -131,6 +133,7 @@ impl Owner {
 
     fn finished_in_memory(&mut self, last: Final) {
         let Some(open) = self.forget(last.run) else { return };
+        learn_artifacts(&mut self.artifacts, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
         self.count_final(&detail.run);
         self.ring.put(Arc::clone(&detail), open.small_outputs(&last));

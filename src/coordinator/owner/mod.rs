@@ -222,14 +222,17 @@ pub struct Parts {
     pub reconnect_ms: u64,
 }
 
+/// Class, module, and whether the code counts fuel.
+type ArtifactKey = (Class, Digest, bool);
+
 /// The owner; see the module.
 pub struct Owner {
     parts: Parts,
     runs: HashMap<RunId, OpenRun>,
     keys: HashMap<(WorkspaceId, String), (RunId, Digest)>,
     links: BTreeMap<WorkerId, Link>,
-    /// Machine code per (class, module, counts fuel): the first vote says what the others must show.
-    artifacts: HashMap<(Class, Digest, bool), Digest>,
+    /// Machine code, as agreed votes have shown it: what further votes must show.
+    artifacts: HashMap<ArtifactKey, Digest>,
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,

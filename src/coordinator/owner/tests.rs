@@ -102,8 +102,11 @@ impl Bench {
 
     /// Submits a run that is believed unchecked.
     fn submit(&mut self, durable: bool) -> (RunId, FinalReceiver) {
+        self.submit_with(Policy { verify: Verify::Once, durable, ..Policy::default() })
+    }
+
+    fn submit_with(&mut self, policy: Policy) -> (RunId, FinalReceiver) {
         let spec = RunSpec::new(Digest::of(b"module"));
-        let policy = Policy { verify: Verify::Once, durable, ..Policy::default() };
         let id = RunId(uuid::Uuid::now_v7().as_u128());
         let new = NewRun {
             id,
@@ -147,8 +150,21 @@ impl Bench {
         self.commit(|_| WriteAnswer::Committed)
     }
 
-    /// A vote for these outputs, of which `inline` come with it.
+    /// A vote for these outputs, all of which come with it or none.
     fn votes(&mut self, worker: WorkerId, assignment: &Assignment, stdout: &[u8], file: &[u8], inline: bool) {
+        self.votes_as(Digest::EMPTY, worker, assignment, stdout, file, inline);
+    }
+
+    /// The same, executed as this machine code.
+    fn votes_as(
+        &mut self,
+        artifact: Digest,
+        worker: WorkerId,
+        assignment: &Assignment,
+        stdout: &[u8],
+        file: &[u8],
+        inline: bool,
+    ) {
         let manifest = ResultManifest {
             outcome: Outcome::Exited { code: 0 },
             stdout: OutputRef::of(stdout),
@@ -168,7 +184,7 @@ impl Bench {
             nonce: assignment.nonce,
             run_key: assignment.run_key,
             class: CLASS,
-            artifact: Digest::EMPTY,
+            artifact,
             result: Digest::of(&canonical),
             manifest: canonical,
             inline: if inline { came.to_vec() } else { Vec::new() },
@@ -337,4 +353,41 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
     make_room(bench.store.as_ref()).await;
     let store = Arc::clone(&bench.store);
     eventually(async || store.module(module).await.unwrap().unwrap().quarantined).await;
+}
+
+#[tokio::test]
+async fn a_lone_voter_does_not_say_which_machine_code_is_right_and_agreed_ones_do() {
+    let mut bench = Bench::new();
+    let workers = [1, 2, 3].map(|number| bench.join(number));
+    let code = |name: &str| Digest::of(name.as_bytes());
+    // whoever votes first under `once` fixes nothing
+    let (run, answer) = bench.submit(false);
+    let holder = bench.owner.parts.pool.run(run).unwrap().attempts[0].worker;
+    let assignment = bench.is_assigned(holder);
+    bench.votes_as(code("wrong"), holder, &assignment, b"out", b"file", true);
+    assert_eq!(answer.await.unwrap().unwrap().run.state, RunState::Succeeded);
+    assert!(matches!(bench.hears(holder), ToAgent::Release(_)));
+
+    let quorum = Policy { verify: Verify::Quorum { n: 2 }, durable: false, ..Policy::default() };
+    for (names, state) in [(["right", "right"], "voted"), (["wrong", "right"], "faulted")] {
+        let (run, _answer) = bench.submit_with(quorum.clone());
+        let holders: Vec<WorkerId> =
+            bench.owner.parts.pool.run(run).unwrap().attempts.iter().map(|attempt| attempt.worker).collect();
+        for (worker, name) in holders.iter().zip(names) {
+            let assignment = bench.is_assigned(*worker);
+            bench.votes_as(code(name), *worker, &assignment, b"out", b"file", true);
+            if state == "faulted" {
+                let view = bench.owner.parts.pool.run(run).unwrap();
+                assert_eq!(view.attempts[0].state.name(), state, "{:?}", view.attempts);
+                break;
+            }
+        }
+        if state == "voted" {
+            assert!(bench.owner.parts.pool.run(run).is_none(), "they agree");
+            for worker in &holders {
+                assert!(matches!(bench.hears(*worker), ToAgent::Release(_)));
+            }
+        }
+    }
+    assert!(workers.iter().all(|worker| bench.owner.links.contains_key(worker)));
 }
