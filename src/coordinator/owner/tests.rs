@@ -317,12 +317,12 @@ async fn what_a_worker_loses_is_evidence_whether_or_not_its_runs_are_written() {
     bench.owner.flush();
     let store = Arc::clone(&bench.store);
     let evidence = eventually(async || {
-        let evidence = store.evidence(worker, 10).await.unwrap();
+        let evidence = store.evidence(worker, None, 10).await.unwrap();
         (evidence.len() == 2).then_some(evidence)
     })
     .await;
-    assert!(evidence.iter().all(|seen| seen.kind == "lost"), "{evidence:?}");
-    assert!(runs.iter().all(|(run, _)| evidence.iter().any(|seen| seen.attempt.run == *run)));
+    assert!(evidence.iter().all(|(_, seen)| seen.kind == "lost"), "{evidence:?}");
+    assert!(runs.iter().all(|(run, _)| evidence.iter().any(|(_, seen)| seen.attempt.run == *run)));
 }
 
 #[tokio::test]

@@ -192,7 +192,7 @@ impl Service {
         caller: &Caller,
         detail: &RunDetail,
         digest: Digest,
-    ) -> Result<Option<bytes::Bytes>, ServiceError> {
+    ) -> Result<Option<Bytes>, ServiceError> {
         let Some(manifest) = &detail.run.manifest else { return Ok(None) };
         let shown = [(manifest.stdout.digest, &detail.stdout), (manifest.stderr.digest, &detail.stderr)];
         let known = shown.into_iter().find_map(|(other, bytes)| bytes.clone().filter(|_| other == digest));

@@ -31,9 +31,9 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, Outlook, RecentFinal,
-    Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerFacts,
-    WorkerRow, WriteAnswer,
+    BlobRow, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, ModuleState, Outlook,
+    RecentFinal, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage,
+    WorkerFacts, WorkerRow, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
