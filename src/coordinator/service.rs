@@ -278,6 +278,7 @@ impl From<BlobError> for ServiceError {
             BlobError::Body(text) => ServiceError::BodyBroken(text),
             BlobError::Full => ServiceError::DiskFull,
             BlobError::Exhausted(why) => ServiceError::Exhausted(why),
+            BlobError::Missing(digest) => ServiceError::NotFound { what: "blob", id: digest.to_string() },
             other => ServiceError::Internal(other.to_string()),
         }
     }

@@ -132,6 +132,11 @@ impl Floor {
             Phase::Open if run.live() == 0 && run.ticket.is_none() && !run.is_held => {
                 Err("L1: it waits for nothing".into())
             }
+            Phase::Collecting { from, until: Some(at), .. }
+                if !self.timers.is_set(at, Timer::Collect(run.attempt_id(from))) =>
+            {
+                Err("L1: no timer watches the voter that was asked".into())
+            }
             _ => Ok(()),
         }
     }

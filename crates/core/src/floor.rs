@@ -237,7 +237,7 @@ impl Floor {
         let id = vocabulary::id::AttemptId { run: run.id, number: attempt.record.number };
         debug_assert!(attempt.is_live());
         // of one that was lost, the last heartbeat is all that is known
-        let cpu_us = cpu_us.max(attempt.record.cpu_us);
+        let cpu_us = cpu_us.max(attempt.record.cpu_us).min(CPU_US_MAX);
         attempt.record.cpu_us = cpu_us;
         if let Some(at) = attempt.timeout_at.take() {
             self.timers.unset(at, Timer::Timeout(id));
@@ -319,7 +319,11 @@ impl Floor {
     }
 }
 
+/// CPU time of one attempt that is believed, in microseconds: no worker's word moves a share or an average by more than
+/// a day.
+const CPU_US_MAX: u64 = 24 * 60 * 60 * 1_000_000;
+
 /// CPU time as the fair shares count it.
 fn charged(cpu_us: u64) -> i64 {
-    i64::try_from(cpu_us).unwrap_or(i64::MAX / 2)
+    i64::try_from(cpu_us.min(CPU_US_MAX)).unwrap_or(i64::MAX / 2)
 }

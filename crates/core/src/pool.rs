@@ -187,6 +187,7 @@ impl Pool {
                 WriteKind::Attempt(number) => floor.row_committed(run, number),
                 WriteKind::Finished => floor.committed(run),
             }),
+            Event::BlobsMissing { run } => self.with_run(run, Floor::collect_anew),
             Event::Refused { run } => self.with_run(run, Floor::disown),
             Event::Serving => self.serving(),
             Event::WorkerJoined(joining) => self.joined(*joining),
@@ -224,6 +225,9 @@ impl Pool {
                     self.with_run(attempt.run, |floor, run| floor.returned(run, position));
                 }
             }
+            Event::Delivered { attempt } => {
+                self.with_run(attempt.run, |floor, run| floor.delivered(run, attempt.number));
+            }
             Event::Collected { attempt } => self.collected(attempt),
             Event::CollectFailed { attempt, fault } => self.collect_failed(attempt, fault),
             Event::Cancel { run } => self.with_run(run, Floor::cancel),
@@ -251,6 +255,7 @@ impl Pool {
                     self.rest(module);
                 }
             }
+            Event::WasAway { ms } => self.floor.crew.excuse(self.floor.now, ms),
             Event::Tick => self.tick(),
         }
     }

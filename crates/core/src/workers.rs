@@ -209,6 +209,13 @@ impl Crew {
         self.workers.iter()
     }
 
+    /// Nobody could be heard for so long, which is held against no one.
+    pub(super) fn excuse(&mut self, now: Time, ms: u64) {
+        for worker in &mut self.workers {
+            worker.heard_at = worker.heard_at.plus_ms(ms).min(now);
+        }
+    }
+
     /// Places of the workers that would take an attempt now.
     pub(super) fn free(&self) -> &Bits {
         &self.free

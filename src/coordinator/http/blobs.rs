@@ -82,6 +82,7 @@ pub async fn get_blob(
     let size = service.blob_size(&caller, digest).await?;
     let name = format!("{}.bin", digest.short());
     let media_type = "application/octet-stream";
-    let content = Content { digest, size, media_type, file_name: Some(&name), immutable: true };
+    let content =
+        Content { digest, size, media_type, file_name: Some(&name), immutable: true, at_hand: None };
     content.respond(&service, &caller, &method, &headers).await
 }

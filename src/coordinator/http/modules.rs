@@ -168,7 +168,14 @@ pub async fn get_content(
     let module = service.module(&caller, digest).await?;
     let name = format!("{}.wasm", digest.short());
     let media_type = "application/wasm";
-    let content = Content { digest, size: module.size, media_type, file_name: Some(&name), immutable: true };
+    let content = Content {
+        digest,
+        size: module.size,
+        media_type,
+        file_name: Some(&name),
+        immutable: true,
+        at_hand: None,
+    };
     content.respond(&service, &caller, &method, &headers).await
 }
 

@@ -25,15 +25,17 @@ const MUTANT_SEEDS: u64 = 400;
 const RESTART_SEEDS: u64 = 1_000;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 34] = [
+const RARE: [&str; 36] = [
     "a cancel in time",
     "a cancel that came after the final",
+    "a coordinator that was away",
     "a crash that allows no rerun",
     "a deadline passed",
     "a dispute that a further vote resolved",
     "a dissenter",
     "a grace that ended early",
     "a draining worker",
+    "a final whose blobs were gone",
     "a message that found no room",
     "a module quarantined by the poison rule",
     "a poisoned run",
