@@ -125,7 +125,7 @@ impl Owner {
     pub(super) fn count_final(&mut self, run: &StoredRun) {
         self.ledgers.finished(run.workspace, self.now(), run.state, run.verdict.kind);
         let took = run.finished_at.unwrap_or(run.created_at).0.saturating_sub(run.created_at.0);
-        self.parts.metrics.run_finished(run.state, std::time::Duration::from_micros(took));
+        self.parts.metrics.run_finished(run.state, Duration::from_micros(took));
         let faulted = |attempt: &&AttemptRecord| matches!(attempt.state, AttemptState::Faulted { .. });
         let reruns = run.attempts.iter().filter(faulted).count() as u64;
         self.parts.metrics.reruns.inc_by(reruns);
