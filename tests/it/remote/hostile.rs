@@ -307,10 +307,10 @@ async fn what_a_worker_says_of_others_attempts_is_not_heard() {
     let token = worker_token(&pool).await;
     let (mut holder, mut other) =
         (Puppet::joined(&pool, 1, &token).await, Puppet::joined(&pool, 2, &token).await);
-    // far more than its slots, and from a time before the session
+    let module = pool.push(guest("hello.wasm")).await;
+    // said last, because puppets have no heart: a while later they would be suspect; and far more than its slots
     other.grant(0, 0).await;
     holder.grant(u32::MAX, 0).await;
-    let module = pool.push(guest("hello.wasm")).await;
     let run = submitted(&pool, &json!({"module": module, "verify": {"policy": "once"}})).await;
     let assignment = holder.assigned().await;
     let shown_holder = shown(&pool, &holder.id()).await;
