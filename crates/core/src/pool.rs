@@ -255,7 +255,10 @@ impl Pool {
                     self.rest(module);
                 }
             }
-            Event::WasAway { ms } => self.floor.crew.excuse(self.floor.now, ms),
+            Event::WasAway { ms } => {
+                self.floor.crew.excuse(self.floor.now, ms);
+                self.prolong_grace(ms);
+            }
             Event::Tick => self.tick(),
         }
     }
