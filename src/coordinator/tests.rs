@@ -88,6 +88,25 @@ impl Stage {
 
     /// A worker that answers every assignment with this output.
     async fn worker(&self, number: u8, output: Vec<u8>) -> WorkerId {
+        let (worker, orders, say) = self.joined(number).await;
+        say(FromAgent::Credits { credits: 4, received: 0 });
+        tokio::spawn(play(orders, output, say));
+        worker
+    }
+
+    /// A worker that takes nothing before it says so.
+    async fn idle_worker(
+        &self,
+        number: u8,
+    ) -> (mpsc::Receiver<ToAgent>, impl Fn(FromAgent) -> bool + Send + 'static) {
+        let (_, orders, say) = self.joined(number).await;
+        (orders, say)
+    }
+
+    async fn joined(
+        &self,
+        number: u8,
+    ) -> (WorkerId, mpsc::Receiver<ToAgent>, impl Fn(FromAgent) -> bool + Send + 'static) {
         let enrolment = Enrolment {
             key: [number; 32],
             name: format!("played-{number}"),
@@ -111,9 +130,7 @@ impl Stage {
             holds: Vec::new(),
             version: "played".to_owned(),
         });
-        say(FromAgent::Credits { credits: 4, received: 0 });
-        tokio::spawn(play(orders, output, say));
-        worker
+        (worker, orders, say)
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Bytes) {
@@ -327,44 +344,19 @@ async fn of_a_run_that_ends_disputed_each_result_is_kept() {
 #[tokio::test]
 async fn inputs_that_came_in_the_request_are_not_held_in_memory_but_for_small_ones() {
     let stage = Stage::new().await;
+    let (mut orders, say) = stage.idle_worker(9).await;
     let large = "x".repeat(100_000);
     let request = json!({"module": stage.module, "stdin": {"text": large}, "files": {"/a": {"text": "small"}},
         "verify": {"policy": "once"}});
     let run = stage.run(request).await;
-    // nobody is there to execute it, so it is still open
+    // nobody takes it yet, so it is still open
     assert_eq!(run["state"], "queued", "{run}");
     let (status, bytes) = stage.get(&format!("/v1/blobs/{}", run["spec"]["stdin"].as_str().unwrap())).await;
     assert_eq!((status, bytes.len()), (StatusCode::OK, 100_000));
     let (_, stats) = stage.json("/v1/stats").await;
     assert_eq!(stats["queue"], json!({"queued": 1, "running": 0}), "{stats}");
     // a worker gets the small one along with its assignment, and has to fetch the other
-    let store = &stage.running().store;
-    let row = Enrolment {
-        key: [9; 32],
-        name: "late".to_owned(),
-        domain: "stage".to_owned(),
-        embedded: true,
-        token: None,
-        at: Time(1),
-    };
-    let row = store.enrol_worker(row).await.unwrap();
-    let (to, mut orders) = mpsc::channel(64);
-    let (worker, commands) = (row.id, stage.running().service.parts().commands.clone());
-    let joined = Command::Join { row: Box::new(row), to, session: 1, remote: None };
-    commands.send(joined).ok().unwrap();
-    for message in [
-        FromAgent::Hello {
-            class: CLASS,
-            slots: 1,
-            memory_bytes: 4 << 30,
-            labels: std::collections::BTreeMap::new(),
-            holds: Vec::new(),
-            version: "played".to_owned(),
-        },
-        FromAgent::Credits { credits: 1, received: 0 },
-    ] {
-        commands.send(Command::Said(worker, 1, message)).ok().unwrap();
-    }
+    say(FromAgent::Credits { credits: 1, received: 0 });
     let assignment = loop {
         if let ToAgent::Assign(assignment) = orders.recv().await.expect("an order") {
             break assignment;

@@ -79,7 +79,7 @@ async fn the_output_of_a_dissenter_is_kept_and_compared_with_the_winners() {
     let dir = tempfile::tempdir().unwrap();
     let workers = crew(&pool, dir.path(), &[&[], &[], &["--unsafe-misbehave", "lie"]]).await;
     let module = pool.push(crate::support::wat(crate::support::typed::CAT)).await;
-    let (run, honest, lied) = disputed_run(&pool, &module, &workers[2].id, 2).await;
+    let (run, honest, lied) = disputed_run(&pool, &module, &workers[2].id, 3).await;
     assert_eq!(run.verdict.dissenters.len(), 1, "{run:?}");
     let at = |number, what| format!("/v1/runs/{}/attempts/{number}/{what}", run.id);
     assert_eq!(text(&pool, &at(honest, "stdout")).await, (200, "what is true\n".to_owned()));
@@ -160,7 +160,7 @@ async fn what_lost_goes_with_its_run() {
     let dir = tempfile::tempdir().unwrap();
     let workers = crew(&pool, dir.path(), &[&[], &[], &["--unsafe-misbehave", "lie"]]).await;
     let module = pool.push(crate::support::wat(crate::support::typed::CAT)).await;
-    let (run, _, lied) = disputed_run(&pool, &module, &workers[2].id, 2).await;
+    let (run, _, lied) = disputed_run(&pool, &module, &workers[2].id, 3).await;
     let path = format!("/v1/runs/{}/attempts/{lied}/stdout", run.id);
     assert_eq!(text(&pool, &path).await.0, 200);
     let lie = run.attempts.iter().find(|it| it.number == lied).and_then(|it| it.result).unwrap();

@@ -136,6 +136,14 @@ impl Owner {
         learn_artifacts(&mut self.artifacts, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
         self.count_final(&detail.run);
+        if !open.dissents.is_empty()
+            && let Some(result) = last.result
+            && let Some(won) = open.reported.get(&result)
+        {
+            // what lost is compared with it, and both sides are read as blobs
+            let won = won.blobs(result).map(|(digest, bytes)| (digest, BlobBody::Inline(bytes)));
+            self.store_dissent(won.collect());
+        }
         self.ring.put(Arc::clone(&detail), open.small_outputs(&last));
         self.announce(open, detail);
     }

@@ -19,7 +19,7 @@ use world::World;
 /// Worlds of one run of the suite.
 const SEEDS: u64 = 10_000;
 /// Worlds in which a broken rule must have been noticed.
-const MUTANT_SEEDS: u64 = 400;
+const MUTANT_SEEDS: u64 = 3_000;
 
 /// Worlds in which nothing but restarts goes wrong.
 const RESTART_SEEDS: u64 = 1_000;
