@@ -123,7 +123,7 @@ test("what the server refuses is said with its code and request", async () => {
 });
 
 test("a killed runner is seen, and the rerun is explained in words", async () => {
-  const steps = await busyFor(3);
+  const steps = await busyFor(8);
   const visit = await Console.signedIn(browser, pool);
   const { page } = visit;
   const run = await pool.run({ module: modules["misbehave"] ?? "", args: ["work", steps], verify: { policy: "quorum", n: 2 }, timeout_ms: 300_000 });
