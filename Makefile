@@ -61,7 +61,7 @@ test-ui: ui ## the page's own tests: types, helpers, the size of the bundle
 
 test-e2e: ui browser ## the page in a real browser against the real binary (LOCKSTEP_BIN, or the debug build)
 	@if command -v $(NPM) >/dev/null 2>&1; then \
-	  if [ -z "$$LOCKSTEP_BIN" ]; then $(CARGO) build --locked -p lockstep || exit 1; fi; \
+	  if [ -z "$$LOCKSTEP_BIN" ]; then $(CARGO) build --locked --workspace || exit 1; fi; \
 	  cd web-ui && $(NPM) run e2e; \
 	else echo "test-e2e: SKIPPED, no npm"; fi
 

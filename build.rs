@@ -1,7 +1,9 @@
-//! Puts the web UI where the binary embeds it from: what `web-ui/dist` holds, or a page that says how to build it.
+//! Puts the web UI where the binary embeds it from: what `web-ui/dist` holds, or a page that says how to build it. What is
+//! text is put beside itself as `NAME.br` and `NAME.gz`, where that is shorter.
 //!
 //! It never runs Node, so that `cargo build` needs nothing but Rust.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
@@ -15,6 +17,9 @@ const NOTICE: &str = "<!doctype html>
 <pre>cd web-ui &amp;&amp; npm ci &amp;&amp; npm run build &amp;&amp; cd .. &amp;&amp; cargo build --release</pre>
 <p>The API is there all the same: <a href=\"/openapi.json\">openapi.json</a> describes it.</p>
 ";
+
+/// Endings of files that are text.
+const TEXT: [&str; 8] = ["html", "js", "css", "svg", "json", "txt", "map", "webmanifest"];
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -33,7 +38,7 @@ fn main() -> io::Result<()> {
     if dist.join("index.html").is_file() {
         copy(&dist, &embedded)
     } else {
-        fs::write(embedded.join("index.html"), NOTICE)
+        put(&embedded.join("index.html"), NOTICE.as_bytes())
     }
 }
 
@@ -45,8 +50,38 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
             fs::create_dir_all(&target)?;
             copy(&entry.path(), &target)?;
         } else {
-            fs::copy(entry.path(), target)?;
+            put(&target, &fs::read(entry.path())?)?;
         }
     }
     Ok(())
+}
+
+/// Writes a file, and beside it what browsers take instead.
+fn put(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::write(target, bytes)?;
+    let ending = target.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    if !TEXT.contains(&ending) {
+        return Ok(());
+    }
+    for (suffix, packed) in [("br", brotli(bytes)?), ("gz", gzip(bytes)?)] {
+        if packed.len() < bytes.len() {
+            fs::write(format!("{}.{suffix}", target.display()), packed)?;
+        }
+    }
+    Ok(())
+}
+
+/// At the best quality, with the window that every browser takes.
+fn brotli(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut packed = Vec::new();
+    let mut writer = brotli::CompressorWriter::new(&mut packed, 64 << 10, 11, 22);
+    writer.write_all(bytes)?;
+    drop(writer);
+    Ok(packed)
+}
+
+fn gzip(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    writer.write_all(bytes)?;
+    writer.finish()
 }

@@ -141,9 +141,11 @@ mod tests {
     #[test]
     fn a_worker_without_a_peer_says_that_nothing_compares() {
         let alone = Worker { standing: WorkerStandingName::Active, left_at: None, ..gone() };
-        assert!(workers(&[alone.clone()]).contains("active, class has no peer: cannot be compared"));
+        assert!(
+            workers(std::slice::from_ref(&alone)).contains("active, class has no peer: cannot be compared")
+        );
         let one_of_two = Worker { peers: 1, ..alone };
-        assert!(!workers(&[one_of_two.clone()]).contains("no peer"));
+        assert!(!workers(std::slice::from_ref(&one_of_two)).contains("no peer"));
         assert!(worker(&one_of_two).contains("peers     1 other active workers of its class\n"));
         let suspect = Worker { standing: WorkerStandingName::Suspect, ..one_of_two };
         assert!(workers(&[suspect]).contains("suspect"));

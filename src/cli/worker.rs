@@ -167,6 +167,9 @@ fn config(args: &WorkerArgs, environment: &Environment) -> Result<(RemoteConfig,
     let compiler = Compiler::new(compiler).map_err(|error| CliError::Serve(error.to_string()))?;
     let ca = args.ca.clone().or_else(|| environment.get("LOCKSTEP_CA").map(PathBuf::from));
     let coordinators = coordinators(args, environment)?;
+    for url in coordinators.iter().filter(|url| travels_in_the_clear(url)) {
+        tracing::warn!(coordinator = %url, "without TLS the token, the modules and their inputs travel in the clear");
+    }
     let http = http(&coordinators, ca.as_deref())?;
     let config = RemoteConfig {
         agent,
@@ -227,6 +230,12 @@ fn address(text: &str) -> Result<reqwest::Url, CliError> {
         url.set_path(&format!("{}/", url.path()));
     }
     Ok(url)
+}
+
+fn travels_in_the_clear(url: &reqwest::Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let ip = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    url.scheme() == "http" && host != "localhost" && !ip.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A client without a bound on whole answers: sessions last for ever. Everything that it does is watched for standing still.
@@ -305,6 +314,11 @@ mod tests {
         assert_eq!(texts(args(&[])), ["http://c:1/", "https://d/below/"]);
         for wrong in ["", "a:7070", "ftp://a", "http://a/?x", "http://u@a/"] {
             assert!(coordinators(&args(&[wrong]), &Environment::default()).is_err(), "{wrong}");
+        }
+        for (text, in_the_clear) in
+            [("http://127.0.0.1:1", false), ("http://[::1]", false), ("https://a", false), ("http://a", true)]
+        {
+            assert_eq!(travels_in_the_clear(&address(text).unwrap()), in_the_clear, "{text}");
         }
         let error = coordinators(&args(&[]), &Environment::default()).unwrap_err();
         assert!(error.to_string().contains("--coordinator"));

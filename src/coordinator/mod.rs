@@ -20,6 +20,8 @@ mod returning;
 mod ring;
 pub mod service;
 pub mod submission;
+#[cfg(test)]
+mod testing;
 mod workers;
 
 use std::future::Future;
@@ -171,9 +173,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let failure = Failure::new();
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&config.data, Options::default(), failure.clone())?);
-    let newest = store.runs(crate::store::RunFilter::default(), None, 1).await?.runs;
-    let not_before = newest.first().map_or(Time(0), |run| run.finished_at.unwrap_or(run.created_at));
-    let clock = Clock::start(not_before);
+    let clock = Clock::start(store.newest_instant().await?);
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
     let compiler = Compiler::new(config.compiler.clone())?;
     let token = admin_token(&config.data, store.as_ref(), clock.now()).await?;
@@ -353,6 +353,7 @@ impl Running {
 async fn recover(owner: &mut Owner, store: &dyn Store) -> Result<(), StoreError> {
     let mut cursor: Option<RunId> = None;
     let mut ready = std::collections::HashMap::<Digest, bool>::new();
+    let mut refused = Vec::new();
     let mut count = 0_u64;
     loop {
         let page = store.open_runs(cursor, RECOVERY_PAGE).await?;
@@ -366,6 +367,9 @@ async fn recover(owner: &mut Owner, store: &dyn Store) -> Result<(), StoreError>
                 None => {
                     let row = store.module(module).await?;
                     let is_ready = row.as_ref().is_some_and(|row| row.state == ModuleState::Ready);
+                    if row.as_ref().is_none_or(|row| row.state == ModuleState::Refused) {
+                        refused.push(module);
+                    }
                     if let Some(why) = row.and_then(|row| row.quarantined) {
                         owner.quarantine(module, why);
                     }
@@ -375,6 +379,10 @@ async fn recover(owner: &mut Owner, store: &dyn Store) -> Result<(), StoreError>
             };
             owner.recover(&run, is_ready);
         }
+    }
+    // nothing will ever admit these: their runs end, once all of them are there
+    for module in refused {
+        owner.refuse(module);
     }
     if count > 0 {
         tracing::info!(runs = count, "took over the runs of an earlier life");
@@ -434,3 +442,6 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
     std::fs::rename(&beside, &path).map_err(failed)?;
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests;

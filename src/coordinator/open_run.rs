@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot};
 
 use super::service::{RunDetail, RunEvent, ServiceError};
-use crate::core::{Effect, Final, RunView};
+use crate::core::{Class, Effect, Final, RunView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::receipt::{VoteProof, VoteStatement};
@@ -21,6 +21,8 @@ pub type Waiter = oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>;
 
 /// Live output kept for those who start watching late, in messages.
 const LIVE_KEPT_MAX: usize = 64;
+/// Fewer waiters than this are not looked through.
+const WAITERS_CHECKED_MIN: usize = 16;
 /// Messages that a slow watcher may lag behind.
 const WATCH_QUEUE_MAX: usize = 256;
 
@@ -40,6 +42,11 @@ impl Reported {
     pub fn blobs(&self, result: Digest) -> impl Iterator<Item = (Digest, Bytes)> + '_ {
         let inline = self.inline.iter().map(|(digest, bytes)| (*digest, bytes.clone()));
         std::iter::once((result, self.canonical.clone())).chain(inline)
+    }
+
+    /// Whether nothing has to be asked for.
+    pub fn is_whole(&self) -> bool {
+        self.manifest.outputs().all(|output| self.inline.contains_key(&output.digest))
     }
 
     /// Outputs that have to be asked for.
@@ -90,6 +97,8 @@ pub struct OpenRun {
     pub reported: HashMap<Digest, Reported>,
     /// Which result each voter's attempt stands for.
     pub voted: HashMap<AttemptId, Digest>,
+    /// As what each voter's attempt, by its number, was executed.
+    pub artifacts: HashMap<u32, (Class, Digest)>,
     /// Attempts whose blobs were asked for, with the worker that has to deliver them.
     pub collecting: HashMap<AttemptId, WorkerId>,
     /// That remote voters signed their votes.
@@ -124,6 +133,7 @@ impl OpenRun {
             finished: None,
             reported: HashMap::new(),
             voted: HashMap::new(),
+            artifacts: HashMap::new(),
             collecting: HashMap::new(),
             has_begun: false,
             reruns_owed: 0,
@@ -180,15 +190,45 @@ impl OpenRun {
         reported.map(Reported::missing).unwrap_or_default()
     }
 
+    /// The outputs of the result that are at hand, without those that are shown with the run itself.
+    pub fn small_outputs(&self, last: &Final) -> BTreeMap<Digest, Bytes> {
+        let Some(reported) = last.result.and_then(|result| self.reported.get(&result)) else {
+            return BTreeMap::new();
+        };
+        let shown = [reported.manifest.stdout.digest, reported.manifest.stderr.digest];
+        let others = reported.inline.iter().filter(|(digest, _)| !shown.contains(digest));
+        others.map(|(digest, bytes)| (*digest, bytes.clone())).collect()
+    }
+
+    /// Takes small outputs that were collected from this voter's attempt: they go with the final.
+    pub fn keep_collected(&mut self, attempt: AttemptId, small: Vec<(Digest, Bytes)>) {
+        let result = self.voted.get(&attempt);
+        if let Some(reported) = result.and_then(|result| self.reported.get_mut(result)) {
+            reported.inline.extend(small);
+        }
+    }
+
     /// Starts watching: what is known of the newest attempt's output, and what comes.
     pub fn watch(&mut self) -> (Vec<RunEvent>, broadcast::Receiver<RunEvent>) {
         let sender = self.watchers.get_or_insert_with(|| broadcast::Sender::new(WATCH_QUEUE_MAX));
         (self.live_kept.clone(), sender.subscribe())
     }
 
+    /// Whether anybody watches. When the last one has gone, no output is shown any more.
+    pub fn is_watched(&mut self) -> bool {
+        if self.watchers.as_ref().is_some_and(|watchers| watchers.receiver_count() == 0) {
+            self.watchers = None;
+            self.live = false;
+            self.live_kept.clear();
+        }
+        self.watchers.is_some()
+    }
+
     /// Tells those who watch.
-    pub fn tell(&self, event: RunEvent) {
-        if let Some(watchers) = &self.watchers {
+    pub fn tell(&mut self, event: RunEvent) {
+        if self.is_watched()
+            && let Some(watchers) = &self.watchers
+        {
             let _ = watchers.send(event);
         }
     }
@@ -206,6 +246,15 @@ impl OpenRun {
         }
         self.tell(event);
     }
+}
+
+/// One more waits. Those that gave up meanwhile are dropped every now and then, so that a run that somebody asks for
+/// again and again does not gather them until it ends.
+pub fn join_waiters(waiters: &mut Vec<Waiter>, waiter: Waiter) {
+    if waiters.len() >= WAITERS_CHECKED_MIN && waiters.len().is_power_of_two() {
+        waiters.retain(|waiter| !waiter.is_closed());
+    }
+    waiters.push(waiter);
 }
 
 /// The fields of a run that its submission decides.
@@ -246,5 +295,39 @@ pub fn recovered(stored: &StoredRun, epoch: Epoch) -> NewRun {
         idempotency: None,
         rerun_of: stored.rerun_of,
         blobs: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::testing::new_run;
+
+    #[test]
+    fn waiters_that_gave_up_do_not_gather() {
+        let mut waiters = Vec::new();
+        let (patient, mut answer) = oneshot::channel();
+        join_waiters(&mut waiters, patient);
+        for _ in 0..10_000 {
+            join_waiters(&mut waiters, oneshot::channel().0);
+            assert!(waiters.len() <= WAITERS_CHECKED_MIN);
+        }
+        for waiter in waiters {
+            let _ = waiter.send(Err(ServiceError::TakenOver));
+        }
+        assert!(answer.try_recv().is_ok());
+    }
+
+    #[test]
+    fn output_is_shown_while_somebody_watches() {
+        let mut open = OpenRun::new(Arc::new(new_run()), true, true);
+        open.wrote(1, false, 0, Bytes::from_static(b"before"));
+        assert!(open.live && open.live_kept.len() == 1);
+        let (kept, watching) = open.watch();
+        assert_eq!(kept.len(), 1);
+        assert!(open.is_watched());
+        drop(watching);
+        assert!(!open.is_watched());
+        assert!(!open.live && open.live_kept.is_empty());
     }
 }

@@ -278,6 +278,7 @@ impl From<BlobError> for ServiceError {
             BlobError::Body(text) => ServiceError::BodyBroken(text),
             BlobError::Full => ServiceError::DiskFull,
             BlobError::Exhausted(why) => ServiceError::Exhausted(why),
+            BlobError::Missing(digest) => ServiceError::NotFound { what: "blob", id: digest.to_string() },
             other => ServiceError::Internal(other.to_string()),
         }
     }
@@ -360,6 +361,12 @@ impl Service {
     /// A service over `parts`.
     pub fn new(parts: Parts) -> Service {
         Service { parts: Arc::new(parts) }
+    }
+
+    /// What it works with, for tests that play its neighbours.
+    #[cfg(test)]
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// Facts of this process.

@@ -463,6 +463,8 @@ pub trait Store: Send + Sync + 'static {
     async fn recent_finals(&self, since: Time, limit: u32) -> Result<Vec<RecentFinal>, StoreError>;
     /// What [`Store::retain`] with this retention would delete now and within the next day.
     async fn outlook(&self, retention: Retention) -> Result<Outlook, StoreError>;
+    /// The latest instant at which a run was submitted or ended: no clock may start before it.
+    async fn newest_instant(&self) -> Result<Time, StoreError>;
     /// Runs that are not final, oldest first, after `cursor`, for the restart.
     async fn open_runs(&self, cursor: Option<RunId>, limit: u32) -> Result<Vec<StoredRun>, StoreError>;
     /// Takes over every open run: raises all their epochs in one write and returns the new one. At start, embedded mode.
@@ -474,8 +476,16 @@ pub trait Store: Send + Sync + 'static {
         key: &str,
     ) -> Result<Option<(RunId, Digest)>, StoreError>;
 
-    /// Inserts a module or changes state, analysis, refusal and name of a known one; takes a reference to its blob.
-    async fn put_module(&self, module: StoredModule) -> Result<(), StoreError>;
+    /// Inserts a module, unless it is there: then nothing changes, and the answer is false. Takes a reference to its blob.
+    async fn put_module(&self, module: StoredModule) -> Result<bool, StoreError>;
+    /// Says how a module's admission ended, `Ready` or `Refused` (with the reason). False, and nothing changes, if there is no
+    /// such module (any more) or that was said before.
+    async fn decide_module(
+        &self,
+        digest: Digest,
+        state: ModuleState,
+        refusal: Option<(String, String)>,
+    ) -> Result<bool, StoreError>;
     /// Sets or clears (`None`) a module's quarantine; false if there is no such module.
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
     /// A module.

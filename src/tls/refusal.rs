@@ -76,6 +76,7 @@ impl Refusal {
                 asked: expected.to_str().into_owned(),
                 has: presented.iter().map(|name| plain_name(name)).collect(),
             },
+            CertificateError::Other(error) => Refusal::Other(error.0.to_string()),
             other => Refusal::Other(format!("its certificate cannot be accepted: {other}")),
         }
     }
@@ -105,7 +106,9 @@ impl Refusal {
 /// `DnsName("a")` and `IpAddress(b)` without their frames.
 fn plain_name(name: &str) -> String {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-    inner.trim_matches('"').to_owned()
+    let name = inner.trim_matches('"');
+    // addresses come uncompressed
+    name.parse::<std::net::IpAddr>().map_or_else(|_| name.to_owned(), |address| address.to_string())
 }
 
 fn listed(names: &[String]) -> impl fmt::Display {

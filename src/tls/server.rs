@@ -29,6 +29,8 @@ pub struct ServerTls {
     key: PathBuf,
     current: Arc<Current>,
     config: Arc<ServerConfig>,
+    /// The files as they were just before they were first read: a later change is one even if nobody watched yet.
+    loaded: [Fingerprint; 2],
 }
 
 /// What new connections are shown.
@@ -54,12 +56,14 @@ type Fingerprint = Option<(u64, u64, u64, i64, i64)>;
 impl ServerTls {
     /// Reads a chain of certificates (the server's own first) and its private key, both PEM.
     pub fn load(cert: &Path, key: &Path) -> Result<ServerTls, TlsError> {
+        let loaded = [fingerprint(cert), fingerprint(key)];
         let current = Arc::new(Current(RwLock::new(read_pair(cert, key)?)));
         let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
         let mut config = config.with_no_client_auth().with_cert_resolver(Arc::clone(&current) as Arc<_>);
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.ticketer = rustls::crypto::ring::Ticketer::new()?;
-        Ok(ServerTls { cert: cert.to_owned(), key: key.to_owned(), current, config: Arc::new(config) })
+        let (cert, key) = (cert.to_owned(), key.to_owned());
+        Ok(ServerTls { cert, key, current, config: Arc::new(config), loaded })
     }
 
     /// What makes a TLS connection of an accepted one.
@@ -80,12 +84,8 @@ impl ServerTls {
         Ok(())
     }
 
-    fn fingerprint(&self) -> [Fingerprint; 2] {
-        let of = |path: &Path| {
-            let found = std::fs::metadata(path).ok()?;
-            Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
-        };
-        [of(&self.cert), of(&self.key)]
+    fn fingerprints(&self) -> [Fingerprint; 2] {
+        [fingerprint(&self.cert), fingerprint(&self.key)]
     }
 
     /// Reloads when the files have changed, and whenever `asked` says so; calls `reloaded` after each success. Runs until
@@ -94,7 +94,7 @@ impl ServerTls {
     /// A certificate and its key are two files: between the two writes they are no pair. That reload fails, the old pair
     /// stays, and the second write causes the next one.
     pub async fn watch(&self, mut asked: mpsc::Receiver<()>, reloaded: impl Fn(&ServerTls)) {
-        let mut seen = self.fingerprint();
+        let mut seen = self.loaded;
         let mut timer = tokio::time::interval(WATCH_PERIOD);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -107,7 +107,7 @@ impl ServerTls {
                 },
             };
             // before it is read: a change during the reading is seen the next time
-            let now = self.fingerprint();
+            let now = self.fingerprints();
             if now == seen && !is_asked {
                 continue;
             }
@@ -125,6 +125,11 @@ impl ServerTls {
             }
         }
     }
+}
+
+fn fingerprint(path: &Path) -> Fingerprint {
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
 }
 
 fn read_pair(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, TlsError> {

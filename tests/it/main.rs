@@ -4,6 +4,9 @@
 
 mod agent;
 mod api;
+mod api_compare;
+mod api_figures;
+mod api_raw;
 mod bad_input;
 mod cli;
 mod compiler;

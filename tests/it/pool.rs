@@ -164,3 +164,28 @@ async fn a_file_that_the_guest_leaves_under_out_comes_back() {
     assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
     assert_eq!(Value::from(lockstep::digest::Digest::of(&bytes).to_string()), file["digest"]);
 }
+
+#[tokio::test]
+async fn what_a_run_left_that_is_not_written_can_be_read_from_memory() {
+    let pool = Pool::start().await;
+    let module = pool.push(guest("misbehave.wasm")).await;
+    let run =
+        pool.run(json!({"module": module, "args": ["write-files", "3", "100"], "durable": false})).await;
+    assert_eq!(run["state"], "succeeded", "{run}");
+    let id = run["id"].as_str().expect("an id");
+    let files = run["files"].as_array().expect("files");
+    assert!(!files.is_empty(), "{run}");
+    for file in files {
+        let path = format!("/v1/runs/{id}/files{}", file["path"].as_str().expect("a path"));
+        let response = pool.request(Method::GET, &path).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{file}");
+        let bytes = response.bytes().await.unwrap();
+        assert_eq!(Value::from(lockstep::digest::Digest::of(&bytes).to_string()), file["digest"]);
+    }
+    for stream in ["stdout", "stderr"] {
+        let response = pool.request(Method::GET, &format!("/v1/runs/{id}/{stream}")).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{stream}");
+        let bytes = response.bytes().await.unwrap();
+        assert_eq!(Value::from(lockstep::digest::Digest::of(&bytes).to_string()), run[stream]["digest"]);
+    }
+}

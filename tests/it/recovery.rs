@@ -179,3 +179,29 @@ async fn a_second_process_over_the_same_folder_is_refused() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("in use") || text.contains("another"), "{text}");
 }
+
+#[tokio::test]
+async fn a_module_that_could_not_be_compiled_is_tried_again_until_it_can() {
+    let pool = Pool::start().await;
+    let (cache, away) = (pool.data.join("cache"), pool.data.join("cache.away"));
+    std::fs::rename(&cache, &away).expect("the folder is there");
+    let upload = pool
+        .request(Method::POST, "/v1/modules")
+        .header("content-type", "application/wasm")
+        .body(crate::support::wat("(module (func (export \"_start\")))"));
+    let upload = tokio::spawn(Pool::json(upload));
+    let compiling = eventually("the module is there and cannot be compiled", async || {
+        let (_, modules) = pool.get("/v1/modules").await;
+        let module = modules["items"].get(0)?.clone();
+        (module["state"] == "compiling").then_some(module)
+    })
+    .await;
+    // a run may be submitted; it waits
+    let (status, run) = pool.post("/v1/runs", &json!({"module": compiling["digest"]})).await;
+    assert_eq!(status, 201, "{run}");
+    std::fs::rename(&away, &cache).expect("the folder is there");
+    let (status, module) = upload.await.expect("no panic");
+    assert_eq!((status, &module["state"]), (201, &json!("ready")), "{module}");
+    let run = pool.finished(run["id"].as_str().expect("an id")).await;
+    assert_eq!(run["state"], "succeeded", "{run}");
+}

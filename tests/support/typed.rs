@@ -23,6 +23,11 @@ impl Pool {
         Pool(super::Pool::start().await)
     }
 
+    /// With these options of `lockstep serve`.
+    pub async fn with(args: &[&str]) -> Pool {
+        Pool(super::Pool::with(args).await)
+    }
+
     /// Where it keeps everything.
     pub fn directory(&self) -> &std::path::Path {
         &self.data

@@ -35,7 +35,7 @@ describe.runIf(canLie())("with a lying worker", () => {
     await page.getByText(`2 of 3 workers agree that it exited with code 0. ${run.verdict.dissenters[0]} voted otherwise.`).waitFor();
     await page.getByText("dissented").first().waitFor();
     await page.getByRole("button", { name: "Compare with what was accepted" }).click();
-    await page.getByText(/The first differing byte is at offset|Here they are equal/).waitFor();
+    await page.getByText(/The first differing byte of stdout is at offset/).waitFor();
     await visit.accessible("run with a dissent");
     await visit.picture("dissent");
     await visit.close();

@@ -27,6 +27,13 @@ export async function eventually<T>(what: string, ask: () => Promise<T | null | 
   throw new Error(`${what}: ${String(last)}`);
 }
 
+/** No process outlives a test run that is stopped halfway. */
+function endWithUs(child: ChildProcess): void {
+  const end = () => child.kill("SIGKILL");
+  process.once("exit", end);
+  child.once("exit", () => process.off("exit", end));
+}
+
 export class Pool {
   private constructor(
     readonly url: string,
@@ -45,6 +52,7 @@ export class Pool {
       stdio: ["ignore", "pipe", "pipe"],
       env: { PATH: process.env["PATH"], HOME: directory },
     });
+    endWithUs(child);
     let output = "";
     const read = (piece: Buffer) => (output = (output + piece.toString()).slice(-200_000));
     child.stdout.on("data", read);
@@ -159,6 +167,7 @@ export function startLiar(pool: Pool, token: string): () => Promise<void> {
     stdio: "ignore",
     env: { PATH: process.env["PATH"], HOME: directory, XDG_DATA_HOME: directory, LOCKSTEP_DATA: directory },
   });
+  endWithUs(child);
   return async () => {
     const ended = new Promise((done) => (child.exitCode === null ? child.once("exit", done) : done(null)));
     child.kill("SIGKILL");

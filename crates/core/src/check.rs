@@ -122,10 +122,7 @@ impl Floor {
             if attempt.timeout_at.is_some_and(|at| !self.timers.is_set(at, Timer::Timeout(id))) {
                 return Err(format!("no timer watches {id}"));
             }
-            if attempt.record.state == AttemptState::Begun
-                && attempt.timeout_at.is_none()
-                && !attempt.is_orphan
-            {
+            if attempt.is_live() && attempt.sent && attempt.timeout_at.is_none() && !attempt.is_orphan {
                 return Err(format!("nothing ends {id}"));
             }
         }
@@ -134,6 +131,11 @@ impl Floor {
             _ if run.is_held && run.ticket.is_some() => Err("it is held back and queued".into()),
             Phase::Open if run.live() == 0 && run.ticket.is_none() && !run.is_held => {
                 Err("L1: it waits for nothing".into())
+            }
+            Phase::Collecting { from, until: Some(at), .. }
+                if !self.timers.is_set(at, Timer::Collect(run.attempt_id(from))) =>
+            {
+                Err("L1: no timer watches the voter that was asked".into())
             }
             _ => Ok(()),
         }

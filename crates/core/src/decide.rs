@@ -75,7 +75,7 @@ impl Floor {
         let (from, worker) = (run.attempts[position].record.number, run.attempts[position].record.worker);
         let attempt = run.attempt_id(from);
         let until = self.now.plus_ms(self.config.collect_timeout_ms);
-        run.phase = Phase::Collecting { result, from, until };
+        run.phase = Phase::Collecting { result, from, until: Some(until) };
         self.timers.set(until, Timer::Collect(attempt));
         self.effects.push(Effect::Collect { attempt, worker, result });
         self.note(run, Note::Collecting { number: from, worker });
@@ -84,8 +84,20 @@ impl Floor {
     /// Nobody is asked any more.
     pub(super) fn stop_collecting(&mut self, run: &mut Run) {
         if let Phase::Collecting { from, until, .. } = run.phase {
-            self.timers.unset(until, Timer::Collect(run.attempt_id(from)));
+            if let Some(at) = until {
+                self.timers.unset(at, Timer::Collect(run.attempt_id(from)));
+            }
             run.phase = Phase::Open;
+        }
+    }
+
+    /// The voter that was asked has delivered: storing what came may take as long as it takes.
+    pub(super) fn delivered(&mut self, run: &mut Run, number: u32) {
+        if let Phase::Collecting { result, from, until: Some(at) } = run.phase
+            && from == number
+        {
+            self.timers.unset(at, Timer::Collect(run.attempt_id(from)));
+            run.phase = Phase::Collecting { result, from, until: None };
         }
     }
 
@@ -109,8 +121,20 @@ impl Floor {
         if let Some(worker) = self.crew.get_mut(worker) {
             worker.faults += 1;
         }
+        self.note_fault(run, position);
         self.write_row(run, position);
         self.advance(run);
+    }
+
+    /// Tells what an attempt's fault says about its worker, whether or not the run is written.
+    fn note_fault(&mut self, run: &Run, position: usize) {
+        let record = &run.attempts[position].record;
+        if let AttemptState::Faulted { fault } = &record.state
+            && *fault != Fault::Drained
+        {
+            let (worker, attempt) = (record.worker, run.attempt_id(record.number));
+            self.effects.push(Effect::Faulted { worker, attempt, fault: fault.clone() });
+        }
     }
 
     fn write_row(&mut self, run: &Run, position: usize) {
@@ -151,7 +175,7 @@ impl Floor {
         vote.cpu_us = self.plausible_us(run, position, vote.cpu_us);
         self.end(run, position, vote.cpu_us);
         let module = &mut self.modules[run.module];
-        module.measured(vote.cpu_us);
+        module.measured(run.attempts[position].record.cpu_us);
         if !module.is_proven {
             module.is_proven = true;
             self.ungate(run.module);
@@ -159,6 +183,7 @@ impl Floor {
         if let Some(begun_at) = run.attempts[position].record.begun_at {
             self.modules[run.module].lasted(self.now.0.saturating_sub(begun_at.0));
         }
+        let vote = Vote { cpu_us: run.attempts[position].record.cpu_us, ..vote };
         let (result, cpu_us) = (vote.result, vote.cpu_us);
         let attempt = &mut run.attempts[position];
         attempt.vote(self.now, vote);
@@ -217,6 +242,7 @@ impl Floor {
         let begun = attempt.record.begun_at.is_some();
         self.note(run, Note::Faulted { number, worker, fault, begun });
         self.blame(run, position);
+        self.note_fault(run, position);
         self.write_row(run, position);
         match run.second_try() {
             Some((reason, why)) => self.fail(run, reason, &why),

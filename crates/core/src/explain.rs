@@ -49,6 +49,7 @@ pub(super) enum Note {
     Collecting { number: u32, worker: WorkerId },
     Undelivered { number: u32, worker: WorkerId, fault: Fault },
     NobodyDelivers { result: Digest },
+    CollectsAnew,
     VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
     Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
     Returned { number: u32, worker: WorkerId },
@@ -186,6 +187,9 @@ impl fmt::Display for Note {
             }
             Note::NobodyDelivers { result } => {
                 write!(f, "none of its voters delivers {}: one more attempt", result.short())
+            }
+            Note::CollectsAnew => {
+                f.write_str("blobs of the result are gone from the store: collects them anew")
             }
             Note::VoteDiscarded { number, worker, why } => {
                 write!(f, "the vote of {worker} (attempt {number}) counts no more: {why}")

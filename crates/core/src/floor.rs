@@ -182,11 +182,13 @@ impl Floor {
             let record = attempt.record.clone();
             self.crew.update(place, |worker| worker.reserved += 1);
             self.effects.push(Effect::Write(Write::Attempt { run: run_id, epoch, record }));
+            run.attempts.push(attempt);
         } else {
             attempt.sent = true;
             self.effects.push(Effect::Assign { attempt: id, epoch, worker });
+            run.attempts.push(attempt);
+            self.watch_begin(run, run.attempts.len() - 1);
         }
-        run.attempts.push(attempt);
     }
 
     /// The row of an attempt is committed: under `retry: never` it may be handed out now.
@@ -207,6 +209,7 @@ impl Floor {
         let epoch = attempt.epoch;
         self.unreserve(worker);
         self.effects.push(Effect::Assign { attempt: id, epoch, worker });
+        self.watch_begin(run, position);
     }
 
     fn unreserve(&mut self, worker: WorkerId) {
@@ -234,7 +237,7 @@ impl Floor {
         let id = vocabulary::id::AttemptId { run: run.id, number: attempt.record.number };
         debug_assert!(attempt.is_live());
         // of one that was lost, the last heartbeat is all that is known
-        let cpu_us = cpu_us.max(attempt.record.cpu_us);
+        let cpu_us = cpu_us.max(attempt.record.cpu_us).min(CPU_US_MAX);
         attempt.record.cpu_us = cpu_us;
         if let Some(at) = attempt.timeout_at.take() {
             self.timers.unset(at, Timer::Timeout(id));
@@ -289,16 +292,26 @@ impl Floor {
             return;
         }
         attempt.record.state = AttemptState::Begun;
-        attempt.record.begun_at = Some(at.min(self.now));
-        self.watch(run, position, at.min(self.now));
+        // by the worker's clock, which may be off by hours: nothing begins before it was handed out
+        let at = at.max(attempt.record.assigned_at).min(self.now);
+        attempt.record.begun_at = Some(at);
+        self.watch(run, position, at);
         run.is_changed = true;
     }
 
     /// Gives up on the worker of an attempt a while after its timeout has passed, counted from `since`.
     pub(super) fn watch(&mut self, run: &mut Run, position: usize, since: Time) {
-        let id = run.attempt_id(run.attempts[position].record.number);
         let patience_ms = run.policy.timeout_ms.saturating_add(self.config.timeout_grace_ms);
-        let until = since.plus_ms(patience_ms);
+        self.give_up_at(run, position, since.plus_ms(patience_ms));
+    }
+
+    /// Gives up on a worker that does not begin what it was handed.
+    fn watch_begin(&mut self, run: &mut Run, position: usize) {
+        self.give_up_at(run, position, self.now.plus_ms(self.config.begin_within_ms));
+    }
+
+    fn give_up_at(&mut self, run: &mut Run, position: usize, until: Time) {
+        let id = run.attempt_id(run.attempts[position].record.number);
         if let Some(before) = run.attempts[position].timeout_at.replace(until) {
             self.timers.unset(before, Timer::Timeout(id));
         }
@@ -306,7 +319,11 @@ impl Floor {
     }
 }
 
+/// CPU time of one attempt that is believed, in microseconds: no worker's word moves a share or an average by more than
+/// a day.
+const CPU_US_MAX: u64 = 24 * 60 * 60 * 1_000_000;
+
 /// CPU time as the fair shares count it.
 fn charged(cpu_us: u64) -> i64 {
-    i64::try_from(cpu_us).unwrap_or(i64::MAX / 2)
+    i64::try_from(cpu_us.min(CPU_US_MAX)).unwrap_or(i64::MAX / 2)
 }

@@ -53,6 +53,17 @@ impl Pool {
         }
     }
 
+    /// Nothing was heard for so long, and that was our own doing: workers have as much more time to come back.
+    pub(super) fn prolong_grace(&mut self, ms: u64) {
+        let floor = &mut self.floor;
+        let until = floor.grace_until;
+        if until != NOT_YET && !self.grace.expected.is_empty() && floor.now < until.plus_ms(ms) {
+            floor.timers.unset(until, Timer::Grace);
+            floor.grace_until = until.plus_ms(ms);
+            floor.timers.set(floor.grace_until, Timer::Grace);
+        }
+    }
+
     /// Holds a recovered run back while the grace lasts.
     pub(super) fn hold_back(&mut self, run: &mut Run) {
         if self.floor.is_grace() {

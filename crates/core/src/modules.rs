@@ -76,7 +76,7 @@ impl Module {
 
     /// Takes an ended attempt's CPU time into the average; the newest weighs an eighth.
     pub(super) fn measured(&mut self, cpu_us: u64) {
-        self.estimate_us = (self.estimate_us * 7 + cpu_us) / 8;
+        self.estimate_us = self.estimate_us.saturating_mul(7).saturating_add(cpu_us) / 8;
     }
 
     /// Takes the wall time of an attempt that voted into the estimate of their 95th percentile: a step up is 19 times

@@ -12,7 +12,7 @@ use super::hash::Map;
 use super::placement::lacking;
 use super::run::{Phase, Run};
 use super::timers::Timer;
-use super::{Config, Effect, Event, Submission, SubmitError, Time, Write, WriteKind};
+use super::{AttemptState, Config, Effect, Event, Submission, SubmitError, Time, Write, WriteKind};
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault};
 
@@ -187,6 +187,7 @@ impl Pool {
                 WriteKind::Attempt(number) => floor.row_committed(run, number),
                 WriteKind::Finished => floor.committed(run),
             }),
+            Event::BlobsMissing { run } => self.with_run(run, Floor::collect_anew),
             Event::Refused { run } => self.with_run(run, Floor::disown),
             Event::Serving => self.serving(),
             Event::WorkerJoined(joining) => self.joined(*joining),
@@ -224,6 +225,9 @@ impl Pool {
                     self.with_run(attempt.run, |floor, run| floor.returned(run, position));
                 }
             }
+            Event::Delivered { attempt } => {
+                self.with_run(attempt.run, |floor, run| floor.delivered(run, attempt.number));
+            }
             Event::Collected { attempt } => self.collected(attempt),
             Event::CollectFailed { attempt, fault } => self.collect_failed(attempt, fault),
             Event::Cancel { run } => self.with_run(run, Floor::cancel),
@@ -250,6 +254,10 @@ impl Pool {
                     self.floor.modules[module].crashed.clear();
                     self.rest(module);
                 }
+            }
+            Event::WasAway { ms } => {
+                self.floor.crew.excuse(self.floor.now, ms);
+                self.prolong_grace(ms);
             }
             Event::Tick => self.tick(),
         }
@@ -416,7 +424,7 @@ impl Pool {
         }
     }
 
-    /// A worker should have killed an attempt at its timeout and did not say so.
+    /// A worker should have killed an attempt at its timeout and did not say so, or should have begun it.
     fn overdue(&mut self, attempt: AttemptId) {
         self.with_run(attempt.run, |floor, run| {
             let Some(position) = run.position(attempt.number) else { return };
@@ -424,8 +432,15 @@ impl Pool {
             found.timeout_at = None;
             if found.is_live() {
                 let worker = found.record.worker;
+                let within_ms = floor.config.begin_within_ms;
+                let fault = match found.record.state {
+                    AttemptState::Assigned if found.epoch == run.epoch => {
+                        Fault::Refused { detail: format!("it was not begun within {within_ms} ms") }
+                    }
+                    _ => Fault::TimedOut,
+                };
                 floor.effects.push(Effect::Abort { attempt, worker });
-                floor.faulted(run, position, Fault::TimedOut, true, 0);
+                floor.faulted(run, position, fault.clone(), fault == Fault::TimedOut, 0);
             }
         });
     }
@@ -459,6 +474,6 @@ impl Pool {
 impl Attempt {
     /// Whether the store's row says that it voted; no vote comes with it, so it is worth nothing any more.
     fn was_vote(&self) -> bool {
-        matches!(self.record.state, super::AttemptState::Voted { .. })
+        matches!(self.record.state, AttemptState::Voted { .. })
     }
 }

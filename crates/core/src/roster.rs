@@ -71,7 +71,8 @@ impl Pool {
         let voted: Vec<RunId> = self.floor.crew.at(place).voted.iter().copied().collect();
         for run in voted {
             self.with_run(run, |floor, run| {
-                if let Phase::Collecting { from, .. } = run.phase
+                // one that has delivered is not waited for any more
+                if let Phase::Collecting { from, until: Some(_), .. } = run.phase
                     && let Some(position) = run.position(from)
                     && run.attempts[position].record.worker == worker
                 {

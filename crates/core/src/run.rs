@@ -35,8 +35,8 @@ pub(super) enum Phase {
         result: Digest,
         /// Number of the attempt whose worker was asked.
         from: u32,
-        /// When the next one is asked.
-        until: Time,
+        /// When the next one is asked; `None` once this one has delivered.
+        until: Option<Time>,
     },
     /// The final is with the store, or was refused by it: nothing changes any more (I7).
     Finishing,

@@ -26,10 +26,12 @@ impl Floor {
         let outcome = ballot.outcome.clone();
         let verdict = run.verdict();
         if verdict.kind == VerdictKind::Agreed {
-            run.agreed = Some(result);
+            let is_first = run.agreed.replace(result) != Some(result);
             let dissenters = verdict.dissenters.clone();
             self.note(run, Note::Agreed { result, votes: verdict.votes, dissenters });
-            self.dissent(run, result);
+            if is_first {
+                self.dissent(run, result);
+            }
         } else {
             self.note(run, Note::Unchecked { number, worker, result });
         }
@@ -135,6 +137,32 @@ impl Floor {
                 worker.voted.remove(&run.id);
             }
         }
+    }
+
+    /// The final was not taken, because blobs of the result are gone: its voters still have them, or a new attempt
+    /// makes them again.
+    pub(super) fn collect_anew(&mut self, run: &mut Run) {
+        if run.phase != Phase::Finishing {
+            return;
+        }
+        run.phase = Phase::Open;
+        // what was decided in time stays so
+        run.deadline_at = None;
+        for attempt in &mut run.attempts {
+            let Some(ballot) = &mut attempt.ballot else { continue };
+            ballot.complete = false;
+            if let AttemptState::Voted { won, .. } = &mut attempt.record.state {
+                *won = None;
+            }
+            let Some(worker) = self.crew.get_mut(attempt.record.worker) else { continue };
+            if worker.quarantine.is_some() {
+                (ballot.counts, ballot.delivers) = (false, false);
+            } else if ballot.counts {
+                worker.voted.insert(run.id);
+            }
+        }
+        self.note(run, Note::CollectsAnew);
+        self.advance(run);
     }
 
     /// The store refused a write: somebody else owns the run, or it is final. Nothing of ours is needed.

@@ -60,6 +60,9 @@ pub struct Config {
     pub stuck_after_ms: u64,
     /// How long a voter may take to deliver the blobs of its result, before the next one is asked.
     pub collect_timeout_ms: u64,
+    /// How long a worker may hold an attempt without beginning it (it fetches, compiles, or has others before it), before
+    /// it is given to another one.
+    pub begin_within_ms: u64,
     /// Added to an attempt's timeout before the core gives up on a worker that should have killed it.
     pub timeout_grace_ms: u64,
 }
@@ -83,6 +86,7 @@ impl Default for Config {
             slow_after_ms: 1_000,
             stuck_after_ms: 5_000,
             collect_timeout_ms: 30_000,
+            begin_within_ms: 300_000,
             timeout_grace_ms: 5_000,
         }
     }
@@ -205,6 +209,11 @@ pub enum Event {
         /// Which.
         write: WriteKind,
     },
+    /// The store did not take the final of this run, because blobs of its result are gone: they are collected anew.
+    BlobsMissing {
+        /// Whose.
+        run: RunId,
+    },
     /// The store refused a write of this run: somebody else owns it, or it is final. The core drops it.
     Refused {
         /// Whose.
@@ -301,7 +310,13 @@ pub enum Event {
         /// Who.
         worker: WorkerId,
     },
-    /// All blobs of the result are in the store and hash right.
+    /// A voter that was asked delivered. The shell stores what came, however long that takes, and then answers with
+    /// `Collected` or `CollectFailed`: it is not the voter that is waited for any more.
+    Delivered {
+        /// From which voter's attempt.
+        attempt: AttemptId,
+    },
+    /// All blobs of the result are in the store (or go there with the final) and hash right.
     Collected {
         /// From which voter's attempt.
         attempt: AttemptId,
@@ -339,6 +354,12 @@ pub enum Event {
     ModuleReadmitted {
         /// Which.
         module: Digest,
+    },
+    /// Whoever sends the events was away for so long (the process was stopped, the machine asleep) and heard nobody:
+    /// that is not the silence of the workers.
+    WasAway {
+        /// In milliseconds.
+        ms: u64,
     },
     /// `next_deadline()` has come.
     Tick,
@@ -489,6 +510,15 @@ pub enum Effect {
         module: Digest,
         /// What it did.
         why: String,
+    },
+    /// An attempt met a fault that is not free: evidence about its worker, appended to its log.
+    Faulted {
+        /// Who.
+        worker: WorkerId,
+        /// On which attempt.
+        attempt: AttemptId,
+        /// What happened.
+        fault: Fault,
     },
     /// A worker's vote lost against an agreed result: evidence, appended to its log.
     Dissented {

@@ -12,6 +12,9 @@ use super::{Class, Joining, Time, WorkerStanding, WorkerView};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 
+/// Attempts that a worker may hold for each of its slots: well above what is handed ahead, so that it binds none but
+/// one that grants without end.
+const HOLDS_PER_SLOT_MAX: u64 = 64;
 /// Modules that a worker is believed to have loaded: about what a runner's pool keeps warm.
 const LOADED_MAX: usize = 64;
 
@@ -206,6 +209,13 @@ impl Crew {
         self.workers.iter()
     }
 
+    /// Nobody could be heard for so long, which is held against no one.
+    pub(super) fn excuse(&mut self, now: Time, ms: u64) {
+        for worker in &mut self.workers {
+            worker.heard_at = worker.heard_at.plus_ms(ms).min(now);
+        }
+    }
+
     /// Places of the workers that would take an attempt now.
     pub(super) fn free(&self) -> &Bits {
         &self.free
@@ -249,7 +259,13 @@ impl Crew {
 
     /// A worker grants so many attempts beyond those that it was told of.
     pub(super) fn grant(&mut self, place: usize, credits: u32) {
-        self.update(place, |worker| worker.credits = credits.saturating_sub(worker.reserved));
+        self.update(place, |worker| {
+            // whatever it grants, it is believed to begin so much soon and no more
+            let most = u64::from(worker.slots) * HOLDS_PER_SLOT_MAX;
+            let room = most.saturating_sub(worker.holds.len() as u64);
+            let credits = credits.saturating_sub(worker.reserved);
+            worker.credits = credits.min(u32::try_from(room).unwrap_or(u32::MAX));
+        });
     }
 
     /// A worker shows an attempt that it holds from before; its credits do not include it.

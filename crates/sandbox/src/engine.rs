@@ -35,6 +35,11 @@ use vocabulary::spec::canonical_json;
 
 /// The engine's version; `Cargo.toml` pins the same one, and a test compares them.
 pub const ENGINE_VERSION: &str = "48.0.8";
+
+/// The engine and its version, for people.
+pub fn engine_name() -> String {
+    format!("wasmtime {ENGINE_VERSION}")
+}
 /// Names the switches of this file: it changes whenever one of them does.
 pub const POLICY: &str = "det-1.0";
 

@@ -32,7 +32,7 @@ pub use analysis::{
 pub use compile::{CompileError, compile};
 pub use engine::{
     ClassInputs, CpuLevel, ENGINE_VERSION, FEATURES, MEMORIES_MAX, MEMORY_BYTES_MAX, POLICY, STACK_BYTES,
-    TABLE_ELEMENTS_MAX, TABLES_MAX, compatibility,
+    TABLE_ELEMENTS_MAX, TABLES_MAX, compatibility, engine_name,
 };
 pub use execute::{Loaded, REACTOR_START, SYSTEM_CALLS, Sandbox};
 pub use limits::TABLE_ELEMENT_BYTES;

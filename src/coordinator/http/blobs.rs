@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::content::Content;
-use super::extract::{BlobReader, BlobWriter, Named, Submitter, pieces};
+use super::extract::{BlobReader, BlobWriter, Named, RawBody, Submitter, pieces};
 use super::openapi::Binary;
 use super::problem::ApiError;
 use crate::coordinator::service::{Caller, Service};
@@ -26,7 +26,7 @@ use crate::protocol::api::Blob;
 pub async fn post_blob(
     Submitter(caller): Submitter,
     State(service): State<Arc<Service>>,
-    body: Body,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     store(&service, &caller, body, None).await
 }
@@ -43,7 +43,7 @@ pub async fn put_blob(
     BlobWriter(caller): BlobWriter,
     State(service): State<Arc<Service>>,
     Named(digest): Named<Digest>,
-    body: Body,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     store(&service, &caller, body, Some(digest)).await
 }
@@ -82,6 +82,7 @@ pub async fn get_blob(
     let size = service.blob_size(&caller, digest).await?;
     let name = format!("{}.bin", digest.short());
     let media_type = "application/octet-stream";
-    let content = Content { digest, size, media_type, file_name: Some(&name), immutable: true };
+    let content =
+        Content { digest, size, media_type, file_name: Some(&name), immutable: true, at_hand: None };
     content.respond(&service, &caller, &method, &headers).await
 }

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
 
-use super::extract::{Named, Submitter, bad_query, pieces};
+use super::extract::{Named, RawBody, Submitter, bad_query, pieces};
 use super::openapi::Binary;
 use super::problem::ApiError;
 use super::views;
@@ -61,7 +61,7 @@ pub async fn call_module(
     State(service): State<Arc<Service>>,
     Named(digest): Named<Digest>,
     uri: Uri,
-    body: Body,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     let mut request = read_query(&uri)?;
     request.module = Some(digest);

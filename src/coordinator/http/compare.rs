@@ -176,8 +176,14 @@ async fn serve(
         Stream::Stderr => ("text/plain; charset=utf-8", "stderr.txt"),
         Stream::File(path) => ("application/octet-stream", path.rsplit('/').next().unwrap_or("file")),
     };
-    let content =
-        Content { digest: output.digest, size, media_type, file_name: Some(file_name), immutable: false };
+    let content = Content {
+        digest: output.digest,
+        size,
+        media_type,
+        file_name: Some(file_name),
+        immutable: false,
+        at_hand: None,
+    };
     content.respond(service, caller, method, headers).await
 }
 

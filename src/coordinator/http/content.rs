@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
@@ -27,6 +27,8 @@ pub struct Content<'a> {
     pub file_name: Option<&'a str>,
     /// Whether the address always means these bytes; otherwise caches ask again with the entity tag.
     pub immutable: bool,
+    /// The bytes themselves, if they are at hand and need not be read.
+    pub at_hand: Option<Bytes>,
 }
 
 /// Guest code must not run in the origin of the web UI, whatever a browser makes of the bytes.
@@ -56,6 +58,8 @@ impl Content<'_> {
         };
         let body = if method == Method::HEAD || range.is_empty() {
             Body::empty()
+        } else if let Some(part) = self.at_hand.as_ref().and_then(|bytes| part(bytes, &range)) {
+            Body::from(part)
         } else {
             Body::from_stream(service.read_blob(caller, self.digest, range.clone()).await?)
         };
@@ -92,6 +96,12 @@ impl Content<'_> {
     }
 }
 
+/// A range of bytes that are at hand.
+fn part(bytes: &Bytes, range: &Range<u64>) -> Option<Bytes> {
+    let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
+    (start <= end && end <= bytes.len()).then(|| bytes.slice(start..end))
+}
+
 /// `attachment` with a file name; letters outside of the unreserved ones travel percent-encoded (RFC 8187).
 fn disposition(file_name: &str) -> String {
     let mut text = "attachment; filename*=UTF-8''".to_owned();
@@ -107,7 +117,7 @@ fn disposition(file_name: &str) -> String {
 }
 
 /// Whether an `If-None-Match` names `tag`; for GET the comparison is the weak one (RFC 9110, section 13.1.2).
-fn names_tag(tags: &str, tag: &str) -> bool {
+pub fn names_tag(tags: &str, tag: &str) -> bool {
     tags.split(',').map(str::trim).any(|there| there == "*" || there.trim_start_matches("W/") == tag)
 }
 
@@ -206,6 +216,7 @@ mod tests {
             media_type: "application/octet-stream",
             file_name: Some("x.html"),
             immutable: true,
+            at_hand: None,
         };
         let headers = content.headers("\"tag\"");
         assert_eq!(headers[header::CONTENT_SECURITY_POLICY], SANDBOX);

@@ -194,9 +194,29 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
+    essence(headers).eq_ignore_ascii_case("application/json")
+}
+
+/// The media type of a body, without its parameters.
+fn essence(headers: &HeaderMap) -> &str {
     let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = media_type.split(';').next().unwrap_or("").trim();
-    essence.eq_ignore_ascii_case("application/json")
+    media_type.split(';').next().unwrap_or("").trim()
+}
+
+/// A body that is taken as it is, whatever it is said to be; only a form around it would be stored with it.
+pub struct RawBody(pub Body);
+
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<RawBody, ApiError> {
+        if essence(request.headers()).eq_ignore_ascii_case("multipart/form-data") {
+            let detail = "send the bytes themselves as the body, without a form around them: for instance with \
+                          `curl --data-binary @FILE`";
+            return Err(ApiError::new(ProblemCode::UnsupportedMediaType, detail));
+        }
+        Ok(RawBody(request.into_body()))
+    }
 }
 
 async fn read_bounded(headers: HeaderMap, body: Body) -> Result<Bytes, ApiError> {

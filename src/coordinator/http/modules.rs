@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::content::Content;
-use super::extract::{Admin, BlobReader, JsonBody, Named, Params, Reader, Submitter, pieces};
+use super::extract::{Admin, BlobReader, JsonBody, Named, Params, RawBody, Reader, Submitter, pieces};
 use super::lists::{self, ListParams};
 use super::openapi::Binary;
 use super::problem::ApiError;
@@ -56,7 +56,7 @@ pub async fn post_module(
     Submitter(caller): Submitter,
     State(service): State<Arc<Service>>,
     Params(params): Params<UploadParams>,
-    body: Body,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     upload(&service, &caller, body, None, params).await
 }
@@ -77,7 +77,7 @@ pub async fn put_module(
     State(service): State<Arc<Service>>,
     Named(digest): Named<Digest>,
     Params(params): Params<UploadParams>,
-    body: Body,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
     upload(&service, &caller, body, Some(digest), params).await
 }
@@ -168,7 +168,14 @@ pub async fn get_content(
     let module = service.module(&caller, digest).await?;
     let name = format!("{}.wasm", digest.short());
     let media_type = "application/wasm";
-    let content = Content { digest, size: module.size, media_type, file_name: Some(&name), immutable: true };
+    let content = Content {
+        digest,
+        size: module.size,
+        media_type,
+        file_name: Some(&name),
+        immutable: true,
+        at_hand: None,
+    };
     content.respond(&service, &caller, &method, &headers).await
 }
 

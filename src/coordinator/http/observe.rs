@@ -20,9 +20,10 @@ use crate::protocol::api::ProblemCode;
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
-/// For pages and JSON alike. `blob:` images are previews of output files, which the page fetches with its token.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; \
-                                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+/// For pages and JSON alike: everything from here, nothing inline. `blob:` images are previews of output files, which the
+/// page fetches with its token.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; \
+                                       frame-ancestors 'none'; form-action 'none'";
 
 tokio::task_local! {
     static REQUEST_ID: String;

@@ -244,7 +244,8 @@ pub async fn get_stdout(
 ) -> Result<Response, ApiError> {
     let detail = service.run(&caller, id).await?;
     let output = manifest(&detail)?.stdout;
-    stream_content(output, "stdout.txt").respond(&service, &caller, &method, &headers).await
+    let at_hand = service.output_at_hand(&caller, &detail, output.digest).await?;
+    stream_content(output, "stdout.txt", at_hand).respond(&service, &caller, &method, &headers).await
 }
 
 /// Read a run's standard error
@@ -268,17 +269,23 @@ pub async fn get_stderr(
 ) -> Result<Response, ApiError> {
     let detail = service.run(&caller, id).await?;
     let output = manifest(&detail)?.stderr;
-    stream_content(output, "stderr.txt").respond(&service, &caller, &method, &headers).await
+    let at_hand = service.output_at_hand(&caller, &detail, output.digest).await?;
+    stream_content(output, "stderr.txt", at_hand).respond(&service, &caller, &method, &headers).await
 }
 
 /// A final may be corrected by a later revision, so what is at this address may change: caches have to ask.
-fn stream_content(output: OutputRef, file_name: &'static str) -> Content<'static> {
+fn stream_content(
+    output: OutputRef,
+    file_name: &'static str,
+    at_hand: Option<axum::body::Bytes>,
+) -> Content<'static> {
     Content {
         digest: output.digest,
         size: output.size,
         media_type: "text/plain; charset=utf-8",
         file_name: Some(file_name),
         immutable: false,
+        at_hand,
     }
 }
 
@@ -324,12 +331,14 @@ pub async fn get_file(
     let file = manifest(&detail)?.files.iter().find(|file| file.path.as_str() == wanted);
     let file = file.ok_or_else(|| ApiError::not_found("output file", &wanted))?;
     let name = wanted.rsplit('/').next().unwrap_or("file");
+    let at_hand = service.output_at_hand(&caller, &detail, file.digest).await?;
     let content = Content {
         digest: file.digest,
         size: file.size,
         media_type: "application/octet-stream",
         file_name: Some(name),
         immutable: false,
+        at_hand,
     };
     content.respond(&service, &caller, &method, &headers).await
 }

@@ -16,7 +16,7 @@ use super::views;
 use crate::coordinator::service::{Facts, STREAMS_MAX, Service};
 use crate::coordinator::submission::WAIT_MS_MAX;
 use crate::protocol::api::{Bounds, Info, PoolFigures, ProblemCode, ServerFacts, StoredFigures};
-use crate::sandbox::ENGINE_VERSION;
+use crate::sandbox::engine_name;
 use crate::spec::{Limits, Policy, Profile};
 
 /// Read what this pool is and allows
@@ -66,7 +66,7 @@ fn server(service: &Service) -> ServerFacts {
     let facts = service.facts();
     let (started_at, uptime_ms) = service.uptime();
     ServerFacts {
-        engine: format!("wasmtime {ENGINE_VERSION}"),
+        engine: engine_name(),
         class: facts.class.0,
         profiles: vec![Profile::Det1],
         listen: facts.listen.to_string(),

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Owner;
 use crate::coordinator::open_run::OpenRun;
 use crate::coordinator::pump::Written;
 use crate::coordinator::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::core::{Event, WriteKind};
+use crate::digest::Digest;
 use crate::id::{AttemptId, RunId};
 use crate::result::Fault;
 use crate::store::WriteAnswer;
@@ -23,6 +26,9 @@ impl Owner {
                 }
                 Written::Answered(WriteAnswer::Duplicate { run: other, same_payload }) => {
                     self.refused(run, ServiceError::Duplicate { run: other, same_payload });
+                }
+                Written::Answered(WriteAnswer::MissingBlob(digest)) if kind == WriteKind::Finished => {
+                    self.not_finished(run, digest);
                 }
                 Written::Answered(WriteAnswer::MissingBlob(digest)) => {
                     self.refused(run, ServiceError::MissingBlob(digest));
@@ -55,6 +61,9 @@ impl Owner {
         let view = self.parts.pool.run(run);
         let Some(open) = self.runs.get_mut(&run) else { return };
         open.visible = true;
+        let (workspace, created_at) = (open.new.workspace, open.new.created_at);
+        self.count_acknowledged(workspace, created_at);
+        let Some(open) = self.runs.get_mut(&run) else { return };
         if open.acks.is_empty() {
             return;
         }
@@ -98,10 +107,28 @@ impl Owner {
         }
     }
 
+    /// Blobs of a result went before its final came: that ends no acknowledged run.
+    fn not_finished(&mut self, run: RunId, digest: Digest) {
+        let Some(open) = self.runs.get_mut(&run) else { return };
+        let has_result = open.finished.take().is_some_and(|detail| detail.run.result.is_some());
+        if !has_result {
+            return self.refused(run, ServiceError::MissingBlob(digest));
+        }
+        tracing::error!(%run, %digest, "a blob of the result is gone; it is collected anew");
+        open.writes_in_flight = open.writes_in_flight.saturating_sub(1);
+        self.step(Event::BlobsMissing { run });
+        self.tell_held(run);
+    }
+
     /// A collecting task ended.
-    pub(super) fn collected(&mut self, attempt: AttemptId, outcome: Result<(), Fault>) {
+    pub(super) fn collected(&mut self, attempt: AttemptId, outcome: Result<Vec<(Digest, Bytes)>, Fault>) {
         match outcome {
-            Ok(()) => self.step(Event::Collected { attempt }),
+            Ok(small) => {
+                if let Some(open) = self.runs.get_mut(&attempt.run) {
+                    open.keep_collected(attempt, small);
+                }
+                self.step(Event::Collected { attempt });
+            }
             Err(fault) => self.step(Event::CollectFailed { attempt, fault }),
         }
     }

@@ -65,8 +65,8 @@ impl Owner {
         }
         let (blobs, pin) = (Arc::clone(&self.parts.blobs), self.now().plus_ms(DISSENT_PIN_MS));
         tokio::spawn(async move {
-            if let Err(fault) = store_bodies(&blobs, bodies, pin).await {
-                tracing::info!(%fault, "a dissenting output was not kept");
+            if let Err(error) = store_bodies(&blobs, bodies, pin).await {
+                tracing::info!(%error, "a dissenting output was not kept");
             }
         });
     }

@@ -3,10 +3,13 @@
 //! A [`Effect::Changed`] or [`Effect::Release`] of a run with a write on its way is held until the store has answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 
 use super::Owner;
+use super::collect::{NotStored, store_body};
+use super::reports::learn_artifacts;
 use crate::blobs::Blobs;
 use crate::coordinator::open_run::Reported;
 use crate::coordinator::service::{PoolEvent, RunEvent};
@@ -15,10 +18,16 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_input};
 use crate::result::Fault;
-use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoredRun};
+use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoreError, StoredRun};
 
-/// How long an output that was collected stays without its run's final: the final takes the reference.
-pub(super) const COLLECTED_PIN_MS: u64 = 60 * 60 * 1_000;
+/// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
+/// disk may hold the final up.
+pub(super) const COLLECTED_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// How long a large output of a run stays that is not written: nothing ever refers to it.
+pub(super) const UNWRITTEN_PIN_MS: u64 = 60 * 60 * 1_000;
+/// Between two tries to store a quarantine that a full disk refused, at first and at most.
+const QUARANTINE_PAUSE: Duration = Duration::from_millis(500);
+const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Owner {
     /// Carries out `effects` in their order and leaves the list empty.
@@ -43,15 +52,20 @@ impl Owner {
             Effect::Write(write) => self.write(write),
             Effect::Finished(last) => self.finished_in_memory(*last),
             Effect::Assign { attempt, epoch, worker } => self.assign(attempt, epoch, worker),
-            Effect::Abort { attempt, worker } => self.tell(worker, ToAgent::Abort(attempt)),
+            Effect::Abort { attempt, worker } => {
+                self.tell(worker, ToAgent::Abort(attempt));
+            }
             Effect::Collect { attempt, worker, result } => self.collect(attempt, worker, result),
             Effect::KeepDissent { attempt, worker, result } => self.keep_dissent(attempt, worker, result),
-            Effect::Release { attempt, worker } => self.tell(worker, ToAgent::Release(attempt)),
+            Effect::Release { attempt, worker } => {
+                self.tell(worker, ToAgent::Release(attempt));
+            }
             Effect::Changed { run } => self.changed(run),
             Effect::WorkerChanged { worker } => {
                 let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
             }
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
+            Effect::Faulted { worker, attempt, fault } => self.faulted(worker, attempt, &fault),
             Effect::Dissented { worker, attempt, result } => {
                 self.parts.metrics.dissents.inc();
                 self.count(attempt.run, |tally| tally.dissents += 1);
@@ -75,12 +89,12 @@ impl Owner {
             }
             Write::Attempt { run, epoch, record } => {
                 let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
-                self.note_fault(run, &record);
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
             }
             Write::Finish(last) => {
                 self.keep_disputed(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
+                learn_artifacts(&mut self.artifacts, open, &last);
                 open.finished = Some(Arc::new(open.final_detail(&last)));
                 let mut blobs = Vec::new();
                 let mut manifest = None;
@@ -98,46 +112,44 @@ impl Owner {
         }
     }
 
-    /// A faulted attempt is evidence against its worker.
-    fn note_fault(&mut self, run: RunId, record: &AttemptRecord) {
-        let AttemptState::Faulted { fault } = &record.state else { return };
-        if *fault != Fault::Drained {
-            self.count(run, |tally| tally.faults += 1);
-            if let Some(open) = self.runs.get_mut(&run) {
-                open.reruns_owed += 1;
-            }
-            self.note(record.worker, fault.name(), AttemptId { run, number: record.number }, None);
+    /// A fault of an attempt is evidence about its worker.
+    fn faulted(&mut self, worker: WorkerId, attempt: AttemptId, fault: &Fault) {
+        self.count(attempt.run, |tally| tally.faults += 1);
+        if let Some(open) = self.runs.get_mut(&attempt.run) {
+            open.reruns_owed += 1;
         }
+        self.note(worker, fault.name(), attempt, None);
     }
 
     /// Bumps the figures of a run that ended.
     pub(super) fn count_final(&mut self, run: &StoredRun) {
         self.ledgers.finished(run.workspace, self.now(), run.state, run.verdict.kind);
         let took = run.finished_at.unwrap_or(run.created_at).0.saturating_sub(run.created_at.0);
-        self.parts.metrics.run_finished(run.state, std::time::Duration::from_micros(took));
+        self.parts.metrics.run_finished(run.state, Duration::from_micros(took));
         let faulted = |attempt: &&AttemptRecord| matches!(attempt.state, AttemptState::Faulted { .. });
         let reruns = run.attempts.iter().filter(faulted).count() as u64;
         self.parts.metrics.reruns.inc_by(reruns);
-        if !run.policy.durable {
-            // these have no writes that tell of their faults one by one
-            let tally = self.ledgers.minute(run.workspace, run.finished_at.unwrap_or(run.created_at));
-            tally.faults += reruns;
-            tally.reruns += reruns;
-        }
     }
 
     fn finished_in_memory(&mut self, last: Final) {
         let Some(open) = self.forget(last.run) else { return };
+        learn_artifacts(&mut self.artifacts, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
         self.count_final(&detail.run);
-        self.ring.put(Arc::clone(&detail));
+        if !open.dissents.is_empty()
+            && let Some(result) = last.result
+            && let Some(won) = open.reported.get(&result)
+        {
+            // what lost is compared with it, and both sides are read as blobs
+            let won = won.blobs(result).map(|(digest, bytes)| (digest, BlobBody::Inline(bytes)));
+            self.store_dissent(won.collect());
+        }
+        self.ring.put(Arc::clone(&detail), open.small_outputs(&last));
         self.announce(open, detail);
     }
 
     fn assign(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) {
-        let (Some(open), Some(link)) = (self.runs.get(&attempt.run), self.links.get_mut(&worker)) else {
-            return;
-        };
+        let Some(open) = self.runs.get(&attempt.run) else { return };
         let mac = assignment_mac(&self.parts.mac_key, attempt, epoch);
         let assignment = Assignment {
             attempt,
@@ -151,34 +163,29 @@ impl Owner {
             timeout_ms: open.new.policy.timeout_ms,
             live: open.live,
         };
-        // one that was not said is found out by the worker's heartbeats, which do not name it
-        let message = ToAgent::Assign(Box::new(assignment));
-        if link.to.as_ref().is_some_and(|to| to.try_send(message).is_ok()) {
+        // one that will not be heard is found out by the worker's heartbeats, which do not name it
+        if self.tell(worker, ToAgent::Assign(Box::new(assignment)))
+            && let Some(link) = self.links.get_mut(&worker)
+        {
             link.sent += 1;
-        } else {
-            tracing::warn!(%worker, %attempt, "worker does not take an assignment");
         }
         self.handed_out(attempt.run);
     }
 
-    /// Says something to a worker. Its queue holds more than its credits and their aborts, so a full one is a worker
-    /// that has stopped reading: it will be lost, and what was not said with it. A remote one is cut off, so that it comes
-    /// back and shows what it holds.
-    pub(super) fn tell(&mut self, worker: WorkerId, message: ToAgent) {
-        let Some(link) = self.links.get_mut(&worker) else { return };
-        let Some(to) = &link.to else { return };
-        if let Err(error) = to.try_send(message) {
-            tracing::warn!(%worker, %error, "worker does not take messages");
-            if link.remote.is_some() {
-                link.to = None;
-            }
+    /// Says something to a worker, in order. `false`: it will not be heard, because the session is over or ends.
+    pub(super) fn tell(&mut self, worker: WorkerId, message: ToAgent) -> bool {
+        let Some(to) = self.links.get_mut(&worker).and_then(|link| link.to.as_mut()) else { return false };
+        let is_said = to.send(message);
+        if !is_said {
+            tracing::warn!(%worker, "worker does not take messages");
         }
+        is_said
     }
 
     fn changed(&mut self, run: RunId) {
-        let Some(open) = self.runs.get(&run).filter(|open| open.visible) else { return };
+        let Some(open) = self.runs.get_mut(&run).filter(|open| open.visible) else { return };
         let _ = self.parts.events.send((Some(open.new.workspace), PoolEvent::Run(run)));
-        if open.watchers.is_some()
+        if open.is_watched()
             && let Some(view) = self.parts.pool.run(run)
         {
             open.tell(RunEvent::Changed(Arc::new(open.detail(view))));
@@ -213,43 +220,29 @@ impl Owner {
         let modules = Arc::clone(&self.parts.modules);
         tokio::spawn(async move {
             modules.forget(module);
-            if let Err(error) = store.quarantine_module(module, Some(why)).await {
+            // a full disk must not let it out again at the next start
+            let mut pause = QUARANTINE_PAUSE;
+            while let Err(error) = store.quarantine_module(module, Some(why.clone())).await {
                 tracing::error!(%error, module = %module.short(), "quarantine was not stored");
+                if !matches!(error, StoreError::Full) {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
             }
             modules.forget(module);
         });
     }
 }
 
-/// Stores blobs that an agent delivered, each checked against its digest.
+/// Stores dissenting outputs that an agent delivered, each checked against its digest.
 pub(super) async fn store_bodies(
     blobs: &Blobs,
     bodies: Vec<(Digest, BlobBody)>,
     pin: crate::core::Time,
-) -> Result<(), Fault> {
+) -> Result<(), NotStored> {
     for (digest, body) in bodies {
-        let stored = match body {
-            BlobBody::Inline(bytes) => {
-                if Digest::of(&bytes) != digest {
-                    return Err(Fault::Corrupt {
-                        detail: format!("{digest} does not name what was delivered"),
-                    });
-                }
-                blobs.put_bytes(bytes, pin).await.map(drop)
-            }
-            BlobBody::File { file, offset, size } => {
-                blobs.put_file(&file, offset, size, digest, pin).await.map(drop)
-            }
-            BlobBody::Stored { .. } => match blobs.pin(digest, pin).await {
-                Ok(false) => {
-                    return Err(Fault::Corrupt {
-                        detail: format!("{digest} was said to be stored and is not"),
-                    });
-                }
-                other => other.map(drop),
-            },
-        };
-        stored.map_err(|error| Fault::Corrupt { detail: error.to_string() })?;
+        store_body(blobs, digest, &body, pin).await?;
     }
     Ok(())
 }

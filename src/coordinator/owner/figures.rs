@@ -67,6 +67,12 @@ impl Owner {
         counts.1 = counts.1.saturating_sub(u64::from(open.has_begun));
     }
 
+    /// A run is durable, or needs not be.
+    pub(super) fn count_acknowledged(&mut self, workspace: WorkspaceId, created_at: Time) {
+        self.parts.metrics.runs_submitted.inc();
+        self.ledgers.minute(workspace, created_at).submitted += 1;
+    }
+
     /// An attempt of a run was handed out.
     pub(super) fn handed_out(&mut self, run: RunId) {
         let now = self.now();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::outbox::Outbox;
 use super::{Command, Link, Owner, Remote};
 use crate::core::Event;
 use crate::digest::Digest;
@@ -30,7 +31,7 @@ impl Owner {
         let row = WorkerRow { session: None, ..row };
         let link = Link {
             row,
-            to: Some(to),
+            to: Some(Outbox::new(to)),
             session,
             remote,
             class,

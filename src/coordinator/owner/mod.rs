@@ -6,24 +6,31 @@
 //! answers with a command.
 
 mod answers;
+mod attention;
+mod collect;
 mod dissent;
 mod effects;
 mod figures;
 mod links;
+mod outbox;
 mod reports;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use self::attention::Attention;
 use super::clock::Clock;
 use super::ledger::Ledgers;
 use super::metrics::Metrics;
-use super::open_run::{OpenRun, Waiter, recovered};
+use super::open_run::{OpenRun, Waiter, join_waiters, recovered};
 use super::pool_service::Taken;
 use super::pump::Written;
 use super::ring::Ring;
@@ -109,12 +116,12 @@ pub enum Command {
     StillGone(WorkerId, u64),
     /// The store answered, in the order of the writes.
     Written(Vec<((RunId, WriteKind), Written)>),
-    /// The blobs that an agent delivered are stored, or are not what they should be.
+    /// The blobs that an agent delivered are stored (the large ones), or are not what they should be.
     Collected {
         /// From which attempt.
         attempt: AttemptId,
-        /// How it went.
-        outcome: Result<(), Fault>,
+        /// The small ones that go with the run's final, or what is wrong with what came.
+        outcome: Result<Vec<(Digest, Bytes)>, Fault>,
     },
     /// A module's artifact is there, or never will be.
     Admitted {
@@ -131,6 +138,8 @@ pub enum Command {
     Cancel(WorkspaceId, RunId, oneshot::Sender<Option<FinalReceiver>>),
     /// An open run, or one in the memory ring, as it is now.
     See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
+    /// A small output file of a final in the memory ring.
+    Output(WorkspaceId, RunId, Digest, oneshot::Sender<Option<Bytes>>),
     /// Open runs as they are now, those of the list that are open.
     SeeMany(Vec<RunId>, oneshot::Sender<HashMap<RunId, RunView>>),
     /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
@@ -172,7 +181,7 @@ pub struct Remote {
 struct Link {
     row: WorkerRow,
     /// `None` while it has no connection.
-    to: Option<mpsc::Sender<ToAgent>>,
+    to: Option<outbox::Outbox>,
     session: u64,
     remote: Option<Remote>,
     /// Known from its Hello.
@@ -213,14 +222,17 @@ pub struct Parts {
     pub reconnect_ms: u64,
 }
 
+/// Class, module, and whether the code counts fuel.
+type ArtifactKey = (Class, Digest, bool);
+
 /// The owner; see the module.
 pub struct Owner {
     parts: Parts,
     runs: HashMap<RunId, OpenRun>,
     keys: HashMap<(WorkspaceId, String), (RunId, Digest)>,
     links: BTreeMap<WorkerId, Link>,
-    /// Machine code per (class, module, counts fuel): the first vote says what the others must show.
-    artifacts: HashMap<(Class, Digest, bool), Digest>,
+    /// Machine code, as agreed votes have shown it: what further votes must show.
+    artifacts: HashMap<ArtifactKey, Digest>,
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,
@@ -229,6 +241,8 @@ pub struct Owner {
     /// Runs per workspace that are open, and those of them that have an attempt.
     open: HashMap<WorkspaceId, (u64, u64)>,
     ledgers: Ledgers,
+    /// Noted since the last flush.
+    evidence: Vec<Evidence>,
     effects: Vec<Effect>,
     writes: Vec<RunWrite>,
 }
@@ -247,6 +261,7 @@ impl Owner {
             artifacts: HashMap::new(),
             admitted: HashMap::new(),
             ring: Ring::default(),
+            evidence: Vec::new(),
             effects: Vec::new(),
             writes: Vec::new(),
         }
@@ -272,6 +287,12 @@ impl Owner {
         self.step(Event::ModuleQuarantined { module, why });
     }
 
+    /// A module that was refused, or deleted, in an earlier life: runs of it that were taken over end.
+    pub fn refuse(&mut self, module: Digest) {
+        self.admitted.insert(module, false);
+        self.step(Event::ModuleRefused { module });
+    }
+
     /// Runs until every sender of commands but its own is gone or `stop` is heard.
     pub async fn run(
         mut self,
@@ -279,8 +300,9 @@ impl Owner {
         mut stop: oneshot::Receiver<()>,
     ) {
         let mut batch = Vec::with_capacity(COMMANDS_AT_ONCE);
+        let mut watch = Attention::new(self.now());
         loop {
-            let deadline = self.parts.pool.next_deadline();
+            let deadline = watch.hold(self.parts.pool.next_deadline());
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(self.parts.clock.instant(at).into()).await,
@@ -297,10 +319,23 @@ impl Owner {
                 () = timer => {}
                 _ = &mut stop => return,
             }
+            let woke = self.now();
             for command in batch.drain(..) {
                 self.handle(command);
             }
-            if self.parts.pool.next_deadline().is_some_and(|at| at <= self.parts.clock.now()) {
+            if let Some(ms) = watch.was_away(deadline, woke, self.now()) {
+                tracing::warn!(
+                    ms,
+                    "the coordinator was away or busy for so long; no worker is blamed for it"
+                );
+                self.step(Event::WasAway { ms });
+            }
+            if watch.hold(self.parts.pool.next_deadline()).is_some_and(|at| at <= self.now()) {
+                // what was said before the deadline counts, however late it is heard
+                for _ in 0..commands.len() {
+                    let Ok(command) = commands.try_recv() else { break };
+                    self.handle(command);
+                }
                 self.step(Event::Tick);
             }
             self.flush();
@@ -324,6 +359,7 @@ impl Owner {
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }
+        self.append_evidence();
     }
 
     fn handle(&mut self, command: Command) {
@@ -367,6 +403,9 @@ impl Owner {
             }
             Command::See(workspace, run, reply) => {
                 let _ = reply.send(self.see(workspace, run));
+            }
+            Command::Output(workspace, run, digest, reply) => {
+                let _ = reply.send(self.ring.output(workspace, run, digest));
             }
             Command::SeeMany(runs, reply) => {
                 let view = |run: RunId| self.parts.pool.run(run).map(|view| (run, view));
@@ -426,8 +465,9 @@ impl Owner {
         let answer = self.parts.pool.submit(self.now(), submission(&new, module_ready), &mut effects);
         match answer {
             Ok(()) => {
-                self.parts.metrics.runs_submitted.inc();
-                self.ledgers.minute(new.workspace, new.created_at).submitted += 1;
+                if !new.policy.durable {
+                    self.count_acknowledged(new.workspace, new.created_at);
+                }
                 self.carry_out(&mut effects);
             }
             Err(error) => {
@@ -475,7 +515,7 @@ impl Owner {
 
     fn acknowledge_to(&mut self, workspace: WorkspaceId, run: RunId, reply: Waiter) {
         match self.runs.get_mut(&run).filter(|open| open.new.workspace == workspace) {
-            Some(open) if !open.visible => open.acks.push(reply),
+            Some(open) if !open.visible => join_waiters(&mut open.acks, reply),
             _ => {
                 let seen = self.see(workspace, run);
                 // not open: it became final between the caller's question and this answer, and is in the store
@@ -487,7 +527,7 @@ impl Owner {
     fn await_final(&mut self, workspace: WorkspaceId, run: RunId) -> Option<FinalReceiver> {
         let open = self.visible(workspace, run)?;
         let (waiter, receiver) = oneshot::channel();
-        open.finals.push(waiter);
+        join_waiters(&mut open.finals, waiter);
         Some(receiver)
     }
 
@@ -521,15 +561,23 @@ impl Owner {
         let _ = reply.send(known);
     }
 
-    /// Appends to a worker's evidence log, off this task; losing it costs an observation, never a rule.
-    fn note(&self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
+    /// Takes a note for a worker's evidence log.
+    fn note(&mut self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
         // not from its link: what a lost worker did not finish is told when that is gone
         let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
-        let evidence =
-            Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at: self.now() };
+        let at = self.now();
+        self.evidence.push(Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at });
+    }
+
+    /// Appends what was noted, off this task and in one write; losing it costs observations, never a rule.
+    fn append_evidence(&mut self) {
+        if self.evidence.is_empty() {
+            return;
+        }
+        let evidence = std::mem::take(&mut self.evidence);
         let store = Arc::clone(&self.parts.store);
         tokio::spawn(async move {
-            if let Err(error) = store.append_evidence(vec![evidence]).await {
+            if let Err(error) = store.append_evidence(evidence).await {
                 tracing::warn!(%error, "evidence was not stored");
             }
         });

@@ -4,20 +4,20 @@
 //! the class's artifact, and if its manifest and inline outputs hash to their names. Anything else is a fault of its
 //! worker (corrupt), never an error of ours.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use subtle::ConstantTimeEq;
 
-use super::effects::{COLLECTED_PIN_MS, assignment_mac, nonce, store_bodies};
-use super::{Command, Hello, Owner};
-use crate::coordinator::open_run::{Reported, SignedVote};
-use crate::core::{Beat, Class, Event, Time, Vote};
+use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS, assignment_mac, nonce};
+use super::{ArtifactKey, Command, Hello, Owner, collect};
+use crate::coordinator::open_run::{OpenRun, Reported, SignedVote};
+use crate::core::{AttemptRecord, AttemptState, Beat, Class, Event, Final, Time, Vote};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::protocol::agent::{BlobBody, FromAgent, ToAgent, VoteReport};
-use crate::result::{Fault, ResultManifest};
+use crate::result::{Fault, ResultManifest, VerdictKind};
 use crate::spec::{Limits, RunSpec};
 use crate::store::WorkerFacts;
 
@@ -25,6 +25,8 @@ use crate::store::WorkerFacts;
 const CPU_SPARE_US: u64 = 10_000_000;
 /// Of a worker's own words for a fault, which are kept with the run and shown.
 const FAULT_CHARS_MAX: usize = 1_000;
+/// Artifacts that are remembered; then all are forgotten, and learnt again.
+const ARTIFACTS_MAX: usize = 4_096;
 /// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
 const CREDITS_PER_SLOT: u32 = 4;
 
@@ -155,7 +157,8 @@ impl Owner {
                 tracing::warn!(%worker, %attempt, why, %fault, "vote refused");
                 self.step(Event::AttemptFaulted { attempt, epoch, worker, fault, begun: true, cpu_us });
                 // nobody will ask for its outputs
-                return self.tell(worker, ToAgent::Release(attempt));
+                self.tell(worker, ToAgent::Release(attempt));
+                return;
             }
         };
         self.parts.metrics.attempt_ended("voted");
@@ -194,13 +197,13 @@ impl Owner {
                 if open.voted.get(&report.attempt).is_some_and(|before| *before != result) {
                     return Err(Refused::new("twice", "its worker voted for another result before"));
                 }
-                check_artifact(&mut self.artifacts, &open.new.spec, &report)?;
+                check_artifact(&self.artifacts, &open.new.spec, &report)?;
                 let statement = report.statement();
                 if let Some(known) = open.reported.get_mut(&result) {
                     if known.canonical != report.manifest {
                         return Err(Refused::new("manifest", "the result digest does not name the manifest"));
                     }
-                    if !known.missing().is_empty() {
+                    if !known.is_whole() {
                         known.inline.extend(checked_inline(&known.manifest, report.inline)?);
                     }
                 } else {
@@ -211,12 +214,13 @@ impl Owner {
                     open.reported.insert(result, Reported { manifest, canonical: report.manifest, inline });
                 }
                 open.voted.insert(report.attempt, result);
+                open.artifacts.insert(report.attempt.number, (report.class, report.artifact));
                 if let Some(proof) = proof {
                     open.proofs.insert(report.attempt, SignedVote { statement, proof });
                 }
                 let known = &open.reported[&result];
                 outcome = known.manifest.outcome.clone();
-                complete = known.missing().is_empty();
+                complete = known.is_whole();
             }
         }
         Ok(Vote { result, outcome, cpu_us: report.cpu_us, complete })
@@ -240,31 +244,58 @@ impl Owner {
         let wanted = open.wanted_from(attempt);
         bodies.retain(|(digest, _)| wanted.contains(digest));
         let absent = absent(&wanted, &bodies);
-        let pin = self.now().plus_ms(COLLECTED_PIN_MS);
+        let pin_ms = if open.is_durable() { COLLECTED_PIN_MS } else { UNWRITTEN_PIN_MS };
+        let pin = self.now().plus_ms(pin_ms);
+        if let Some(digest) = absent {
+            let fault = Fault::Corrupt { detail: format!("{digest} was not delivered") };
+            return self.collected(attempt, Err(fault));
+        }
+        self.step(Event::Delivered { attempt });
         let (blobs, commands) = (Arc::clone(&self.parts.blobs), self.parts.commands.clone());
         tokio::spawn(async move {
-            let outcome = match absent {
-                Some(digest) => Err(Fault::Corrupt { detail: format!("{digest} was not delivered") }),
-                None => store_bodies(&blobs, bodies, pin).await,
-            };
-            let _ = commands.send(Command::Collected { attempt, outcome });
+            if let Some(outcome) = collect::take(&blobs, bodies, pin).await {
+                let _ = commands.send(Command::Collected { attempt, outcome });
+            }
         });
     }
 }
 
-/// The first vote of a class fixes the artifact of a module; a differing one is a fault, not a vote.
+/// What agreed votes of a class have shown for a module is its artifact; a differing one is a fault, not a vote.
 fn check_artifact(
-    artifacts: &mut std::collections::HashMap<(Class, Digest, bool), Digest>,
+    artifacts: &HashMap<ArtifactKey, Digest>,
     spec: &RunSpec,
     report: &VoteReport,
 ) -> Result<(), Refused> {
-    let counts_fuel = spec.limits.fuel.is_some();
-    let known = artifacts.entry((report.class, spec.module, counts_fuel)).or_insert(report.artifact);
+    let Some(known) = artifacts.get(&artifact_key(report.class, spec)) else { return Ok(()) };
     if *known == report.artifact {
         return Ok(());
     }
     let detail = format!("its artifact {} is not the class's {}", report.artifact.short(), known.short());
     Err(Refused::new("artifact", detail))
+}
+
+fn artifact_key(class: Class, spec: &RunSpec) -> ArtifactKey {
+    (class, spec.module, spec.limits.fuel.is_some())
+}
+
+/// Learns the artifact of a module from votes that were compared and won. Where those differ, nobody knows which is right.
+pub(super) fn learn_artifacts(artifacts: &mut HashMap<ArtifactKey, Digest>, open: &OpenRun, last: &Final) {
+    if last.verdict.kind != VerdictKind::Agreed {
+        return;
+    }
+    let has_won =
+        |record: &&AttemptRecord| matches!(record.state, AttemptState::Voted { won: Some(true), .. });
+    let shown = last.attempts.iter().filter(has_won).filter_map(|record| open.artifacts.get(&record.number));
+    let shown: BTreeSet<(Class, Digest)> = shown.copied().collect();
+    for (class, artifact) in &shown {
+        if shown.iter().filter(|(other, _)| other == class).count() > 1 {
+            continue;
+        }
+        if artifacts.len() >= ARTIFACTS_MAX {
+            artifacts.clear();
+        }
+        artifacts.insert(artifact_key(*class, &open.new.spec), *artifact);
+    }
 }
 
 /// The manifest of a vote, which must hash to the result digest.

@@ -1,6 +1,7 @@
 //! Tokens and blobs: who may come in, and the bytes they bring and take.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -72,9 +73,10 @@ impl Service {
         let row = match self.parts.tokens.known(hash) {
             Some(row) => Some(row),
             None => {
-                let row = self.parts.store.token(hash).await?;
+                let generation = self.parts.tokens.generation();
+                let row = self.parts.store.token(hash).await?.map(Arc::new);
                 if let Some(row) = &row {
-                    self.parts.tokens.remember(row.clone());
+                    self.parts.tokens.remember(Arc::clone(row), generation);
                 }
                 row
             }
@@ -83,7 +85,12 @@ impl Service {
         let valid = row.filter(|row| row.expires_at.is_none_or(|end| end > now));
         Ok(valid.map(|row| {
             self.parts.tokens.used(row.id, now);
-            Caller { token: row.id, workspace: row.workspace, scopes: row.scopes, domain: row.domain }
+            Caller {
+                token: row.id,
+                workspace: row.workspace,
+                scopes: row.scopes.clone(),
+                domain: row.domain.clone(),
+            }
         }))
     }
 

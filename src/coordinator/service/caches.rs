@@ -58,6 +58,7 @@ pub struct ModuleCache {
 struct Modules {
     facts: HashMap<Digest, Arc<ModuleFacts>>,
     bytes: usize,
+    generation: u64,
 }
 
 impl ModuleCache {
@@ -66,13 +67,21 @@ impl ModuleCache {
         lock(&self.entries).facts.get(&module).cloned()
     }
 
-    /// Remembers what the store says.
-    pub fn remember(&self, module: Digest, facts: Arc<ModuleFacts>) {
+    /// Changes whenever a row does. Taken before the store is read.
+    pub fn generation(&self) -> u64 {
+        lock(&self.entries).generation
+    }
+
+    /// Remembers what the store said, unless a row has changed since `generation`: it may be of before.
+    pub fn remember(&self, module: Digest, facts: Arc<ModuleFacts>, generation: u64) {
         let weight = facts.weight();
         let mut entries = lock(&self.entries);
+        if entries.generation != generation {
+            return;
+        }
         entries.forget(module);
         if entries.facts.len() >= ENTRIES_MAX || entries.bytes + weight > MODULE_BYTES_MAX {
-            *entries = Modules::default();
+            *entries = Modules { generation, ..Modules::default() };
         }
         entries.bytes += weight;
         entries.facts.insert(module, facts);
@@ -80,7 +89,9 @@ impl ModuleCache {
 
     /// Its row changed.
     pub fn forget(&self, module: Digest) {
-        lock(&self.entries).forget(module);
+        let mut entries = lock(&self.entries);
+        entries.generation += 1;
+        entries.forget(module);
     }
 }
 
@@ -95,20 +106,38 @@ impl Modules {
 /// Tokens by the hash of their text.
 #[derive(Default)]
 pub struct TokenCache {
-    entries: Mutex<HashMap<Digest, TokenRow>>,
+    entries: Mutex<Tokens>,
     /// When tokens were used since that was last written, by their number.
     uses: Mutex<HashMap<u32, Time>>,
 }
 
+#[derive(Default)]
+struct Tokens {
+    rows: HashMap<Digest, Arc<TokenRow>>,
+    generation: u64,
+}
+
 impl TokenCache {
     /// The row, if it was seen.
-    pub fn known(&self, hash: Digest) -> Option<TokenRow> {
-        lock(&self.entries).get(&hash).cloned()
+    pub fn known(&self, hash: Digest) -> Option<Arc<TokenRow>> {
+        lock(&self.entries).rows.get(&hash).cloned()
     }
 
-    /// Remembers a row.
-    pub fn remember(&self, row: TokenRow) {
-        remember(&self.entries, row.hash, row);
+    /// Changes whenever a row does. Taken before the store is read.
+    pub fn generation(&self) -> u64 {
+        lock(&self.entries).generation
+    }
+
+    /// Remembers a row as it was read, unless one has changed since `generation`: it may be revoked by now.
+    pub fn remember(&self, row: Arc<TokenRow>, generation: u64) {
+        let mut entries = lock(&self.entries);
+        if entries.generation != generation {
+            return;
+        }
+        if entries.rows.len() >= ENTRIES_MAX {
+            entries.rows.clear();
+        }
+        entries.rows.insert(row.hash, row);
     }
 
     /// A request came with a token.
@@ -128,7 +157,9 @@ impl TokenCache {
 
     /// One was revoked.
     pub fn forget_all(&self) {
-        lock(&self.entries).clear();
+        let mut entries = lock(&self.entries);
+        entries.generation += 1;
+        entries.rows.clear();
     }
 }
 
@@ -184,10 +215,10 @@ mod tests {
         let cache = ModuleCache::default();
         let (small, large) = (facts(1), facts(1_000));
         assert!(large.weight() > 1_000_000, "{}", large.weight());
-        cache.remember(Digest::of(b"small"), Arc::clone(&small));
+        cache.remember(Digest::of(b"small"), Arc::clone(&small), 0);
         for number in 0..200_u32 {
-            cache.remember(Digest::of(&number.to_be_bytes()), Arc::clone(&large));
-            cache.remember(Digest::of(&number.to_be_bytes()), Arc::clone(&large));
+            cache.remember(Digest::of(&number.to_be_bytes()), Arc::clone(&large), 0);
+            cache.remember(Digest::of(&number.to_be_bytes()), Arc::clone(&large), 0);
             let entries = lock(&cache.entries);
             assert!(entries.bytes <= MODULE_BYTES_MAX);
             assert_eq!(entries.bytes, entries.facts.values().map(|facts| facts.weight()).sum::<usize>());
@@ -197,5 +228,39 @@ mod tests {
         assert!(cache.get(last).is_some());
         cache.forget(last);
         assert!(cache.get(last).is_none());
+    }
+
+    #[test]
+    fn what_was_read_before_a_change_is_not_remembered_after_it() {
+        let module = Digest::of(b"module");
+        let cache = ModuleCache::default();
+        let before = cache.generation();
+        cache.remember(module, facts(1), before);
+        assert!(cache.get(module).is_some());
+        // another caller read the row before it changed, and is slow
+        cache.forget(module);
+        cache.remember(module, facts(1), before);
+        assert!(cache.get(module).is_none());
+        cache.remember(module, facts(1), cache.generation());
+        assert!(cache.get(module).is_some());
+
+        let row = TokenRow {
+            id: 1,
+            hash: Digest::of(b"token"),
+            name: String::new(),
+            workspace: crate::id::WorkspaceId::default(),
+            scopes: Vec::new(),
+            domain: None,
+            created_at: Time(0),
+            expires_at: None,
+            last_used_at: None,
+        };
+        let tokens = TokenCache::default();
+        let before = tokens.generation();
+        tokens.forget_all();
+        tokens.remember(Arc::new(row.clone()), before);
+        assert!(tokens.known(row.hash).is_none(), "it was revoked");
+        tokens.remember(Arc::new(row.clone()), tokens.generation());
+        assert!(tokens.known(row.hash).is_some());
     }
 }

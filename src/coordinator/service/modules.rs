@@ -21,6 +21,10 @@ use crate::store::{ModuleState, StoredModule, WriteAnswer};
 /// How long the first run with fuel waits for its machine code before it is accepted without knowing.
 const FUELED_WAIT: Duration = Duration::from_secs(10);
 
+/// Between two tries to compile a module after trouble of our own, at first and at most.
+const ADMISSION_PAUSE: Duration = Duration::from_millis(500);
+const ADMISSION_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 impl Service {
     /// Stores and admits a module as it streams in. True if it was there before. Waits `wait` for the admission;
     /// a module that is still being compiled then is answered as such, and runs of it wait.
@@ -43,7 +47,11 @@ impl Service {
         if let Some(known) = self.parts.store.module(digest).await? {
             return already_there(known);
         }
-        let module = self.analyse(digest, size, name).await?;
+        let (module, is_new) = self.analyse(digest, size, name).await?;
+        if !is_new {
+            // somebody else uploaded the same at the same time
+            return already_there(module);
+        }
         // the compilation goes on when the caller hangs up: its outcome is for everybody
         let (service, compiling) = (self.clone(), module.clone());
         let compilation = tokio::spawn(async move { service.compile(compiling).await });
@@ -54,13 +62,14 @@ impl Service {
         }
     }
 
-    /// Analyses a module that was just stored, and makes its row: from here on runs of it may be submitted.
+    /// Analyses a module that was just stored, and makes its row: from here on runs of it may be submitted. Answers the row,
+    /// and whether it is new.
     async fn analyse(
         &self,
         digest: Digest,
         size: u64,
         name: Option<String>,
-    ) -> Result<StoredModule, ServiceError> {
+    ) -> Result<(StoredModule, bool), ServiceError> {
         let analysis = match self.parts.compiler.analyse(digest, self.module_file(digest).await?).await {
             Ok(analysis) => analysis,
             // what cannot be parsed is no module: nothing of it is kept
@@ -82,23 +91,56 @@ impl Service {
             quarantined: None,
             created_at: self.now(),
         };
-        self.put_module(module.clone()).await?;
-        Ok(module)
+        let is_new = self.parts.store.put_module(module.clone()).await?;
+        self.module_changed(digest);
+        if is_new { Ok((module, true)) } else { Ok((self.module_row(digest).await?, false)) }
     }
 
-    /// Compiles a module and tells the owner and the store how it went.
-    pub async fn compile(&self, mut module: StoredModule) -> Result<StoredModule, ServiceError> {
-        let file = self.module_file(module.digest).await?;
-        match self.parts.compiler.admit(module.digest, file).await {
-            Ok(_) => module.state = ModuleState::Ready,
+    /// Compiles a module and tells the owner and the store how it went. Trouble of our own is no answer: it is tried again until
+    /// it is over, the module is deleted, or the process ends.
+    pub async fn compile(&self, module: StoredModule) -> Result<StoredModule, ServiceError> {
+        let mut pause = ADMISSION_PAUSE;
+        loop {
+            match self.try_compile(module.digest).await {
+                Ok(module) => return self.admitted(module),
+                Err(error) => {
+                    let module = module.digest.short();
+                    tracing::warn!(%module, %error, ?pause, "a module could not be compiled; it will be tried again");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.parts.stopping.cancelled() => return Err(ServiceError::ShuttingDown),
+            }
+            pause = (pause * 2).min(ADMISSION_PAUSE_MAX);
+        }
+    }
+
+    /// One try: the module's row as it is afterwards, `None` if it is gone. An error is trouble of our own.
+    async fn try_compile(&self, digest: Digest) -> Result<Option<StoredModule>, ServiceError> {
+        let Some(known) = self.parts.store.module(digest).await? else { return Ok(None) };
+        if matches!(known.state, ModuleState::Ready | ModuleState::Refused) {
+            return Ok(Some(known));
+        }
+        let (state, refusal) = match self.parts.compiler.admit(digest, self.module_file(digest).await?).await
+        {
+            Ok(_) => (ModuleState::Ready, None),
             Err(AdmitError::Refused(refusal)) => {
-                module.state = ModuleState::Refused;
-                module.refusal = Some((refusal.code().to_owned(), refusal.to_string()));
+                (ModuleState::Refused, Some((refusal.code().to_owned(), refusal.to_string())))
             }
             Err(error) => return Err(ServiceError::Internal(error.to_string())),
-        }
+        };
+        self.parts.store.decide_module(digest, state, refusal).await?;
+        self.module_changed(digest);
+        Ok(self.parts.store.module(digest).await?)
+    }
+
+    /// Tells the owner how an admission ended.
+    fn admitted(&self, module: Option<StoredModule>) -> Result<StoredModule, ServiceError> {
+        let Some(module) = module else {
+            return Err(ServiceError::Internal("the module was deleted while it was compiled".to_owned()));
+        };
         let ready = module.state == ModuleState::Ready;
-        self.put_module(module.clone()).await?;
         let admitted = Command::Admitted { module: module.digest, ready };
         self.parts.commands.send(admitted).map_err(|_| ServiceError::ShuttingDown)?;
         match module.refusal {
@@ -119,22 +161,13 @@ impl Service {
                     let service = self.clone();
                     tokio::spawn(async move {
                         let digest = module.digest;
-                        // lists leave out a part of the analysis, which is to be written back whole
-                        let compiled = async { service.compile(service.module_row(digest).await?).await };
-                        if let Err(error) = compiled.await {
+                        if let Err(error) = service.compile(module).await {
                             tracing::warn!(module = %digest.short(), %error, "module was not admitted");
                         }
                     });
                 }
             }
         }
-    }
-
-    async fn put_module(&self, module: StoredModule) -> Result<(), ServiceError> {
-        let digest = module.digest;
-        self.parts.store.put_module(module).await?;
-        self.module_changed(digest);
-        Ok(())
     }
 
     fn module_changed(&self, digest: Digest) {
@@ -200,6 +233,7 @@ impl Service {
     }
 
     async fn load_module(&self, digest: Digest) -> Result<Arc<ModuleFacts>, ServiceError> {
+        let generation = self.parts.modules.generation();
         let row = self.parts.store.module(digest).await?.ok_or(ServiceError::ModuleNotThere(digest))?;
         let analysis: Option<Analysis> = match &row.analysis {
             Some(text) => Some(serde_json::from_str(text).map_err(|error| {
@@ -213,7 +247,7 @@ impl Service {
             refusal: row.refusal,
             quarantined: row.quarantined,
         });
-        self.parts.modules.remember(digest, Arc::clone(&facts));
+        self.parts.modules.remember(digest, Arc::clone(&facts), generation);
         Ok(facts)
     }
 

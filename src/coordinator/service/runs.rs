@@ -1,7 +1,7 @@
 //! Use cases of runs: submit, read, list, wait, cancel, rerun.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Caller, Prepared, RunDetail, RunsFound, Service, ServiceError, SubmitAnswer};
 use crate::coordinator::owner::{Command, Submit};
+use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::store::{FoundRuns, INLINE_BLOB_BYTES_MAX, NewRun, RunFilter, StoredRun};
@@ -46,7 +47,8 @@ impl Service {
         let module_ready = self.check_module(&prepared).await?;
         self.check_inputs(&prepared).await?;
         let (blobs, room) = self.keep_or_store(prepared.blobs).await?;
-        let id = RunId(uuid::Uuid::now_v7().as_u128());
+        let created_at = self.now();
+        let id = new_id(created_at);
         let new = NewRun {
             id,
             workspace: caller.workspace,
@@ -54,7 +56,7 @@ impl Service {
             spec: prepared.spec,
             run_key: prepared.run_key,
             policy: prepared.policy,
-            created_at: self.now(),
+            created_at,
             idempotency: prepared.idempotency,
             rerun_of: prepared.rerun_of,
             blobs,
@@ -185,6 +187,23 @@ impl Service {
         Ok(Arc::new(RunDetail { run, stdout, stderr }))
     }
 
+    /// An output of a run whose bytes need not be read from the blob store. Small ones of a run that is not written are
+    /// nowhere else.
+    pub async fn output_at_hand(
+        &self,
+        caller: &Caller,
+        detail: &RunDetail,
+        digest: Digest,
+    ) -> Result<Option<Bytes>, ServiceError> {
+        let Some(manifest) = &detail.run.manifest else { return Ok(None) };
+        let shown = [(manifest.stdout.digest, &detail.stdout), (manifest.stderr.digest, &detail.stderr)];
+        let known = shown.into_iter().find_map(|(other, bytes)| bytes.clone().filter(|_| other == digest));
+        if known.is_some() || detail.run.policy.durable {
+            return Ok(known);
+        }
+        self.ask(|reply| Command::Output(caller.workspace, detail.run.id, digest, reply)).await
+    }
+
     /// A blob's bytes, if it is small enough to be shown along.
     async fn small(&self, digest: Digest, size: u64) -> Result<Option<Bytes>, ServiceError> {
         if size > INLINE_BLOB_BYTES_MAX as u64 {
@@ -300,6 +319,18 @@ impl Service {
     }
 }
 
+/// Ids within a millisecond count up.
+static IDS: Mutex<uuid::ContextV7> = Mutex::new(uuid::ContextV7::new());
+
+/// The id of a run that is submitted now. Made of the coordinator's own time, which may differ from the machine's: lists
+/// that are bounded in time rely on it.
+fn new_id(now: Time) -> RunId {
+    let (seconds, micros) = (now.0 / 1_000_000, now.0 % 1_000_000);
+    let nanos = u32::try_from(micros * 1_000).unwrap_or(0);
+    let at = uuid::Timestamp::from_unix(&IDS, seconds, nanos);
+    RunId(uuid::Uuid::new_v7(at).as_u128())
+}
+
 /// The part of a filter that the store cannot know of runs that are not final.
 fn passes(filter: &RunFilter, run: &StoredRun) -> bool {
     run.state.is_final()
@@ -310,4 +341,20 @@ fn passes(filter: &RunFilter, run: &StoredRun) -> bool {
 
 fn no_run(id: RunId) -> ServiceError {
     ServiceError::NotFound { what: "run", id: id.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_the_time_of_its_run_and_later_ones_are_greater() {
+        let ids: Vec<_> = (0..100).map(|at| new_id(Time(1_767_225_600_000_999 + at * 17))).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+        for (id, at) in ids.iter().zip(0..) {
+            let uuid = uuid::Uuid::from_u128(id.0);
+            assert_eq!(uuid.get_version_num(), 7);
+            assert_eq!(id.0 >> 80, (1_767_225_600_000_999 + at * 17) / 1_000);
+        }
+    }
 }

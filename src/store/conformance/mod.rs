@@ -63,6 +63,7 @@ macro_rules! conformance {
                 racing_duplicates_create_one_run,
                 open_runs_are_listed_oldest_first_with_what_was_written_of_them,
                 adopting_raises_the_epoch_of_open_runs_only,
+                the_newest_instant_is_of_any_run_and_of_its_end,
                 acknowledged_writes_survive_reopening;
             search:
                 lists_are_newest_first_filtered_and_paged,

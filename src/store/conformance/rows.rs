@@ -24,7 +24,7 @@ fn text(module: &StoredModule) -> String {
 
 pub(crate) async fn modules_are_put_changed_quarantined_listed_and_deleted(place: &dyn Place) {
     let store = place.open().await;
-    for (name, at) in [("a", 1), ("b", 2), ("c", 3), ("d", 3)] {
+    for (name, at) in [("a", 1), ("b", 2), ("c", 3)] {
         put(&*store, name, Time(0)).await;
         store.put_module(module(name, at)).await.unwrap();
     }
@@ -34,26 +34,30 @@ pub(crate) async fn modules_are_put_changed_quarantined_listed_and_deleted(place
 
     assert!(store.quarantine_module(digest("a"), Some("it kills runners".to_owned())).await.unwrap());
     assert!(!store.quarantine_module(digest("absent"), None).await.unwrap());
-    let mut changed = module("a", 77);
+    // it is put once
+    let again = StoredModule { name: None, analysis: None, state: ModuleState::Compiling, ..module("a", 77) };
+    assert!(!store.put_module(again).await.unwrap());
+    let mut changed = module("a", 1);
     changed.state = ModuleState::Refused;
     changed.refusal = Some(("compile_bomb".to_owned(), "too large".to_owned()));
-    changed.name = None;
-    changed.analysis = None;
-    store.put_module(changed.clone()).await.unwrap();
-    // a change keeps the quarantine and the time of the first upload
-    changed.created_at = Time(1);
     changed.quarantined = Some("it kills runners".to_owned());
+    let refusal = changed.refusal.clone();
+    assert!(store.decide_module(digest("a"), ModuleState::Refused, refusal).await.unwrap());
     assert_eq!(text(&read("a").await.unwrap()), text(&changed));
+    // and decided once
+    assert!(!store.decide_module(digest("a"), ModuleState::Ready, None).await.unwrap());
+    assert_eq!(text(&read("a").await.unwrap()), text(&changed));
+    assert!(!store.decide_module(digest("absent"), ModuleState::Ready, None).await.unwrap());
+    assert!(read("absent").await.is_none());
     assert!(store.quarantine_module(digest("a"), None).await.unwrap());
     assert_eq!(read("a").await.unwrap().quarantined, None);
-    for state in [ModuleState::Compiling, ModuleState::Ready] {
-        store.put_module(StoredModule { state, ..module("b", 2) }).await.unwrap();
-        assert_eq!(read("b").await.unwrap().state, state);
-    }
+    assert!(store.decide_module(digest("b"), ModuleState::Ready, None).await.unwrap());
+    assert_eq!(read("b").await.unwrap().state, ModuleState::Ready);
 
     // a long analysis is whole where one module is read, and short in lists
     let exports = vec!["x"; 40_000];
     let whole = serde_json::json!({"exports": exports, "imports": exports, "kind": "command"}).to_string();
+    put(&*store, "d", Time(0)).await;
     store.put_module(StoredModule { analysis: Some(whole.clone()), ..module("d", 3) }).await.unwrap();
     assert!(read("d").await.unwrap().analysis == Some(whole));
     let listed = store.modules(None, 10).await.unwrap();
@@ -101,8 +105,8 @@ pub(crate) async fn a_module_holds_its_blob(place: &dyn Place) {
     assert!(matches!(refused, Err(StoreError::MissingBlob(blob)) if blob == digest("module")), "{refused:?}");
     assert!(store.module(digest("module")).await.unwrap().is_none());
     put(&*store, "module", Time(0)).await;
-    store.put_module(module("module", 1)).await.unwrap();
-    store.put_module(module("module", 1)).await.unwrap();
+    assert!(store.put_module(module("module", 1)).await.unwrap());
+    assert!(!store.put_module(module("module", 1)).await.unwrap());
     check_references(&*store).await;
     assert_eq!(store.take_garbage(FOREVER, 9).await.unwrap().taken, 0);
     store.delete_module(digest("module")).await.unwrap();

@@ -278,3 +278,14 @@ pub(crate) async fn acknowledged_writes_survive_reopening(place: &dyn Place) {
     assert_eq!(Digest::of(&manifest.inline.unwrap()), end.record.result.unwrap());
     check_references(&*store).await;
 }
+
+pub(crate) async fn the_newest_instant_is_of_any_run_and_of_its_end(place: &dyn Place) {
+    let store = place.open().await;
+    assert_eq!(store.newest_instant().await.unwrap(), Time(0));
+    insert_all(&*store, [1, 2]).await;
+    assert_eq!(store.newest_instant().await.unwrap(), new_run(2).created_at);
+    // the older run ends last
+    store.write_runs(vec![finish(canceled(1, Time(9_000_000)))].into()).await.unwrap();
+    insert_all(&*store, [3]).await;
+    assert_eq!(store.newest_instant().await.unwrap(), Time(9_000_000));
+}

@@ -37,7 +37,7 @@ pub(crate) async fn lists_are_newest_first_filtered_and_paged(place: &dyn Place)
         write(&*store, insert(run)).await.unwrap();
     }
     let mut failed = canceled(5, Time(50));
-    failed.record.state = RunState::Failed;
+    failed.record.state = Failed;
     let ends = [
         final_run(1, Time(50)),
         final_run(2, Time(50)),

@@ -31,9 +31,9 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, Outlook, RecentFinal,
-    Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage, WorkerFacts,
-    WorkerRow, WriteAnswer,
+    BlobRow, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, ModuleState, Outlook,
+    RecentFinal, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage,
+    WorkerFacts, WorkerRow, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -203,6 +203,10 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| search::outlook(connection, retention)).await
     }
 
+    async fn newest_instant(&self) -> Result<Time, StoreError> {
+        self.readers.call(reads::newest_instant).await
+    }
+
     async fn open_runs(&self, cursor: Option<RunId>, limit: u32) -> Result<Vec<StoredRun>, StoreError> {
         self.readers.call(move |connection| reads::open_runs(connection, cursor, limit)).await
     }
@@ -220,8 +224,17 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| batch::key_owner(connection, workspace, &key)).await
     }
 
-    async fn put_module(&self, module: StoredModule) -> Result<(), StoreError> {
+    async fn put_module(&self, module: StoredModule) -> Result<bool, StoreError> {
         self.writer.call(move |batch| rows::put_module(batch, &module)).await
+    }
+
+    async fn decide_module(
+        &self,
+        digest: Digest,
+        state: ModuleState,
+        refusal: Option<(String, String)>,
+    ) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::decide_module(batch, digest, state, refusal)).await
     }
 
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError> {

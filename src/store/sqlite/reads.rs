@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use super::rows::Cutoff;
 use super::values::{epoch, int, run_id, run_key, state_of, time, uint};
 use super::writer::Abort;
+use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
@@ -243,6 +244,18 @@ pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Opti
         .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
         .query_row(params![name], |row| row.get(0))
         .optional()
+}
+
+/// See [`crate::store::Store::newest_instant`].
+pub(super) fn newest_instant(connection: &Connection) -> rusqlite::Result<Time> {
+    let instant = |sql: &'static str| -> rusqlite::Result<i64> {
+        Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?.unwrap_or(0))
+    };
+    let submitted = instant("SELECT created_at FROM runs ORDER BY id DESC LIMIT 1")?;
+    let ended = instant(
+        "SELECT finished_at FROM runs WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1",
+    )?;
+    Ok(Time(uint(submitted.max(ended))))
 }
 
 /// See [`crate::store::Store::usage`].

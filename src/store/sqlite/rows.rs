@@ -10,7 +10,7 @@ use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::Epoch;
-use crate::store::{BlobRow, Garbage, Retention, StoreError, StoredModule, WriteAnswer};
+use crate::store::{BlobRow, Garbage, ModuleState, Retention, StoreError, StoredModule, WriteAnswer};
 
 /// See [`crate::store::Store::adopt_open_runs`].
 pub(super) fn adopt_open_runs(batch: &mut Batch<'_>) -> Result<Epoch, Abort> {
@@ -25,23 +25,19 @@ pub(super) fn adopt_open_runs(batch: &mut Batch<'_>) -> Result<Epoch, Abort> {
 }
 
 /// See [`crate::store::Store::put_module`].
-pub(super) fn put_module(batch: &mut Batch<'_>, module: &StoredModule) -> Result<(), Abort> {
+pub(super) fn put_module(batch: &mut Batch<'_>, module: &StoredModule) -> Result<bool, Abort> {
     let (connection, references) = batch.rows()?;
-    let (code, text) = module.refusal.as_ref().map(|(code, text)| (code, text)).unzip();
-    let state = reads::module_state_name(module.state);
-    let updated = connection
-        .prepare_cached(
-            "UPDATE modules SET name = ?2, state = ?3, analysis = ?4, refusal_code = ?5, refusal_text = ?6
-             WHERE digest = ?1",
-        )?
-        .execute(params![module.digest.as_bytes(), module.name, state, module.analysis, code, text])?;
-    if updated > 0 {
-        return Ok(());
+    let is_there = connection
+        .prepare_cached("SELECT 1 FROM modules WHERE digest = ?1")?
+        .exists(params![module.digest.as_bytes()])?;
+    if is_there {
+        return Ok(false);
     }
     if !references.exists(module.digest)? {
         return Err(Abort::Own(StoreError::MissingBlob(module.digest)));
     }
     references.hold(module.digest, None)?;
+    let (code, text) = module.refusal.as_ref().map(|(code, text)| (code, text)).unzip();
     connection
         .prepare_cached(
             "INSERT INTO modules (digest, size, name, state, analysis, refusal_code, refusal_text, quarantined,
@@ -52,14 +48,33 @@ pub(super) fn put_module(batch: &mut Batch<'_>, module: &StoredModule) -> Result
             module.digest.as_bytes(),
             int(module.size),
             module.name,
-            state,
+            reads::module_state_name(module.state),
             module.analysis,
             code,
             text,
             module.quarantined,
             int(module.created_at.0),
         ])?;
-    Ok(())
+    Ok(true)
+}
+
+/// See [`crate::store::Store::decide_module`].
+pub(super) fn decide_module(
+    batch: &mut Batch<'_>,
+    digest: Digest,
+    state: ModuleState,
+    refusal: Option<(String, String)>,
+) -> Result<bool, Abort> {
+    let (connection, _) = batch.rows()?;
+    let (code, text) = refusal.unzip();
+    let [ready, refused] = [ModuleState::Ready, ModuleState::Refused].map(reads::module_state_name);
+    let changed = connection
+        .prepare_cached(
+            "UPDATE modules SET state = ?2, refusal_code = ?3, refusal_text = ?4
+             WHERE digest = ?1 AND state NOT IN (?5, ?6)",
+        )?
+        .execute(params![digest.as_bytes(), reads::module_state_name(state), code, text, ready, refused])?;
+    Ok(changed > 0)
 }
 
 /// See [`crate::store::Store::quarantine_module`].

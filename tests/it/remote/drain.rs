@@ -26,7 +26,9 @@ async fn what_a_drain_does_not_wait_for_goes_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let mut workers = crew(&pool, dir.path(), &[&["--drain", "100ms"]]).await;
     let module = pool.push(guest("misbehave.wasm")).await;
-    let run = submitted(&pool, &busy(&module)).await;
+    let long = json!({"module": module, "args": ["work", "5000000000"], "verify": {"policy": "once"},
+        "timeout_ms": 120_000});
+    let run = submitted(&pool, &long).await;
     begun(&pool, &run).await;
     let token = worker_token(&pool).await;
     let _other = Worker::join(&pool.url, &dir.path().join("other"), &["--token", &token]).await;

@@ -103,6 +103,15 @@ impl Puppet {
 
     /// Says something, its votes signed with `key` if there is one.
     async fn say(&mut self, messages: Vec<FromAgent>, key: Option<&SigningKey>) {
+        self.try_say(messages, key).await.unwrap();
+    }
+
+    /// The same; an error says that the coordinator has cut it off.
+    async fn try_say(
+        &mut self,
+        messages: Vec<FromAgent>,
+        key: Option<&SigningKey>,
+    ) -> Result<(), tokio_tungstenite::tungstenite::Error> {
         let mut batch = Batch::default();
         let mut leaves = Vec::new();
         for message in messages {
@@ -115,7 +124,7 @@ impl Puppet {
             let signature = sign_root(key, &merkle::root(&leaves), u32::try_from(leaves.len()).unwrap());
             batch.push(&FromWorker::Signature(signature.into())).unwrap();
         }
-        self.socket.send(Message::Binary(batch.take())).await.unwrap();
+        self.socket.send(Message::Binary(batch.take())).await
     }
 
     async fn grant(&mut self, credits: u32, received: u64) {
@@ -298,10 +307,10 @@ async fn what_a_worker_says_of_others_attempts_is_not_heard() {
     let token = worker_token(&pool).await;
     let (mut holder, mut other) =
         (Puppet::joined(&pool, 1, &token).await, Puppet::joined(&pool, 2, &token).await);
-    // far more than its slots, and from a time before the session
+    let module = pool.push(guest("hello.wasm")).await;
+    // said last, because puppets have no heart: a while later they would be suspect; and far more than its slots
     other.grant(0, 0).await;
     holder.grant(u32::MAX, 0).await;
-    let module = pool.push(guest("hello.wasm")).await;
     let run = submitted(&pool, &json!({"module": module, "verify": {"policy": "once"}})).await;
     let assignment = holder.assigned().await;
     let shown_holder = shown(&pool, &holder.id()).await;
@@ -364,7 +373,7 @@ async fn a_sessions_token_opens_blobs_and_nothing_else() {
     let bearer = puppet.welcome.as_ref().unwrap().http_token.clone();
     assert!(bearer.starts_with("lsw_"));
     let module = pool.push(guest("hello.wasm")).await;
-    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let http = crate::support::http();
     let status = async |method: Method, path: String, body: &'static str| {
         let request = http.request(method, format!("{}{path}", pool.url)).bearer_auth(&bearer).body(body);
         request.send().await.unwrap().status().as_u16()
@@ -392,7 +401,7 @@ async fn a_sessions_token_opens_blobs_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_worker_that_floods_is_slowed_down_and_nobody_else_is() {
+async fn a_worker_that_floods_is_slowed_down_or_cut_off_and_nobody_else_is() {
     let pool = empty_pool(&[]).await;
     let token = worker_token(&pool).await;
     let dir = tempfile::tempdir().unwrap();
@@ -406,16 +415,19 @@ async fn a_worker_that_floods_is_slowed_down_and_nobody_else_is() {
                 cpu_us: 1,
                 begun_at_us: Some(1),
             };
-            puppet.say(vec![FromAgent::Heartbeat((0..100).map(beat).collect())], None).await;
+            // it is told to stop each of them, and reads none of that
+            if puppet.try_say(vec![FromAgent::Heartbeat((0..100).map(beat).collect())], None).await.is_err() {
+                return;
+            }
         }
-        puppet
     });
     let module = pool.push(guest("hello.wasm")).await;
     for seed in 0..20 {
         let run = pool.run(json!({"module": module, "seed": seed})).await;
         assert_eq!(run["verdict"]["votes"], 2, "{run}");
     }
-    let puppet =
-        tokio::time::timeout(Duration::from_secs(60), flood).await.expect("it is taken in the end").unwrap();
-    assert_eq!(shown(&pool, &puppet.id()).await["standing"], "active");
+    tokio::time::timeout(Duration::from_secs(60), flood).await.expect("it is taken, or cut off").unwrap();
+    let (_, workers) = pool.get("/v1/workers").await;
+    let active = workers["items"].as_array().unwrap().iter().filter(|worker| worker["standing"] == "active");
+    assert!(active.count() >= 2, "{workers}");
 }

@@ -180,5 +180,5 @@ pub fn texts(run: &Value) -> String {
 
 /// A run that takes a second or two and needs one worker.
 pub fn busy(module: &str) -> Value {
-    json!({"module": module, "args": ["work", "1000000000"], "verify": {"policy": "once"}, "timeout_ms": 120_000})
+    json!({"module": module, "args": ["work", "200000000"], "verify": {"policy": "once"}, "timeout_ms": 120_000})
 }

@@ -54,7 +54,7 @@ async fn a_cut_connection_stops_nothing_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_black_hole_is_a_lost_worker_and_its_return_does_no_harm() {
-    let pool = empty_pool(&["worker_lost=700ms"]).await;
+    let pool = empty_pool(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let proxy = Proxy::to(&pool.url).await;
     let worker = through(&pool, &proxy, &dir.path().join("proxied")).await;
@@ -82,9 +82,8 @@ async fn an_upload_that_is_cut_in_its_middle_is_tried_again() {
     let _worker = through(&pool, &proxy, dir.path()).await;
     let module = pool.push(guest("misbehave.wasm")).await;
     proxy.cut_after(1 << 20);
-    let run = pool
-        .run(json!({"module": module, "args": ["random", "8000000"], "verify": {"policy": "once"}}))
-        .await;
+    let run =
+        pool.run(json!({"module": module, "args": ["flood", "8000000"], "verify": {"policy": "once"}})).await;
     assert!(proxy.has_cut());
     assert_eq!((&run["state"], attempts(&run).len()), (&json!("succeeded"), 1), "{run}");
     assert_eq!(run["stdout"]["size"], 8_000_000);
@@ -92,7 +91,7 @@ async fn an_upload_that_is_cut_in_its_middle_is_tried_again() {
 
 #[tokio::test]
 async fn a_worker_that_is_killed_costs_its_attempt_only() {
-    let pool = empty_pool(&["worker_lost=900ms"]).await;
+    let pool = empty_pool(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let workers = crew(&pool, dir.path(), &[&[], &[]]).await;
     let module = pool.push(guest("misbehave.wasm")).await;
@@ -107,7 +106,7 @@ async fn a_worker_that_is_killed_costs_its_attempt_only() {
 
 #[tokio::test]
 async fn a_worker_that_was_frozen_wakes_up_harmless() {
-    let pool = empty_pool(&["worker_lost=900ms"]).await;
+    let pool = empty_pool(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let workers = crew(&pool, dir.path(), &[&[], &[]]).await;
     let module = pool.push(guest("misbehave.wasm")).await;

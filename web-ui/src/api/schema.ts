@@ -173,7 +173,8 @@ export interface paths {
         };
         /**
          * List modules
-         * @description Newest first.
+         * @description Newest first. An `analysis` of more than 64 KiB comes without its imports and exports (empty lists): read that module
+         *     for them.
          */
         get: operations["list_modules"];
         put?: never;
@@ -291,6 +292,27 @@ export interface paths {
          * @description Needs the scope `admin`.
          */
         post: operations["readmit_module"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/pool/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Join as a worker
+         * @description A WebSocket of binary messages, spoken by `lockstep worker` of the same protocol version; not for other clients. A worker
+         *     whose key is not known yet needs a token with the scope `worker`; one that is known needs none.
+         */
+        get: operations["join_pool"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -537,7 +559,8 @@ export interface paths {
         put?: never;
         /**
          * Submit a run again
-         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one.
+         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one. A run with
+         *     `durable: false` cannot be rerun.
          */
         post: operations["rerun_run"];
         delete?: never;
@@ -681,7 +704,7 @@ export interface paths {
         };
         /**
          * List workers
-         * @description All of them, on one page.
+         * @description All that are enrolled, on one page: also those that are not connected.
          */
         get: operations["list_workers"];
         put?: never;
@@ -706,7 +729,11 @@ export interface paths {
         get: operations["get_worker"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Forget a worker
+         * @description One that is not connected, and will not come back. If it does, it enrols anew, under another number.
+         */
+        delete: operations["forget_worker"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1379,6 +1406,11 @@ export interface components {
              * @description Workers that get work.
              */
             workers_active: number;
+            /**
+             * Format: int64
+             * @description Workers that missed two heartbeats and get nothing new until they are heard of again.
+             */
+            workers_suspect: number;
         };
         /** @description The pool at a glance. What is about runs counts the caller's workspace only; workers, slots and storage are shared by all. */
         PoolStats: {
@@ -1397,7 +1429,7 @@ export interface components {
             slots: components["schemas"]["SlotCounts"];
             /** @description What is stored, and what retention will free. */
             storage: components["schemas"]["StorageStats"];
-            /** @description Workers that joined since the coordinator started, by standing. */
+            /** @description Every worker that is enrolled, by standing. */
             workers: components["schemas"]["WorkerCounts"];
         };
         /** @description Problem details (RFC 9457), the one shape of every error. */
@@ -1428,7 +1460,7 @@ export interface components {
          * @description Every code that an error of this API can have. The list only grows.
          * @enum {string}
          */
-        ProblemCode: "invalid_body" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
+        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
         /**
          * @description A named, versioned set of semantics.
          * @enum {string}
@@ -1951,12 +1983,15 @@ export interface components {
         Token: {
             /** @description When it was made. */
             created_at: components["schemas"]["Timestamp"];
+            /** @description The trust domain of workers that enrol with it. */
+            domain: string | null;
             expires_at: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int32
              * @description For deleting it.
              */
             id: number;
+            last_used_at: components["schemas"]["Timestamp"] | null;
             /** @description What people call it. */
             name: string;
             /** @description What it allows. */
@@ -1972,6 +2007,11 @@ export interface components {
         };
         /** @description A token as it is asked for. */
         TokenRequest: {
+            /**
+             * @description With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
+             *     characters a-z, 0-9, `.`, `_` and `-`.
+             */
+            domain?: string | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
             /** @description What people call it; 1 to 100 characters. */
             name: string;
@@ -2048,8 +2088,8 @@ export interface components {
         };
         /** @description A worker. */
         Worker: {
-            /** @description Its equivalence class: only votes of one class are compared. */
-            class: components["schemas"]["Digest"];
+            class: components["schemas"]["Digest"] | null;
+            connected_at: components["schemas"]["Timestamp"] | null;
             /** @description When it enrolled. */
             created_at: components["schemas"]["Timestamp"];
             /**
@@ -2064,6 +2104,8 @@ export interface components {
             dissents: number;
             /** @description Its trust domain. */
             domain: string;
+            /** @description Whether it is part of the coordinator's process. */
+            embedded: boolean;
             /**
              * Format: int64
              * @description Crashes, timeouts, losses, refusals and corruptions.
@@ -2081,6 +2123,7 @@ export interface components {
             labels: {
                 [key: string]: string;
             };
+            left_at: components["schemas"]["Timestamp"] | null;
             /**
              * Format: int64
              * @description Memory for its attempts, in bytes.
@@ -2094,12 +2137,19 @@ export interface components {
             /** @description What people call it. */
             name: string;
             /**
+             * Format: int64
+             * @description Other active workers of its class. With none, what it computes cannot be compared.
+             */
+            peers: number;
+            /**
              * Format: int32
              * @description Attempts that it executes at once.
              */
             slots: number;
             /** @description Whether it gets work. */
             standing: components["schemas"]["WorkerStandingName"];
+            /** @description Its build, as it said last. */
+            version: string | null;
             /**
              * Format: int64
              * @description Votes since it joined.
@@ -2122,7 +2172,12 @@ export interface components {
             draining: number;
             /**
              * Format: int64
-             * @description They missed their heartbeats, or their session ended.
+             * @description They are enrolled and not connected.
+             */
+            gone: number;
+            /**
+             * Format: int64
+             * @description They missed their heartbeats.
              */
             lost: number;
             /**
@@ -2130,6 +2185,11 @@ export interface components {
              * @description They get nothing and count for nothing.
              */
             quarantined: number;
+            /**
+             * Format: int64
+             * @description They missed two heartbeats and get no new work.
+             */
+            suspect: number;
         };
         /** @description A worker with what it does now and what was seen of it. */
         WorkerDetail: components["schemas"]["Worker"] & {
@@ -2158,7 +2218,7 @@ export interface components {
          * @description Whether a worker gets work.
          * @enum {string}
          */
-        WorkerStandingName: "active" | "draining" | "lost" | "quarantined";
+        WorkerStandingName: "active" | "suspect" | "draining" | "lost" | "quarantined" | "gone";
     };
     responses: never;
     parameters: never;
@@ -2825,6 +2885,40 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Module"];
                 };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    join_pool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the connection is a WebSocket from now on */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description it is no WebSocket upgrade */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description a problem; `code` tells which */
             default: {
@@ -3672,6 +3766,35 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["WorkerDetail"];
                 };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    forget_worker: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkerId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description it is forgotten */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description a problem; `code` tells which */
             default: {

@@ -57,6 +57,13 @@ describe("pieces", () => {
     ]);
   });
 
+  it("takes equal characters in the middle of a difference as part of it", () => {
+    expect(pieces(utf8("pi is 3"), utf8("a lie 3"))).toEqual([
+      { text: "pi is", differs: true },
+      { text: " 3", differs: false },
+    ]);
+  });
+
   it("counts what the other lacks as different", () => {
     expect(pieces(utf8("ab"), utf8("a"))).toEqual([
       { text: "a", differs: false },

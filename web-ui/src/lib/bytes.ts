@@ -102,5 +102,18 @@ export function pieces(bytes: Uint8Array, other: Uint8Array): Piece[] {
     differs = now;
   }
   cut(bytes.length, differs);
-  return found;
+  return calm(found);
+}
+
+/** A character or two that happen to be equal in the middle of a difference are noise. */
+function calm(found: Piece[]): Piece[] {
+  const merged: Piece[] = [];
+  for (const [index, piece] of found.entries()) {
+    const isNoise = !piece.differs && piece.text.length <= 2 && index > 0 && index + 1 < found.length;
+    const differs = piece.differs || isNoise;
+    const last = merged.at(-1);
+    if (last !== undefined && last.differs === differs) last.text += piece.text;
+    else merged.push({ text: piece.text, differs });
+  }
+  return merged;
 }

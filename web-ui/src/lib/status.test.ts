@@ -25,8 +25,8 @@ function sentence(change: Partial<Run>): string {
   return runSentence(run as unknown as Run);
 }
 
-test("equal results are on one ballot, in the order of the votes", () => {
-  const attempts = ["b", null, "a", "b"].map((result, at) => attempt({ result, won: result === null ? null : result === "b", number: at }));
+test("equal results are on one ballot, the accepted one first", () => {
+  const attempts = ["a", null, "b", "b"].map((result, at) => attempt({ result, won: result === null ? null : result === "b", number: at }));
   expect(ballots(attempts).map(({ group, result, standing, attempts }) => [group, result, standing, attempts.length])).toEqual([
     [0, "b", "accepted", 2],
     [1, "a", "dissent", 1],

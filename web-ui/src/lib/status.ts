@@ -190,24 +190,27 @@ export function attemptTone(attempt: Attempt): Tone {
 }
 
 export interface Ballot {
-  /** Its place among the different results, in the order of the votes: the letter, shape and colour of its digest. */
+  /** Its place among the different results, what was accepted first: the letter, shape and colour of its digest. */
   group: number;
   result: string;
   attempts: Attempt[];
   standing: "accepted" | "dissent" | "undecided";
 }
 
-/** The votes by what they say: equal digests on one ballot. */
+/** The votes by what they say: equal digests on one ballot, the accepted one first, the others in the order of the votes. */
 export function ballots(attempts: Attempt[]): Ballot[] {
   const found = new Map<string, Ballot>();
   for (const attempt of attempts) {
     if (attempt.result === null) continue;
-    const ballot = found.get(attempt.result) ?? { group: found.size, result: attempt.result, attempts: [], standing: "undecided" };
+    const ballot = found.get(attempt.result) ?? { group: 0, result: attempt.result, attempts: [], standing: "undecided" };
     ballot.attempts.push(attempt);
     if (attempt.won !== null) ballot.standing = attempt.won ? "accepted" : "dissent";
     found.set(attempt.result, ballot);
   }
-  return [...found.values()];
+  const isAccepted = (ballot: Ballot) => Number(ballot.standing === "accepted");
+  return [...found.values()]
+    .sort((a, b) => isAccepted(b) - isAccepted(a))
+    .map((ballot, group) => ({ ...ballot, group }));
 }
 
 /** `A`, `B`, … for the results of a run. */
@@ -228,7 +231,7 @@ export function verifyWords(verify: Run["policy"]["verify"]): string {
   return verify.policy === "quorum" ? `quorum of ${verify.n ?? 2}` : verify.policy;
 }
 
-export function workerTone(standing: Worker["standing"] | "suspect" | "gone"): Tone {
+export function workerTone(standing: Worker["standing"]): Tone {
   switch (standing) {
     case "active":
       return "good";

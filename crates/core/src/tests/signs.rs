@@ -171,12 +171,53 @@ fn what_a_living_worker_never_mentions_is_handed_out_again() {
 }
 
 #[test]
-fn what_is_mentioned_may_wait_for_hours() {
+fn what_is_mentioned_may_wait_for_minutes() {
     let mut bench = Bench::with_workers(2);
     bench.submit(submission(5, 7, Verify::Once));
     assert_eq!(bench.assigned().len(), 1);
-    bench.wait_with(600_000, &[1, 2]);
+    bench.wait_with(240_000, &[1, 2]);
     assert_eq!(bench.assigned(), []);
+}
+
+#[test]
+fn what_a_worker_never_begins_goes_to_another_one() {
+    let mut bench = Bench::with_workers(2);
+    bench.submit(submission(5, 7, Verify::Once));
+    let holder = bench.assigned()[0].3;
+    bench.wait_with(299_000, &[1, 2]);
+    assert_eq!(bench.assigned(), [], "it may be fetching and compiling");
+    bench.wait_with(2_000, &[1, 2]);
+    assert_eq!(bench.assigned(), [(5, 2, 7, 3 - holder)]);
+    assert!(bench.says(5, "it was not begun within 300000 ms"), "{:?}", bench.explained(5));
+}
+
+#[test]
+fn a_clock_that_is_off_ends_nothing() {
+    for begun_at in [Time(0), Time(u64::MAX)] {
+        let mut bench = Bench::with_workers(1);
+        bench.submit(submission(5, 7, Verify::Once));
+        bench.wait_with(1_000, &[1]);
+        bench.beat(1, vec![Beat { attempt: attempt(5, 1), cpu_us: 0, begun_at: Some(begun_at) }]);
+        bench.wait_with(30_000, &[1]);
+        assert!(bench.pool.run(RunId(5)).unwrap().attempts[0].state.is_live(), "{begun_at:?}");
+        bench.wait_with(6_500, &[1]);
+        assert!(bench.says(5, "attempt 1 on w1 ended: "), "timeout and grace: {begun_at:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_grants_without_end_does_not_get_everything() {
+    let mut bench = Bench::start(&[]);
+    bench.join(Joining { memory_bytes: u64::MAX, ..joining(1) });
+    for run in 100..900 {
+        bench.submit(submission(run, 7, Verify::Once));
+        if run == 100 {
+            // the module leaves its probation
+            bench.vote(run, 1, 7, 1, 1);
+        }
+        bench.step(Event::Credits { worker: worker(1), credits: u32::MAX });
+    }
+    assert_eq!(bench.pool.worker(worker(1)).unwrap().holds.len(), 4 * 64);
 }
 
 #[test]

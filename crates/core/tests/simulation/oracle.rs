@@ -76,6 +76,8 @@ pub struct Oracle {
     draining: BTreeSet<WorkerId>,
     quarantined: BTreeSet<WorkerId>,
     poisoned: BTreeSet<Digest>,
+    /// Attempts whose result is there and is being stored.
+    storing: BTreeSet<AttemptId>,
     now: u64,
     /// When each worker was last heard of.
     heard: BTreeMap<WorkerId, u64>,
@@ -129,6 +131,7 @@ impl Oracle {
         self.expected = expected;
         self.connected.clear();
         self.draining.clear();
+        self.storing.clear();
         self.runs.retain(|_, known| known.is_acked && known.submission.policy.durable);
         for known in self.runs.values_mut() {
             if known.tries.values().any(|attempt| attempt.is_live) {
@@ -213,6 +216,18 @@ impl Oracle {
                     }
                 }
             }
+            Event::BlobsMissing { run } => {
+                self.saw("a final whose blobs were gone");
+                if let Some(known) = self.runs.get_mut(run) {
+                    known.last = None;
+                    known.votes.iter_mut().for_each(|vote| vote.is_there = false);
+                    let is_out = |vote: &Heard| self.quarantined.contains(&vote.worker);
+                    known
+                        .discarded
+                        .extend(known.votes.iter().filter(|vote| is_out(vote)).map(|vote| vote.worker));
+                    known.votes.retain(|vote| !is_out(vote));
+                }
+            }
             Event::Refused { run } => {
                 if let Some(known) = self.runs.get_mut(run) {
                     known.is_foreign = true;
@@ -280,7 +295,14 @@ impl Oracle {
                     known.timeouts += u32::from(*fault == Fault::TimedOut);
                 }
             }
+            Event::WasAway { ms } => {
+                for heard in self.heard.values_mut() {
+                    *heard = (*heard + ms * 1_000).min(now);
+                }
+            }
+            Event::Delivered { attempt } => drop(self.storing.insert(*attempt)),
             Event::Collected { attempt } => {
+                self.storing.remove(attempt);
                 if let Some(known) = self.runs.get_mut(&attempt.run) {
                     let voted = known.votes.iter_mut().filter(|vote| vote.number == attempt.number);
                     voted.for_each(|vote| vote.is_there = true);
@@ -353,7 +375,14 @@ impl Oracle {
                         found.is_live = false;
                     }
                 }
-                Effect::Write(Write::Attempt { run, epoch, .. }) => self.wrote(*run, *epoch)?,
+                Effect::Write(Write::Attempt { run, epoch, record }) => {
+                    self.wrote(*run, *epoch)?;
+                    let attempt = AttemptId { run: *run, number: record.number };
+                    if matches!(record.state, AttemptState::Faulted { .. }) && self.storing.contains(&attempt)
+                    {
+                        return Err(format!("blame: {attempt} delivered, and the store is slow"));
+                    }
+                }
                 Effect::QuarantineModule { module, .. } => {
                     self.saw("a module quarantined by the poison rule");
                     self.poisoned.insert(*module);

@@ -42,6 +42,8 @@ pub enum Mutant {
     WritesStale,
     /// Finishes without having collected the result.
     SkipsCollecting,
+    /// Counts the time that storing takes against the voter that delivered.
+    BlamesForStoring,
     /// Hands recovered runs out at once, though their workers may come back.
     IgnoresGrace,
     /// Gives work to workers that are not heard of.
@@ -55,7 +57,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 19] = [
+    pub const ALL: [Mutant; 20] = [
         Mutant::AssignsTwice,
         Mutant::ForgetsExclusion,
         Mutant::DropsFinish,
@@ -70,6 +72,7 @@ impl Mutant {
         Mutant::InflatesCredits,
         Mutant::WritesStale,
         Mutant::SkipsCollecting,
+        Mutant::BlamesForStoring,
         Mutant::IgnoresGrace,
         Mutant::TrustsSilence,
         Mutant::AcceptsAnyEpoch,
@@ -95,6 +98,7 @@ impl Mutant {
             Mutant::InflatesCredits => &["I13"],
             Mutant::WritesStale => &["I6"],
             Mutant::SkipsCollecting => &["I12"],
+            Mutant::BlamesForStoring => &["blame"],
             Mutant::IgnoresGrace => &["grace"],
             Mutant::TrustsSilence => &["suspect"],
             Mutant::AcceptsAnyEpoch => &["I3", "I4"],
@@ -151,6 +155,7 @@ impl Shim {
     pub fn step(&mut self, now: Time, mut event: Event, effects: &mut Vec<Effect>) {
         match (self.mutant, &mut event) {
             (Some(Mutant::TrustsQuarantined), Event::WorkerQuarantined { .. })
+            | (Some(Mutant::BlamesForStoring), Event::Delivered { .. })
             | (Some(Mutant::IgnoresCancel), Event::Cancel { .. }) => return,
             (Some(Mutant::InflatesCredits), Event::Credits { credits, .. }) => *credits += 3,
             (Some(Mutant::CountsLiars), Event::AttemptVoted { attempt, vote, .. }) => {

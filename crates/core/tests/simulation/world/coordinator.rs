@@ -83,6 +83,7 @@ impl World {
             | Effect::Changed { .. }
             | Effect::WorkerChanged { .. }
             | Effect::QuarantineModule { .. }
+            | Effect::Faulted { .. }
             | Effect::Dissented { .. } => {}
         }
     }
@@ -122,6 +123,15 @@ impl World {
                     self.step(Event::Refused { run })?;
                     continue;
                 }
+            }
+            if let Write::Finish(last) = &write
+                && self.features.refused_writes
+                && last.result.is_some()
+                && !self.is_peace
+                && self.rng.chance(5)
+            {
+                self.step(Event::BlobsMissing { run })?;
+                continue;
             }
             let submission = self.oracle.runs.get(&run).map(|known| known.submission.clone());
             let answer = self.store.commit(write, submission.as_ref());

@@ -34,14 +34,45 @@ const MEMORY: u64 = 64 << 20;
 
 enum Item {
     Tick,
-    Heard { agent: usize, session: u64, said: Said },
-    Reaches { agent: usize, session: u64, told: Told },
-    Ends { agent: usize, attempt: AttemptId, stamp: u64 },
-    Beat { agent: usize, session: u64 },
-    Says { agent: usize, session: u64, said: Said },
-    Commit { life: u32 },
-    Connect { agent: usize, session: u64 },
-    Thaw { agent: usize },
+    Heard {
+        agent: usize,
+        session: u64,
+        said: Said,
+    },
+    Reaches {
+        agent: usize,
+        session: u64,
+        told: Told,
+    },
+    Ends {
+        agent: usize,
+        attempt: AttemptId,
+        stamp: u64,
+    },
+    Beat {
+        agent: usize,
+        session: u64,
+    },
+    Says {
+        agent: usize,
+        session: u64,
+        said: Said,
+    },
+    Commit {
+        life: u32,
+    },
+    /// What a voter delivered is stored.
+    Stored {
+        life: u32,
+        attempt: AttemptId,
+    },
+    Connect {
+        agent: usize,
+        session: u64,
+    },
+    Thaw {
+        agent: usize,
+    },
     Submit,
     Chaos,
     ModuleReady(Digest),
@@ -105,6 +136,8 @@ pub struct World {
     oracle: Oracle,
     modules: Vec<(Digest, Nature, bool)>,
     tick_at: Option<u64>,
+    /// The world stood still until then; what was due meanwhile happens now.
+    away_until: u64,
     stamps: u64,
     submitted: u64,
     to_submit: u64,
@@ -163,6 +196,7 @@ impl World {
             oracle: Oracle::default(),
             modules,
             tick_at: None,
+            away_until: 0,
             stamps: 0,
             submitted: 0,
             to_submit,
@@ -260,7 +294,7 @@ impl World {
     /// The same; gives the world at its end.
     pub fn live(mut self) -> Result<World, String> {
         while let Some(Reverse(Due { at, item, .. })) = self.due.pop() {
-            self.now = at;
+            self.now = at.max(self.away_until);
             self.happens(item).map_err(|broken| format!("{broken} (at {} ms)", (self.now - START) / MS))?;
             if self.is_peace && (self.all_ended() || self.now > self.peace_at + PATIENCE) {
                 break;
@@ -340,6 +374,13 @@ impl World {
             Item::Commit { life } => {
                 if life == self.life {
                     self.commit()
+                } else {
+                    Ok(())
+                }
+            }
+            Item::Stored { life, attempt } => {
+                if life == self.life {
+                    self.step(Event::Collected { attempt })
                 } else {
                     Ok(())
                 }

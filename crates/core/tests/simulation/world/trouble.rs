@@ -10,7 +10,7 @@ impl World {
     pub(super) fn chaos(&mut self) -> Result<(), String> {
         let agent = self.rng.below(self.agents.len() as u64) as usize;
         let worker = self.agents[agent].id;
-        match self.rng.below(11) {
+        match self.rng.below(12) {
             0 if self.features.kills => self.cut(agent, true),
             1 if self.features.cuts => self.cut(agent, false),
             2 if self.features.freezes => {
@@ -38,6 +38,13 @@ impl World {
             9 | 10 if self.features.blocks => {
                 self.block(agent);
                 Ok(())
+            }
+            11 if self.features.freezes => {
+                self.oracle.saw("a coordinator that was away");
+                let away_ms = self.rng.range(1_000, 8_000);
+                self.now += away_ms * MS;
+                self.away_until = self.now;
+                self.step(Event::WasAway { ms: away_ms })
             }
             _ => Ok(()),
         }

@@ -236,7 +236,13 @@ impl World {
                 let event = Event::AttemptFaulted { attempt, epoch, worker, fault, begun, cpu_us: 500 };
                 self.step(event)
             }
-            Said::Delivered(attempt) => self.step(Event::Collected { attempt }),
+            Said::Delivered(attempt) => {
+                self.step(Event::Delivered { attempt })?;
+                // a full disk takes longer than any voter may
+                let after = if self.rng.chance(10) { self.rng.range(SECOND, 6 * SECOND) } else { MS };
+                self.later(after, Item::Stored { life: self.life, attempt });
+                Ok(())
+            }
             Said::NotDelivered(attempt) => {
                 let fault = Fault::Corrupt { detail: "a blob is missing".to_owned() };
                 self.step(Event::CollectFailed { attempt, fault })
