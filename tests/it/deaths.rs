@@ -148,8 +148,8 @@ async fn a_segmentation_fault_costs_one_attempt() {
 async fn a_runner_that_is_stopped_is_killed_at_the_timeout() {
     let pool = Pool::start().await;
     let module = pool.push(guest("misbehave.wasm")).await;
-    let request = json!({"module": module, "args": ["work", "1000000000"], "verify": {"policy": "once"},
-        "timeout_ms": 15_000});
+    let request = json!({"module": module, "args": ["work", "500000000"], "verify": {"policy": "once"},
+        "timeout_ms": 20_000});
     let id = submit(&pool, &request).await;
     let victim = computing(&pool).await;
     signal(victim, "STOP");
