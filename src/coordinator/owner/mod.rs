@@ -15,8 +15,6 @@ mod links;
 mod outbox;
 mod reports;
 mod sessions;
-#[cfg(test)]
-mod tests;
 
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 
@@ -632,3 +630,6 @@ fn refusal(error: SubmitError) -> ServiceError {
         SubmitError::ModuleQuarantined { why } => ServiceError::ModuleQuarantined(why),
     }
 }
+
+#[cfg(test)]
+mod tests;
