@@ -24,11 +24,15 @@ ui: ## the page (web-ui/dist); skipped with a word where there is no npm
 test: tools test-ui test-rust test-e2e ## everything that continuous integration runs (`make check` has the lints)
 
 .PHONY: tools
-tools: ## names what is missing: Rust and Node are yours to install, a C compiler is fetched where that is possible
+tools: ## names what is missing: Rust and Node are yours to install, a C compiler and iproute2 are fetched where that is possible
 	@command -v $(CARGO) >/dev/null 2>&1 || { echo "Rust 1.95 or newer is needed: https://rustup.rs"; exit 1; }
 	@command -v node >/dev/null 2>&1 || echo "no Node: the page is neither built nor tested (install Node 20 or newer to have it)"
 	@command -v cc >/dev/null 2>&1 || { echo "a C compiler is needed (SQLite is built from source): apt-get install gcc libc6-dev"; \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq gcc libc6-dev; else exit 1; fi; }
+	@command -v ip >/dev/null 2>&1 && command -v iptables >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then apt-get update -qq && apt-get install -y -qq iproute2 iptables; \
+	  else echo "no iproute2 or iptables: the tests with network namespaces are skipped, or a part of them (apt-get install iproute2 iptables)"; fi; }
+	@[ "$$(id -u)" = 0 ] || echo "not root: the tests with network namespaces are skipped"
 
 check: fmt clippy doc deny ## formatting, lints, documentation, licences and sources
 

@@ -51,7 +51,7 @@ pub fn http() -> reqwest::Client {
 pub struct Pool {
     /// Its process.
     pub child: Child,
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or what it was told to listen on.
     pub url: String,
     /// The admin token.
     pub token: String,
@@ -193,11 +193,12 @@ impl Drop for Pool {
 
 fn spawn(data: &Path, args: &[String], log: &Path) -> (Child, String) {
     let log = std::fs::OpenOptions::new().append(true).open(log).expect("the log can be written");
+    let listens = args.iter().any(|arg| arg == "--listen");
     let mut child = Command::new(env!("CARGO_BIN_EXE_lockstep"))
         .arg("serve")
         .arg("--data")
         .arg(data)
-        .args(["--listen", "127.0.0.1:0"])
+        .args(if listens { &[][..] } else { &["--listen", "127.0.0.1:0"] })
         .args(args)
         .stdout(Stdio::piped())
         .stdin(Stdio::null())

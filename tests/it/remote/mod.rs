@@ -5,6 +5,8 @@ mod drain;
 mod hostile;
 mod joining;
 mod liars;
+mod namespaces;
+mod netns;
 mod network;
 mod proxy;
 
@@ -46,8 +48,21 @@ fn follow(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
 impl Worker {
     /// Starts one over a folder, without waiting for anything.
     pub fn spawn(url: &str, data: &Path, args: &[&str]) -> Worker {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
-        command.env_clear().arg("worker").args(["--coordinator", url, "--slots", "1", "--memory", "1GiB"]);
+        Worker::spawn_under(&[], &[], url, data, args)
+    }
+
+    /// The same as the arguments of another command, which becomes it.
+    fn spawn_under(
+        prefix: &[&str],
+        environment: &[(&str, &str)],
+        url: &str,
+        data: &Path,
+        args: &[&str],
+    ) -> Worker {
+        let line = [prefix, &[env!("CARGO_BIN_EXE_lockstep")]].concat();
+        let mut command = Command::new(line[0]);
+        command.args(&line[1..]).env_clear().envs(environment.iter().copied());
+        command.arg("worker").args(["--coordinator", url, "--slots", "1", "--memory", "1GiB"]);
         command.arg("--data").arg(data).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = follow(child.stdout.take().unwrap());
