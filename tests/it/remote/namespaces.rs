@@ -177,10 +177,6 @@ async fn partition(what: &str, cut: impl Fn(&Net, &Place), heal: impl Fn(&Net, &
     assert!(explained.contains(&format!("the rerun avoids {name}")), "{explained}");
     let dark = shown(&scene.pool, &name).await;
     assert!(["lost", "gone"].contains(&dark["standing"].as_str().unwrap()), "{dark}");
-    eventually("the loss is held against it", async || {
-        (shown(&scene.pool, &name).await["faults"].as_u64()? >= 1).then_some(())
-    })
-    .await;
     scene.quick(4, once()).await;
 
     heal(&scene.net, &place);
