@@ -3,6 +3,8 @@
 //! What the server logs goes to a file, and from there to the test's own output when the test fails (or always, with
 //! `LOCKSTEP_TEST_LOG=1`). [`typed`] is the same pool for those who want the API's own types.
 
+pub mod proxy;
+pub mod remote;
 pub mod typed;
 
 use std::io::{BufRead as _, BufReader};
@@ -102,6 +104,18 @@ impl Pool {
     pub fn stop(&mut self) -> std::process::ExitStatus {
         signal(self.child.id(), "TERM");
         self.child.wait().expect("the child is ours")
+    }
+
+    /// Trusts who signed this pool's certificate.
+    pub fn trust(&mut self, ca: &Path) {
+        let tls = lockstep::tls::client_config(Some(ca)).expect("a certificate");
+        self.http =
+            reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client");
+    }
+
+    /// What it is asked with.
+    pub fn client(&self) -> reqwest::Client {
+        self.http.clone()
     }
 
     /// `HOST:PORT`.
