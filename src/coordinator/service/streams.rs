@@ -119,13 +119,13 @@ mod tests {
     fn streams_are_bounded_per_token_and_in_all_and_places_are_given_back() {
         let streams = Streams::default();
         let mut places: Vec<_> =
-            (0..STREAMS_PER_TOKEN_MAX).map(|_| streams.enter(1).ok().expect("there is room")).collect();
+            (0..STREAMS_PER_TOKEN_MAX).map(|_| streams.enter(1).expect("there is room")).collect();
         assert!(matches!(
             streams.enter(1),
             Err(ServiceError::TooManyStreams { open: STREAMS_PER_TOKEN_MAX })
         ));
         places.pop();
-        places.push(streams.enter(1).ok().expect("there is room again"));
+        places.push(streams.enter(1).expect("there is room again"));
         let mut token = 1;
         while places.len() < STREAMS_MAX {
             token += 1;
