@@ -76,7 +76,9 @@ async fn sides() -> [Side; 3] {
     let ca = certificates(&tls);
     let (cert, key) = (path(&tls, "server.pem"), path(&tls, "server.key"));
     let mut pool = pool_of_remotes(&["--tls-cert", &cert, "--tls-key", &key]).await;
-    pool.trust(Path::new(&ca));
+    let trusted = lockstep::tls::client_config(Some(Path::new(&ca))).expect("a certificate");
+    pool.http =
+        reqwest::Client::builder().no_proxy().tls_backend_preconfigured(trusted).build().expect("a client");
     let workers = crew_at(&pool, &pool.url, third.path(), WORKERS, &["--ca", &ca]).await;
     [embedded, plain, Side::of(pool, workers, third)]
 }

@@ -66,7 +66,7 @@ impl Findings {
 impl Client {
     /// A client of this pool, by its address or through something that leads there.
     pub fn new(pool: &Pool, url: &str) -> Client {
-        Client { http: pool.client(), url: url.to_owned(), token: pool.token.clone() }
+        Client { http: pool.http.clone(), url: url.to_owned(), token: pool.token.clone() }
     }
 
     /// One request; `None` if there was no answer.

@@ -59,8 +59,9 @@ pub struct Pool {
     pub token: String,
     /// Everything it keeps; gone with this value.
     pub data: PathBuf,
+    /// What it is asked with.
+    pub http: reqwest::Client,
     args: Vec<String>,
-    http: reqwest::Client,
     log: tempfile::NamedTempFile,
     _dir: Option<tempfile::TempDir>,
 }
@@ -104,18 +105,6 @@ impl Pool {
     pub fn stop(&mut self) -> std::process::ExitStatus {
         signal(self.child.id(), "TERM");
         self.child.wait().expect("the child is ours")
-    }
-
-    /// Trusts who signed this pool's certificate.
-    pub fn trust(&mut self, ca: &Path) {
-        let tls = lockstep::tls::client_config(Some(ca)).expect("a certificate");
-        self.http =
-            reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().expect("a client");
-    }
-
-    /// What it is asked with.
-    pub fn client(&self) -> reqwest::Client {
-        self.http.clone()
     }
 
     /// `HOST:PORT`.
