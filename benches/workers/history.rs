@@ -15,6 +15,8 @@ use crate::support::{Pool, is_final};
 pub const IN_FLIGHT: usize = 64;
 /// A run that is not final by then is stuck.
 const STUCK: Duration = Duration::from_secs(120);
+/// An answer about a run that is final is stuck if it takes longer.
+const AGAIN_MAX: Duration = Duration::from_secs(30);
 /// How long one request may wait for the run's end.
 const WAIT_MS: u64 = 60_000;
 
@@ -46,6 +48,8 @@ pub struct Findings {
     pub doubled: usize,
     pub wrong: usize,
     pub stuck: usize,
+    /// The longest that an answer took about a run that is final: it must not wait for anything.
+    pub slowest_again: Duration,
     /// The first few, in words.
     pub words: Vec<String>,
 }
@@ -163,9 +167,18 @@ impl Client {
     /// The same key again is the same run with the same result, whatever happened in between.
     async fn ask_again<T>(&self, entries: &[Entry<T>], findings: &mut Findings) {
         let ended = entries.iter().filter(|entry| matches!(entry.seen, Some(Ok(_))));
-        let again = ended.map(async |entry| (entry, self.submit(&entry.key, &entry.request).await));
+        let again = ended.map(async |entry| {
+            let begun = Instant::now();
+            (entry, self.submit(&entry.key, &entry.request).await, begun.elapsed())
+        });
         let mut again = futures_util::stream::iter(again).buffer_unordered(IN_FLIGHT);
-        while let Some((entry, answer)) = again.next().await {
+        while let Some((entry, answer, took)) = again.next().await {
+            findings.slowest_again = findings.slowest_again.max(took);
+            if took > AGAIN_MAX {
+                findings.stuck += 1;
+                findings
+                    .say(format!("{} is final and was answered after {took:?}: {:?}", entry.key, entry.ids));
+            }
             let Some((status, run)) = answer else {
                 findings.stuck += 1;
                 findings.say(format!("{}: no answer when it was asked again", entry.key));

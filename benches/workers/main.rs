@@ -70,12 +70,12 @@ impl Bench {
     }
 
     fn history(&mut self, figure: &str, findings: &history::Findings, during: &str) {
-        let history::Findings { runs, lost, doubled, wrong, stuck, .. } = findings;
+        let history::Findings { runs, lost, doubled, wrong, stuck, slowest_again, .. } = findings;
         self.line(
             &format!("{figure}: lost, doubled, wrong, stuck"),
             &format!("{lost}, {doubled}, {wrong}, {stuck}"),
             &format!("{runs} runs, {during}"),
-            "each 0",
+            &format!("each 0; asked again, an answer took {} at most", millis(*slowest_again)),
         );
         self.must(findings.is_clean(), || format!("{figure}: {findings:?}"));
     }
