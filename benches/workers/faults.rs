@@ -1,5 +1,6 @@
 //! Workers and coordinators that die or fall silent while runs are under way.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -157,7 +158,7 @@ pub async fn restart(bench: &mut Bench) {
     let proxy = Proxy::to(&pool.url).await;
     let dir = tempfile::tempdir().expect("a folder");
     let _workers = crew_at(&pool, &proxy.url, dir.path(), WORKERS, &[]).await;
-    let module = pool.push(busy_echo(20 * STEPS)).await;
+    let module = pool.push(busy_echo(50 * STEPS)).await;
     let client = Client::new(&pool, &proxy.url);
     let request = |key: &str| echo(&module, key, 2);
     let kills = (bench.runs / 1_000).clamp(3, 20);
@@ -166,11 +167,22 @@ pub async fn restart(bench: &mut Bench) {
     for kill in 0..kills {
         ready_or_busy(&pool).await;
         let prefix = format!("restart-{kill}");
-        let (entries, (found, took)) =
-            tokio::join!(client.drive(&prefix, 24, request, echoed), interrupt(&mut pool, &proxy));
+        let over = Cell::new(false);
+        let driven = async {
+            let entries = client.drive(&prefix, 16, request, echoed).await;
+            over.set(true);
+            entries
+        };
+        let (entries, found) = tokio::join!(driven, interrupt(&mut pool, &proxy, &over));
         all.extend(entries);
-        running.extend(found);
-        away.push(took);
+        if let Some((found, took)) = found {
+            running.extend(found);
+            away.push(took);
+        }
+    }
+    if away.is_empty() {
+        return bench
+            .must(false, || "the coordinator was never killed: no look found its workers busy".to_owned());
     }
     let (mut kept, mut counted) = (0, 0);
     for attempt in &running {
@@ -191,7 +203,7 @@ pub async fn restart(bench: &mut Bench) {
         }
     }
     let findings = client.audit(&pool, &all).await;
-    bench.history("kill -9 of the coordinator", &findings, &format!("{kills} restarts"));
+    bench.history("kill -9 of the coordinator", &findings, &format!("{} restarts", away.len()));
     let share = f64::from(kept) / f64::from(counted.max(1)) * 100.0;
     bench.line(
         "the same, running attempts kept",
@@ -218,20 +230,27 @@ async fn ready_or_busy(pool: &Pool) {
     .await;
 }
 
-/// Waits until nearly all workers execute, kills the coordinator and starts it again.
-async fn interrupt(pool: &mut Pool, proxy: &Proxy) -> (Vec<Running>, Duration) {
+/// Waits until nearly all workers execute, kills the coordinator and starts it again; nothing if all is `over` before.
+async fn interrupt(pool: &mut Pool, proxy: &Proxy, over: &Cell<bool>) -> Option<(Vec<Running>, Duration)> {
     let running = eventually("the workers execute", async || {
+        if over.get() {
+            return Some(Vec::new());
+        }
         let (_, page) = pool.get("/v1/runs?state=running&limit=200").await;
+        let ids = page["items"].as_array()?.iter().filter_map(|run| run["id"].as_str());
+        // all at once: what is executed now is not when the last of them has answered
+        let runs = ids.map(async |id| (id.to_owned(), pool.get(&format!("/v1/runs/{id}")).await.1));
         let mut running = Vec::new();
-        for run in page["items"].as_array()? {
-            let id = run["id"].as_str()?.to_owned();
-            let (_, run) = pool.get(&format!("/v1/runs/{id}")).await;
+        for (id, run) in futures_util::future::join_all(runs).await {
             let begun = run["attempts"].as_array().into_iter().flatten().filter(|it| it["state"] == "begun");
             running.extend(begun.map(|it| (id.clone(), it["number"].clone())));
         }
-        (running.len() >= WORKERS - 2).then_some(running)
+        (running.len() >= WORKERS - 1).then_some(running)
     })
     .await;
+    if running.is_empty() {
+        return None;
+    }
     let at = Timestamp::now();
     let begun = Instant::now();
     pool.kill();
@@ -239,5 +258,5 @@ async fn interrupt(pool: &mut Pool, proxy: &Proxy) -> (Vec<Running>, Duration) {
     proxy.lead_to(&pool.url);
     eventually("it is ready", async || (pool.get("/readyz").await.0 == 200).then_some(())).await;
     let away = begun.elapsed();
-    (running.into_iter().map(|(run, number)| Running { run, number, at }).collect(), away)
+    Some((running.into_iter().map(|(run, number)| Running { run, number, at }).collect(), away))
 }
