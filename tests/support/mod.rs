@@ -3,6 +3,8 @@
 //! What the server logs goes to a file, and from there to the test's own output when the test fails (or always, with
 //! `LOCKSTEP_TEST_LOG=1`). [`typed`] is the same pool for those who want the API's own types.
 
+pub mod proxy;
+pub mod remote;
 pub mod typed;
 
 use std::io::{BufRead as _, BufReader};
@@ -57,8 +59,9 @@ pub struct Pool {
     pub token: String,
     /// Everything it keeps; gone with this value.
     pub data: PathBuf,
+    /// What it is asked with.
+    pub http: reqwest::Client,
     args: Vec<String>,
-    http: reqwest::Client,
     log: tempfile::NamedTempFile,
     _dir: Option<tempfile::TempDir>,
 }

@@ -1,4 +1,6 @@
-//! A network between worker and coordinator that a test can cut, block or move.
+//! A network between worker and coordinator that a test or a benchmark can cut, block or move.
+
+#![expect(clippy::unwrap_used, reason = "what cannot go on has failed")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,0 +1,125 @@
+//! What the way to a remote worker costs in CPU time.
+//!
+//! All processes of a pool are counted, the clients are not. With TLS the clients' requests are encrypted too, and the
+//! coordinator's part of that is counted: the figure of the workers alone is a little better.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::history::Client;
+use crate::support::remote::Worker;
+use crate::support::{Pool, children};
+use crate::{Bench, busy_echo, crew_at, echoed, pool_of_remotes};
+
+const WORKERS: usize = 2;
+const ROUNDS: usize = 10;
+const KINDS: [&str; 3] = ["embedded", "plaintext", "TLS"];
+
+/// A pool and its processes.
+struct Side {
+    pool: Pool,
+    client: Client,
+    workers: Vec<Worker>,
+    _dir: tempfile::TempDir,
+}
+
+impl Side {
+    fn of(pool: Pool, workers: Vec<Worker>, dir: tempfile::TempDir) -> Side {
+        Side { client: Client::new(&pool, &pool.url), pool, workers, _dir: dir }
+    }
+
+    /// CPU time of all its processes, in clock ticks (10 ms).
+    fn ticks(&self) -> u64 {
+        let workers = self.workers.iter().map(Worker::pid);
+        workers.chain([self.pool.child.id()]).map(ticks_of_family).sum()
+    }
+}
+
+/// Of a process, what it has reaped and what it has started.
+fn ticks_of_family(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let own: u64 = fields.skip(11).take(4).filter_map(|text| text.parse::<u64>().ok()).sum();
+    own + children(pid).into_iter().map(ticks_of_family).sum::<u64>()
+}
+
+/// Certificates of a CA of our own; the CA's file.
+fn certificates(dir: &Path) -> String {
+    let status = Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        .args(["cert", "--json", "--out"])
+        .arg(dir)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .expect("it runs");
+    assert!(status.success(), "certificates are made");
+    path(dir, "ca.pem")
+}
+
+fn path(dir: &Path, name: &str) -> String {
+    dir.join(name).to_str().expect("a plain path").to_owned()
+}
+
+async fn sides() -> [Side; 3] {
+    let count = WORKERS.to_string();
+    let [first, second, third] = std::array::from_fn(|_| tempfile::tempdir().expect("a folder"));
+    let embedded = Side::of(
+        Pool::with(&["--workers", &count, "--slots", "1", "--worker-memory", "1GiB"]).await,
+        vec![],
+        first,
+    );
+    let pool = pool_of_remotes(&[]).await;
+    let workers = crew_at(&pool, &pool.url, second.path(), WORKERS, &[]).await;
+    let plain = Side::of(pool, workers, second);
+    let tls = third.path().join("tls");
+    let ca = certificates(&tls);
+    let (cert, key) = (path(&tls, "server.pem"), path(&tls, "server.key"));
+    let mut pool = pool_of_remotes(&["--tls-cert", &cert, "--tls-key", &key]).await;
+    let trusted = lockstep::tls::client_config(Some(Path::new(&ca))).expect("a certificate");
+    pool.http =
+        reqwest::Client::builder().no_proxy().tls_backend_preconfigured(trusted).build().expect("a client");
+    let workers = crew_at(&pool, &pool.url, third.path(), WORKERS, &["--ca", &ca]).await;
+    [embedded, plain, Side::of(pool, workers, third)]
+}
+
+/// The same runs on each kind of pool, in turns.
+pub async fn per_run(bench: &mut Bench) {
+    let sides = sides().await;
+    for (name, steps, runs) in
+        [("a tiny run", 1, bench.runs / 4), ("a run of 5 ms", 3_500_000, bench.runs / 40)]
+    {
+        let per_round = (runs / ROUNDS).max(10);
+        let mut used = [0; KINDS.len()];
+        let mut modules = Vec::new();
+        for side in &sides {
+            modules.push(side.pool.push(busy_echo(steps)).await);
+        }
+        for round in 0..=ROUNDS {
+            for turn in 0..KINDS.len() {
+                let place = (round + turn) % KINDS.len();
+                let side = &sides[place];
+                let request = |key: &str| json!({"module": modules[place], "stdin": {"text": key}, "verify": {"policy": "once"}});
+                let before = side.ticks();
+                let entries =
+                    side.client.drive(&format!("cpu-{steps}-{round}"), per_round, request, echoed).await;
+                // the first round warms up
+                if round > 0 {
+                    used[place] += side.ticks() - before;
+                }
+                let wrong = entries.iter().filter(|entry| !matches!(entry.seen, Some(Ok(())))).count();
+                bench.must(wrong == 0, || format!("{}: {wrong} runs did not succeed", KINDS[place]));
+            }
+        }
+        let micros = used.map(|ticks| ticks as f64 * 10_000.0 / (per_round * ROUNDS) as f64);
+        for place in [1, 2] {
+            let ratio = micros[place] / micros[0];
+            bench.line(
+                &format!("CPU of {name}, remote over {}, to embedded", KINDS[place]),
+                &format!("{:.0} us", micros[place]),
+                &format!("embedded {:.0} us", micros[0]),
+                &format!("ratio {ratio:.2}, bound 1.3{}", if place == 2 { "" } else { " (for TLS)" }),
+            );
+        }
+    }
+}
