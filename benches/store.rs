@@ -75,7 +75,7 @@ fn final_run(number: u64) -> FinalRun {
             verdict: Verdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![] },
             result: Some(result),
             attempts: vec![attempt(1), attempt(2)],
-            explain: vec![Explained { at: Time(3), text: "accepted: 2 of 2 votes are equal".to_owned() }],
+            explain: Arc::new(vec![Explained::kept(Time(3), "accepted: 2 of 2 votes are equal")]),
             finished_at: Time(number),
         },
         blobs: vec![(manifest.stdout.digest, stdout), (result, canonical)],
@@ -85,7 +85,7 @@ fn final_run(number: u64) -> FinalRun {
 }
 
 fn insert(number: u64) -> RunWrite {
-    RunWrite::Insert(Box::new(new_run(number)))
+    RunWrite::Insert(Arc::new(new_run(number)))
 }
 
 fn finish(number: u64) -> RunWrite {

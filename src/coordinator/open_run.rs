@@ -170,7 +170,7 @@ impl OpenRun {
         run.verdict = last.verdict.clone();
         run.result = last.result;
         run.attempts = last.attempts.clone();
-        run.explain = last.explain.clone();
+        run.explain = Arc::clone(&last.explain);
         run.dissents = self.dissents.clone();
         run.finished_at = Some(last.finished_at);
         let reported = last.result.and_then(|result| self.reported.get(&result));
@@ -274,7 +274,7 @@ fn base(new: &NewRun) -> StoredRun {
         result: None,
         manifest: None,
         attempts: Vec::new(),
-        explain: Vec::new(),
+        explain: Arc::default(),
         dissents: Vec::new(),
         rerun_of: new.rerun_of,
         created_at: new.created_at,

@@ -139,7 +139,7 @@ mod tests {
     use crate::store::{Failure, FinalRun, NewRun};
 
     fn insert(new: NewRun) -> RunWrite {
-        RunWrite::Insert(Box::new(new))
+        RunWrite::Insert(Arc::new(new))
     }
 
     fn cancel(run: RunId) -> RunWrite {
@@ -153,7 +153,7 @@ mod tests {
             verdict: Verdict::default(),
             result: None,
             attempts: Vec::new(),
-            explain: Vec::new(),
+            explain: Arc::default(),
             finished_at: Time(9),
         };
         // too large for the room that is left in any page

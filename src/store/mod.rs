@@ -99,7 +99,7 @@ pub struct FinalRun {
 #[derive(Clone, Debug)]
 pub enum RunWrite {
     /// Insert a run. With an `Insert` and a `Finish` of one run in one batch the row is written once.
-    Insert(Box<NewRun>),
+    Insert(Arc<NewRun>),
     /// Record an attempt.
     Attempt {
         /// Whose.
@@ -109,7 +109,7 @@ pub enum RunWrite {
         /// The attempt.
         record: AttemptRecord,
         /// The run's explain log so far.
-        explain: Vec<Explained>,
+        explain: Arc<Vec<Explained>>,
     },
     /// Finish a run.
     Finish(Box<FinalRun>),
@@ -165,7 +165,7 @@ pub struct StoredRun {
     /// Attempts that were written: all of a final run, the faulted ones of another.
     pub attempts: Vec<AttemptRecord>,
     /// Decisions that were written.
-    pub explain: Vec<Explained>,
+    pub explain: Arc<Vec<Explained>>,
     /// Attempts whose result did not win (or, where none won, each that was voted for) and whose manifest was kept.
     pub dissents: Vec<(AttemptId, Digest)>,
     /// The run that it repeats.

@@ -95,7 +95,7 @@ pub struct Ending {
     /// Every attempt.
     pub attempts: Vec<AttemptRecord>,
     /// Every decision.
-    pub explain: Vec<Explained>,
+    pub explain: Arc<Vec<Explained>>,
     /// Dissenting attempts whose manifest was kept.
     pub dissents: Vec<(AttemptId, Digest)>,
 }
@@ -157,7 +157,7 @@ impl Ending {
             result: record.result,
             manifest: record.manifest,
             attempts: record.attempts.into_iter().map(AttemptRecord::from).collect(),
-            explain: record.explain.into_iter().map(Explained::from).collect(),
+            explain: Arc::new(record.explain.into_iter().map(Explained::from).collect()),
             dissents: dissents.map(|(number, digest)| (AttemptId { run, number }, digest)).collect(),
         })
     }
@@ -185,9 +185,9 @@ pub fn encode_explain(explain: &[Explained]) -> Vec<u8> {
 }
 
 /// Decodes it.
-pub fn decode_explain(bytes: &[u8]) -> Result<Vec<Explained>, StoreError> {
+pub fn decode_explain(bytes: &[u8]) -> Result<Arc<Vec<Explained>>, StoreError> {
     let log: Log = decode("explain log", bytes)?;
-    Ok(log.lines.into_iter().map(Explained::from).collect())
+    Ok(Arc::new(log.lines.into_iter().map(Explained::from).collect()))
 }
 
 /// Mirror of [`AttemptRecord`]; times are microseconds since the Unix epoch.
@@ -262,12 +262,12 @@ impl From<Attempt> for AttemptRecord {
 
 impl From<&Explained> for Line {
     fn from(line: &Explained) -> Line {
-        Line { at: line.at.0, text: line.text.clone() }
+        Line { at: line.at.0, text: line.text() }
     }
 }
 
 impl From<Line> for Explained {
     fn from(line: Line) -> Explained {
-        Explained { at: Time(line.at), text: line.text }
+        Explained::kept(Time(line.at), line.text)
     }
 }

@@ -50,6 +50,7 @@ mod types;
 mod views;
 mod workers;
 
+pub use explain::Explained;
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
 pub use types::*;

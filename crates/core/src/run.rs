@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attempt::Attempt;
-use super::explain::{Log, Note};
+use super::explain::Log;
 use super::placement::{Shape, leased_bytes};
 use super::queue::Ticket;
 use super::quorum::{Tally, tally};
 use super::retry::{Spent, reason_of};
-use super::{AttemptRecord, AttemptState, Class, Explained, RunView, Submission, Time};
+use super::{AttemptRecord, AttemptState, Class, RunView, Submission, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{FailReason, RunState, Verdict, VerdictKind};
@@ -91,10 +91,6 @@ impl Run {
             Placement::Labels { labels } if !labels.is_empty() => Some(Arc::new(labels.clone())),
             Placement::Labels { .. } | Placement::Any => None,
         };
-        let mut log = Log::default();
-        for Explained { at, text } in submission.explained {
-            log.note(at, Note::Kept(text.into_boxed_str()));
-        }
         let deadline_ms = submission.policy.deadline_ms;
         Run {
             id: submission.run,
@@ -118,7 +114,7 @@ impl Run {
             class: None,
             attempts: submission.history.into_iter().map(Attempt::recovered).collect(),
             voted: Vec::new(),
-            log,
+            log: Log::of(submission.explained),
             is_changed: false,
         }
     }
@@ -273,7 +269,7 @@ impl Run {
             }
         }
         let state = if attempts.is_empty() { RunState::Queued } else { RunState::Running };
-        RunView { state, verdict: self.verdict(), attempts, explain: self.log.render() }
+        RunView { state, verdict: self.verdict(), attempts, explain: self.log.all() }
     }
 }
 

@@ -110,7 +110,7 @@ impl Floor {
             verdict: ending.verdict,
             result: ending.result,
             attempts: run.records(),
-            explain: run.log.render(),
+            explain: run.log.all(),
             finished_at: self.now,
         });
         if run.policy.durable {

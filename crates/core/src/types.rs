@@ -3,7 +3,9 @@
 //! Everything here is plain data. Each event says who may send it, each effect what the shell owes for it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::Explained;
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{FailReason, Fault, Outcome, RunState, Verdict};
@@ -436,15 +438,6 @@ pub struct AttemptRecord {
     pub cpu_us: u64,
 }
 
-/// One decision in words.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Explained {
-    /// When.
-    pub at: Time,
-    /// A sentence without its full stop, for people: names workers, attempts and figures.
-    pub text: String,
-}
-
 /// What the shell owes. Writes of one step are one batch; everything after them in that step that tells somebody
 /// something durable ([`Effect::Changed`], [`Effect::Release`]) waits for their commit.
 #[derive(Clone, PartialEq, Debug)]
@@ -576,7 +569,7 @@ pub struct Final {
     /// Every attempt.
     pub attempts: Vec<AttemptRecord>,
     /// Every decision.
-    pub explain: Vec<Explained>,
+    pub explain: Arc<Vec<Explained>>,
     /// When it ended.
     pub finished_at: Time,
 }

@@ -48,7 +48,7 @@ pub fn run(detail: &RunDetail) -> Run {
         explain: stored
             .explain
             .iter()
-            .map(|said| Explanation { at: said.at.into(), text: said.text.clone() })
+            .map(|said| Explanation { at: said.at.into(), text: said.text() })
             .collect(),
         spec: spec(&stored.spec),
         policy: policy(&stored.policy),

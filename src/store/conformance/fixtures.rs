@@ -102,7 +102,7 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
                 attempt(2, AttemptState::Canceled),
                 faulted(3),
             ],
-            explain: vec![Explained { at: Time(3), text: "accepted: 2 of 3 votes are equal".to_owned() }],
+            explain: Arc::new(vec![Explained::kept(Time(3), "accepted: 2 of 3 votes are equal")]),
             finished_at: at,
         },
         dissents: vec![(AttemptId { run: run_id(number), number: 3 }, dissent.0)],
@@ -145,7 +145,7 @@ pub(crate) fn as_stored(run: &NewRun) -> StoredRun {
         result: None,
         manifest: None,
         attempts: vec![],
-        explain: vec![],
+        explain: Arc::default(),
         dissents: vec![],
         rerun_of: run.rerun_of,
         created_at: run.created_at,
@@ -178,7 +178,7 @@ pub(crate) fn text(run: &StoredRun) -> String {
 }
 
 pub(crate) fn insert(run: NewRun) -> RunWrite {
-    RunWrite::Insert(Box::new(run))
+    RunWrite::Insert(Arc::new(run))
 }
 
 pub(crate) fn finish(run: FinalRun) -> RunWrite {

@@ -30,7 +30,7 @@ pub(crate) async fn a_run_is_read_back_as_it_was_finished(place: &dyn Place) {
         run: run_id(1),
         epoch: Epoch(1),
         record: faulted(1),
-        explain: vec![Explained { at: Time(2), text: "rerun".to_owned() }],
+        explain: Arc::new(vec![Explained::kept(Time(2), "rerun")]),
     };
     assert_eq!(write(&*store, faulted).await.unwrap(), WriteAnswer::Committed);
     let end = final_run(1, Time(50));
@@ -43,7 +43,8 @@ pub(crate) async fn a_run_is_read_back_as_it_was_finished(place: &dyn Place) {
 pub(crate) async fn insert_and_finish_in_one_batch_leave_one_final_run(place: &dyn Place) {
     let store = place.open().await;
     let (run, end) = (new_run(1), final_run(1, Time(50)));
-    let attempt = RunWrite::Attempt { run: run.id, epoch: Epoch(1), record: faulted(1), explain: vec![] };
+    let attempt =
+        RunWrite::Attempt { run: run.id, epoch: Epoch(1), record: faulted(1), explain: Arc::default() };
     let writes = vec![insert(run.clone()), attempt, finish(end.clone()), insert(new_run(2))];
     assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 4]);
     assert_eq!(stored(&*store, 1).await, text(&as_finished(&run, &end)));
@@ -71,7 +72,8 @@ pub(crate) async fn a_stale_epoch_changes_nothing(place: &dyn Place) {
     for stale in [Epoch(0), Epoch(2)] {
         let mut end = final_run(1, Time(50));
         end.record.epoch = stale;
-        let attempt = RunWrite::Attempt { run: run_id(1), epoch: stale, record: faulted(1), explain: vec![] };
+        let attempt =
+            RunWrite::Attempt { run: run_id(1), epoch: stale, record: faulted(1), explain: Arc::default() };
         // also for a run of the same batch
         let mut late = final_run(2, Time(50));
         late.record.epoch = stale;
@@ -91,7 +93,8 @@ pub(crate) async fn a_final_run_never_changes(place: &dyn Place) {
     let end = final_run(1, Time(50));
     store.write_runs(vec![insert(new_run(1)), finish(end.clone())].into()).await.unwrap();
     let before = stored(&*store, 1).await;
-    let attempt = RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(9), explain: vec![] };
+    let attempt =
+        RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(9), explain: Arc::default() };
     for late in [finish(canceled(1, Time(60))), finish(end), attempt, insert(new_run(1))] {
         assert_eq!(write(&*store, late).await.unwrap(), WriteAnswer::Refused);
     }
@@ -155,7 +158,8 @@ pub(crate) async fn a_refused_write_does_not_abort_its_batch(place: &dyn Place) 
 
 pub(crate) async fn writes_of_a_run_that_is_not_there_are_refused(place: &dyn Place) {
     let store = place.open().await;
-    let attempt = RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(1), explain: vec![] };
+    let attempt =
+        RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(1), explain: Arc::default() };
     let mut still_open = final_run(1, Time(50));
     still_open.record.state = RunState::Running;
     let writes = vec![attempt, finish(final_run(1, Time(50))), insert(new_run(1)), finish(still_open)];
@@ -220,7 +224,7 @@ pub(crate) async fn open_runs_are_listed_oldest_first_with_what_was_written_of_t
     let store = place.open().await;
     insert_all(&*store, [3, 1, 2, 5, 4]).await;
     store.write_runs(vec![finish(canceled(2, Time(50)))].into()).await.unwrap();
-    let explain = vec![Explained { at: Time(2), text: "rerun".to_owned() }];
+    let explain = Arc::new(vec![Explained::kept(Time(2), "rerun")]);
     let record =
         |record| RunWrite::Attempt { run: run_id(3), epoch: Epoch(1), record, explain: explain.clone() };
     // the second record of attempt 1 replaces the first

@@ -1,5 +1,7 @@
 //! Queries. Each runs in a read transaction of its own, so what it answers was true at one instant.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::rows::Cutoff;
@@ -61,7 +63,7 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         result: None,
         manifest: None,
         attempts: Vec::new(),
-        explain: Vec::new(),
+        explain: Arc::default(),
         dissents: Vec::new(),
         rerun_of: request.rerun_of,
         created_at: time(row.get(5)?),
