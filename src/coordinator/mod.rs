@@ -197,7 +197,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         writes,
         commands: commands.clone(),
         events: events.clone(),
-        mac_key,
+        key: owner::AssignmentKey::new(&mac_key),
         epoch,
         // by then a worker that only lost its connection is back, and one that died is not waited for any longer
         reconnect_ms: config.core.worker_lost_ms / 3,

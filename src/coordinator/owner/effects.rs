@@ -5,8 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
-
 use super::Owner;
 use super::collect::{NotStored, store_body};
 use super::reports::learn_artifacts;
@@ -16,7 +14,7 @@ use crate::coordinator::service::{PoolEvent, RunEvent};
 use crate::core::{AttemptRecord, AttemptState, Effect, Final, Write};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
-use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_input};
+use crate::protocol::agent::{Assignment, BlobBody, ToAgent};
 use crate::result::Fault;
 use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoreError, StoredRun};
 
@@ -82,11 +80,12 @@ impl Owner {
         };
         let Some(open) = self.runs.get_mut(&run) else { return };
         open.writes_in_flight += 1;
+        let has_patience = open.acks.is_empty() && !open.finals.is_empty();
+        let new = Arc::clone(&open.new);
+        self.writes.extend(self.patience.take(run).map(RunWrite::Insert));
         match write {
-            Write::Insert { .. } => {
-                let new = Box::new(open.new.as_ref().clone());
-                self.writes.push(RunWrite::Insert(new));
-            }
+            Write::Insert { .. } if has_patience => self.patience.keep(self.now(), new),
+            Write::Insert { .. } => self.writes.push(RunWrite::Insert(new)),
             Write::Attempt { run, epoch, record } => {
                 let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
@@ -150,12 +149,12 @@ impl Owner {
 
     fn assign(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) {
         let Some(open) = self.runs.get(&attempt.run) else { return };
-        let mac = assignment_mac(&self.parts.mac_key, attempt, epoch);
+        let mac = self.parts.key.mac(attempt, epoch);
         let assignment = Assignment {
             attempt,
             epoch,
             mac,
-            nonce: nonce(&self.parts.mac_key, attempt, epoch),
+            nonce: self.parts.key.nonce(attempt, epoch),
             workspace: open.new.workspace,
             spec: Arc::clone(&open.new.spec),
             run_key: open.new.run_key,
@@ -245,25 +244,6 @@ pub(super) async fn store_bodies(
         store_body(blobs, digest, &body, pin).await?;
     }
     Ok(())
-}
-
-/// See [`AssignmentMac`].
-pub(super) fn assignment_mac(key: &[u8; 32], attempt: AttemptId, epoch: Epoch) -> AssignmentMac {
-    keyed(key, b"assignment", attempt, epoch)
-}
-
-/// A nonce that no worker can guess before it is assigned, and that the coordinator need not remember.
-pub(super) fn nonce(key: &[u8; 32], attempt: AttemptId, epoch: Epoch) -> [u8; 16] {
-    let mut nonce = [0; 16];
-    nonce.copy_from_slice(&keyed(key, b"nonce", attempt, epoch)[..16]);
-    nonce
-}
-
-fn keyed(key: &[u8; 32], purpose: &[u8], attempt: AttemptId, epoch: Epoch) -> [u8; 32] {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(purpose);
-    mac.update(&mac_input(attempt.run, attempt.number, epoch));
-    mac.finalize().into_bytes().into()
 }
 
 const _: () = assert!(crate::protocol::agent::INLINE_BYTES_MAX <= INLINE_BLOB_BYTES_MAX);

@@ -8,165 +8,42 @@
 mod answers;
 mod attention;
 mod collect;
+mod commands;
 mod dissent;
 mod effects;
 mod figures;
 mod links;
+mod macs;
 mod outbox;
+mod patience;
 mod reports;
 mod sessions;
 
+pub use commands::{Command, FinalReceiver, Submit, Watch, WorkerOrder};
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
+pub use macs::AssignmentKey;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::attention::Attention;
+use self::patience::Patience;
 use super::clock::Clock;
 use super::ledger::Ledgers;
 use super::metrics::Metrics;
 use super::open_run::{OpenRun, Waiter, join_waiters, recovered};
-use super::pool_service::Taken;
-use super::pump::Written;
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
-use crate::core::{
-    Class, Effect, Event, Joining, Pool, RunView, Stats, Submission, SubmitError, Time, WorkerView, WriteKind,
-};
+use crate::core::{Class, Effect, Event, Joining, Pool, Submission, SubmitError, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
-use crate::protocol::agent::{FromAgent, ToAgent};
-use crate::protocol::api::Tally;
-use crate::result::Fault;
-use crate::store::{Evidence, NewRun, RecentFinal, RunWrite, Store, StoredRun, WorkerRow};
+use crate::store::{Evidence, NewRun, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
 const COMMANDS_AT_ONCE: usize = 256;
-
-/// A submission, its inputs checked and pinned.
-#[derive(Debug)]
-pub struct Submit {
-    /// The run to insert.
-    pub new: Box<NewRun>,
-    /// Whether its module's artifact is there.
-    pub module_ready: bool,
-    /// Whether output is watched as it comes.
-    pub live: bool,
-    /// Answer when it is final, instead of when it is acknowledged.
-    pub wait: bool,
-    /// Held while its inputs are in memory.
-    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
-    /// The answer; its sender is dropped only with the owner.
-    pub reply: Waiter,
-}
-
-/// Hears of a run's final.
-pub type FinalReceiver = oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>;
-
-/// What an operator does to a worker.
-#[derive(Clone, Debug)]
-pub enum WorkerOrder {
-    /// Finish what it holds, take nothing more.
-    Drain(String),
-    /// Gets nothing and counts for nothing.
-    Quarantine(String),
-    /// Works again.
-    Readmit,
-}
-
-/// Everything that anybody may ask of the owner.
-pub enum Command {
-    /// A new run.
-    Submit(Submit),
-    /// Workers can connect from now on.
-    Serving,
-    /// A worker's session begins.
-    Join {
-        /// Its row.
-        row: Box<WorkerRow>,
-        /// How to speak to it.
-        to: mpsc::Sender<ToAgent>,
-        /// Its session's number: a newer one takes the place of an older one.
-        session: u64,
-        /// What must be held against what it says, if it is on another machine.
-        remote: Option<Remote>,
-    },
-    /// A worker said something in a session.
-    Said(WorkerId, u64, FromAgent),
-    /// A remote worker said all of this in one message.
-    SaidAll {
-        /// Who.
-        worker: WorkerId,
-        /// In which session.
-        session: u64,
-        /// What, in its order.
-        messages: Vec<FromAgent>,
-        /// Dropped when it was heard.
-        taken: Taken,
-    },
-    /// A worker's session ended.
-    Gone(WorkerId, u64),
-    /// The time that a remote worker has to come back is over.
-    StillGone(WorkerId, u64),
-    /// The store answered, in the order of the writes.
-    Written(Vec<((RunId, WriteKind), Written)>),
-    /// The blobs that an agent delivered are stored (the large ones), or are not what they should be.
-    Collected {
-        /// From which attempt.
-        attempt: AttemptId,
-        /// The small ones that go with the run's final, or what is wrong with what came.
-        outcome: Result<Vec<(Digest, Bytes)>, Fault>,
-    },
-    /// A module's artifact is there, or never will be.
-    Admitted {
-        /// Which.
-        module: Digest,
-        /// Whether it may run.
-        ready: bool,
-    },
-    /// A module was taken out of service (with the reason) or put back.
-    ModuleQuarantine(Digest, Option<String>),
-    /// An operator's order; answers whether there is such a worker.
-    Order(WorkerId, WorkerOrder, oneshot::Sender<bool>),
-    /// Stop a run; answered when it is final, with `None` if it is not open.
-    Cancel(WorkspaceId, RunId, oneshot::Sender<Option<FinalReceiver>>),
-    /// An open run, or one in the memory ring, as it is now.
-    See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
-    /// A small output file of a final in the memory ring.
-    Output(WorkspaceId, RunId, Digest, oneshot::Sender<Option<Bytes>>),
-    /// Open runs as they are now, those of the list that are open.
-    SeeMany(Vec<RunId>, oneshot::Sender<HashMap<RunId, RunView>>),
-    /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
-    Acknowledge(WorkspaceId, RunId, oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>),
-    /// Wait for an open run's final; `None` if it is not open.
-    Await(WorkspaceId, RunId, oneshot::Sender<Option<FinalReceiver>>),
-    /// Watch an open run; `None` if it is not open.
-    Watch(WorkspaceId, RunId, oneshot::Sender<Option<Watch>>),
-    /// The workers as they are now.
-    Workers(oneshot::Sender<Vec<(WorkerRow, WorkerView)>>),
-    /// The pool's figures.
-    Stats(oneshot::Sender<Stats>),
-    /// The pool at a glance, as this workspace sees it.
-    Glance(WorkspaceId, oneshot::Sender<Glance>),
-    /// The figures of the last so many minutes, and since when they are complete.
-    Series(WorkspaceId, u64, oneshot::Sender<(Time, Vec<(Time, Tally)>)>),
-    /// One worker with the attempts that it holds; `None` if it is not there.
-    Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
-    /// Runs that ended before this process began to count, complete from the instant on.
-    Restored(Vec<RecentFinal>, Time),
-}
-
-/// The start of a watch.
-pub struct Watch {
-    /// The run now, then the output that is known.
-    pub now: Vec<RunEvent>,
-    /// What comes.
-    pub next: broadcast::Receiver<RunEvent>,
-}
 
 /// Bounds on what a worker on another machine can say.
 #[derive(Clone, Copy, Debug)]
@@ -212,8 +89,8 @@ pub struct Parts {
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// What is known of modules; emptied when the poison rule quarantines one.
     pub modules: Arc<super::service::ModuleCache>,
-    /// Key of the assignments' MACs.
-    pub mac_key: [u8; 32],
+    /// Ties answers to assignments.
+    pub key: AssignmentKey,
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
     /// How long a remote worker without a connection may take to come back, in milliseconds.
@@ -242,6 +119,7 @@ pub struct Owner {
     /// Noted since the last flush.
     evidence: Vec<Evidence>,
     effects: Vec<Effect>,
+    patience: Patience,
     writes: Vec<RunWrite>,
 }
 
@@ -261,6 +139,7 @@ impl Owner {
             ring: Ring::default(),
             evidence: Vec::new(),
             effects: Vec::new(),
+            patience: Patience::default(),
             writes: Vec::new(),
         }
     }
@@ -270,7 +149,7 @@ impl Owner {
         let new = Arc::new(recovered(stored, self.parts.epoch));
         let submission = Submission {
             history: stored.attempts.clone(),
-            explained: stored.explain.clone(),
+            explained: stored.explain.to_vec(),
             recovered: true,
             ..submission(&new, module_ready)
         };
@@ -301,6 +180,7 @@ impl Owner {
         let mut watch = Attention::new(self.now());
         loop {
             let deadline = watch.hold(self.parts.pool.next_deadline());
+            let deadline = deadline.into_iter().chain(self.patience.next()).min();
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(self.parts.clock.instant(at).into()).await,
@@ -354,6 +234,10 @@ impl Owner {
 
     /// Sends the writes of this batch on their way.
     fn flush(&mut self) {
+        if self.patience.next().is_some() {
+            let left = self.patience.leave(self.now());
+            self.writes.extend(left.into_iter().map(RunWrite::Insert));
+        }
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }

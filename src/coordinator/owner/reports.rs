@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use subtle::ConstantTimeEq;
 
-use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS, assignment_mac, nonce};
+use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS};
 use super::{ArtifactKey, Command, Hello, Owner, collect};
 use crate::coordinator::open_run::{OpenRun, Reported, SignedVote};
 use crate::core::{AttemptRecord, AttemptState, Beat, Class, Event, Final, Time, Vote};
@@ -28,7 +28,7 @@ const FAULT_CHARS_MAX: usize = 1_000;
 /// Artifacts that are remembered; then all are forgotten, and learnt again.
 const ARTIFACTS_MAX: usize = 4_096;
 /// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
-const CREDITS_PER_SLOT: u32 = 4;
+const CREDITS_PER_SLOT: u32 = 16;
 
 /// Why a vote is not taken.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Owner {
     /// Of what a returning worker claims to hold, what it can prove.
     fn proven(&self, holds: Vec<(AttemptId, Epoch, [u8; 32])>) -> Vec<(AttemptId, Epoch)> {
         let is_ours = |(attempt, epoch, mac): &(AttemptId, Epoch, [u8; 32])| {
-            bool::from(assignment_mac(&self.parts.mac_key, *attempt, *epoch).ct_eq(mac))
+            bool::from(self.parts.key.mac(*attempt, *epoch).ct_eq(mac))
         };
         holds.into_iter().filter(is_ours).map(|(attempt, epoch, _)| (attempt, epoch)).collect()
     }
@@ -167,7 +167,7 @@ impl Owner {
 
     /// Checks a vote and remembers what it described.
     fn check(&mut self, worker: WorkerId, mut report: VoteReport) -> Result<Vote, Refused> {
-        if !bool::from(nonce(&self.parts.mac_key, report.attempt, report.epoch).ct_eq(&report.nonce)) {
+        if !bool::from(self.parts.key.nonce(report.attempt, report.epoch).ct_eq(&report.nonce)) {
             return Err(Refused::new("nonce", "the vote does not carry its assignment's nonce"));
         }
         if self.parts.pool.holder(report.attempt).is_some_and(|holder| holder != worker) {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::*;
+use crate::coordinator::pump::Written;
 use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
 use crate::core::Config;
-use crate::protocol::agent::{Assignment, BlobBody, VoteReport};
-use crate::result::{Outcome, OutputFile, OutputRef, ResultManifest, RunState};
+use crate::protocol::agent::{Assignment, BlobBody, FromAgent, ToAgent, VoteReport};
+use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState};
 use crate::spec::{Policy, RunSpec, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Failure, FinalRun, ModuleState, StoredModule, WriteAnswer};
@@ -46,7 +49,7 @@ impl Bench {
             commands,
             events: broadcast::Sender::new(16),
             modules: Arc::default(),
-            mac_key: [7; 32],
+            key: AssignmentKey::new(&[7; 32]),
             epoch: Epoch(1),
             reconnect_ms: 1_000,
         });
@@ -332,7 +335,7 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path(), options, Failure::new()).unwrap());
     let new = new_run();
     let module = new.spec.module;
-    store.write_runs(Arc::new(vec![RunWrite::Insert(Box::new(new))])).await.unwrap();
+    store.write_runs(Arc::new(vec![RunWrite::Insert(Arc::new(new))])).await.unwrap();
     let row = StoredModule {
         digest: module,
         size: 6,
