@@ -841,6 +841,7 @@ export interface components {
              * @description From 1.
              */
             number: number;
+            outcome: components["schemas"]["Outcome"] | null;
             result: components["schemas"]["Digest"] | null;
             started_at: components["schemas"]["Timestamp"] | null;
             /** @description Where it stands. */
@@ -929,6 +930,8 @@ export interface components {
             id: components["schemas"]["RunId"];
             /** @description Whether it was done. */
             ok: boolean;
+            /** @description Whether it is still being done: a cancel that was taken while the end of its run is not written yet. */
+            pending: boolean;
             problem?: components["schemas"]["Problem"] | null;
             run?: components["schemas"]["RunSummary"] | null;
         };
