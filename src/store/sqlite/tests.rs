@@ -36,8 +36,8 @@ impl Place for Directory {
 conformance!(Directory::new());
 
 /// Somebody else who holds the database below `directory`: nothing can be written until this is dropped.
-pub(crate) fn held(directory: &Path) -> rusqlite::Connection {
-    let database = rusqlite::Connection::open(directory.join("lockstep.db")).unwrap();
+pub(crate) fn held(directory: &Path) -> Connection {
+    let database = Connection::open(directory.join("lockstep.db")).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     database
 }
