@@ -72,8 +72,8 @@ test("the printed commands do the same, pasted into a shell as they are", async 
   mkdirSync(join(here, "my photos"), { recursive: true });
   writeFileSync(join(here, "it's.txt"), "a file\n");
   writeFileSync(join(here, "my photos/b.txt"), "in a folder\n");
-  await visit.go(`/submit?module=${modules["wordcount"]}`);
-  await page.getByLabel("Arguments").fill(`-n 2 "it's" '$HOME \\'`);
+  await visit.go(`/submit?module=${modules["misbehave"]}`);
+  await page.getByLabel("Arguments").fill(`args "it's" '$HOME \\'`);
   await page.getByLabel("Environment").fill("GREETING=it's `date`");
   await page.getByRole("radio", { name: "text", exact: true }).check();
   await page.getByLabel("Text of the standard input").fill("it's 100% \\n $HOME\nto be or not to be\n");
