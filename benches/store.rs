@@ -58,7 +58,7 @@ fn final_run(number: u64) -> FinalRun {
     let attempt = |number| AttemptRecord {
         number,
         worker: WorkerId(number),
-        state: AttemptState::Voted { result, won: Some(true) },
+        state: AttemptState::Voted { result, outcome: Some(manifest.outcome.clone()), won: Some(true) },
         assigned_at: Time(1),
         begun_at: Some(Time(2)),
         ended_at: Some(Time(3)),

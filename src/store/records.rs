@@ -208,8 +208,16 @@ struct Attempt {
 enum State {
     Assigned,
     Begun,
-    Voted { result: Digest, won: Option<bool> },
-    Faulted { fault: Fault },
+    Voted {
+        result: Digest,
+        /// Not in records of before it was kept; those who do not know it ignore it, so the version stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Outcome>,
+        won: Option<bool>,
+    },
+    Faulted {
+        fault: Fault,
+    },
     Canceled,
 }
 
@@ -228,7 +236,9 @@ impl From<&AttemptRecord> for Attempt {
             state: match &attempt.state {
                 AttemptState::Assigned => State::Assigned,
                 AttemptState::Begun => State::Begun,
-                AttemptState::Voted { result, won } => State::Voted { result: *result, won: *won },
+                AttemptState::Voted { result, outcome, won } => {
+                    State::Voted { result: *result, outcome: outcome.clone(), won: *won }
+                }
                 AttemptState::Faulted { fault } => State::Faulted { fault: fault.clone() },
                 AttemptState::Canceled => State::Canceled,
             },
@@ -248,7 +258,7 @@ impl From<Attempt> for AttemptRecord {
             state: match attempt.state {
                 State::Assigned => AttemptState::Assigned,
                 State::Begun => AttemptState::Begun,
-                State::Voted { result, won } => AttemptState::Voted { result, won },
+                State::Voted { result, outcome, won } => AttemptState::Voted { result, outcome, won },
                 State::Faulted { fault } => AttemptState::Faulted { fault },
                 State::Canceled => AttemptState::Canceled,
             },
@@ -269,5 +279,31 @@ impl From<&Explained> for Line {
 impl From<Line> for Explained {
     fn from(line: Line) -> Explained {
         Explained::kept(Time(line.at), line.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_of_before_outcomes_were_kept_with_votes_is_read() {
+        let digest = Digest::of(b"result");
+        let old = format!(
+            r#"{{"v":1,"record":{{"number":2,"worker":"w3","state":{{"voted":{{"result":"{digest}","won":false}}}},
+            "assigned_at":1,"begun_at":2,"ended_at":3,"cpu_us":4}}}}"#
+        );
+        let record = decode_attempt(old.as_bytes()).unwrap();
+        assert_eq!(record.state, AttemptState::Voted { result: digest, outcome: None, won: Some(false) });
+        // as it was: who rewrites it adds nothing
+        let again: serde_json::Value = serde_json::from_slice(&encode_attempt(&record)).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(&old).unwrap());
+
+        let outcome = Some(Outcome::Exited { code: 3 });
+        let new = AttemptRecord {
+            state: AttemptState::Voted { result: digest, outcome, won: Some(false) },
+            ..record
+        };
+        assert_eq!(decode_attempt(&encode_attempt(&new)).unwrap(), new);
     }
 }

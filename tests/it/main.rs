@@ -19,6 +19,7 @@ mod operate;
 mod pool;
 mod recovery;
 mod remote;
+mod slow_readers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

@@ -359,6 +359,8 @@ mod tests {
             assigned.to_string(),
             "attempt 2 goes to w3, which has the most room (4 free slots); voter 2 of 3"
         );
+        // the page shows from when on a run waited for its module: it looks for these words
+        assert_eq!(Note::ModuleAwaited.to_string(), "waits until its module is compiled");
         let voted = Note::Voted { number: 1, worker: WorkerId(1), result: Digest::EMPTY, cpu_us: 1_250 };
         assert_eq!(voted.to_string(), "w1 voted for e3b0c442 after 1.2 ms of CPU time (attempt 1)");
         let excluding = Note::Excluding { workers: vec![WorkerId(1), WorkerId(2)], wait_ms: 5_000 };

@@ -37,7 +37,7 @@ impl Floor {
         }
         for attempt in &mut run.attempts {
             let counts = attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts);
-            if let AttemptState::Voted { result: voted, won } = &mut attempt.record.state {
+            if let AttemptState::Voted { result: voted, won, .. } = &mut attempt.record.state {
                 *won = counts.then_some(*voted == result);
             }
         }

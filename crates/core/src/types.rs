@@ -389,6 +389,8 @@ pub enum AttemptState {
     Voted {
         /// For which result.
         result: Digest,
+        /// What the guest did, by this vote. `None` in records of before it was kept.
+        outcome: Option<Outcome>,
         /// Whether the vote is for the result that won; `None` while undecided.
         won: Option<bool>,
     },

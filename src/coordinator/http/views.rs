@@ -84,12 +84,19 @@ fn verdict(verdict: &Verdict) -> RunVerdict {
 }
 
 fn attempt(run: RunId, record: &AttemptRecord) -> Attempt {
-    let (state, result, won, fault) = match &record.state {
-        AttemptState::Assigned => (AttemptStateName::Assigned, None, None, None),
-        AttemptState::Begun => (AttemptStateName::Begun, None, None, None),
-        AttemptState::Voted { result, won } => (AttemptStateName::Voted, Some(*result), *won, None),
-        AttemptState::Faulted { fault } => (AttemptStateName::Faulted, None, None, Some(fault.clone())),
-        AttemptState::Canceled => (AttemptStateName::Canceled, None, None, None),
+    let (mut result, mut outcome, mut won, mut fault) = (None, None, None, None);
+    let state = match &record.state {
+        AttemptState::Assigned => AttemptStateName::Assigned,
+        AttemptState::Begun => AttemptStateName::Begun,
+        AttemptState::Voted { result: voted, outcome: did, won: has_won } => {
+            (result, outcome, won) = (Some(*voted), did.clone(), *has_won);
+            AttemptStateName::Voted
+        }
+        AttemptState::Faulted { fault: met } => {
+            fault = Some(met.clone());
+            AttemptStateName::Faulted
+        }
+        AttemptState::Canceled => AttemptStateName::Canceled,
     };
     Attempt {
         id: AttemptId { run, number: record.number },
@@ -97,6 +104,7 @@ fn attempt(run: RunId, record: &AttemptRecord) -> Attempt {
         worker: record.worker,
         state,
         result,
+        outcome,
         won,
         fault,
         assigned_at: record.assigned_at.into(),

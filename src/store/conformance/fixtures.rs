@@ -98,7 +98,10 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
             verdict: Verdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![WorkerId(4)] },
             result: Some(result),
             attempts: vec![
-                attempt(1, AttemptState::Voted { result, won: Some(true) }),
+                attempt(
+                    1,
+                    AttemptState::Voted { result, outcome: Some(manifest.outcome.clone()), won: Some(true) },
+                ),
                 attempt(2, AttemptState::Canceled),
                 faulted(3),
             ],

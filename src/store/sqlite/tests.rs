@@ -35,6 +35,13 @@ impl Place for Directory {
 
 conformance!(Directory::new());
 
+/// Somebody else who holds the database below `directory`: nothing can be written until this is dropped.
+pub(crate) fn held(directory: &Path) -> Connection {
+    let database = Connection::open(directory.join("lockstep.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    database
+}
+
 /// A file system of a few MiB in memory; unmounted when dropped.
 pub(crate) struct SmallDisk(tempfile::TempDir);
 

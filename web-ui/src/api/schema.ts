@@ -358,7 +358,8 @@ export interface paths {
         /**
          * Cancel several runs
          * @description As `POST /v1/runs/{id}/cancel`, once for each. The answer has one item for each run that was named, in the same order,
-         *     when all of them are final.
+         *     when all of them are final or the wait is over. One that is not final then has `pending: true`: it is canceled all the
+         *     same, as soon as its end can be written.
          */
         post: operations["cancel_runs"];
         delete?: never;
@@ -477,7 +478,8 @@ export interface paths {
         put?: never;
         /**
          * Cancel a run
-         * @description A run that has ended stays as it is and is the answer: every caller hears the same.
+         * @description A run that has ended stays as it is and is the answer: every caller hears the same. Where its end is not written within
+         *     ten seconds (a disk that is full or slow), the answer is the run as it is, and it is canceled without the caller.
          */
         post: operations["cancel_run"];
         delete?: never;
@@ -841,6 +843,7 @@ export interface components {
              * @description From 1.
              */
             number: number;
+            outcome: components["schemas"]["Outcome"] | null;
             result: components["schemas"]["Digest"] | null;
             started_at: components["schemas"]["Timestamp"] | null;
             /** @description Where it stands. */
@@ -927,8 +930,10 @@ export interface components {
         BulkItem: {
             /** @description The run that was named. */
             id: components["schemas"]["RunId"];
-            /** @description Whether it was done. */
+            /** @description Whether it was done, or is being done. */
             ok: boolean;
+            /** @description Whether it is still being done: a cancel that was taken while the end of its run is not written yet. */
+            pending: boolean;
             problem?: components["schemas"]["Problem"] | null;
             run?: components["schemas"]["RunSummary"] | null;
         };
@@ -3029,7 +3034,10 @@ export interface operations {
     };
     cancel_runs: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description How long the answer waits for the ends of the runs to be written, in milliseconds, up to 300000; 10000 by default. */
+                wait_ms?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -3294,6 +3302,15 @@ export interface operations {
         responses: {
             /** @description the run, final */
             200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
+            /** @description the run, whose end is not written yet */
+            202: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -83,10 +83,13 @@ export function ending(run: Pick<RunSummary, "state" | "reason" | "outcome">): s
   return run.state;
 }
 
+/** What the explain log says where a run had to wait for its module. */
+export const MODULE_AWAITED = "waits until its module is compiled";
+
 /** What comparing the votes says, and hence what this run is worth: the sentence on top of its page. */
-export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "verdict" | "policy" | "attempts">): string {
+export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "verdict" | "policy" | "attempts" | "explain">): string {
   const { verdict } = run;
-  if (run.state === "queued") return "It waits for a free slot.";
+  if (run.state === "queued") return run.explain.at(-1)?.text === MODULE_AWAITED ? `It ${MODULE_AWAITED}.` : "It waits for a free slot.";
   if (run.state === "running") return runningSentence(run);
   if (run.state === "canceled") return "It was canceled before it was decided.";
   const did = run.outcome === null ? null : outcomeWords(run.outcome);
@@ -124,12 +127,13 @@ function list(words: string[]): string {
 }
 
 /** A verdict in one or two words, for lists. */
-export function verdictWord(verdict: Verdict): string {
+export function verdictWord({ state, verdict }: Pick<RunSummary, "state" | "verdict">): string {
   const votes = verdict.votes + verdict.dissenters.length;
   switch (verdict.kind) {
     case "agreed":
       return `${verdict.votes} of ${votes} agreed`;
     case "pending":
+      if (isFinal(state)) return "no verdict";
       return votes === 0 ? "pending" : `pending, ${count(votes, "vote")}`;
     default:
       return verdict.kind;
