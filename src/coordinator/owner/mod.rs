@@ -18,7 +18,7 @@ mod sessions;
 
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -138,6 +138,8 @@ pub enum Command {
     See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
     /// A small output file of a final in the memory ring.
     Output(WorkspaceId, RunId, Digest, oneshot::Sender<Option<Bytes>>),
+    /// Whether a worker was asked for a blob: then how long that may be, in bytes.
+    Asked(WorkerId, Digest, oneshot::Sender<Option<u64>>),
     /// Open runs as they are now, those of the list that are open.
     SeeMany(Vec<RunId>, oneshot::Sender<HashMap<RunId, RunView>>),
     /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
@@ -236,9 +238,13 @@ pub struct Owner {
     ring: Ring,
     /// Dissenting outputs that were asked for: from whom, and which.
     keeping: HashMap<AttemptId, (WorkerId, Vec<Digest>)>,
+    /// Whom the outputs of open runs were asked from.
+    asked: BTreeSet<(WorkerId, AttemptId)>,
     /// Runs per workspace that are open, and those of them that have an attempt.
     open: HashMap<WorkspaceId, (u64, u64)>,
     ledgers: Ledgers,
+    /// Workers that an operator drains, and why: over all of their sessions, until they are readmitted.
+    drains: BTreeMap<WorkerId, String>,
     /// Noted since the last flush.
     evidence: Vec<Evidence>,
     effects: Vec<Effect>,
@@ -251,6 +257,7 @@ impl Owner {
         Owner {
             ledgers: Ledgers::new(parts.clock.now()),
             keeping: HashMap::new(),
+            asked: BTreeSet::new(),
             open: HashMap::new(),
             parts,
             runs: HashMap::new(),
@@ -259,6 +266,7 @@ impl Owner {
             artifacts: HashMap::new(),
             admitted: HashMap::new(),
             ring: Ring::default(),
+            drains: BTreeMap::new(),
             evidence: Vec::new(),
             effects: Vec::new(),
             writes: Vec::new(),
@@ -405,6 +413,9 @@ impl Owner {
             Command::Output(workspace, run, digest, reply) => {
                 let _ = reply.send(self.ring.output(workspace, run, digest));
             }
+            Command::Asked(worker, digest, reply) => {
+                let _ = reply.send(self.asked_for(worker, digest));
+            }
             Command::SeeMany(runs, reply) => {
                 let view = |run: RunId| self.parts.pool.run(run).map(|view| (run, view));
                 let _ = reply.send(runs.into_iter().filter_map(view).collect());
@@ -492,6 +503,9 @@ impl Owner {
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
         self.left(&open);
+        for (attempt, worker) in &open.collecting {
+            self.asked.remove(&(*worker, *attempt));
+        }
         if let Some((key, _)) = &open.new.idempotency {
             self.keys.remove(&(open.new.workspace, key.clone()));
         }
@@ -545,18 +559,6 @@ impl Owner {
         now.extend(kept);
         self.show_live(&live);
         Some(Watch { now, next })
-    }
-
-    fn order(&mut self, worker: WorkerId, order: WorkerOrder, reply: oneshot::Sender<bool>) {
-        let known = self.links.contains_key(&worker);
-        if known {
-            self.step(match order {
-                WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },
-                WorkerOrder::Quarantine(why) => Event::WorkerQuarantined { worker, why },
-                WorkerOrder::Readmit => Event::WorkerReadmitted { worker },
-            });
-        }
-        let _ = reply.send(known);
     }
 
     /// Takes a note for a worker's evidence log.
