@@ -241,6 +241,7 @@ async fn fill(data: &std::path::Path) {
                 manifest: None,
                 blobs: Vec::new(),
                 dissents: Vec::new(),
+                votes: Vec::new(),
             })));
         }
         store.write_runs(Arc::new(writes)).await.expect("written");

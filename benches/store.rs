@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lockstep::core::{AttemptRecord, AttemptState, Explained, Final, Time};
+use lockstep::core::{AttemptRecord, AttemptState, Class, Explained, Final, Time};
 use lockstep::digest::Digest;
 use lockstep::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use lockstep::result::{Outcome, OutputRef, ResultManifest, RunState, Verdict, VerdictKind};
 use lockstep::spec::{Policy, RunSpec};
 use lockstep::store::sqlite::{Options, SqliteStore};
-use lockstep::store::{Failure, FinalRun, NewRun, RunWrite, Store, WriteAnswer};
+use lockstep::store::{CastVote, Failure, FinalRun, NewRun, RunWrite, Store, WriteAnswer};
 use tokio::sync::{mpsc, oneshot};
 
 const WAITERS: u64 = 64;
@@ -64,6 +64,17 @@ fn final_run(number: u64) -> FinalRun {
         ended_at: Some(Time(3)),
         cpu_us: 17,
     };
+    let vote = |number| CastVote {
+        number,
+        worker: WorkerId(number),
+        key: [7; 32],
+        domain: "local".to_owned(),
+        nonce: [9; 16],
+        class: Class(Digest::of(b"class")),
+        artifact: Digest::of(b"artifact"),
+        result,
+        proof: None,
+    };
     FinalRun {
         record: Final {
             run: RunId(u128::from(number)),
@@ -80,6 +91,7 @@ fn final_run(number: u64) -> FinalRun {
         },
         blobs: vec![(manifest.stdout.digest, stdout), (result, canonical)],
         dissents: vec![],
+        votes: vec![vote(1), vote(2)],
         manifest: Some(manifest),
     }
 }

@@ -1,6 +1,7 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
 mod operate;
+mod receipts;
 mod serve;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ pub use self::operate::{
     BlobsArgs, BlobsCommand, CallArgs, CertArgs, ScopeArg, TokensArgs, TokensCommand, WorkersArgs,
     WorkersCommand,
 };
+pub use self::receipts::{KeysArgs, KeysCommand, ReceiptArgs, VerifyArgs};
 pub use self::serve::{LogFormat, ServeArgs};
 use super::parse::{self, DirInput, FileInput, ModuleRef};
 use super::worker::WorkerArgs;
@@ -46,10 +48,13 @@ pub enum Command {
     Modules(ModulesArgs),
     Run(Box<RunArgs>),
     Runs(RunsArgs),
+    Receipt(ReceiptArgs),
+    Verify(Box<VerifyArgs>),
     Call(CallArgs),
     Blobs(BlobsArgs),
     Workers(WorkersArgs),
     Tokens(TokensArgs),
+    Keys(KeysArgs),
     Cert(CertArgs),
     Completions(CompletionsArgs),
 }

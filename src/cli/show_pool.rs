@@ -2,7 +2,7 @@
 
 use super::show::second;
 use super::terminal::{plain, size, table};
-use crate::protocol::api::{Timestamp, Token, Worker, WorkerStandingName};
+use crate::protocol::api::{Key, Timestamp, Token, Worker, WorkerStandingName};
 
 fn standing_name(standing: WorkerStandingName) -> &'static str {
     match standing {
@@ -36,6 +36,15 @@ fn place(worker: &Worker) -> &'static str {
 
 fn class(worker: &Worker) -> String {
     worker.class.map_or_else(|| "-".to_owned(), |class| class.short().to_string())
+}
+
+/// A list of the coordinator's keys.
+pub fn keys(keys: &[Key]) -> String {
+    let row = |key: &Key| {
+        let until = key.valid_until.map_or_else(|| "now".to_owned(), second);
+        [key.keyid.to_string(), second(key.valid_from), until]
+    };
+    table(["KEY", "FROM", "UNTIL"], &keys.iter().map(row).collect::<Vec<_>>())
 }
 
 /// A list of workers.

@@ -10,6 +10,7 @@
 pub mod chores;
 pub mod clock;
 pub mod http;
+pub mod keys;
 mod ledger;
 pub mod metrics;
 mod open_run;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::chores::RetentionConfig;
 use self::clock::Clock;
+use self::keys::Keyring;
 use self::metrics::Metrics;
 use self::owner::{Command, Owner};
 use self::pool_service::PoolService;
@@ -177,6 +179,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
     let compiler = Compiler::new(config.compiler.clone())?;
     let token = admin_token(&config.data, store.as_ref(), clock.now()).await?;
+    let (keys, embedded) = Keyring::open(&config.data, store.as_ref(), config.workers, clock.now()).await?;
 
     let mac_key = secret(store.as_ref(), "assignment_key").await?;
     let epoch = store.adopt_open_runs().await?;
@@ -207,8 +210,16 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let pump = tokio::spawn(pump::run(Arc::clone(&store), batches, commands.clone()));
     let (stop_owner, stop) = oneshot::channel();
     let owner = tokio::spawn(owner.run(queue, stop));
-    let workers =
-        workers::Embedded::start(&config, store.as_ref(), &blobs, &compiler, &commands, clock.now()).await?;
+    let workers = workers::Embedded::start(
+        &config,
+        embedded,
+        store.as_ref(),
+        &blobs,
+        &compiler,
+        &commands,
+        clock.now(),
+    )
+    .await?;
     tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
@@ -227,6 +238,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let service = Service::new(service::Parts {
         commands,
         pool,
+        keys: Arc::new(keys),
         store: Arc::clone(&store),
         blobs,
         compiler,

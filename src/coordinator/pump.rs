@@ -159,7 +159,13 @@ mod tests {
         // too large for the room that is left in any page
         let large = bytes::Bytes::from(vec![b'x'; 12_000]);
         let blobs = vec![(crate::digest::Digest::of(&large), large)];
-        RunWrite::Finish(Box::new(FinalRun { record, manifest: None, blobs, dissents: Vec::new() }))
+        RunWrite::Finish(Box::new(FinalRun {
+            record,
+            manifest: None,
+            blobs,
+            dissents: Vec::new(),
+            votes: Vec::new(),
+        }))
     }
 
     async fn hears(owner: &mut mpsc::UnboundedReceiver<Command>) -> Vec<((RunId, WriteKind), Written)> {

@@ -8,6 +8,7 @@ mod caches;
 mod compare;
 mod figures;
 mod modules;
+mod receipts;
 mod runs;
 mod streams;
 mod workers;
@@ -30,6 +31,7 @@ pub use streams::{STREAMS_MAX, Streams};
 
 use super::chores::RetentionConfig;
 use super::clock::Clock;
+use super::keys::Keyring;
 use super::metrics::Metrics;
 use super::owner::Command;
 pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
@@ -59,6 +61,8 @@ pub struct Caller {
     pub scopes: Vec<String>,
     /// The trust domain of workers that enrol with it.
     pub domain: Option<String>,
+    /// The worker, if it is one with the token of its session.
+    pub worker: Option<WorkerId>,
 }
 
 impl Caller {
@@ -185,6 +189,15 @@ pub enum ServiceError {
     /// It was there and is not kept any longer.
     #[error("{0}")]
     NotKept(String),
+    /// A worker puts what it was not asked for.
+    #[error("the worker was not asked for this blob")]
+    NotAsked,
+    /// The run has no receipt.
+    #[error("{0}")]
+    NoReceipt(String),
+    /// As many keys as are published.
+    #[error("the coordinator has had as many keys as it publishes")]
+    TooManyKeys,
     /// As many event streams are open as there may be.
     #[error("{open} event streams are open: close one, or try again later")]
     TooManyStreams {
@@ -339,6 +352,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Sessions of workers on other machines.
     pub pool: PoolService,
+    /// What is signed with.
+    pub keys: Arc<Keyring>,
     /// The pool's events.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// The term of this process.

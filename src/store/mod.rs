@@ -10,6 +10,7 @@
 mod failure;
 mod records;
 pub mod sqlite;
+mod votes;
 
 #[cfg(test)]
 mod conformance;
@@ -19,9 +20,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::{AttemptRecord, Explained, Final, Time};
+use crate::core::{AttemptRecord, Class, Explained, Final, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::receipt::VoteProof;
 use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict, VerdictKind};
 use crate::spec::{Policy, RunSpec};
 
@@ -93,6 +95,31 @@ pub struct FinalRun {
     pub blobs: Vec<(Digest, Bytes)>,
     /// Dissenting attempts whose manifest (the digest) was kept for comparison; its row must exist or be in `blobs`.
     pub dissents: Vec<(AttemptId, Digest)>,
+    /// The votes that were counted, those that lost included: what a receipt is made of.
+    pub votes: Vec<CastVote>,
+}
+
+/// A vote as its worker stated it, and what proves that it did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CastVote {
+    /// Number of the attempt.
+    pub number: u32,
+    /// Who voted.
+    pub worker: WorkerId,
+    /// Its Ed25519 public key: the worker's row may be gone when a receipt is asked for.
+    pub key: [u8; 32],
+    /// Who answers for it.
+    pub domain: String,
+    /// The assignment's nonce.
+    pub nonce: [u8; 16],
+    /// As what it was executed.
+    pub class: Class,
+    /// The machine code that was executed.
+    pub artifact: Digest,
+    /// What came out.
+    pub result: Digest,
+    /// Its signature. `None`: an embedded worker, which signs when a receipt is asked for.
+    pub proof: Option<Box<VoteProof>>,
 }
 
 /// A conditional write.
@@ -451,6 +478,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A run.
     async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError>;
+    /// The votes of a final ([`FinalRun::votes`]), by attempt as they were written. `None`: the run is not there, is not
+    /// final, or became so under a build that kept none.
+    async fn votes(&self, id: RunId) -> Result<Option<Vec<CastVote>>, StoreError>;
     /// Runs, newest first (by id), before `cursor`, at most `limit`. Looks at a bounded number of rows, see
     /// [`FoundRuns`]. Ids are expected to be UUIDv7 whose time is within an hour of their `created_at`.
     async fn runs(

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
     CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, StoredModule, StoredRun,
     TokenRow, WorkerReport, WorkerRow,
@@ -11,7 +12,7 @@ use crate::core::{AttemptRecord, AttemptState, WorkerStanding, WorkerView};
 use crate::id::{AttemptId, RunId, WorkspaceId};
 use crate::protocol::api::{
     Attempt, AttemptStateName, Clock, CurrentAttempt, EvidenceItem, EvidenceView, Explanation, HourCounts,
-    InputFile, Module, ModuleStateName, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
+    InputFile, Key, Module, ModuleStateName, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
     PoolStats, Refusal, RetentionStats, RetentionView, Run, RunSummary, RunVerdict, Scope, SpecView,
     StorageStats, Timestamp, Token, VerifyPolicy, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
 };
@@ -219,6 +220,11 @@ fn connected(row: &WorkerRow, view: &WorkerView) -> Worker {
         left_at: None,
         heard_at: view.heard_at.into(),
     }
+}
+
+/// A public key of the coordinator.
+pub fn key(key: &PublishedKey) -> Key {
+    Key { keyid: key.key, valid_from: key.valid_from.into(), valid_until: key.valid_until.map(Into::into) }
 }
 
 /// One that is enrolled, but not connected: what it said last.

@@ -110,6 +110,8 @@ pub enum Command {
     See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
     /// A small output file of a final in the memory ring.
     Output(WorkspaceId, RunId, Digest, oneshot::Sender<Option<Bytes>>),
+    /// Whether a worker was asked for a blob: then how long that may be, in bytes.
+    Asked(WorkerId, Digest, oneshot::Sender<Option<u64>>),
     /// Open runs as they are now, those of the list that are open.
     SeeMany(Vec<RunId>, oneshot::Sender<HashMap<RunId, RunView>>),
     /// Answer when the run's insertion is durable (at once if it is), or with its refusal.

@@ -105,7 +105,8 @@ impl Owner {
                     blobs.extend(open.reported.get(result).into_iter().flat_map(|it| it.blobs(*result)));
                 }
                 let dissents = open.dissents.clone();
-                let last = FinalRun { record: *last, manifest, blobs, dissents };
+                let votes = open.counted(&last);
+                let last = FinalRun { record: *last, manifest, blobs, dissents, votes };
                 self.writes.push(RunWrite::Finish(Box::new(last)));
             }
         }

@@ -23,7 +23,7 @@ pub use commands::{Command, FinalReceiver, Submit, Watch, WorkerOrder};
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 pub use macs::AssignmentKey;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -113,9 +113,13 @@ pub struct Owner {
     ring: Ring,
     /// Dissenting outputs that were asked for: from whom, and which.
     keeping: HashMap<AttemptId, (WorkerId, Vec<Digest>)>,
+    /// Whom the outputs of open runs were asked from.
+    asked: BTreeSet<(WorkerId, AttemptId)>,
     /// Runs per workspace that are open, and those of them that have an attempt.
     open: HashMap<WorkspaceId, (u64, u64)>,
     ledgers: Ledgers,
+    /// Workers that an operator drains, and why: over all of their sessions, until they are readmitted.
+    drains: BTreeMap<WorkerId, String>,
     /// Noted since the last flush.
     evidence: Vec<Evidence>,
     effects: Vec<Effect>,
@@ -129,6 +133,7 @@ impl Owner {
         Owner {
             ledgers: Ledgers::new(parts.clock.now()),
             keeping: HashMap::new(),
+            asked: BTreeSet::new(),
             open: HashMap::new(),
             parts,
             runs: HashMap::new(),
@@ -137,6 +142,7 @@ impl Owner {
             artifacts: HashMap::new(),
             admitted: HashMap::new(),
             ring: Ring::default(),
+            drains: BTreeMap::new(),
             evidence: Vec::new(),
             effects: Vec::new(),
             patience: Patience::default(),
@@ -289,6 +295,9 @@ impl Owner {
             Command::Output(workspace, run, digest, reply) => {
                 let _ = reply.send(self.ring.output(workspace, run, digest));
             }
+            Command::Asked(worker, digest, reply) => {
+                let _ = reply.send(self.asked_for(worker, digest));
+            }
             Command::SeeMany(runs, reply) => {
                 let view = |run: RunId| self.parts.pool.run(run).map(|view| (run, view));
                 let _ = reply.send(runs.into_iter().filter_map(view).collect());
@@ -376,6 +385,9 @@ impl Owner {
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
         self.left(&open);
+        for (attempt, worker) in &open.collecting {
+            self.asked.remove(&(*worker, *attempt));
+        }
         if let Some((key, _)) = &open.new.idempotency {
             self.keys.remove(&(open.new.workspace, key.clone()));
         }
@@ -429,18 +441,6 @@ impl Owner {
         now.extend(kept);
         self.show_live(&live);
         Some(Watch { now, next })
-    }
-
-    fn order(&mut self, worker: WorkerId, order: WorkerOrder, reply: oneshot::Sender<bool>) {
-        let known = self.links.contains_key(&worker);
-        if known {
-            self.step(match order {
-                WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },
-                WorkerOrder::Quarantine(why) => Event::WorkerQuarantined { worker, why },
-                WorkerOrder::Readmit => Event::WorkerReadmitted { worker },
-            });
-        }
-        let _ = reply.send(known);
     }
 
     /// Takes a note for a worker's evidence log.

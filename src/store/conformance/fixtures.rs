@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::{AttemptRecord, AttemptState, Explained, Final, Time};
+use crate::core::{AttemptRecord, AttemptState, Class, Explained, Final, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::receipt::VoteProof;
+use crate::receipt::merkle::PATH_MAX;
 use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState, Verdict, VerdictKind};
 use crate::spec::{FileInput, Policy, Retry, RunSpec};
-use crate::store::{BlobRow, FinalRun, NewRun, RunWrite, Store, StoreError, StoredRun, WriteAnswer};
+use crate::store::{
+    BlobRow, CastVote, FinalRun, NewRun, RunWrite, Store, StoreError, StoredRun, WriteAnswer,
+};
 
 /// For ever, as far as pins go.
 pub(crate) const FOREVER: Time = Time(u64::MAX);
@@ -109,6 +113,7 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
             finished_at: at,
         },
         dissents: vec![(AttemptId { run: run_id(number), number: 3 }, dissent.0)],
+        votes: cast_votes(result),
         blobs: vec![(out, out_bytes), file, (result, canonical), dissent],
         manifest: Some(manifest),
     }
@@ -128,7 +133,26 @@ pub(crate) fn canceled(number: u64, at: Time) -> FinalRun {
         manifest: None,
         blobs: vec![],
         dissents: vec![],
+        votes: vec![],
     }
+}
+
+/// A vote of an embedded worker, one of a remote worker, and one that lost.
+pub(crate) fn cast_votes(result: Digest) -> Vec<CastVote> {
+    let vote = |number: u8, proof| CastVote {
+        number: number.into(),
+        worker: WorkerId(u32::from(number) + 1),
+        key: [number; 32],
+        domain: if number == 1 { "local" } else { "rack-2" }.to_owned(),
+        nonce: [number; 16],
+        class: Class(digest("class")),
+        artifact: digest("artifact"),
+        result: if number == 3 { digest("dissent") } else { result },
+        proof,
+    };
+    let proof = VoteProof { root: [1; 32], count: 5, index: 4, path: vec![[2; 32]], signature: [3; 64] };
+    let longest = VoteProof { count: u32::MAX, path: vec![[4; 32]; PATH_MAX], ..proof.clone() };
+    vec![vote(1, None), vote(2, Some(Box::new(proof))), vote(3, Some(Box::new(longest)))]
 }
 
 /// What a store must answer for an open run.

@@ -52,6 +52,7 @@ macro_rules! conformance {
             runs:
                 a_run_is_read_back_as_it_was_inserted,
                 a_run_is_read_back_as_it_was_finished,
+                the_votes_of_a_final_live_and_die_with_it,
                 insert_and_finish_in_one_batch_leave_one_final_run,
                 an_id_is_inserted_once,
                 a_stale_epoch_changes_nothing,

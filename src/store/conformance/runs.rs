@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkspaceId};
 use crate::result::RunState;
 use crate::spec::RunSpec;
-use crate::store::{RunFilter, RunWrite, Store, WriteAnswer};
+use crate::store::{FinalRun, Retention, RunFilter, RunWrite, Store, WriteAnswer};
 
 async fn stored(store: &dyn Store, number: u64) -> String {
     text(&store.run(run_id(number)).await.unwrap().expect("the run is stored"))
@@ -37,6 +37,39 @@ pub(crate) async fn a_run_is_read_back_as_it_was_finished(place: &dyn Place) {
     assert_eq!(write(&*store, finish(end.clone())).await.unwrap(), WriteAnswer::Committed);
     // the final has every attempt, so those written before must not come twice
     assert_eq!(stored(&*store, 1).await, text(&as_finished(&new_run(1), &end)));
+    check_references(&*store).await;
+}
+
+pub(crate) async fn the_votes_of_a_final_live_and_die_with_it(place: &dyn Place) {
+    let store = place.open().await;
+    let of = |store: Arc<dyn Store>, number| async move { store.votes(run_id(number)).await.unwrap() };
+    insert_all(&*store, [1, 2]).await;
+    assert_eq!(of(Arc::clone(&store), 1).await, None, "it is not final");
+    assert_eq!(of(Arc::clone(&store), 9).await, None, "it is not there");
+    let mut stale = final_run(1, Time(50));
+    stale.record.epoch = Epoch(2);
+    assert_eq!(write(&*store, finish(stale)).await.unwrap(), WriteAnswer::Refused);
+    assert_eq!(of(Arc::clone(&store), 1).await, None, "its final was refused");
+
+    let ends = [1, 2, 3].map(|number| final_run(number, Time(50 + number)));
+    // the last one is inserted and finished in one batch
+    let writes = vec![
+        finish(ends[0].clone()),
+        finish(FinalRun { votes: vec![], ..ends[1].clone() }),
+        insert(new_run(3)),
+        finish(ends[2].clone()),
+    ];
+    assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 4]);
+    store.close().await;
+    let store = place.open().await;
+    assert_eq!(of(Arc::clone(&store), 1).await.as_ref(), Some(&ends[0].votes));
+    assert_eq!(of(Arc::clone(&store), 2).await, Some(vec![]), "kept, and none were cast");
+    assert_eq!(of(Arc::clone(&store), 3).await.as_ref(), Some(&ends[2].votes));
+
+    let older = Retention { finished_before: Time(52), runs_max: u64::MAX, batch_max: 100 };
+    assert_eq!(store.retain(older).await.unwrap(), 1);
+    assert_eq!(of(Arc::clone(&store), 1).await, None, "they went with their run");
+    assert!(of(Arc::clone(&store), 3).await.is_some());
     check_references(&*store).await;
 }
 

@@ -135,6 +135,11 @@ const MIGRATIONS: &[&str] = &[
     -- until now every worker was embedded
     UPDATE workers SET embedded = 1;
     ",
+    // 3: receipts.
+    "
+    -- votes.rs; NULL until the run is final, and of those that became so before
+    ALTER TABLE runs ADD COLUMN votes BLOB;
+    ",
 ];
 
 /// Brings the database to this build's schema.

@@ -164,6 +164,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the coordinator's public keys
+         * @description Those that receipts are signed with, the newest first, with the time in which each signed: old ones stay, so that old
+         *     receipts can be checked. Needs no token.
+         */
+        get: operations["list_keys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/keys/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace the coordinator's key
+         * @description Receipts are signed with a new one from now on; those of before stay valid. Needs the scope `admin`.
+         */
+        post: operations["rotate_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/modules": {
         parameters: {
             query?: never;
@@ -542,6 +583,28 @@ export interface paths {
          * @description `path` is the file's path in the guest without its first slash, for instance `out/plot.png`. One range may be asked for.
          */
         get: operations["get_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/receipt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a run's receipt
+         * @description The signed certificate of a final result, which anybody can check offline (`lockstep verify`): a DSSE envelope around an
+         *     in-toto statement. It is signed when it is asked for; every byte of it counts. There is none (`no_receipt`) of a run that
+         *     has not ended, has no result, was submitted with `durable: false`, or ended before receipts were kept.
+         */
+        get: operations["get_receipt"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1155,6 +1218,23 @@ export interface components {
             /** @description A packed directory that was uploaded as a blob; mapped as a whole. */
             tree: components["schemas"]["Digest"];
         };
+        /** @description A public key of the coordinator. */
+        Key: {
+            /**
+             * @description `ed25519:` and the public key in hex: the key is its own id.
+             * @example ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a
+             */
+            keyid: string;
+            /** @description From when on it signed. */
+            valid_from: components["schemas"]["Timestamp"];
+            valid_until: components["schemas"]["Timestamp"] | null;
+        };
+        /** @description One page of a list */
+        KeyPage: {
+            items: components["schemas"]["Key"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
         /** @description Bounds on what the guest may use; a missing one has its default. */
         LimitsRequest: {
             /**
@@ -1465,7 +1545,7 @@ export interface components {
          * @description Every code that an error of this API can have. The list only grows.
          * @enum {string}
          */
-        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
+        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "no_receipt" | "too_many_keys" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
         /**
          * @description A named, versioned set of semantics.
          * @enum {string}
@@ -1488,6 +1568,22 @@ export interface components {
              * @description With one.
              */
             running: number;
+        };
+        /** @description A receipt: a DSSE envelope with one signature. Its payload is described in `docs/receipts.md`. */
+        Receipt: {
+            /** @description Base64 of the in-toto statement. */
+            payload: string;
+            /** @description `application/vnd.in-toto+json`. */
+            payloadType: string;
+            /** @description One. */
+            signatures: components["schemas"]["ReceiptSignature"][];
+        };
+        /** @description The coordinator's signature over a receipt. */
+        ReceiptSignature: {
+            /** @description The public key, see `GET /v1/keys`. */
+            keyid: string;
+            /** @description Base64 of the Ed25519 signature over the payload and its type, as DSSE encodes them. */
+            sig: string;
         };
         /** @description Why a module was refused. */
         Refusal: {
@@ -2546,6 +2642,64 @@ export interface operations {
             };
         };
     };
+    list_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the keys, on one page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotate_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the keys, the new one first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_modules: {
         parameters: {
             query?: {
@@ -3437,6 +3591,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_receipt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the receipt */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Receipt"];
+                };
             };
             /** @description a problem; `code` tells which */
             default: {
