@@ -54,6 +54,11 @@ export function outcomeWords(outcome: Outcome): string {
   }
 }
 
+/** The same in a few words, where a title has the others. */
+export function outcomeShort(outcome: Outcome): string {
+  return outcome.kind === "trapped" ? `trapped: ${outcome.trap.replaceAll("_", " ")}` : outcomeWords(outcome);
+}
+
 export function faultWords(fault: Fault): string {
   switch (fault.kind) {
     case "crashed":
@@ -90,7 +95,7 @@ export function ending(run: Pick<RunSummary, "state" | "reason" | "outcome">): s
 
 /** The same in a few words, for lists and beside a sentence that says more. */
 export function endingShort(run: Pick<RunSummary, "state" | "reason" | "outcome">): string {
-  if (run.outcome?.kind === "trapped") return `trapped: ${run.outcome.trap.replaceAll("_", " ")}`;
+  if (run.outcome !== null && isFinal(run.state)) return outcomeShort(run.outcome);
   if (run.outcome === null && run.state === "failed" && run.reason !== null) return run.reason.replaceAll("_", " ");
   return ending(run);
 }
