@@ -34,10 +34,11 @@ use crate::result::Fault;
 const GATHERED_MAX: usize = 512;
 /// Messages for the agent beyond which nothing more is read from the coordinator.
 const PENDING_MAX: usize = 4_096;
-/// What is said of ended attempts leaves together with what follows, while others are about to end: so many at most …
+/// What is said of ended attempts leaves together with what follows, while others are about to end: so many messages at
+/// most …
 const COMPANY_MAX: usize = 16;
-/// … and for so long at most: the finest that the timer tells apart.
-const COMPANY_WAIT: Duration = Duration::from_millis(1);
+/// … and for so long at most: little beside what a run waits for where so many do.
+const COMPANY_WAIT: Duration = Duration::from_millis(5);
 /// A coordinator is never taken for dead sooner.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Beyond the time for a drain: for telling the coordinator.
