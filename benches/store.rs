@@ -74,6 +74,8 @@ fn final_run(number: u64) -> FinalRun {
             outcome: Some(manifest.outcome.clone()),
             verdict: Verdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![] },
             result: Some(result),
+            votes: Vec::new(),
+            error_ppb: None,
             attempts: vec![attempt(1), attempt(2)],
             explain: vec![Explained { at: Time(3), text: "accepted: 2 of 2 votes are equal".to_owned() }],
             finished_at: Time(number),

@@ -27,17 +27,22 @@
 
 mod attempt;
 mod bits;
+mod blame;
 mod check;
+mod credibility;
 mod decide;
+mod evidence;
 mod explain;
 mod floor;
 mod grace;
 mod hash;
+mod hedge;
 mod modules;
 mod placement;
 mod pool;
 mod queue;
 mod quorum;
+mod repair;
 mod retry;
 mod returned;
 mod roster;
@@ -50,8 +55,11 @@ mod types;
 mod views;
 mod workers;
 
+pub use credibility::{Opinion, Rule, Seat, Weighing, Weight, group_error_ppb, weigh};
+pub use evidence::{Evidence, Prior, Standing, Witness};
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
+pub use repair::{PastVote, Suspect, is_decisive, repair_order};
 pub use types::*;
 pub use views::*;
 pub use vocabulary::id::Class;

@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::credibility::Weight;
+use super::evidence::{Evidence, Prior, Standing};
+
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{FailReason, Fault, Outcome, RunState, Verdict};
@@ -65,6 +68,12 @@ pub struct Config {
     pub begin_within_ms: u64,
     /// Added to an attempt's timeout before the core gives up on a worker that should have killed it.
     pub timeout_grace_ms: u64,
+    /// Second attempts of slow ones that all attempts together earn, in thousandths of their number. 0 turns them off.
+    pub hedge_permille: u32,
+    /// Such attempts that may be saved up.
+    pub hedge_burst: u32,
+    /// The part of all slots that may hold attempts of results that are verified anew, in percent.
+    pub reverify_percent: u32,
 }
 
 impl Default for Config {
@@ -88,6 +97,9 @@ impl Default for Config {
             collect_timeout_ms: 30_000,
             begin_within_ms: 300_000,
             timeout_grace_ms: 5_000,
+            hedge_permille: 50,
+            hedge_burst: 10,
+            reverify_percent: 25,
         }
     }
 }
@@ -118,6 +130,24 @@ pub struct Submission {
     pub history: Vec<AttemptRecord>,
     /// The explanations written with them.
     pub explained: Vec<Explained>,
+    /// Its draw in the audit lottery: uniform over all numbers, the same for every coordinator, unknown to workers
+    /// (the shell gives an HMAC of the run's id).
+    pub lottery: u64,
+    /// Set if a final of this run is verified anew: then nothing is inserted and nobody is refused.
+    pub reverify: Option<Reverify>,
+}
+
+/// A result that is verified anew, because a worker on which it rested is not trusted any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reverify {
+    /// The result of the final.
+    pub result: Digest,
+    /// The final's revision.
+    pub revision: u32,
+    /// Who voted for it, quarantined or not. If it turns out wrong, they all named the same wrong digest.
+    pub voters: Vec<WorkerId>,
+    /// Attempts of the run up to this number have been.
+    pub attempts: u32,
 }
 
 /// Why a submission is not accepted. Nothing was changed.
@@ -171,6 +201,13 @@ pub struct Joining {
     pub holds: Vec<(AttemptId, Epoch)>,
     /// Excluded from work and votes until readmitted (from the store).
     pub quarantined: bool,
+    /// What its log of evidence in this class says. The pool folds its own evidence on top, so that of a worker which comes
+    /// back in the same class it takes over only a later suspicion.
+    pub standing: Standing,
+    /// What is assumed of it without evidence.
+    pub prior: Prior,
+    /// Whether it is a trusted executor of the operator, which settles disputes and audits.
+    pub is_arbiter: bool,
 }
 
 /// A worker's checked statement about an attempt: signature, class, artifact and binding were verified by the shell.
@@ -350,6 +387,12 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// Its trusted executions differed, in an earlier life or at another coordinator: nobody is blamed for a run of it
+    /// until somebody readmits it.
+    ModuleNondeterministic {
+        /// Which.
+        module: Digest,
+    },
     /// An operator put it back.
     ModuleReadmitted {
         /// Which.
@@ -520,6 +563,42 @@ pub enum Effect {
         /// What happened.
         fault: Fault,
     },
+    /// What a comparison says about a worker, to be appended to its log of evidence: a worker's standing is the fold of
+    /// exactly these. Confirmations come in bundles, each counted from when it is told.
+    Evidence {
+        /// Who.
+        worker: WorkerId,
+        /// In which class.
+        class: Class,
+        /// On which attempt; none for an operator's word.
+        attempt: Option<AttemptId>,
+        /// When: what the fold takes for the day.
+        at: Time,
+        /// What.
+        evidence: Evidence,
+    },
+    /// A worker was quarantined for what it voted: write it and say so. The pool has done its part.
+    QuarantineWorker {
+        /// Which.
+        worker: WorkerId,
+        /// What it did.
+        why: String,
+    },
+    /// Look for finals that rest on this worker (see [`super::is_decisive`]), and submit them to be verified anew.
+    Repair {
+        /// Whose votes count no more.
+        worker: WorkerId,
+    },
+    /// A final was verified anew and stays as it is, or nothing came of it: there is no write, and the pool has forgotten
+    /// the run. One that turned out wrong comes as [`Write::Correct`].
+    Reverified(Box<Reverified>),
+    /// Trusted executions of a module differed: write it and say so.
+    NondeterministicModule {
+        /// Which.
+        module: Digest,
+        /// The run that showed it.
+        run: RunId,
+    },
     /// A worker's vote lost against an agreed result: evidence, appended to its log.
     Dissented {
         /// Who.
@@ -552,6 +631,42 @@ pub enum Write {
     },
     /// Finish the run; the shell adds manifest, outputs and references.
     Finish(Box<Final>),
+    /// Replace the final of a run by its next revision: commits only if the final is of the revision before. Answered as
+    /// a `Finish` is.
+    Correct(Box<Final>),
+}
+
+/// What became of a final that was verified anew and is not replaced.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Reverified {
+    /// What was found; its revision is the one that stays. Its result is there only if it was confirmed.
+    pub last: Final,
+    /// What it means.
+    pub conclusion: Conclusion,
+}
+
+/// How verifying anew ended without a correction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Conclusion {
+    /// The same result again, by voters that are trusted.
+    Confirmed,
+    /// No verdict: too few workers, a dispute, or a budget was used up. It may be tried again.
+    Undecided,
+    /// Trusted executions differ.
+    Nondeterministic,
+}
+
+/// A vote as it counted when its run was decided by credibility.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CountedVote {
+    /// On which attempt.
+    pub number: u32,
+    /// Whose.
+    pub worker: WorkerId,
+    /// For what.
+    pub result: Digest,
+    /// How much it weighed.
+    pub weight: Weight,
 }
 
 /// A final record.
@@ -573,6 +688,11 @@ pub struct Final {
     pub verdict: Verdict,
     /// The result digest, if there is one.
     pub result: Option<Digest>,
+    /// The votes with their weights, in the order in which they came, under a policy that weighs them (`standard`, `high`);
+    /// empty under the others.
+    pub votes: Vec<CountedVote>,
+    /// The probability that the result is wrong, in parts per billion, under such a policy.
+    pub error_ppb: Option<u64>,
     /// Every attempt.
     pub attempts: Vec<AttemptRecord>,
     /// Every decision.

@@ -252,18 +252,39 @@ pub enum Verify {
         /// Voters placed at once, 2 to [`Verify::QUORUM_MAX`].
         n: u8,
     },
-    // `standard` and `high` (credibility) take their place here.
+    /// The fewest workers whose combined credibility leaves an error of at most 10^-3, spot-checked.
+    Standard,
+    /// The same with an error of at most 10^-6: never one worker alone.
+    High,
 }
 
 impl Verify {
     /// More voters than this prove no more, and would need as many workers of one class.
     pub const QUORUM_MAX: u8 = 15;
 
-    /// Voters placed at once.
+    /// Voters placed at once, whoever they are.
     pub fn voters(self) -> u8 {
+        match self {
+            Verify::Once | Verify::Standard | Verify::High => 1,
+            Verify::Quorum { n } => n,
+        }
+    }
+
+    /// Workers of one class without which the policy cannot be kept: the adaptive ones need somebody to check with.
+    pub fn peers(self) -> u8 {
         match self {
             Verify::Once => 1,
             Verify::Quorum { n } => n,
+            Verify::Standard | Verify::High => 2,
+        }
+    }
+
+    /// The error that an adaptive policy allows, in parts per billion.
+    pub fn epsilon_ppb(self) -> Option<u64> {
+        match self {
+            Verify::Once | Verify::Quorum { .. } => None,
+            Verify::Standard => Some(1_000_000),
+            Verify::High => Some(1_000),
         }
     }
 }

@@ -136,6 +136,8 @@ pub fn policy(policy: &Policy) -> PolicyView {
         verify: match policy.verify {
             Verify::Once => VerifyRequest { policy: VerifyPolicy::Once, n: None },
             Verify::Quorum { n } => VerifyRequest { policy: VerifyPolicy::Quorum, n: Some(n.into()) },
+            Verify::Standard => VerifyRequest { policy: VerifyPolicy::Standard, n: None },
+            Verify::High => VerifyRequest { policy: VerifyPolicy::High, n: None },
         },
         retry: policy.retry,
         attempts_max: policy.attempts_max,

@@ -35,7 +35,8 @@ use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
 use crate::core::{
-    Class, Effect, Event, Joining, Pool, RunView, Stats, Submission, SubmitError, Time, WorkerView, WriteKind,
+    Class, Effect, Event, Joining, Pool, Prior, RunView, Standing, Stats, Submission, SubmitError, Time,
+    WorkerView, WriteKind,
 };
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
@@ -592,6 +593,10 @@ impl Owner {
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
             quarantined: link.row.quarantined.is_some(),
+            // the enrolment does not say yet whose a worker is: the careful assumption
+            standing: Standing::default(),
+            prior: Prior::Foreign,
+            is_arbiter: false,
         }
     }
 }
@@ -619,6 +624,9 @@ fn submission(new: &NewRun, module_ready: bool) -> Submission {
         recovered: false,
         history: Vec::new(),
         explained: Vec::new(),
+        // draws no audit: the policies that have one are not offered yet
+        lottery: u64::MAX,
+        reverify: None,
     }
 }
 

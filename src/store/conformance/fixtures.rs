@@ -97,6 +97,8 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
             outcome: Some(manifest.outcome.clone()),
             verdict: Verdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![WorkerId(4)] },
             result: Some(result),
+            votes: Vec::new(),
+            error_ppb: None,
             attempts: vec![
                 attempt(1, AttemptState::Voted { result, won: Some(true) }),
                 attempt(2, AttemptState::Canceled),

@@ -1051,7 +1051,7 @@ export interface components {
          * @description Why a run failed.
          * @enum {string}
          */
-        FailReason: "exit_code" | "trap" | "out_of_fuel" | "output_limit" | "timed_out" | "crashed" | "poisoned" | "lost" | "no_quorum" | "expired" | "module_refused";
+        FailReason: "exit_code" | "trap" | "out_of_fuel" | "output_limit" | "timed_out" | "crashed" | "poisoned" | "lost" | "no_quorum" | "expired" | "module_refused" | "nondeterministic";
         /** @description What the infrastructure did to an attempt. Never votes; leads to a rerun. */
         Fault: {
             /** @description What is known beyond the signal. */

@@ -74,6 +74,7 @@ const REASONS: Record<string, string> = {
   no_quorum: "the votes never satisfied the policy",
   expired: "its deadline passed",
   module_refused: "its module was refused",
+  nondeterministic: "its module gives different results where it is trusted",
 };
 
 /** How a run ended, or how it stands. */

@@ -49,7 +49,7 @@ impl Store {
                 }
                 None => Event::Refused { run },
             },
-            Write::Finish(last) => match self.owned(last.run, last.epoch) {
+            Write::Finish(last) | Write::Correct(last) => match self.owned(last.run, last.epoch) {
                 Some(row) => {
                     let run = last.run;
                     row.last = Some(*last);

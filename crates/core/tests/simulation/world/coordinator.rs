@@ -84,6 +84,11 @@ impl World {
             | Effect::WorkerChanged { .. }
             | Effect::QuarantineModule { .. }
             | Effect::Faulted { .. }
+            | Effect::Evidence { .. }
+            | Effect::QuarantineWorker { .. }
+            | Effect::Repair { .. }
+            | Effect::Reverified(_)
+            | Effect::NondeterministicModule { .. }
             | Effect::Dissented { .. } => {}
         }
     }
@@ -114,7 +119,7 @@ impl World {
         for write in std::mem::take(&mut self.store.queued) {
             let run = match &write {
                 Write::Insert { run, .. } | Write::Attempt { run, .. } => *run,
-                Write::Finish(last) => last.run,
+                Write::Finish(last) | Write::Correct(last) => last.run,
             };
             if self.features.refused_writes && !self.is_peace && self.rng.chance(3) {
                 if let Some(row) = self.store.rows.get_mut(&run) {
@@ -202,6 +207,8 @@ impl World {
             submitted_at: Time(self.now),
             history: vec![],
             explained: vec![],
+            lottery: u64::MAX,
+            reverify: None,
         }
     }
 
@@ -213,7 +220,7 @@ impl World {
         self.is_committing = false;
         self.note_running();
         let expected = self.store.sessions.clone();
-        self.pool = Shim::new(config(), Time(self.now), &expected, self.mutant);
+        self.pool = Shim::new(config(&self.features), Time(self.now), &expected, self.mutant);
         self.tick_at = None;
         self.oracle.restarted(self.now, expected);
         for agent in 0..self.agents.len() {

@@ -151,8 +151,15 @@ pub struct World {
     trace: bool,
 }
 
-fn config() -> Config {
-    Config { quorum_wait_ms: 8_000, collect_timeout_ms: 2_000, module_crashes_max: 4, ..Config::default() }
+fn config(features: &Features) -> Config {
+    Config {
+        quorum_wait_ms: 8_000,
+        collect_timeout_ms: 2_000,
+        module_crashes_max: 4,
+        // where it is counted what a restart doubles, nothing else may double it
+        hedge_permille: if features.long { 0 } else { 50 },
+        ..Config::default()
+    }
 }
 
 impl World {
@@ -182,7 +189,7 @@ impl World {
         let modules = modules.collect();
         let to_submit = rng.range(5, 50);
         let mut world = World {
-            pool: Shim::new(config(), Time(START), &BTreeSet::new(), mutant),
+            pool: Shim::new(config(&features), Time(START), &BTreeSet::new(), mutant),
             rng,
             now: START,
             due: BinaryHeap::new(),

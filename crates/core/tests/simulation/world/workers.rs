@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::{Event, Joining, Time, Vote};
+use lockstep_core::{Event, Joining, Prior, Standing, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch};
 use vocabulary::result::{Fault, Outcome};
@@ -218,6 +218,9 @@ impl World {
                     memory_bytes: here.memory_bytes,
                     holds,
                     quarantined: self.oracle.is_quarantined(worker),
+                    standing: Standing::default(),
+                    prior: Prior::Owned,
+                    is_arbiter: false,
                 };
                 self.store.sessions.insert(worker);
                 self.step(Event::WorkerJoined(Box::new(joining)))
