@@ -75,8 +75,8 @@ fn a_newcomer_never_stands_alone_even_where_the_numbers_would_do() {
     assert!(group_error_ppb(&[own(9)], digest(1)) <= STANDARD);
     let said = weigh(&rule(STANDARD), &[own(9)]);
     assert_eq!(said, Weighing::Wanting { seat: Seat::Voter, why: Why::Newcomers { k_milli: 9_000 } });
-    assert_eq!(wanted(weigh(&rule(STANDARD), &[own(10)])), Some(Seat::Voter), "audited 10 times in 10");
-    assert_eq!(weigh(&rule(STANDARD), &[own(11)]), decided(1));
+    assert_eq!(wanted(weigh(&rule(STANDARD), &[own(13)])), Some(Seat::Voter), "audited 13 times in 13");
+    assert_eq!(weigh(&rule(STANDARD), &[own(14)]), decided(1));
     let newcomers: Vec<Opinion> = (0..5).map(|worker| foreign(worker, 1, 0)).collect();
     let with_arbiter = Rule { arbiters: 1, ..rule(STANDARD) };
     assert_eq!(wanted(weigh(&with_arbiter, &newcomers)), Some(Seat::Arbiter));
@@ -84,7 +84,7 @@ fn a_newcomer_never_stands_alone_even_where_the_numbers_would_do() {
 
 #[test]
 fn the_lottery_draws_as_often_as_it_should_and_its_halves_are_independent() {
-    assert_eq!(Rule::audit_ppm(100_000), 100_000);
+    assert_eq!(Rule::audit_ppm(100_000), 130_000);
     assert_eq!(Rule::audit_ppm(1_000_000), AUDIT_MIN_PPM);
     assert_eq!(Rule::audit_ppm(0), 1_000_000);
     let votes = [foreign(1, 1, 200)];
@@ -101,9 +101,9 @@ fn the_lottery_draws_as_often_as_it_should_and_its_halves_are_independent() {
         let expected = if arbiter { Some(Seat::Arbiter) } else { peer.then_some(Seat::Voter) };
         assert_eq!(wanted(weigh(&rule, &votes)), expected);
     }
-    assert!((4_700..5_300).contains(&peers), "{peers} of 5,000");
+    assert!((6_200..6_800).contains(&peers), "{peers} of 6,500");
     assert!((870..1_130).contains(&arbiters), "{arbiters} of 1,000");
-    assert!((20..90).contains(&both), "{both} of 50");
+    assert!((30..110).contains(&both), "{both} of 65");
 }
 
 #[test]
@@ -201,7 +201,7 @@ proptest! {
             if mine.len() == 1 {
                 prop_assert!(mine[0].weight.k_milli >= 10_000 && !is_disputed);
                 let drawn = (lottery >> 32) as f64 / 2f64.powi(32);
-                prop_assert!(drawn >= (10.0 / (mine[0].weight.k_milli as f64 / 1e3)).max(0.01) - 1e-6);
+                prop_assert!(drawn >= (13.0 / (mine[0].weight.k_milli as f64 / 1e3)).max(0.01) - 1e-6);
             }
         }
     }
