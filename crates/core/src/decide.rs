@@ -89,6 +89,10 @@ impl Floor {
                 self.collect(run, *position, result);
             }
             None => {
+                if run.live() == 0 && run.is_tried_once() {
+                    let why = "the policy allows no second attempt, and none of its voters delivers";
+                    return self.fail(run, FailReason::Lost, why);
+                }
                 if run.live() == 0 && run.ticket.is_none() {
                     self.note(run, Note::NobodyDelivers { result });
                 }
@@ -164,7 +168,8 @@ impl Floor {
     }
 
     fn write_row(&mut self, run: &Run, position: usize) {
-        if run.policy.durable {
+        // the row of what is verified anew is final: its attempts are written with the correction, if one comes
+        if run.policy.durable && run.reverify.is_none() {
             let record = run.attempts[position].record.clone();
             self.effects.push(Effect::Write(Write::Attempt { run: run.id, epoch: run.epoch, record }));
         }

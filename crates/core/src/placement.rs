@@ -90,7 +90,9 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         unseat(shape, &mut candidates, crew);
         there = candidates.len();
     }
-    let is_short = shape.voters > 1 && there < usize::from(shape.missing);
+    // as long as no class is settled, it takes one that is large enough for the whole policy
+    let needed = if shape.class.is_none() { shape.missing.max(shape.voters) } else { shape.missing };
+    let is_short = shape.voters > 1 && there < usize::from(needed);
     let mut places = Bits::default();
     for worker in candidates.iter().filter(|worker| !shape.avoided.contains(&worker.id)) {
         if let Some(place) = crew.place(worker.id) {
@@ -145,10 +147,12 @@ pub(super) fn lacking(shape: &Shape, crew: &Crew) -> String {
 /// Removes the workers that have a seat already, and those of their domains where domains matter.
 fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
     let domains: BTreeSet<&str> = candidates.iter().map(|worker| worker.domain.as_str()).collect();
-    let seats = usize::from(shape.voters).max(shape.seated.len() + 1);
+    // an arbiter sits beside the voters, not among them
+    let is_voter = |worker: &&WorkerId| crew.get(**worker).is_none_or(|worker| !worker.is_arbiter);
+    let seats = usize::from(shape.voters).max(shape.seated.iter().filter(is_voter).count() + 1);
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     if shape.voters > 1 && domains.len() >= seats {
-        let seated = shape.seated.iter().filter_map(|worker| crew.get(*worker));
+        let seated = shape.seated.iter().filter(is_voter).filter_map(|worker| crew.get(*worker));
         taken.extend(seated.map(|worker| worker.domain.as_str()));
     }
     candidates.retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(worker.domain.as_str()));

@@ -322,9 +322,11 @@ impl Pool {
             return;
         }
         let (module, workspace, had_attempt) = (run.module, run.workspace, !run.attempts.is_empty());
-        let has_token = run.has_token;
+        let (is_anew, has_token) = (run.reverify.is_some(), run.has_token);
         self.runs.remove(&id);
-        self.floor.return_token(has_token);
+        if is_anew {
+            self.floor.return_token(has_token);
+        }
         self.floor.running -= usize::from(had_attempt);
         self.floor.queue.closed(workspace);
         self.floor.modules[module].runs -= 1;

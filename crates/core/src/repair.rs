@@ -100,6 +100,9 @@ impl Floor {
             self.unpark(run);
             self.repair.tokens += 1;
             run.has_token = true;
+            if self.repair.tokens < most {
+                self.resume_next();
+            }
             return true;
         }
         if !std::mem::replace(&mut run.is_parked, true) {
@@ -116,13 +119,15 @@ impl Floor {
         }
     }
 
-    /// A run is gone: the next one may be verified anew.
+    /// A run that was verified anew is gone, whether it had a token or not: the next one may have its turn.
     pub(super) fn return_token(&mut self, has_token: bool) {
-        if has_token {
-            self.repair.tokens -= 1;
-            let next = self.repair.parked.first().map(|(_, run)| Followup::Resume(*run));
-            self.followups.extend(next);
-        }
+        self.repair.tokens -= usize::from(has_token);
+        self.resume_next();
+    }
+
+    fn resume_next(&mut self) {
+        let next = self.repair.parked.first().map(|(_, run)| Followup::Resume(*run));
+        self.followups.extend(next);
     }
 
     /// What was verified anew has ended: a changed result replaces the one of before, anything else is told and forgotten.

@@ -292,7 +292,7 @@ impl Run {
 
     /// Whether a worker executes it, or voted on it in a way that bars it from voting again (I4, I5).
     pub(super) fn is_seated(&self, attempt: &Attempt) -> bool {
-        attempt.is_live() || (attempt.ballot.is_some() && self.compares() && !attempt.weight.is_arbiter)
+        attempt.is_live() || (attempt.ballot.is_some() && self.compares())
     }
 
     /// Whether its policy compares votes.
@@ -303,6 +303,15 @@ impl Run {
     /// Workers that may get no further attempt.
     pub(super) fn seated(&self) -> Vec<WorkerId> {
         sorted(self.attempts.iter().filter(|attempt| self.is_seated(attempt)))
+    }
+
+    /// Workers that may not be asked for a seat: an arbiter may be asked for its own once more, to see whether it agrees
+    /// with itself.
+    fn barred(&self, seat: Seat) -> Vec<WorkerId> {
+        match seat {
+            Seat::Voter => self.seated(),
+            Seat::Arbiter => sorted(self.attempts.iter().filter(|attempt| attempt.is_live())),
+        }
     }
 
     /// Workers that held an attempt and did not hand it back.
@@ -319,7 +328,7 @@ impl Run {
 
     /// What it asks of a worker.
     pub(super) fn shape(&self, missing: u32, seat: Seat) -> Shape {
-        let seated = self.seated();
+        let seated = self.barred(seat);
         let mut avoided = if self.is_relaxed { Vec::new() } else { self.held() };
         avoided.retain(|worker| !seated.contains(worker));
         Shape {
@@ -336,7 +345,8 @@ impl Run {
 
     /// Whether at most one attempt of it may ever be tried per voter.
     pub(super) fn is_tried_once(&self) -> bool {
-        self.policy.retry == Retry::Never
+        // what is verified anew was executed already
+        self.policy.retry == Retry::Never && self.reverify.is_none()
     }
 
     /// Under `retry: never`, why one more attempt would be a second try of the same voter's place.

@@ -137,7 +137,8 @@ pub struct Submission {
     pub reverify: Option<Reverify>,
 }
 
-/// A result that is verified anew, because a worker on which it rested is not trusted any more.
+/// A result that is verified anew, because a worker on which it rested is not trusted any more. Nothing is written about it
+/// before its end.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reverify {
     /// The result of the final.

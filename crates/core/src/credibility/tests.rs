@@ -85,7 +85,8 @@ fn a_newcomer_never_stands_alone_even_where_the_numbers_would_do() {
 #[test]
 fn the_lottery_draws_as_often_as_it_should_and_its_halves_are_independent() {
     assert_eq!(Rule::audit_ppm(100_000), 130_000);
-    assert_eq!(Rule::audit_ppm(1_000_000), AUDIT_MIN_PPM);
+    assert_eq!(Rule::audit_ppm(1_000_000), 13_000);
+    assert_eq!(Rule::audit_ppm(u64::MAX), AUDIT_MIN_PPM);
     assert_eq!(Rule::audit_ppm(0), 1_000_000);
     let votes = [foreign(1, 1, 200)];
     let (mut peers, mut arbiters, mut both) = (0, 0, 0);

@@ -6,6 +6,7 @@
 mod behaviour;
 mod driver;
 #[path = "../simulation/rng.rs"]
+#[expect(dead_code, reason = "the simulation uses more of it")]
 mod rng;
 
 use behaviour::Behaviour;
@@ -44,11 +45,12 @@ fn case(cheats: u32, behaviour: Behaviour, arbiters: u32) -> Case {
     Case { workers: 100, cheats, behaviour, arbiters, verify: Verify::Standard, warm_k: 0 }
 }
 
-/// What holds for every row.
+/// What holds for every row. Without an arbiter two sleepers can outvote an honest worker, so what happens to that one is
+/// printed and not promised.
 fn check(all: &Figures, arbiters: u32) {
-    assert_eq!(all.honest_quarantined, 0, "nobody honest is quarantined: {all:?}");
     assert_eq!(all.unfinished, 0, "everything ends: {all:?}");
     if arbiters > 0 {
+        assert_eq!(all.honest_quarantined, 0, "nobody honest is quarantined: {all:?}");
         assert_eq!(all.undecided, 0, "an arbiter settles everything: {all:?}");
         assert_eq!(all.left, 0, "repair leaves nothing: {all:?}");
     }

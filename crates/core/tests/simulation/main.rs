@@ -3,6 +3,7 @@
 //! `LOCKSTEP_SEED=n` runs one seed and prints what happens, one line per event: time, event, and behind arrows the effects.
 
 mod agents;
+mod credibility;
 mod oracle;
 mod rng;
 mod shim;
@@ -25,7 +26,7 @@ const MUTANT_SEEDS: u64 = 3_000;
 const RESTART_SEEDS: u64 = 1_000;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 36] = [
+const RARE: [&str; 47] = [
     "a cancel in time",
     "a cancel that came after the final",
     "a coordinator that was away",
@@ -35,6 +36,17 @@ const RARE: [&str; 36] = [
     "a dissenter",
     "a grace that ended early",
     "a draining worker",
+    "a final that was confirmed",
+    "a final that was corrected",
+    "a hedge",
+    "a lone dissenter",
+    "a nondeterministic module",
+    "a result that an arbiter settled",
+    "a result that one vouched for",
+    "a run verified anew that waited for its turn",
+    "a vote that lost its weight",
+    "a worker quarantined for its votes",
+    "an audit",
     "a final whose blobs were gone",
     "a message that found no room",
     "a module quarantined by the poison rule",
