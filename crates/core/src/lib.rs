@@ -31,6 +31,7 @@ mod blame;
 mod check;
 mod credibility;
 mod decide;
+mod effects;
 mod evidence;
 mod explain;
 mod floor;
@@ -56,6 +57,7 @@ mod views;
 mod workers;
 
 pub use credibility::{Opinion, Rule, Seat, Weighing, Weight, group_error_ppb, weigh};
+pub use effects::*;
 pub use evidence::{Evidence, Prior, Standing, Witness};
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};

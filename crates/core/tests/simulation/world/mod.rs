@@ -26,6 +26,8 @@ const MS: u64 = 1_000;
 const SECOND: u64 = 1_000 * MS;
 /// The world begins here, so that nothing rests on a clock that starts at zero.
 const START: u64 = 1_000_000 * SECOND;
+/// The day of the beginning, counted as the core counts days: nothing has aged.
+const TODAY: u32 = (START / (24 * 60 * 60 * SECOND)) as u32;
 /// How long things go wrong.
 const TROUBLE: u64 = 40 * SECOND;
 /// How long everything may take to end once they do not.
@@ -234,7 +236,8 @@ impl World {
         for place in 0..count {
             let agent = self.agent(place);
             let k = *self.rng.pick(&[0, 0, 4, 40, 1_000]);
-            self.evidence.insert(agent.id, Standing { k_milli: k * 1_000, ..Standing::default() });
+            self.evidence
+                .insert(agent.id, Standing { k_milli: k * 1_000, day: TODAY, ..Standing::default() });
             self.agents.push(agent);
             let at = self.rng.below(200 * MS);
             self.later(at, Item::Connect { agent: place, session: 0 });
