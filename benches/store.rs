@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lockstep::core::{AttemptRecord, AttemptState, Explained, Final, Time};
+use lockstep::core::{AttemptRecord, AttemptState, Class, Explained, Final, Time};
 use lockstep::digest::Digest;
 use lockstep::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use lockstep::result::{Outcome, OutputRef, ResultManifest, RunState, Verdict, VerdictKind};
 use lockstep::spec::{Policy, RunSpec};
 use lockstep::store::sqlite::{Options, SqliteStore};
-use lockstep::store::{Failure, FinalRun, NewRun, RunWrite, Store, WriteAnswer};
+use lockstep::store::{CastVote, Failure, FinalRun, NewRun, RunWrite, Store, WriteAnswer};
 use tokio::sync::{mpsc, oneshot};
 
 const WAITERS: u64 = 64;
@@ -58,11 +58,23 @@ fn final_run(number: u64) -> FinalRun {
     let attempt = |number| AttemptRecord {
         number,
         worker: WorkerId(number),
-        state: AttemptState::Voted { result, won: Some(true) },
+        state: AttemptState::Voted { result, outcome: Some(manifest.outcome.clone()), won: Some(true) },
         assigned_at: Time(1),
         begun_at: Some(Time(2)),
         ended_at: Some(Time(3)),
         cpu_us: 17,
+    };
+    let vote = |number| CastVote {
+        number,
+        worker: WorkerId(number),
+        key: [7; 32],
+        domain: "local".to_owned(),
+        nonce: [9; 16],
+        class: Class(Digest::of(b"class")),
+        artifact: Digest::of(b"artifact"),
+        result,
+        proof: None,
+        weight: None,
     };
     FinalRun {
         record: Final {
@@ -77,17 +89,18 @@ fn final_run(number: u64) -> FinalRun {
             votes: Vec::new(),
             error_ppb: None,
             attempts: vec![attempt(1), attempt(2)],
-            explain: vec![Explained { at: Time(3), text: "accepted: 2 of 2 votes are equal".to_owned() }],
+            explain: Arc::new(vec![Explained::kept(Time(3), "accepted: 2 of 2 votes are equal")]),
             finished_at: Time(number),
         },
         blobs: vec![(manifest.stdout.digest, stdout), (result, canonical)],
         dissents: vec![],
+        votes: vec![vote(1), vote(2)],
         manifest: Some(manifest),
     }
 }
 
 fn insert(number: u64) -> RunWrite {
-    RunWrite::Insert(Box::new(new_run(number)))
+    RunWrite::Insert(Arc::new(new_run(number)))
 }
 
 fn finish(number: u64) -> RunWrite {

@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("receipt", &["core", "vocabulary"]),
     ("protocol", &["core", "receipt", "store", "vocabulary"]),
     ("agent", &["compiler", "core", "protocol", "receipt", "runner", "sandbox", "vocabulary"]),
-    ("store", &["core", "vocabulary"]),
+    ("store", &["core", "receipt", "vocabulary"]),
     ("blobs", &["core", "store", "vocabulary"]),
     (
         "coordinator",
@@ -41,8 +41,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("config", &["core", "vocabulary"]),
-    // `worker` starts an agent as `serve` starts a coordinator
-    ("cli", &["agent", "compiler", "config", "coordinator", "protocol", "sandbox", "tls", "vocabulary"]),
+    // `worker` and `verify --replay` start an agent as `serve` starts a coordinator
+    (
+        "cli",
+        &[
+            "agent",
+            "compiler",
+            "config",
+            "coordinator",
+            "protocol",
+            "receipt",
+            "sandbox",
+            "tls",
+            "vocabulary",
+        ],
+    ),
     ("main", &["agent", "cli", "compiler", "config", "coordinator", "runner"]),
     ("lib", &[]),
 ];

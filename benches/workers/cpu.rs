@@ -15,6 +15,9 @@ use crate::{Bench, busy_echo, crew_at, echoed, pool_of_remotes};
 
 const WORKERS: usize = 2;
 const ROUNDS: usize = 10;
+/// Of each run: so little that a worker's memory does not bound what it holds.
+const MEMORY: u64 = 8 << 20;
+const OUTPUT: u64 = 1 << 20;
 const KINDS: [&str; 3] = ["embedded", "plaintext", "TLS"];
 
 /// A pool and its processes.
@@ -99,7 +102,10 @@ pub async fn per_run(bench: &mut Bench) {
             for turn in 0..KINDS.len() {
                 let place = (round + turn) % KINDS.len();
                 let side = &sides[place];
-                let request = |key: &str| json!({"module": modules[place], "stdin": {"text": key}, "verify": {"policy": "once"}});
+                let request = |key: &str| {
+                    json!({"module": modules[place], "stdin": {"text": key}, "verify": {"policy": "once"},
+                        "limits": {"memory_bytes": MEMORY, "output_bytes": OUTPUT, "file_bytes": OUTPUT}})
+                };
                 let before = side.ticks();
                 let entries =
                     side.client.drive(&format!("cpu-{steps}-{round}"), per_round, request, echoed).await;

@@ -109,16 +109,20 @@ pub async fn silence(bench: &mut Bench) {
         let frozen = workers.iter().find(|worker| worker.id == holder).expect("one of ours");
         // every other time its runner goes on and finishes, so that a whole vote arrives late
         let runners = if round % 2 == 0 { children(frozen.pid()) } else { Vec::new() };
+        let stopped = Timestamp::now();
         frozen.signal("STOP");
-        let stopped = Instant::now();
         runners.iter().for_each(|pid| signal(*pid, "STOP"));
-        eventually("the rerun begins", async || {
+        // a runner's beginning is told with its worker's next beat: what counts is when it was
+        let rerun = eventually("the rerun begins", async || {
             let (_, run) = pool.get(&format!("/v1/runs/{run}")).await;
-            let elsewhere = |it: &Value| it["worker"] != holder && it["started_at"].is_string();
-            run["attempts"].as_array()?.iter().any(elsewhere).then_some(())
+            let elsewhere = |it: &&Value| it["worker"] != holder && it["started_at"].is_string();
+            run["attempts"].as_array()?.iter().find(elsewhere)?["started_at"]
+                .as_str()?
+                .parse::<Timestamp>()
+                .ok()
         })
         .await;
-        samples.push(stopped.elapsed());
+        samples.push(Duration::try_from(rerun.duration_since(stopped)).unwrap_or_default());
         let begun = Instant::now();
         let before = pool.finished(&run).await;
         alone.push(begun.elapsed());

@@ -48,6 +48,9 @@ pub struct AgentConfig {
     pub exe: PathBuf,
     /// Attempts at once.
     pub slots: u32,
+    /// Short attempts that it takes beyond those, for each slot: they wait here instead of in the coordinator. On the other
+    /// end of a network more of them are worth it, because what is said of them then travels together.
+    pub ahead: usize,
     /// Memory for all of them, in bytes: told to the coordinator, which leases it.
     pub memory_bytes: u64,
     /// What placement may ask for.
@@ -76,6 +79,7 @@ impl AgentConfig {
             name,
             exe,
             slots,
+            ahead: session::AHEAD,
             memory_bytes,
             labels: BTreeMap::new(),
             class,

@@ -27,7 +27,7 @@ use crate::result::Fault;
 use crate::runner::clock::monotonic_ns;
 use crate::runner::page::AHEAD_MAX;
 
-/// Attempts for each slot beyond the one that it executes, when attempts are short.
+/// Attempts that a runner is handed beyond the one that it executes, when attempts are short.
 pub(super) const AHEAD: usize = 3;
 const _: () = assert!(AHEAD < AHEAD_MAX, "the shared page has a word for each");
 /// Messages handled before their consequences are carried out together.
@@ -216,7 +216,7 @@ impl Session {
         let capacity = if self.drain.is_some() || self.outputs.bytes() >= self.config.outputs_bytes_max {
             0
         } else if self.paces.all.is_short() && !self.has_long(monotonic_ns()) {
-            slots * (1 + AHEAD)
+            slots * (1 + self.config.ahead)
         } else {
             slots
         };
@@ -302,7 +302,7 @@ impl Session {
         let slots = self.config.slots as usize;
         let detail = if self.outputs.bytes() >= self.config.outputs_bytes_max {
             "its outputs wait for collection"
-        } else if self.held.len() > 2 * slots * (1 + AHEAD) {
+        } else if self.held.len() > 2 * slots * (1 + self.config.ahead) {
             "it holds more attempts than it asked for"
         } else {
             return None;

@@ -1,6 +1,7 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
 mod operate;
+mod receipts;
 mod serve;
 
 use std::path::PathBuf;
@@ -11,12 +12,14 @@ pub use self::operate::{
     BlobsArgs, BlobsCommand, CallArgs, CertArgs, ScopeArg, TokensArgs, TokensCommand, WorkersArgs,
     WorkersCommand,
 };
+pub use self::receipts::{KeysArgs, KeysCommand, ReceiptArgs, VerifyArgs};
 pub use self::serve::{LogFormat, ServeArgs};
 use super::parse::{self, DirInput, FileInput, ModuleRef};
 use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::Clock;
+use crate::spec::Verify;
 use crate::units::{Period, Size};
 
 /// A self-hosted compute pool for WebAssembly with redundant, verified execution
@@ -46,10 +49,13 @@ pub enum Command {
     Modules(ModulesArgs),
     Run(Box<RunArgs>),
     Runs(RunsArgs),
+    Receipt(ReceiptArgs),
+    Verify(Box<VerifyArgs>),
     Call(CallArgs),
     Blobs(BlobsArgs),
     Workers(WorkersArgs),
     Tokens(TokensArgs),
+    Keys(KeysArgs),
     Cert(CertArgs),
     Completions(CompletionsArgs),
 }
@@ -240,7 +246,10 @@ pub struct LimitArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Policy")]
 pub struct PolicyArgs {
-    /// So many workers compute it; the majority of equal results wins [default: 2]
+    /// How it is verified: standard (error at most 0.001), high (0.000001), quorum:N or once [default: the pool's]
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["quorum", "once"])]
+    pub verify: Option<Verify>,
+    /// So many workers compute it; the majority of equal results wins
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=15))]
     pub quorum: Option<u64>,
     /// One worker computes it and nothing is compared

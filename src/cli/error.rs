@@ -119,6 +119,17 @@ pub enum CliError {
     /// The asynchronous runtime did not start.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
+    /// A file that should be a receipt.
+    #[error("`{}` is no valid receipt: {source}", path.display())]
+    Receipt {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: crate::receipt::ReceiptError,
+    },
+    /// A run of a receipt could not be executed again; that says nothing about its result.
+    #[error("the run cannot be executed again here: {0}")]
+    Replay(String),
     /// `serve` failed.
     #[error("{0}")]
     Serve(String),

@@ -7,6 +7,10 @@ use crate::result::{FailReason, Outcome, RunState};
 pub const USAGE: u8 = 2;
 /// Any other command of the client failed.
 pub const FAILED: u8 = 1;
+/// `verify`: the receipt is valid, and signed by a key that is not known to be trusted.
+pub const NOT_TRUSTED: u8 = 3;
+/// `verify --replay`: another result came out.
+pub const DIFFERS: u8 = 4;
 /// The run was canceled.
 pub const CANCELED: u8 = 118;
 /// `run` could not do it: no server, refused, a file that cannot be read. Not 1, which may be the guest's.

@@ -13,9 +13,12 @@ mod error;
 mod events;
 mod exit;
 mod inputs;
+mod keys;
 mod live;
 mod modules;
 mod parse;
+mod receipt;
+mod replay;
 mod result;
 mod run;
 mod runs;
@@ -29,6 +32,7 @@ mod telemetry;
 mod terminal;
 mod tokens;
 mod upload;
+mod verify;
 mod worker;
 mod workers;
 
@@ -94,6 +98,9 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
         Command::Worker(args) => return worker::worker(args, environment),
         Command::Completions(args) => return completions(args),
         Command::Cert(args) => return cert::cert(args),
+        Command::Verify(args) => return verify::verify(args, environment),
+        Command::Receipt(args) => &args.connect,
+        Command::Keys(args) => &args.connect,
         Command::Push(args) => &args.connect,
         Command::Modules(args) => &args.connect,
         Command::Run(args) => &args.connect,
@@ -116,7 +123,13 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Call(args) => call::call(&client, args).await,
             Command::Blobs(args) => blobs::blobs(&client, args).await,
             Command::Tokens(args) => tokens::tokens(&client, args).await,
-            Command::Serve(_) | Command::Worker(_) | Command::Completions(_) | Command::Cert(_) => Ok(0),
+            Command::Receipt(args) => receipt::receipt(&client, args).await,
+            Command::Keys(args) => keys::keys(&client, args).await,
+            Command::Serve(_)
+            | Command::Worker(_)
+            | Command::Completions(_)
+            | Command::Cert(_)
+            | Command::Verify(_) => Ok(0),
         }
     })
 }

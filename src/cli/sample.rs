@@ -10,7 +10,7 @@ pub fn run() -> Run {
     let attempt = |number: u32| {
         serde_json::json!({
             "id": format!("{id}.{number}"), "number": number, "worker": format!("w{number}"), "state": "voted",
-            "result": digest, "won": true, "fault": null, "assigned_at": "2026-01-01T00:00:00Z",
+            "result": digest, "outcome": {"kind": "exited", "code": 0}, "won": true, "fault": null, "assigned_at": "2026-01-01T00:00:00Z",
             "started_at": "2026-01-01T00:00:00.000500Z", "ended_at": "2026-01-01T00:00:00.002Z", "cpu_ms": 1.2,
         })
     };

@@ -60,6 +60,8 @@ fn layers(args: &ServeArgs, environment: &Environment) -> Result<Layers, CliErro
         ("data", text_of(args.data.as_deref())?),
         ("listen", args.listen.clone()),
         ("workers", args.workers.map(|n| n.to_string())),
+        ("arbiters", args.arbiters.map(|n| n.to_string())),
+        ("verify", args.verify.map(|verify| verify.to_string())),
         ("slots", args.slots.map(|n| n.to_string())),
         ("worker_memory", args.worker_memory.map(|size| size.to_string())),
         ("tls_cert", text_of(args.tls_cert.as_deref())?),
@@ -97,13 +99,22 @@ async fn serve_on(config: ServeConfig, listener: TcpListener) -> Result<(), CliE
     // Dropped at the end, so that a client hears at once that nobody serves here.
     let _address = AddressFile::write(&data, &url)?;
     print(&format!(
-        "Lockstep serves on {url}\n  sign in  {url}/#token={}\n  data     {}\n  workers  {} with {} slot(s) each\n",
+        "Lockstep serves on {url}\n  sign in  {url}/#token={}\n  data     {}\n  workers  {}\n",
         running.token,
         data.display(),
-        workers.count,
-        workers.slots
+        workers_words(workers.count, workers.slots),
     ))?;
     Ok(running.serve(shutdown).await?)
+}
+
+/// Who will execute runs, in words.
+fn workers_words(count: u32, slots: u32) -> String {
+    let slots = if slots == 1 { "1 slot".to_owned() } else { format!("{slots} slots") };
+    match count {
+        0 => "none here: runs need workers of other machines (`lockstep worker --help`)".to_owned(),
+        1 => format!("1 with {slots}: nobody to compare with, so submit with `--once` or add workers"),
+        count => format!("{count} with {slots} each"),
+    }
 }
 
 /// Completes at the first SIGTERM or SIGINT; a second SIGINT ends the process at once.
@@ -186,6 +197,8 @@ fn coordinator_config(
         data: config.data.clone(),
         exe,
         workers: config.workers.count,
+        arbiters: config.workers.arbiters,
+        verify_default: config.verify,
         slots: config.workers.slots,
         worker_memory_bytes: config.workers.memory_bytes,
         heartbeat_ms: config.workers.heartbeat_ms,
@@ -209,4 +222,17 @@ fn coordinator_config(
         http_drain: Duration::from_millis(config.limits.http_drain_ms),
         tls,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_workers_are_told_in_words() {
+        assert_eq!(workers_words(3, 1), "3 with 1 slot each");
+        assert_eq!(workers_words(2, 8), "2 with 8 slots each");
+        assert!(workers_words(1, 2).starts_with("1 with 2 slots: nobody to compare with"));
+        assert!(workers_words(0, 4).starts_with("none here"), "slots of nobody are not mentioned");
+    }
 }

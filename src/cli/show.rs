@@ -65,6 +65,18 @@ pub fn second(at: Timestamp) -> String {
     format!("{:.0}", at.0)
 }
 
+/// Characters of an outcome in a table: a function may return any number of values.
+const OUTCOME_CHARS_MAX: usize = 32;
+
+/// An outcome that leaves room for the other columns.
+fn outcome_cell(outcome: &Outcome) -> String {
+    let words = plain(&outcome.to_string());
+    if words.chars().count() <= OUTCOME_CHARS_MAX {
+        return words;
+    }
+    words.chars().take(OUTCOME_CHARS_MAX - 1).chain(['…']).collect()
+}
+
 /// Attempts with their votes: one row each, equal results have equal digits.
 pub fn attempts(attempts: &[Attempt]) -> String {
     let row = |attempt: &Attempt| {
@@ -86,12 +98,16 @@ pub fn attempts(attempts: &[Attempt]) -> String {
             attempt.number.to_string(),
             worker,
             short(attempt.result.as_ref()),
+            attempt.outcome.as_ref().map_or_else(|| "-".to_owned(), outcome_cell),
             wall,
             duration(attempt.cpu_ms),
             state,
         ]
     };
-    table(["#", "WORKER", "RESULT", "WALL", "CPU", "STATE"], &attempts.iter().map(row).collect::<Vec<_>>())
+    table(
+        ["#", "WORKER", "RESULT", "OUTCOME", "WALL", "CPU", "STATE"],
+        &attempts.iter().map(row).collect::<Vec<_>>(),
+    )
 }
 
 /// Every decision, with its time since the submission.
@@ -309,17 +325,29 @@ mod tests {
         let mut sample = sample::run();
         sample.attempts[0].fault = Some(Fault::TimedOut);
         sample.attempts[0].state = AttemptStateName::Faulted;
-        sample.attempts[0].result = None;
+        (sample.attempts[0].result, sample.attempts[0].outcome) = (None, None);
         let text = run(&sample);
         for part in [
             "ending     exited with code 0",
             "verdict    agreed: 2 votes for the same result",
-            "1  w1      -         1.5 ms  1.2 ms  faulted: it reached its timeout and was killed",
-            "2  w2      2cf24dba  1.5 ms  1.2 ms  voted",
+            "1  w1      -         -                   1.5 ms  1.2 ms  faulted: it reached its timeout and was killed",
+            "2  w2      2cf24dba  exited with code 0  1.5 ms  1.2 ms  voted",
             "    +0.002 s  two equal votes",
         ] {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_dissenters_outcome_stands_beside_its_vote_and_a_long_one_is_cut() {
+        let mut sample = sample::run();
+        sample.attempts[0].won = Some(false);
+        sample.attempts[0].outcome = Some(Outcome::Returned { values: vec!["12345".to_owned(); 9] });
+        let text = attempts(&sample.attempts);
+        let rows: Vec<&str> = text.lines().collect();
+        assert!(rows[1].contains("  returned (12345, 12345, 12345, …  1.5 ms"), "{text}");
+        assert!(rows[1].ends_with("voted otherwise"), "{text}");
+        assert!(rows[2].contains("  exited with code 0                1.5 ms"), "{text}");
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn config(args: &WorkerArgs, environment: &Environment) -> Result<(RemoteConfig,
     let name = args.name.clone().or_else(|| environment.get("LOCKSTEP_NAME").map(str::to_owned));
     let agent = AgentConfig {
         labels: labels(args, environment)?,
+        ahead: remote::AHEAD,
         ..AgentConfig::new(name.unwrap_or_else(hostname), exe.clone(), slots, memory.0, class)
     };
     let data = args.data.clone().or_else(|| environment.get("LOCKSTEP_DATA").map(PathBuf::from));

@@ -9,12 +9,11 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot};
 
 use super::service::{RunDetail, RunEvent, ServiceError};
-use crate::core::{Class, Effect, Final, RunView};
+use crate::core::{AttemptRecord, AttemptState, Effect, Final, RunView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
-use crate::receipt::{VoteProof, VoteStatement};
 use crate::result::{ResultManifest, RunState, Verdict};
-use crate::store::{NewRun, StoredRun};
+use crate::store::{CastVote, NewRun, StoredRun};
 
 /// Answers a caller that waits.
 pub type Waiter = oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>;
@@ -63,15 +62,6 @@ impl Reported {
     }
 }
 
-/// A vote with the proof that its worker signed it: what a receipt is made of.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SignedVote {
-    /// What was stated.
-    pub statement: VoteStatement,
-    /// That it was.
-    pub proof: Box<VoteProof>,
-}
-
 /// A run that is not final.
 #[derive(Debug)]
 pub struct OpenRun {
@@ -97,12 +87,10 @@ pub struct OpenRun {
     pub reported: HashMap<Digest, Reported>,
     /// Which result each voter's attempt stands for.
     pub voted: HashMap<AttemptId, Digest>,
-    /// As what each voter's attempt, by its number, was executed.
-    pub artifacts: HashMap<u32, (Class, Digest)>,
+    /// What each voter stated, with its signature: what a receipt is made of.
+    pub votes: Vec<CastVote>,
     /// Attempts whose blobs were asked for, with the worker that has to deliver them.
     pub collecting: HashMap<AttemptId, WorkerId>,
-    /// That remote voters signed their votes.
-    pub proofs: HashMap<AttemptId, SignedVote>,
     /// Whether an attempt was ever handed out.
     pub has_begun: bool,
     /// Faults that no further attempt was handed out for yet.
@@ -133,11 +121,10 @@ impl OpenRun {
             finished: None,
             reported: HashMap::new(),
             voted: HashMap::new(),
-            artifacts: HashMap::new(),
+            votes: Vec::new(),
             collecting: HashMap::new(),
             has_begun: false,
             reruns_owed: 0,
-            proofs: HashMap::new(),
             dissents: Vec::new(),
             live,
             watchers: None,
@@ -170,7 +157,7 @@ impl OpenRun {
         run.verdict = last.verdict.clone();
         run.result = last.result;
         run.attempts = last.attempts.clone();
-        run.explain = last.explain.clone();
+        run.explain = Arc::clone(&last.explain);
         run.dissents = self.dissents.clone();
         run.finished_at = Some(last.finished_at);
         let reported = last.result.and_then(|result| self.reported.get(&result));
@@ -182,6 +169,27 @@ impl OpenRun {
         let stdout = run.manifest.as_ref().and_then(|manifest| text(manifest.stdout.digest));
         let stderr = run.manifest.as_ref().and_then(|manifest| text(manifest.stderr.digest));
         RunDetail { run, stdout, stderr }
+    }
+
+    /// Takes what a voter stated; one that says it again replaces it.
+    pub fn cast(&mut self, vote: CastVote) {
+        self.votes.retain(|other| other.number != vote.number);
+        self.votes.push(vote);
+    }
+
+    /// The votes that counted for `last`, by attempt: those that won, and those that were compared with them and lost.
+    pub fn counted(&self, last: &Final) -> Vec<CastVote> {
+        let counted = last
+            .attempts
+            .iter()
+            .filter(|record| matches!(record.state, AttemptState::Voted { won: Some(_), .. }));
+        let weight =
+            |number: u32| last.votes.iter().find(|vote| vote.number == number).map(|vote| vote.weight);
+        let cast = |record: &AttemptRecord| {
+            let vote = self.votes.iter().find(|vote| vote.number == record.number)?;
+            Some(CastVote { weight: weight(vote.number), ..vote.clone() })
+        };
+        counted.filter_map(cast).collect()
     }
 
     /// The blobs that this voter's attempt was (or would be) asked for.
@@ -274,7 +282,7 @@ fn base(new: &NewRun) -> StoredRun {
         result: None,
         manifest: None,
         attempts: Vec::new(),
-        explain: Vec::new(),
+        explain: Arc::default(),
         dissents: Vec::new(),
         rerun_of: new.rerun_of,
         created_at: new.created_at,

@@ -139,7 +139,7 @@ mod tests {
     use crate::store::{Failure, FinalRun, NewRun};
 
     fn insert(new: NewRun) -> RunWrite {
-        RunWrite::Insert(Box::new(new))
+        RunWrite::Insert(Arc::new(new))
     }
 
     fn cancel(run: RunId) -> RunWrite {
@@ -155,13 +155,19 @@ mod tests {
             votes: Vec::new(),
             error_ppb: None,
             attempts: Vec::new(),
-            explain: Vec::new(),
+            explain: Arc::default(),
             finished_at: Time(9),
         };
         // too large for the room that is left in any page
         let large = bytes::Bytes::from(vec![b'x'; 12_000]);
         let blobs = vec![(crate::digest::Digest::of(&large), large)];
-        RunWrite::Finish(Box::new(FinalRun { record, manifest: None, blobs, dissents: Vec::new() }))
+        RunWrite::Finish(Box::new(FinalRun {
+            record,
+            manifest: None,
+            blobs,
+            dissents: Vec::new(),
+            votes: Vec::new(),
+        }))
     }
 
     async fn hears(owner: &mut mpsc::UnboundedReceiver<Command>) -> Vec<((RunId, WriteKind), Written)> {

@@ -76,7 +76,7 @@ fn weight(detail: &RunDetail) -> usize {
     let args = run.spec.args.iter().map(|arg| arg.len() + ENTRY);
     let env = run.spec.env.iter().map(|(name, value)| name.len() + value.len() + ENTRY);
     let inputs = run.spec.files.keys().map(|path| path.as_str().len() + ENTRY);
-    let explain = run.explain.iter().map(|entry| entry.text.len() + ENTRY);
+    let explain = run.explain.iter().map(crate::core::Explained::held_bytes);
     let attempts = run.attempts.iter().map(|_| 2 * ENTRY);
     let parts: usize =
         outputs.chain(files).chain(args).chain(env).chain(inputs).chain(explain).chain(attempts).sum();

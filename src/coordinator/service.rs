@@ -8,6 +8,7 @@ mod caches;
 mod compare;
 mod figures;
 mod modules;
+mod receipts;
 mod runs;
 mod streams;
 mod workers;
@@ -30,6 +31,7 @@ pub use streams::{STREAMS_MAX, Streams};
 
 use super::chores::RetentionConfig;
 use super::clock::Clock;
+use super::keys::Keyring;
 use super::metrics::Metrics;
 use super::owner::Command;
 pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
@@ -39,7 +41,7 @@ use crate::compiler::Compiler;
 use crate::core::{Class, Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
-use crate::spec::{Policy, RunSpec};
+use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
     Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
 };
@@ -59,13 +61,19 @@ pub struct Caller {
     pub scopes: Vec<String>,
     /// The trust domain of workers that enrol with it.
     pub domain: Option<String>,
+    /// Whether those are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors.
+    pub arbiter: bool,
+    /// The worker, if it is one with the token of its session.
+    pub worker: Option<WorkerId>,
 }
 
 impl Caller {
     /// What workers that show this caller's token become.
     pub fn admission(&self) -> Admission {
         let domain = self.domain.clone().unwrap_or_else(|| DOMAIN_DEFAULT.to_owned());
-        Admission { token: self.token, domain }
+        Admission { token: self.token, domain, owned: self.owned, arbiter: self.arbiter }
     }
 }
 
@@ -78,6 +86,8 @@ pub struct Prepared {
     pub run_key: Digest,
     /// The rest of what was asked.
     pub policy: Policy,
+    /// Whether how to verify it was left to the pool.
+    pub has_default_verify: bool,
     /// Inputs that came in the request.
     pub blobs: Vec<(Digest, Bytes)>,
     /// Idempotency key and digest of the canonical request.
@@ -185,6 +195,15 @@ pub enum ServiceError {
     /// It was there and is not kept any longer.
     #[error("{0}")]
     NotKept(String),
+    /// A worker puts what it was not asked for.
+    #[error("the worker was not asked for this blob")]
+    NotAsked,
+    /// The run has no receipt.
+    #[error("{0}")]
+    NoReceipt(String),
+    /// As many keys as are published.
+    #[error("the coordinator has had as many keys as it publishes")]
+    TooManyKeys,
     /// As many event streams are open as there may be.
     #[error("{open} event streams are open: close one, or try again later")]
     TooManyStreams {
@@ -311,6 +330,8 @@ pub struct Facts {
     pub runs_per_workspace_max: usize,
     /// What is kept.
     pub retention: RetentionConfig,
+    /// How results are verified of runs that ask for nothing else.
+    pub verify_default: Verify,
 }
 
 /// See the module. Cheap to clone.
@@ -339,6 +360,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Sessions of workers on other machines.
     pub pool: PoolService,
+    /// What is signed with.
+    pub keys: Arc<Keyring>,
     /// The pool's events.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// The term of this process.
@@ -395,7 +418,8 @@ impl Service {
         self.parts.stopping.cancel();
     }
 
-    fn now(&self) -> Time {
+    /// The coordinator's time.
+    pub fn now(&self) -> Time {
         self.parts.clock.now()
     }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::id::{AttemptId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, INLINE_BYTES_MAX, ToAgent, VoteReport};
 use crate::result::{Outcome, OutputRef, ResultManifest};
+use crate::store::sqlite::tests::held;
 use crate::store::{BlobRow, Enrolment, StoredModule};
 
 const CLASS: Class = Class(Digest::EMPTY);
@@ -24,7 +25,7 @@ struct Stage {
     running: Option<Running>,
     router: axum::Router,
     module: Digest,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Stage {
@@ -37,6 +38,8 @@ impl Stage {
             data: dir.path().join("data"),
             exe: std::env::current_exe().unwrap(),
             workers: 0,
+            arbiters: 0,
+            verify_default: Verify::Quorum { n: 2 },
             slots: 1,
             worker_memory_bytes: 1 << 30,
             heartbeat_ms: 1_000,
@@ -79,7 +82,7 @@ impl Stage {
         };
         running.store.put_module(row).await.unwrap();
         let router = http::router(Arc::new(running.service.clone()));
-        Stage { running: Some(running), router, module, _dir: dir }
+        Stage { running: Some(running), router, module, dir }
     }
 
     fn running(&self) -> &Running {
@@ -112,6 +115,8 @@ impl Stage {
             name: format!("played-{number}"),
             domain: "stage".to_owned(),
             embedded: true,
+            owned: true,
+            arbiter: false,
             token: None,
             at: Time(1),
         };
@@ -364,5 +369,42 @@ async fn inputs_that_came_in_the_request_are_not_held_in_memory_but_for_small_on
     };
     let inline: Vec<_> = assignment.inline.values().map(|bytes| bytes.len()).collect();
     assert_eq!(inline, [5]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_cancel_waits_for_the_store_no_longer_than_it_was_told() {
+    let stage = Stage::new().await;
+    let request = json!({"module": stage.module, "verify": {"policy": "once"}});
+    let _idle = stage.idle_worker(9).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(stage.run(request.clone()).await["id"].clone());
+    }
+    let bulk = async |wait_ms: u64| {
+        let path = format!("/v1/runs/cancel?wait_ms={wait_ms}");
+        let (status, bytes) = stage.send("POST", &path, Body::from(json!({"ids": ids}).to_string())).await;
+        assert_eq!(status, StatusCode::OK, "{}", String::from_utf8_lossy(&bytes));
+        let page: Value = serde_json::from_slice(&bytes).unwrap();
+        let items = page["items"].as_array().unwrap().clone();
+        assert_eq!(items.iter().map(|item| item["id"].clone()).collect::<Vec<_>>(), ids);
+        items
+    };
+    // somebody else holds the database, as a full disk would: nothing can be written
+    let held = held(&stage.dir.path().join("data"));
+    for item in bulk(200).await {
+        assert_eq!((&item["ok"], &item["pending"]), (&json!(true), &json!(true)), "{item}");
+        assert_eq!(item["run"]["state"], "queued", "what is not written is not told: {item}");
+    }
+    drop(held);
+    // it goes on without whoever asked, and whoever asks again hears the end
+    for item in bulk(60_000).await {
+        assert_eq!((&item["ok"], &item["pending"]), (&json!(true), &json!(false)), "{item}");
+        assert_eq!(item["run"]["state"], "canceled", "{item}");
+    }
+    let body = Body::from(json!({"ids": ids}).to_string());
+    let (status, bytes) = stage.send("POST", "/v1/runs/cancel?wait_ms=300001", body).await;
+    let problem: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!((status, &problem["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_parameter")));
     stage.end().await;
 }

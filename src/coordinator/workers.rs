@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::owner::Command;
-use super::{CoordinatorConfig, CoordinatorError, secret};
+use super::{CoordinatorConfig, CoordinatorError};
 use crate::agent::{self, AgentConfig, Input, InputSource};
 use crate::blobs::{BlobSource, Blobs};
 use crate::compiler::Compiler;
@@ -45,9 +45,10 @@ impl InputSource for LocalInputs {
 }
 
 impl Embedded {
-    /// Enrols and starts them; they join by their own first word.
+    /// Enrols and starts one for each key; they join by their own first word.
     pub async fn start(
         config: &CoordinatorConfig,
+        keys: Vec<SigningKey>,
         store: &dyn Store,
         blobs: &Arc<Blobs>,
         compiler: &Compiler,
@@ -55,14 +56,20 @@ impl Embedded {
         now: Time,
     ) -> Result<Embedded, CoordinatorError> {
         let mut links = Vec::new();
-        for number in 1..=config.workers {
-            let name = format!("local-{number}");
-            let key = SigningKey::from_bytes(&secret(store, &format!("worker_key_{number}")).await?);
+        for (number, key) in (1_u32..).zip(keys) {
+            // the last ones are arbiters
+            let arbiter = number > config.workers;
+            let name = match number.checked_sub(config.workers) {
+                Some(number) if arbiter => format!("arbiter-{number}"),
+                _ => format!("local-{number}"),
+            };
             let enrolment = Enrolment {
                 key: key.verifying_key().to_bytes(),
                 name: name.clone(),
                 domain: LOCAL_DOMAIN.to_owned(),
                 embedded: true,
+                owned: true,
+                arbiter,
                 token: None,
                 at: now,
             };

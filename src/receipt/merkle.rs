@@ -76,7 +76,8 @@ pub fn is_included(leaf: Node, index: u32, count: u32, path: &[Node], root: &Nod
     climb(leaf, index as usize, count as usize, path).is_some_and(|top| top == *root)
 }
 
-fn climb(leaf: Node, index: usize, count: usize, path: &[Node]) -> Option<Node> {
+/// The root that has `leaf` at `index` of `count` leaves, by this path; `None` if there is no such tree.
+pub(super) fn climb(leaf: Node, index: usize, count: usize, path: &[Node]) -> Option<Node> {
     if index >= count || path.len() > PATH_MAX {
         return None;
     }

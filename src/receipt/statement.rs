@@ -99,6 +99,12 @@ pub fn sign_root(key: &SigningKey, root: &Node, count: u32) -> RootSignature {
     key.sign(&signed_bytes(root, count)).to_bytes()
 }
 
+/// Signs one vote, as a batch of its own.
+pub fn sign_one(key: &SigningKey, statement: &VoteStatement) -> VoteProof {
+    let root = statement.leaf();
+    VoteProof { root, count: 1, index: 0, path: Vec::new(), signature: sign_root(key, &root, 1) }
+}
+
 /// Whether the worker with this public key signed the root over `count` votes. Weak keys and malleable signatures are refused.
 pub fn verify_root(key: &[u8; 32], root: &Node, count: u32, signature: &RootSignature) -> bool {
     VerifyingKey::from_bytes(key).is_ok_and(|key| {

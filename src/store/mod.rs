@@ -10,6 +10,7 @@
 mod failure;
 mod records;
 pub mod sqlite;
+mod votes;
 
 #[cfg(test)]
 mod conformance;
@@ -19,9 +20,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::{AttemptRecord, Explained, Final, Time};
+use crate::core::{self, AttemptRecord, Class, Explained, Final, Prior, Standing, Time, Weight, Witness};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::receipt::VoteProof;
 use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict, VerdictKind};
 use crate::spec::{Policy, RunSpec};
 
@@ -93,13 +95,40 @@ pub struct FinalRun {
     pub blobs: Vec<(Digest, Bytes)>,
     /// Dissenting attempts whose manifest (the digest) was kept for comparison; its row must exist or be in `blobs`.
     pub dissents: Vec<(AttemptId, Digest)>,
+    /// The votes that were counted, those that lost included: what a receipt is made of.
+    pub votes: Vec<CastVote>,
+}
+
+/// A vote as its worker stated it, and what proves that it did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CastVote {
+    /// Number of the attempt.
+    pub number: u32,
+    /// Who voted.
+    pub worker: WorkerId,
+    /// Its Ed25519 public key: the worker's row may be gone when a receipt is asked for.
+    pub key: [u8; 32],
+    /// Who answers for it.
+    pub domain: String,
+    /// The assignment's nonce.
+    pub nonce: [u8; 16],
+    /// As what it was executed.
+    pub class: Class,
+    /// The machine code that was executed.
+    pub artifact: Digest,
+    /// What came out.
+    pub result: Digest,
+    /// Its signature. `None`: an embedded worker, which signs when a receipt is asked for.
+    pub proof: Option<Box<VoteProof>>,
+    /// What it weighed, under a policy that decides by credibility.
+    pub weight: Option<Weight>,
 }
 
 /// A conditional write.
 #[derive(Clone, Debug)]
 pub enum RunWrite {
     /// Insert a run. With an `Insert` and a `Finish` of one run in one batch the row is written once.
-    Insert(Box<NewRun>),
+    Insert(Arc<NewRun>),
     /// Record an attempt.
     Attempt {
         /// Whose.
@@ -109,7 +138,7 @@ pub enum RunWrite {
         /// The attempt.
         record: AttemptRecord,
         /// The run's explain log so far.
-        explain: Vec<Explained>,
+        explain: Arc<Vec<Explained>>,
     },
     /// Finish a run.
     Finish(Box<FinalRun>),
@@ -165,7 +194,7 @@ pub struct StoredRun {
     /// Attempts that were written: all of a final run, the faulted ones of another.
     pub attempts: Vec<AttemptRecord>,
     /// Decisions that were written.
-    pub explain: Vec<Explained>,
+    pub explain: Arc<Vec<Explained>>,
     /// Attempts whose result did not win (or, where none won, each that was voted for) and whose manifest was kept.
     pub dissents: Vec<(AttemptId, Digest)>,
     /// The run that it repeats.
@@ -315,6 +344,10 @@ pub struct TokenRow {
     pub expires_at: Option<Time>,
     /// The trust domain in which workers land that enrol with it; a worker's own name for its domain is never asked.
     pub domain: Option<String>,
+    /// Whether workers that enrol with it are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors, which settle disputes and audits.
+    pub arbiter: bool,
     /// When a request last came with it, to the minute.
     pub last_used_at: Option<Time>,
 }
@@ -330,6 +363,10 @@ pub struct Enrolment {
     pub domain: String,
     /// Whether it is an agent within the coordinator's process.
     pub embedded: bool,
+    /// Whether it is the operator's own machine.
+    pub owned: bool,
+    /// Whether it is a trusted executor. Of an embedded worker this is what its latest enrolment says.
+    pub arbiter: bool,
     /// The token that it came with.
     pub token: Option<u32>,
     /// Now.
@@ -349,6 +386,12 @@ pub struct WorkerRow {
     pub domain: String,
     /// Whether it is an agent within the coordinator's process.
     pub embedded: bool,
+    /// Whether it is the operator's own machine.
+    pub owned: bool,
+    /// Whether it is a trusted executor.
+    pub arbiter: bool,
+    /// What its evidence says, by class: the fold of all that was ever appended, trimmed since or not.
+    pub standings: BTreeMap<Digest, Standing>,
     /// The token that it enrolled with.
     pub enrolled_by: Option<u32>,
     /// Why it is quarantined.
@@ -357,6 +400,18 @@ pub struct WorkerRow {
     pub created_at: Time,
     /// Its latest session; `None` if it never had one.
     pub session: Option<WorkerSession>,
+}
+
+impl WorkerRow {
+    /// What is assumed of it without evidence.
+    pub fn prior(&self) -> Prior {
+        if self.owned { Prior::Owned } else { Prior::Foreign }
+    }
+
+    /// What its evidence says, if it executes as this class.
+    pub fn standing(&self, class: Digest) -> Standing {
+        self.standings.get(&class).copied().unwrap_or_default()
+    }
 }
 
 /// What a worker said of itself when its session began.
@@ -393,14 +448,63 @@ pub struct Evidence {
     pub worker: WorkerId,
     /// In which class.
     pub class: Digest,
-    /// What: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt`, `refused`.
+    /// What: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt`, `refused`; or a fact of its integrity, see
+    /// [`Evidence::integrity`].
     pub kind: String,
+    /// So many of it: results that a confirmation stands for, 1 of everything else.
+    pub count: u32,
     /// On which attempt.
     pub attempt: AttemptId,
     /// The result digest that it voted for, if it did.
     pub result: Option<Digest>,
     /// When.
     pub at: Time,
+}
+
+/// Kinds of evidence that change a worker's standing.
+pub mod kind {
+    /// A worker of another fault domain computed the same.
+    pub const CONFIRMED: &str = "confirmed";
+    /// A trusted executor did.
+    pub const CONFIRMED_BY_ARBITER: &str = "confirmed_by_arbiter";
+    /// The golden corpus did.
+    pub const CONFIRMED_BY_GOLDEN: &str = "confirmed_by_golden";
+    /// Its result lost, and nobody else had named the same.
+    pub const LONE_DISSENT: &str = "lone_dissent";
+    /// Its result lost, and others had named the very same.
+    pub const COLLUSION: &str = "collusion";
+}
+
+impl Evidence {
+    /// How an entry is called, and how often it stands for. `None`: a readmission, which is
+    /// [`Store::quarantine_worker`]'s to record.
+    pub fn name_of(evidence: core::Evidence) -> Option<(&'static str, u32)> {
+        match evidence {
+            core::Evidence::Confirmed { count, by: Witness::Peer } => Some((kind::CONFIRMED, count)),
+            core::Evidence::Confirmed { count, by: Witness::Arbiter } => {
+                Some((kind::CONFIRMED_BY_ARBITER, count))
+            }
+            core::Evidence::Confirmed { count, by: Witness::Golden } => {
+                Some((kind::CONFIRMED_BY_GOLDEN, count))
+            }
+            core::Evidence::LoneDissent => Some((kind::LONE_DISSENT, 1)),
+            core::Evidence::Collusion => Some((kind::COLLUSION, 1)),
+            core::Evidence::Readmitted => None,
+        }
+    }
+
+    /// What it says of its worker's integrity. Faults of reliability say nothing of it.
+    pub fn integrity(&self) -> Option<core::Evidence> {
+        let confirmed = |by| Some(core::Evidence::Confirmed { count: self.count, by });
+        match self.kind.as_str() {
+            kind::CONFIRMED => confirmed(Witness::Peer),
+            kind::CONFIRMED_BY_ARBITER => confirmed(Witness::Arbiter),
+            kind::CONFIRMED_BY_GOLDEN => confirmed(Witness::Golden),
+            kind::LONE_DISSENT => Some(core::Evidence::LoneDissent),
+            kind::COLLUSION => Some(core::Evidence::Collusion),
+            _ => None,
+        }
+    }
 }
 
 /// What retention keeps.
@@ -451,6 +555,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A run.
     async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError>;
+    /// The votes of a final ([`FinalRun::votes`]), by attempt as they were written. `None`: the run is not there, is not
+    /// final, or became so under a build that kept none.
+    async fn votes(&self, id: RunId) -> Result<Option<Vec<CastVote>>, StoreError>;
     /// Runs, newest first (by id), before `cursor`, at most `limit`. Looks at a bounded number of rows, see
     /// [`FoundRuns`]. Ids are expected to be UUIDv7 whose time is within an hour of their `created_at`.
     async fn runs(
@@ -541,9 +648,10 @@ pub trait Store: Send + Sync + 'static {
     async fn forget_worker(&self, id: WorkerId) -> Result<bool, StoreError>;
     /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
-    /// Sets or clears a worker's quarantine; false if there is none.
+    /// Sets or clears a worker's quarantine; false if there is none. One that is cleared makes a newcomer: nothing is left
+    /// of its standing.
     async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError>;
-    /// Appends evidence.
+    /// Appends evidence, in this order, and folds it into the standings of its workers.
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError>;
     /// Evidence of a worker with its position in the log, newest first, before position `before`, at most `limit`.
     async fn evidence(

@@ -95,7 +95,7 @@ pub struct Ending {
     /// Every attempt.
     pub attempts: Vec<AttemptRecord>,
     /// Every decision.
-    pub explain: Vec<Explained>,
+    pub explain: Arc<Vec<Explained>>,
     /// Dissenting attempts whose manifest was kept.
     pub dissents: Vec<(AttemptId, Digest)>,
 }
@@ -157,7 +157,7 @@ impl Ending {
             result: record.result,
             manifest: record.manifest,
             attempts: record.attempts.into_iter().map(AttemptRecord::from).collect(),
-            explain: record.explain.into_iter().map(Explained::from).collect(),
+            explain: Arc::new(record.explain.into_iter().map(Explained::from).collect()),
             dissents: dissents.map(|(number, digest)| (AttemptId { run, number }, digest)).collect(),
         })
     }
@@ -185,9 +185,9 @@ pub fn encode_explain(explain: &[Explained]) -> Vec<u8> {
 }
 
 /// Decodes it.
-pub fn decode_explain(bytes: &[u8]) -> Result<Vec<Explained>, StoreError> {
+pub fn decode_explain(bytes: &[u8]) -> Result<Arc<Vec<Explained>>, StoreError> {
     let log: Log = decode("explain log", bytes)?;
-    Ok(log.lines.into_iter().map(Explained::from).collect())
+    Ok(Arc::new(log.lines.into_iter().map(Explained::from).collect()))
 }
 
 /// Mirror of [`AttemptRecord`]; times are microseconds since the Unix epoch.
@@ -208,8 +208,16 @@ struct Attempt {
 enum State {
     Assigned,
     Begun,
-    Voted { result: Digest, won: Option<bool> },
-    Faulted { fault: Fault },
+    Voted {
+        result: Digest,
+        /// Not in records of before it was kept; those who do not know it ignore it, so the version stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Outcome>,
+        won: Option<bool>,
+    },
+    Faulted {
+        fault: Fault,
+    },
     Canceled,
 }
 
@@ -228,7 +236,9 @@ impl From<&AttemptRecord> for Attempt {
             state: match &attempt.state {
                 AttemptState::Assigned => State::Assigned,
                 AttemptState::Begun => State::Begun,
-                AttemptState::Voted { result, won } => State::Voted { result: *result, won: *won },
+                AttemptState::Voted { result, outcome, won } => {
+                    State::Voted { result: *result, outcome: outcome.clone(), won: *won }
+                }
                 AttemptState::Faulted { fault } => State::Faulted { fault: fault.clone() },
                 AttemptState::Canceled => State::Canceled,
             },
@@ -248,7 +258,7 @@ impl From<Attempt> for AttemptRecord {
             state: match attempt.state {
                 State::Assigned => AttemptState::Assigned,
                 State::Begun => AttemptState::Begun,
-                State::Voted { result, won } => AttemptState::Voted { result, won },
+                State::Voted { result, outcome, won } => AttemptState::Voted { result, outcome, won },
                 State::Faulted { fault } => AttemptState::Faulted { fault },
                 State::Canceled => AttemptState::Canceled,
             },
@@ -262,12 +272,38 @@ impl From<Attempt> for AttemptRecord {
 
 impl From<&Explained> for Line {
     fn from(line: &Explained) -> Line {
-        Line { at: line.at.0, text: line.text.clone() }
+        Line { at: line.at.0, text: line.text() }
     }
 }
 
 impl From<Line> for Explained {
     fn from(line: Line) -> Explained {
-        Explained { at: Time(line.at), text: line.text }
+        Explained::kept(Time(line.at), line.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_of_before_outcomes_were_kept_with_votes_is_read() {
+        let digest = Digest::of(b"result");
+        let old = format!(
+            r#"{{"v":1,"record":{{"number":2,"worker":"w3","state":{{"voted":{{"result":"{digest}","won":false}}}},
+            "assigned_at":1,"begun_at":2,"ended_at":3,"cpu_us":4}}}}"#
+        );
+        let record = decode_attempt(old.as_bytes()).unwrap();
+        assert_eq!(record.state, AttemptState::Voted { result: digest, outcome: None, won: Some(false) });
+        // as it was: who rewrites it adds nothing
+        let again: serde_json::Value = serde_json::from_slice(&encode_attempt(&record)).unwrap();
+        assert_eq!(again, serde_json::from_str::<serde_json::Value>(&old).unwrap());
+
+        let outcome = Some(Outcome::Exited { code: 3 });
+        let new = AttemptRecord {
+            state: AttemptState::Voted { result: digest, outcome, won: Some(false) },
+            ..record
+        };
+        assert_eq!(decode_attempt(&encode_attempt(&new)).unwrap(), new);
     }
 }

@@ -17,8 +17,11 @@ mod limits;
 mod memory;
 mod operate;
 mod pool;
+mod receipt;
 mod recovery;
 mod remote;
+mod slow_readers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod verification;

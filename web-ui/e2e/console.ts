@@ -65,7 +65,7 @@ export class Console {
     page.on("pageerror", (error) => console.errors.push(error.stack ?? error.message));
     page.on("request", (request) => {
       const address = request.url();
-      if (!address.startsWith(`${pool.url}/`) && !/^(blob|data):/.test(address)) console.strangers.push(address);
+      if (!address.startsWith(`${pool.url}/`) && !/^blob:/.test(address)) console.strangers.push(address);
     });
     return console;
   }

@@ -34,6 +34,10 @@ describe.runIf(canLie())("with a lying worker", () => {
     await visit.go(`/runs/${run.id}`);
     await page.getByText(`2 of 3 workers agree that it exited with code 0. ${run.verdict.dissenters[0]} voted otherwise.`).waitFor();
     await page.getByText("dissented").first().waitFor();
+    // What each vote says that the guest did, the dissenter's too.
+    const votes = page.getByRole("table", { name: "Attempts and their votes" });
+    expect(await votes.getByRole("cell", { name: "exited with code 0" }).count()).toBe(3);
+    expect(run.attempts.map((attempt) => attempt.outcome)).toEqual(Array(3).fill({ kind: "exited", code: 0 }));
     await page.getByRole("button", { name: "Compare with what was accepted" }).click();
     await page.getByText(/The first differing byte of stdout is at offset/).waitFor();
     await visit.accessible("run with a dissent");

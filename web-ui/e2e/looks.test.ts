@@ -113,6 +113,26 @@ test("a pool that goes away is said, and the page recovers by itself", async () 
   await page.context().setOffline(false);
   await page.getByRole("button", { name: "Try again" }).click();
   await page.getByRole("cell", { name: "w1 local-1" }).waitFor();
+  // The stream of changes is opened again without anybody's help.
+  await page.getByText("Live", { exact: true }).waitFor();
+  await visit.close();
+});
+
+test("a view says that it is loading, and nothing moves for those who asked for calm", async () => {
+  const visit = await Console.signedIn(browser, pool);
+  const { page } = visit;
+  await page.route("**/v1/workers?*", async (route) => {
+    await new Promise((go) => setTimeout(go, 1_500));
+    await route.continue();
+  });
+  await page.goto(`${pool.url}/workers`);
+  await page.getByText("Loading …").waitFor();
+  const moving = await page.evaluate(() => document.getAnimations().length);
+  expect(moving).toBe(0);
+  await page.getByRole("cell", { name: "w1 local-1" }).waitFor();
+  // Relative times have the absolute one beside them.
+  const title = await page.locator("tbody time").first().getAttribute("title");
+  expect(title).toMatch(/20\d\d/);
   await visit.close();
 });
 

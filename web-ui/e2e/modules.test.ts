@@ -58,6 +58,25 @@ test("several modules are uploaded at once, and what the server has is not sent 
   await visit.close();
 });
 
+test("modules are dropped onto the page", async () => {
+  const visit = await Console.signedIn(browser, pool);
+  const { page } = visit;
+  await visit.go("/modules");
+  const bytes = Array.from(prebuilt("hello.wasm"));
+  const transfer = await page.evaluateHandle((content) => {
+    const data = new DataTransfer();
+    data.items.add(new File([new Uint8Array(content)], "dropped.wasm", { type: "application/wasm" }));
+    return data;
+  }, bytes);
+  const zone = page.getByRole("group", { name: "Upload modules" });
+  await zone.dispatchEvent("dragenter", { dataTransfer: transfer });
+  await zone.dispatchEvent("dragover", { dataTransfer: transfer });
+  await zone.dispatchEvent("drop", { dataTransfer: transfer });
+  await page.getByRole("group", { name: "Uploads" }).getByText("uploaded").waitFor();
+  await page.getByRole("link", { name: "dropped.wasm" }).first().waitFor();
+  await visit.close();
+});
+
 test("an upload shows its progress, can be canceled, and tried again", async () => {
   const visit = await Console.signedIn(browser, pool);
   const { page } = visit;

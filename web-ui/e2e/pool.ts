@@ -4,7 +4,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import type { Run, RunRequest, Worker } from "../src/api/types";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -100,6 +100,12 @@ export class Pool {
 
   run(request: RunRequest): Promise<Run> {
     return this.post<Run>("/v1/runs", request);
+  }
+
+  /** Runs a line of shell in a folder, as somebody on the server's machine would; what it prints. */
+  shell(line: string, folder: string): string {
+    const env = { PATH: `${dirname(BINARY)}:${process.env["PATH"]}`, HOME: folder, LOCKSTEP_DATA: this.directory, LOCKSTEP_TOKEN: this.token };
+    return execFileSync("sh", ["-c", line], { cwd: folder, env, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], timeout: 60_000 });
   }
 
   workers(): Promise<Worker[]> {

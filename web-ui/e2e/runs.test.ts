@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Run } from "../src/api/types";
+import type { Run, RunSummary } from "../src/api/types";
 import { Console, launch } from "./console";
 import { eventually, Pool, prebuilt } from "./pool";
 
@@ -29,7 +29,7 @@ const id = (address: string): string => /\/runs\/([0-9a-f-]{36})$/.exec(address)
 let stepsPerSecond = 0;
 async function busyFor(seconds: number): Promise<string> {
   if (stepsPerSecond === 0) {
-    const steps = 20_000_000;
+    const steps = 200_000_000;
     const run = await pool.run({ module: modules["misbehave"] ?? "", args: ["work", `${steps}`], verify: { policy: "once" }, wait_ms: 60_000 });
     stepsPerSecond = Math.round((steps / Math.max(run.attempts[0]?.cpu_ms ?? 0, 1)) * 1_000);
   }
@@ -62,6 +62,55 @@ test("a run is filled in, submitted with three voters, and watched until they ag
   await page.getByRole("group", { name: "standard output" }).getByText("steps, checksum").waitFor();
   expect(await page.getByText("live, not verified").count()).toBe(0);
   await visit.accessible("run");
+  await visit.close();
+});
+
+test("the printed commands do the same, pasted into a shell as they are", async () => {
+  const visit = await Console.signedIn(browser, pool);
+  const { page } = visit;
+  const here = join(pool.directory, "shell");
+  mkdirSync(join(here, "my photos"), { recursive: true });
+  writeFileSync(join(here, "it's.txt"), "a file\n");
+  writeFileSync(join(here, "my photos/b.txt"), "in a folder\n");
+  await visit.go(`/submit?module=${modules["misbehave"]}`);
+  await page.getByLabel("Arguments").fill(`args "it's" '$HOME \\'`);
+  await page.getByLabel("Environment").fill("GREETING=it's `date`");
+  await page.getByRole("radio", { name: "text", exact: true }).check();
+  await page.getByLabel("Text of the standard input").fill("it's 100% \\n $HOME\nto be or not to be\n");
+  await page.locator("input[webkitdirectory]").setInputFiles(join(here, "my photos"));
+  await page.locator("input[type=file][multiple]").setInputFiles(join(here, "it's.txt"));
+  await page.getByLabel("path of ./it's.txt in the guest").fill("/data/its.txt");
+  await page.getByText("Limits, clock, seed, retries").click();
+  await page.getByLabel("Seed of random numbers").fill("9007199254740991");
+  await page.getByLabel("Clock starts at").fill("2026-02-03T04:05:06Z");
+  await page.getByLabel("Memory").fill("128");
+  await page.getByLabel("Priority").fill("-3");
+  await page.getByLabel("Deadline of the run").fill("90");
+  await expect.poll(() => page.getByText("uploaded", { exact: true }).count()).toBe(2);
+  const cli = await page.getByRole("group", { name: "the command for a shell" }).innerText();
+  await page.getByRole("button", { name: "curl" }).click();
+  const curl = await page.getByRole("group", { name: "the command for curl" }).innerText();
+  await page.getByRole("button", { name: "Run", exact: true }).click();
+  await page.getByText("Both workers agree that it").waitFor({ timeout: 60_000 });
+  const run = await pool.json<Run>(`/v1/runs/${id(page.url())}`);
+
+  const submitted = JSON.parse(pool.shell(curl, here)) as Run;
+  expect(submitted.run_key).toBe(run.run_key);
+  expect(submitted.policy).toEqual(run.policy);
+  expect(pool.shell(cli, here)).toBe(run.stdout?.text);
+  const { items } = await pool.json<{ items: RunSummary[] }>("/v1/runs?limit=1");
+  const typed = await pool.json<Run>(`/v1/runs/${items[0]?.id}`);
+  expect(typed.spec).toEqual(run.spec);
+  expect(typed.policy).toEqual(run.policy);
+
+  // Of an earlier run its inputs are fetched from the server.
+  await visit.go(`/submit?from=${run.id}`);
+  await page.getByRole("button", { name: "remove /my photos" }).click();
+  const again = await page.getByRole("group", { name: "the command for a shell" }).innerText();
+  expect(again).toContain("lockstep blobs get sha256:");
+  const empty = join(pool.directory, "empty");
+  mkdirSync(empty);
+  expect(pool.shell(again, empty)).toBe(run.stdout?.text);
   await visit.close();
 });
 

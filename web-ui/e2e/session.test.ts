@@ -27,6 +27,38 @@ test("the printed link signs in, and the token leaves the address at once", asyn
   await visit.close();
 });
 
+test("the page comes compressed, named by its content, and may load nothing from elsewhere", async () => {
+  const visit = await Console.open(browser, pool);
+  const { page } = visit;
+  const assets: { path: string; headers: Record<string, string> }[] = [];
+  page.on("response", (response) => {
+    const { pathname } = new URL(response.url());
+    if (pathname.startsWith("/assets/")) assets.push({ path: pathname, headers: response.headers() });
+  });
+  const answer = await page.goto(`${pool.url}/`);
+  const policy = answer?.headers()["content-security-policy"] ?? "";
+  expect(policy).toMatch(/^default-src 'self'; img-src 'self' blob:;/);
+  expect(policy).not.toMatch(/unsafe|data:|\*|https?:/);
+  expect(answer?.headers()["etag"]).toMatch(/^"/);
+  await page.getByLabel("Token").waitFor();
+  expect(assets.length).toBeGreaterThanOrEqual(2);
+  for (const { path, headers } of assets) {
+    expect(headers["content-encoding"], path).toMatch(/^(br|gzip)$/);
+    expect(headers["etag"], path).toMatch(/^"[0-9a-f]{32}-(br|gzip)"$/);
+    expect(headers["cache-control"], path).toContain("immutable");
+  }
+  // Nothing inline runs, whoever may have put it there.
+  const ran = await page.evaluate(() => {
+    const script = document.createElement("script");
+    script.textContent = "window.inlineRan = true";
+    document.body.append(script);
+    return "inlineRan" in window;
+  });
+  expect(ran).toBe(false);
+  expect(visit.errors.splice(0).join()).toContain("Content Security Policy");
+  await visit.close();
+});
+
 test("a pasted token signs in, and signing out forgets it", async () => {
   const visit = await Console.open(browser, pool);
   const { page } = visit;

@@ -121,7 +121,8 @@ impl Attempt {
         self.record.begun_at.get_or_insert(now);
         self.record.ended_at = Some(now);
         self.record.cpu_us = vote.cpu_us;
-        self.record.state = AttemptState::Voted { result: vote.result, won: None };
+        self.record.state =
+            AttemptState::Voted { result: vote.result, outcome: Some(vote.outcome.clone()), won: None };
         self.ballot = Some(Ballot {
             result: vote.result,
             outcome: vote.outcome,

@@ -104,7 +104,8 @@ impl Floor {
         for (worker, result, number) in lost {
             let same = |other: &&(WorkerId, Digest, u32)| other.1 == *result && other.0 != *worker;
             let with = lost.iter().filter(same).count();
-            let attempt = (*number > 0).then(|| run.attempt_id(*number));
+            // number 0 stands for the revision before
+            let attempt = Some(run.attempt_id(*number));
             self.blame_one(run, *worker, attempt, with);
         }
     }

@@ -1,8 +1,11 @@
 //! What the shell owes for a step: effects, the writes among them, and the records that they carry.
 
+use std::sync::Arc;
+
+use super::Explained;
 use super::credibility::Weight;
 use super::evidence::Evidence;
-use super::types::{AttemptRecord, Explained, Time};
+use super::types::{AttemptRecord, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault, Outcome, RunState, Verdict};
@@ -215,7 +218,7 @@ pub struct Final {
     /// Every attempt.
     pub attempts: Vec<AttemptRecord>,
     /// Every decision.
-    pub explain: Vec<Explained>,
+    pub explain: Arc<Vec<Explained>>,
     /// When it ended.
     pub finished_at: Time,
 }

@@ -1,13 +1,14 @@
 //! Why a run is where it is, in sentences.
 //!
-//! A decision is noted as a value and put into words only when somebody reads it, because most runs end before
-//! anybody does. The log is bounded: a run that is tossed about keeps its first notes and a count of the others.
+//! A decision is noted as a value and put into words only when somebody reads it, or when it is written: never by the
+//! one who decides. The log is bounded: a run that is tossed about keeps its first notes and a count of the others.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::Time;
 use super::credibility::Why;
 use super::signs::Sign;
-use super::{Explained, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::WorkerId;
 use vocabulary::result::{FailReason, Fault, Outcome};
@@ -75,7 +76,60 @@ pub(super) enum Note {
     Accepted { outcome: Outcome },
     Failed { reason: FailReason, why: Box<str> },
     Canceled,
+    More(u32),
 }
+
+impl Note {
+    /// Bytes that it holds beyond its own size.
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Note::Kept(text)
+            | Note::NobodySuits { lacks: text }
+            | Note::VoteDiscarded { why: text, .. }
+            | Note::Withdrawn { why: text, .. }
+            | Note::Failed { why: text, .. } => text.len(),
+            Note::Faulted { fault, .. } | Note::Undelivered { fault, .. } => fault.to_string().len(),
+            Note::Excluding { workers, .. } | Note::Agreed { dissenters: workers, .. } => {
+                size_of_val(&workers[..])
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// One decision, put into words by whoever reads it.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// When.
+    pub at: Time,
+    note: Note,
+}
+
+impl Explained {
+    /// A decision of an earlier life, in the words in which it was stored.
+    pub fn kept(at: Time, text: impl Into<Box<str>>) -> Explained {
+        Explained { at, note: Note::Kept(text.into()) }
+    }
+
+    /// A sentence without its full stop, for people: names workers, attempts and figures.
+    pub fn text(&self) -> String {
+        self.note.to_string()
+    }
+
+    /// Memory that it takes, in bytes.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Explained>() + self.note.heap_bytes()
+    }
+}
+
+/// Equal if they say the same, whether the words were read back or are still to be found.
+impl PartialEq for Explained {
+    fn eq(&self, other: &Explained) -> bool {
+        self.at == other.at && (self.note == other.note || self.text() == other.text())
+    }
+}
+
+impl Eq for Explained {}
 
 /// Milliseconds of a time in microseconds, to a tenth.
 struct Ms(u64);
@@ -279,6 +333,7 @@ impl fmt::Display for Note {
             Note::Accepted { outcome } => write!(f, "accepted: it {outcome}"),
             Note::Failed { reason, why } => write!(f, "failed ({}): {why}", reason_words(*reason)),
             Note::Canceled => f.write_str("canceled on request"),
+            Note::More(notes) => write!(f, "… {notes} more"),
         }
     }
 }
@@ -397,18 +452,24 @@ fn reason_words(reason: FailReason) -> &'static str {
     }
 }
 
-/// The notes of one run.
+/// The notes of one run. They are shared with whoever looks at it; only a log that somebody looks at is copied when the
+/// next note comes.
 #[derive(Default)]
 pub(super) struct Log {
-    notes: Vec<(Time, Note)>,
+    notes: Arc<Vec<Explained>>,
     more: u32,
 }
 
 impl Log {
+    /// The notes of an earlier life.
+    pub(super) fn of(notes: Vec<Explained>) -> Log {
+        Log { notes: Arc::new(notes), more: 0 }
+    }
+
     /// Keeps a note, or counts it if there are too many.
     pub(super) fn note(&mut self, at: Time, note: Note) {
         if self.notes.len() < NOTES_MAX {
-            self.notes.push((at, note));
+            Arc::make_mut(&mut self.notes).push(Explained { at, note });
         } else {
             self.more += 1;
         }
@@ -416,19 +477,18 @@ impl Log {
 
     /// The last word is kept in any case.
     pub(super) fn conclude(&mut self, at: Time, note: Note) {
-        self.notes.push((at, note));
+        Arc::make_mut(&mut self.notes).push(Explained { at, note });
     }
 
-    /// Everything in words.
-    pub(super) fn render(&self) -> Vec<Explained> {
-        let words = |(at, note): &(Time, Note)| Explained { at: *at, text: note.to_string() };
-        let mut texts: Vec<Explained> = self.notes.iter().map(words).collect();
+    /// Everything so far.
+    pub(super) fn all(&self) -> Arc<Vec<Explained>> {
+        let mut notes = Arc::clone(&self.notes);
         if self.more > 0
-            && let Some(at) = texts.last().map(|last| last.at)
+            && let Some(at) = notes.last().map(|last| last.at)
         {
-            texts.push(Explained { at, text: format!("… {} more", self.more) });
+            Arc::make_mut(&mut notes).push(Explained { at, note: Note::More(self.more) });
         }
-        texts
+        notes
     }
 }
 
@@ -443,10 +503,10 @@ mod tests {
             log.note(Time(1), Note::NoOther);
         }
         log.conclude(Time(2), Note::Canceled);
-        let texts = log.render();
+        let texts = log.all();
         assert_eq!(texts.len(), NOTES_MAX + 2);
-        assert_eq!(texts[NOTES_MAX].text, "canceled on request");
-        assert_eq!(texts[NOTES_MAX + 1].text, "… 7 more");
+        assert_eq!(texts[NOTES_MAX].text(), "canceled on request");
+        assert_eq!(texts[NOTES_MAX + 1].text(), "… 7 more");
     }
 
     #[test]
@@ -463,6 +523,8 @@ mod tests {
             assigned.to_string(),
             "attempt 2 goes to w3, which has the most room (4 free slots); voter 2 of 3"
         );
+        // the page shows from when on a run waited for its module: it looks for these words
+        assert_eq!(Note::ModuleAwaited.to_string(), "waits until its module is compiled");
         let voted = Note::Voted { number: 1, worker: WorkerId(1), result: Digest::EMPTY, cpu_us: 1_250 };
         assert_eq!(voted.to_string(), "w1 voted for e3b0c442 after 1.2 ms of CPU time (attempt 1)");
         let excluding = Note::Excluding { workers: vec![WorkerId(1), WorkerId(2)], wait_ms: 5_000 };

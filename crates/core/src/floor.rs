@@ -146,7 +146,7 @@ impl Floor {
         }
         self.unqueue(run);
         if !shape.avoided.is_empty() {
-            if self.queue.suited(&shape, &self.crew, self.now, |suited| suited.places.is_empty()) {
+            if self.queue.suited(&shape, &self.crew, self.now).1.places.is_empty() {
                 run.is_relaxed = true;
                 shape.avoided.clear();
                 self.unset_fresh(run);

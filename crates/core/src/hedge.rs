@@ -41,8 +41,8 @@ impl Floor {
             return;
         }
         let shape = run.shape(1, Seat::Voter);
-        if !self.queue.suited(&shape, &self.crew, self.now, |suited| is_placeable(&shape, suited, &self.crew))
-        {
+        let suited = self.queue.suited(&shape, &self.crew, self.now).1;
+        if !is_placeable(&shape, suited, &self.crew) {
             return;
         }
         self.hedge_milli -= COST_MILLI;

@@ -58,7 +58,8 @@ mod workers;
 
 pub use credibility::{Opinion, Rule, Seat, Weighing, Weight, group_error_ppb, weigh};
 pub use effects::*;
-pub use evidence::{Evidence, Prior, Standing, Witness};
+pub use evidence::{Evidence, Prior, Standing, Witness, day_of};
+pub use explain::Explained;
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
 pub use repair::{PastVote, Suspect, is_decisive, repair_order};

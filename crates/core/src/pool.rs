@@ -96,10 +96,10 @@ impl Pool {
     }
 
     /// Refuses what nobody could execute. After a start the workers have a grace to join.
-    fn check_workers(&self, run: &Run) -> Result<(), SubmitError> {
+    fn check_workers(&mut self, run: &Run) -> Result<(), SubmitError> {
         let wanted = run.policy.verify.peers();
         let shape = run.shape(u32::from(wanted), Seat::Voter);
-        let there = self.floor.queue.suited(&shape, &self.floor.crew, self.floor.now, |suited| suited.there);
+        let there = self.floor.queue.suited(&shape, &self.floor.crew, self.floor.now).1.there;
         if there >= usize::from(wanted) || self.floor.is_grace() {
             return Ok(());
         }

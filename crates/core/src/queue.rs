@@ -6,10 +6,11 @@
 //!
 //! Between workspaces: deficit round robin, charged in CPU time. Within one: priority, then age. Runs of one lane ask the
 //! same of a worker and of their module, so if the first cannot be placed, none can: what an event costs grows with the
-//! number of workspaces and shapes that wait, never with the number of runs (L2).
+//! number of workspaces and shapes that wait, never with the number of runs (L2). Shapes in which nobody waits are kept
+//! for a while, so that a pool in which nobody waits long does not work out who suits each run anew.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use super::credibility::Seat;
@@ -24,6 +25,9 @@ use vocabulary::id::{RunId, WorkspaceId};
 /// CPU time that a workspace may use when its turn comes, in microseconds: long beside a short attempt, short beside
 /// what people wait for.
 const QUANTUM_US: i64 = 10_000;
+
+/// Shapes that are kept although nobody waits in them.
+const IDLE_SHAPES_MAX: usize = 256;
 
 /// Where a queued run stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,6 +73,8 @@ struct Known {
     suited: Suited,
     lanes: BTreeSet<u32>,
     timer_at: Option<Time>,
+    /// Whether it stands in the line of idle shapes; it may have been taken up again since.
+    is_idle: bool,
 }
 
 /// The queue of the whole pool.
@@ -82,6 +88,8 @@ pub(super) struct Queue {
     shapes: Slab<Known>,
     /// Ordered, not hashed: callers choose the labels in it.
     shape_numbers: BTreeMap<Shape, u32>,
+    /// Shapes in which nobody waits, or nobody did a while ago, the oldest first.
+    idle_shapes: VecDeque<u32>,
     queued: usize,
 }
 
@@ -96,17 +104,46 @@ impl Queue {
         self.queued
     }
 
-    /// Workers that suit a shape, worked out anew if nobody of that shape waits.
-    pub(super) fn suited<T>(
-        &self,
-        shape: &Shape,
-        crew: &Crew,
-        now: Time,
-        read: impl FnOnce(&Suited) -> T,
-    ) -> T {
-        match self.shape_numbers.get(shape) {
-            Some(number) => read(&self.shapes[*number].suited),
-            None => read(&suited(shape, crew, None, now)),
+    /// Workers that suit a shape, and its number.
+    pub(super) fn suited(&mut self, shape: &Shape, crew: &Crew, now: Time) -> (u32, &Suited) {
+        let number = match self.shape_numbers.get(shape) {
+            Some(number) => *number,
+            None => {
+                let suited = suited(shape, crew, None, now);
+                let known = Known {
+                    shape: shape.clone(),
+                    suited,
+                    lanes: BTreeSet::new(),
+                    timer_at: None,
+                    is_idle: false,
+                };
+                let number = self.shapes.insert(known);
+                self.shape_numbers.insert(shape.clone(), number);
+                self.idle(number);
+                number
+            }
+        };
+        (number, &self.shapes[number].suited)
+    }
+
+    /// Nobody waits in this shape; it is kept until others have come to rest after it.
+    fn idle(&mut self, number: u32) {
+        if !std::mem::replace(&mut self.shapes[number].is_idle, true) {
+            self.idle_shapes.push_back(number);
+        }
+        if self.idle_shapes.len() > IDLE_SHAPES_MAX
+            && let Some(oldest) = self.idle_shapes.pop_front()
+        {
+            self.unless_taken_up(oldest);
+        }
+    }
+
+    /// Forgets a shape that left the line of idle ones, if nobody waits in it.
+    fn unless_taken_up(&mut self, number: u32) {
+        self.shapes[number].is_idle = false;
+        if self.shapes[number].lanes.is_empty() {
+            self.shape_numbers.remove(&self.shapes[number].shape);
+            self.shapes.remove(number);
         }
     }
 
@@ -123,6 +160,9 @@ impl Queue {
 
     /// Works out anew who suits which shape; gives the numbers of those that became short of workers.
     pub(super) fn crew_changed(&mut self, crew: &Crew, now: Time) -> Vec<u32> {
+        for idle in std::mem::take(&mut self.idle_shapes) {
+            self.unless_taken_up(idle);
+        }
         let mut short = Vec::new();
         for number in self.shapes.keys() {
             let Known { shape, suited: before, .. } = &self.shapes[number];
@@ -173,19 +213,14 @@ impl Queue {
     ) -> (Ticket, Option<u32>) {
         let (workspace, priority, age, run) = place;
         let (crew, modules, config) = shared;
+        let (shape, _) = self.suited(&shape, crew, now);
+        let known = &mut self.shapes[shape];
         let mut short = None;
-        let shape = match self.shape_numbers.get(&shape) {
-            Some(number) => *number,
-            None => {
-                let suited = suited(&shape, crew, None, now);
-                let is_short = suited.short_since.is_some();
-                let known = Known { shape: shape.clone(), suited, lanes: BTreeSet::new(), timer_at: None };
-                let number = self.shapes.insert(known);
-                self.shape_numbers.insert(shape, number);
-                short = is_short.then_some(number);
-                number
-            }
-        };
+        if known.lanes.is_empty() && known.suited.short_since.is_some() {
+            // it counts from when somebody waits
+            known.suited.short_since = Some(now);
+            short = Some(shape);
+        }
         let lane = self.lane(workspace, shape, priority, module, modules, config);
         let before = self.lanes[lane].turn();
         self.lanes[lane].runs.insert(age, run);
@@ -258,9 +293,8 @@ impl Queue {
         if !known.lanes.is_empty() {
             return None;
         }
-        let timer_at = known.timer_at;
-        self.shape_numbers.remove(&known.shape);
-        self.shapes.remove(shape);
+        let timer_at = known.timer_at.take();
+        self.idle(shape);
         timer_at.map(|at| (shape, at))
     }
 

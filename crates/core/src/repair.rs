@@ -137,13 +137,13 @@ impl Floor {
             (Some(result), _) if result != known => {
                 last.revision += 1;
                 run.log.conclude(self.now, Note::Corrected { revision: revision + 1 });
-                last.explain = run.log.render();
+                last.explain = run.log.all();
                 run.phase = Phase::Finishing;
                 return self.effects.push(Effect::Write(Write::Correct(last)));
             }
             (Some(_), _) => {
                 run.log.conclude(self.now, Note::Confirmed { revision });
-                last.explain = run.log.render();
+                last.explain = run.log.all();
                 Conclusion::Confirmed
             }
             (None, Some(FailReason::Nondeterministic)) => Conclusion::Nondeterministic,

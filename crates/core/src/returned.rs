@@ -141,7 +141,7 @@ mod tests {
             assert_eq!(ended.state, RunState::Succeeded);
             assert_eq!(pool.worker(WorkerId(1)).unwrap().faults, 0);
             assert_eq!(pool.stats().attempts_live, 0);
-            assert!(ended.explain.iter().any(|line| line.text.contains("handed attempt 1 back")));
+            assert!(ended.explain.iter().any(|line| line.text().contains("handed attempt 1 back")));
             let shown = if retry == Retry::Never { 2 } else { 1 };
             assert_eq!(ended.attempts.len(), shown);
         }

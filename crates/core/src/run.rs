@@ -7,14 +7,12 @@ use std::sync::Arc;
 
 use super::attempt::Attempt;
 use super::credibility::{Opinion, Rule, Seat, Weighing, Why, leading, missing_odds_milli, weigh};
-use super::explain::{Log, Note};
+use super::explain::Log;
 use super::placement::{Shape, leased_bytes};
 use super::queue::Ticket;
 use super::quorum::{Tally, tally};
 use super::retry::{Spent, reason_of};
-use super::{
-    AttemptRecord, AttemptState, Class, CountedVote, Explained, Reverify, RunView, Submission, Time,
-};
+use super::{AttemptRecord, AttemptState, Class, CountedVote, Reverify, RunView, Submission, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{FailReason, RunState, Verdict, VerdictKind};
@@ -108,10 +106,6 @@ impl Run {
             Placement::Labels { labels } if !labels.is_empty() => Some(Arc::new(labels.clone())),
             Placement::Labels { .. } | Placement::Any => None,
         };
-        let mut log = Log::default();
-        for Explained { at, text } in submission.explained {
-            log.note(at, Note::Kept(text.into_boxed_str()));
-        }
         let deadline_ms = submission.policy.deadline_ms;
         Run {
             id: submission.run,
@@ -135,7 +129,7 @@ impl Run {
             class: None,
             attempts: submission.history.into_iter().map(Attempt::recovered).collect(),
             voted: Vec::new(),
-            log,
+            log: Log::of(submission.explained),
             is_changed: false,
             lottery: submission.lottery,
             reverify: submission.reverify,
@@ -407,7 +401,7 @@ impl Run {
             }
         }
         let state = if attempts.is_empty() { RunState::Queued } else { RunState::Running };
-        RunView { state, verdict: self.verdict(), attempts, explain: self.log.render() }
+        RunView { state, verdict: self.verdict(), attempts, explain: self.log.all() }
     }
 }
 

@@ -41,7 +41,7 @@ impl Floor {
         }
         for attempt in &mut run.attempts {
             let counts = attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts);
-            if let AttemptState::Voted { result: voted, won } = &mut attempt.record.state {
+            if let AttemptState::Voted { result: voted, won, .. } = &mut attempt.record.state {
                 *won = counts.then_some(*voted == result);
             }
         }
@@ -120,7 +120,7 @@ impl Floor {
             votes: run.counted(),
             error_ppb,
             attempts: run.records(),
-            explain: run.log.render(),
+            explain: run.log.all(),
             finished_at: self.now,
         });
         if let Some(known) = run.reverify.as_ref().map(|reverify| reverify.result) {

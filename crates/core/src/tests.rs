@@ -164,7 +164,7 @@ impl Bench {
 
     fn explained(&self, run: u128) -> Vec<String> {
         let view = self.pool.run(RunId(run)).expect("the run is open");
-        view.explain.into_iter().map(|explained| explained.text).collect()
+        view.explain.iter().map(|explained| explained.text()).collect()
     }
 
     fn says(&self, run: u128, what: &str) -> bool {

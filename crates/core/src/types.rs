@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Explained;
 use super::evidence::{Prior, Standing};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
@@ -429,6 +430,8 @@ pub enum AttemptState {
     Voted {
         /// For which result.
         result: Digest,
+        /// What the guest did, by this vote. `None` in records of before it was kept.
+        outcome: Option<Outcome>,
         /// Whether the vote is for the result that won; `None` while undecided.
         won: Option<bool>,
     },
@@ -476,13 +479,4 @@ pub struct AttemptRecord {
     pub ended_at: Option<Time>,
     /// CPU time used, in microseconds; while it is live, by its worker's last heartbeat.
     pub cpu_us: u64,
-}
-
-/// One decision in words.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Explained {
-    /// When.
-    pub at: Time,
-    /// A sentence without its full stop, for people: names workers, attempts and figures.
-    pub text: String,
 }

@@ -1,6 +1,7 @@
 //! What others may read of the pool: runs, workers and figures as they are now.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::evidence::Standing;
 use super::pool::Pool;
@@ -19,7 +20,7 @@ pub struct RunView {
     /// So far.
     pub attempts: Vec<AttemptRecord>,
     /// So far.
-    pub explain: Vec<Explained>,
+    pub explain: Arc<Vec<Explained>>,
 }
 
 /// Whether a worker gets work.

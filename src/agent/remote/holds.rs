@@ -4,6 +4,7 @@
 //! connection swallowed is said again. Bounded, because the worker grants nothing beyond [`GRANTED_MAX`].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use crate::id::{AttemptId, Epoch};
 use crate::protocol::agent::{Assignment, AssignmentMac, FromAgent, VoteReport};
@@ -33,19 +34,24 @@ enum Said {
 }
 
 #[derive(Default)]
-pub(super) struct Holds(BTreeMap<AttemptId, Hold>);
+pub(super) struct Holds {
+    all: BTreeMap<AttemptId, Hold>,
+    /// Those of which nothing is to be said yet.
+    open: usize,
+}
 
 impl Holds {
     pub(super) fn assigned(&mut self, assignment: &Assignment) {
         let hold = Hold { epoch: assignment.epoch, mac: assignment.mac, said: Said::Nothing };
-        self.0.entry(assignment.attempt).or_insert(hold);
+        if let Entry::Vacant(vacant) = self.all.entry(assignment.attempt) {
+            vacant.insert(hold);
+            self.open += 1;
+        }
     }
 
     /// A vote; `false` if nobody wants it any more.
     pub(super) fn voted(&mut self, report: &VoteReport) -> bool {
-        let Some(hold) = self.0.get_mut(&report.attempt) else { return false };
-        hold.said = Said::Vote(Box::new(report.clone()));
-        true
+        self.is_over(report.attempt, Said::Vote(Box::new(report.clone())))
     }
 
     /// A fault; `false` if nobody wants to hear of it any more.
@@ -56,36 +62,48 @@ impl Holds {
         begun_at_us: Option<u64>,
         cpu_us: u64,
     ) -> bool {
-        let Some(hold) = self.0.get_mut(&attempt) else { return false };
-        hold.said = Said::Fault { fault, begun_at_us, cpu_us, message: None };
+        self.is_over(attempt, Said::Fault { fault, begun_at_us, cpu_us, message: None })
+    }
+
+    fn is_over(&mut self, attempt: AttemptId, said: Said) -> bool {
+        let Some(hold) = self.all.get_mut(&attempt) else { return false };
+        self.open -= usize::from(matches!(hold.said, Said::Nothing));
+        hold.said = said;
         true
     }
 
     /// A fault leaves in this message.
     pub(super) fn leaves(&mut self, attempt: AttemptId, number: u64) {
-        if let Some(Hold { said: Said::Fault { message, .. }, .. }) = self.0.get_mut(&attempt) {
+        if let Some(Hold { said: Said::Fault { message, .. }, .. }) = self.all.get_mut(&attempt) {
             *message = Some(number);
         }
     }
 
     /// The coordinator has heard so many messages of this session.
     pub(super) fn taken(&mut self, messages: u64) {
-        self.0.retain(
+        self.all.retain(
             |_, hold| !matches!(hold.said, Said::Fault { message: Some(number), .. } if number <= messages),
         );
     }
 
     /// Nobody needs it any more.
     pub(super) fn forget(&mut self, attempt: AttemptId) {
-        self.0.remove(&attempt);
+        if let Some(hold) = self.all.remove(&attempt) {
+            self.open -= usize::from(matches!(hold.said, Said::Nothing));
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
+    }
+
+    /// Attempts that are still to be executed, or are executed now.
+    pub(super) fn open(&self) -> usize {
+        self.open
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// All of it, with proof.
@@ -95,7 +113,7 @@ impl Holds {
             epoch: hold.epoch.0,
             mac: hold.mac,
         };
-        self.0.iter().take(wire::HOLDS_MAX).map(show).collect()
+        self.all.iter().take(wire::HOLDS_MAX).map(show).collect()
     }
 
     /// A session begins: everything that is to be said in it again.
@@ -114,7 +132,7 @@ impl Holds {
                 })
             }
         };
-        self.0.iter_mut().filter_map(again).collect()
+        self.all.iter_mut().filter_map(again).collect()
     }
 }
 

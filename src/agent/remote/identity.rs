@@ -1,6 +1,6 @@
 //! A worker's key: made at its first start, kept in its folder, and never anywhere else.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use ed25519_dalek::SigningKey;
 use rustix::fs::{FlockOperation, flock};
 
 use super::RemoteError;
+use crate::receipt::{load_or_make, make_key};
 
 const KEY_FILE: &str = "worker.key";
 
@@ -56,24 +57,10 @@ impl Folder {
     pub fn key(&self) -> Result<SigningKey, RemoteError> {
         let path = self.join(KEY_FILE);
         let failed = failed(&path);
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                let bytes: [u8; 32] = bytes.try_into().map_err(|_| RemoteError::Key(path.clone()))?;
-                return Ok(SigningKey::from_bytes(&bytes));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-        let mut bytes = [0; 32];
-        getrandom::fill(&mut bytes).map_err(|error| failed(io::Error::other(error.to_string())))?;
-        // beside and renamed, so that a crash leaves a whole key or none
-        let beside = self.join("worker.key.new");
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside);
-        let mut file = file.map_err(&failed)?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(&failed)?;
-        std::fs::rename(&beside, &path).map_err(&failed)?;
-        Ok(SigningKey::from_bytes(&bytes))
+        load_or_make(&path, make_key).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => RemoteError::Key(path.clone()),
+            _ => failed(error),
+        })
     }
 }
 

@@ -34,6 +34,10 @@ use crate::result::Fault;
 const GATHERED_MAX: usize = 512;
 /// Messages for the agent beyond which nothing more is read from the coordinator.
 const PENDING_MAX: usize = 4_096;
+/// What is said of ended attempts leaves together with what follows, while others are about to end: so many at most …
+const COMPANY_MAX: usize = 16;
+/// … and for so long at most: the finest that the timer tells apart.
+const COMPANY_WAIT: Duration = Duration::from_millis(1);
 /// A coordinator is never taken for dead sooner.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Beyond the time for a drain: for telling the coordinator.
@@ -81,6 +85,8 @@ pub(super) struct Link {
     /// For the coordinator.
     outbox: Vec<FromAgent>,
     delivering: JoinSet<FromAgent>,
+    /// Until when what is to be said waits for company.
+    company: Option<tokio::time::Instant>,
     /// Messages sent in this session.
     sent: u64,
 }
@@ -99,6 +105,7 @@ impl Link {
             pending: VecDeque::new(),
             outbox: Vec::new(),
             delivering: JoinSet::new(),
+            company: None,
             sent: 0,
         }
     }
@@ -218,7 +225,7 @@ impl Link {
         let mut quiet = tokio::time::Instant::now() + silence;
         let mut heard = Vec::new();
         loop {
-            if !self.outbox.is_empty() {
+            if !self.outbox.is_empty() && !self.waits_for_company() {
                 match timeout(silence, self.flush(&mut socket)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => return Ok(End::Cut(error.to_string())),
@@ -245,6 +252,7 @@ impl Link {
                     self.outbox.extend(delivered);
                 }
                 () = &mut *drain, if give_up.is_none() => self.begin_drain(),
+                () = until(self.company), if self.company.is_some() => {}
                 () = sleep_until(quiet), if reads => {
                     return Ok(End::Cut(format!("nothing was heard for {} ms", silence.as_millis())));
                 }
@@ -254,6 +262,25 @@ impl Link {
                 return Err(RemoteError::AgentEnded);
             }
         }
+    }
+
+    /// Whether more is about to be said: then one message carries it, with one signature. A worker that has nothing else
+    /// to execute does not wait, so that nobody waits for it.
+    fn waits_for_company(&mut self) -> bool {
+        let is_usual =
+            |message: &FromAgent| matches!(message, FromAgent::Voted(_) | FromAgent::Credits { .. });
+        let slots = self.parts.agent.slots as usize;
+        if self.holds.open() <= slots || self.outbox.len() >= COMPANY_MAX || !self.outbox.iter().all(is_usual)
+        {
+            self.company = None;
+            return false;
+        }
+        let now = tokio::time::Instant::now();
+        let until = *self.company.get_or_insert(now + COMPANY_WAIT);
+        if until <= now {
+            self.company = None;
+        }
+        until > now
     }
 
     /// Something came, or the end of it.
@@ -359,6 +386,7 @@ impl Link {
     async fn flush(&mut self, socket: &mut WebSocketStream<Upgraded>) -> Result<(), SocketError> {
         let (mut batch, mut votes) = (Batch::default(), Vec::new());
         let mut outbox = VecDeque::from(std::mem::take(&mut self.outbox));
+        only_last_grant(&mut outbox);
         while let Some(message) = outbox.pop_front() {
             let mut attempt = None;
             let mut leaf = None;
@@ -414,6 +442,16 @@ impl Link {
         self.sent += 1;
         socket.feed(Message::Binary(batch.take())).await
     }
+}
+
+/// Of several grants the last one says all.
+fn only_last_grant(outbox: &mut VecDeque<FromAgent>) {
+    let is_grant = |message: &FromAgent| matches!(message, FromAgent::Credits { .. });
+    let mut later = outbox.iter().filter(|message| is_grant(message)).count();
+    outbox.retain(|message| {
+        later -= usize::from(is_grant(message));
+        !is_grant(message) || later == 0
+    });
 }
 
 /// What the agent says next; 0 when it has said everything.

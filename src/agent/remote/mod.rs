@@ -29,6 +29,10 @@ use super::{AgentConfig, ArtifactSource};
 use crate::core::Class;
 use crate::id::WorkerId;
 
+/// See [`AgentConfig::ahead`]: about as many short attempts as a slot executes while a message goes there and back in a
+/// building.
+pub const AHEAD: usize = 15;
+
 /// What a remote worker is told.
 pub struct RemoteConfig {
     /// The agent.

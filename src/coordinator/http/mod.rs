@@ -33,6 +33,7 @@ mod openapi;
 mod patient;
 mod pool;
 mod problem;
+mod receipts;
 mod runs;
 mod server;
 mod stats;
@@ -55,6 +56,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(runs::get_stdout))
         .routes(routes!(runs::get_stderr))
         .routes(routes!(runs::get_file))
+        .routes(routes!(receipts::get_receipt))
         .routes(routes!(events::run_events))
         .routes(routes!(bulk::cancel_runs))
         .routes(routes!(bulk::rerun_runs))
@@ -81,6 +83,8 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(workers::readmit_worker))
         .routes(routes!(tokens::list_tokens, tokens::post_token))
         .routes(routes!(tokens::delete_token))
+        .routes(routes!(receipts::list_keys))
+        .routes(routes!(receipts::rotate_key))
         // the coordinator itself
         .routes(routes!(events::pool_events))
         .routes(routes!(stats::stats))

@@ -140,6 +140,15 @@ impl From<ServiceError> for ApiError {
             ),
             ServiceError::BadEntry(why) => ApiError::new(Code::BadEntry, why).at("/entry"),
             ServiceError::NotKept(why) => ApiError::new(Code::Gone, why),
+            ServiceError::NotAsked => ApiError::new(
+                Code::Forbidden,
+                "a worker puts only the outputs that it was asked for: they are asked for when a vote decides",
+            ),
+            ServiceError::NoReceipt(why) => ApiError::new(Code::NoReceipt, why),
+            ServiceError::TooManyKeys => ApiError::new(
+                Code::TooManyKeys,
+                "the coordinator has had as many keys as it publishes: go on with this one",
+            ),
             ServiceError::TooManyStreams { open } => {
                 let detail = format!("{open} event streams are open: close one, or try again later");
                 ApiError::new(Code::Unavailable, detail)
@@ -283,6 +292,9 @@ mod tests {
             (ServiceError::ModuleInUse, 409, "module_in_use"),
             (ServiceError::BadEntry(text()), 422, "bad_entry"),
             (ServiceError::NotKept(text()), 410, "gone"),
+            (ServiceError::NotAsked, 403, "forbidden"),
+            (ServiceError::NoReceipt(text()), 409, "no_receipt"),
+            (ServiceError::TooManyKeys, 409, "too_many_keys"),
             (ServiceError::TooManyStreams { open: 3 }, 503, "unavailable"),
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),

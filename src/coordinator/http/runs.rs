@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
+use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::content::Content;
@@ -62,6 +63,9 @@ fn submitted(answer: &SubmitAnswer) -> Response {
     let location = [(header::LOCATION, format!("/v1/runs/{}", detail.run.id))];
     (status, location, Json(views::run(detail))).into_response()
 }
+
+/// How long a cancel waits for the end to be written.
+pub const CANCEL_WAIT: Duration = Duration::from_secs(10);
 
 /// Which runs a list shows.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -191,18 +195,23 @@ pub async fn get_run(
 
 /// Cancel a run
 ///
-/// A run that has ended stays as it is and is the answer: every caller hears the same.
+/// A run that has ended stays as it is and is the answer: every caller hears the same. Where its end is not written within
+/// ten seconds (a disk that is full or slow), the answer is the run as it is, and it is canceled without the caller.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/cancel", tag = "runs", params(("id" = RunId, Path)),
-    responses((status = 200, description = "the run, final", body = Run))
+    responses(
+        (status = 200, description = "the run, final", body = Run),
+        (status = 202, description = "the run, whose end is not written yet", body = Run),
+    )
 )]
 pub async fn cancel_run(
     Submitter(caller): Submitter,
     State(service): State<Arc<Service>>,
     Named(id): Named<RunId>,
-) -> Result<Json<Run>, ApiError> {
-    let detail = service.cancel(&caller, id).await?;
-    Ok(Json(views::run(&detail)))
+) -> Result<(StatusCode, Json<Run>), ApiError> {
+    let detail = service.cancel(&caller, id, Instant::now() + CANCEL_WAIT).await?;
+    let status = if detail.run.state.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(views::run(&detail))))
 }
 
 /// Submit a run again

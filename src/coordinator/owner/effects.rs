@@ -5,18 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hmac::{Hmac, KeyInit, Mac};
-
 use super::Owner;
 use super::collect::{NotStored, store_body};
 use super::reports::learn_artifacts;
 use crate::blobs::Blobs;
 use crate::coordinator::open_run::Reported;
 use crate::coordinator::service::{PoolEvent, RunEvent};
-use crate::core::{AttemptRecord, AttemptState, Effect, Evidence, Final, Write};
+use crate::core::{AttemptRecord, AttemptState, Effect, Final, Write};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
-use crate::protocol::agent::{Assignment, AssignmentMac, BlobBody, ToAgent, mac_input};
+use crate::protocol::agent::{Assignment, BlobBody, ToAgent};
 use crate::result::Fault;
 use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoreError, StoredRun};
 
@@ -65,11 +63,8 @@ impl Owner {
                 let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
             }
             Effect::QuarantineWorker { worker, why } => self.quarantine_worker(worker, why),
-            Effect::Evidence { worker, attempt, evidence, .. } => {
-                // confirmations carry a count that rows of the log have no column for yet
-                if let Some(attempt) = attempt.filter(|_| !matches!(evidence, Evidence::Confirmed { .. })) {
-                    self.note(worker, evidence.name(), attempt, None);
-                }
+            Effect::Evidence { worker, class, attempt, at, evidence } => {
+                self.testified((worker, class), attempt, at, evidence);
             }
             Effect::Repair { worker } => {
                 tracing::warn!(%worker, "finals that rest on its votes are not verified anew yet");
@@ -99,11 +94,12 @@ impl Owner {
         };
         let Some(open) = self.runs.get_mut(&run) else { return };
         open.writes_in_flight += 1;
+        let has_patience = open.acks.is_empty() && !open.finals.is_empty();
+        let new = Arc::clone(&open.new);
+        self.writes.extend(self.patience.take(run).map(RunWrite::Insert));
         match write {
-            Write::Insert { .. } => {
-                let new = Box::new(open.new.as_ref().clone());
-                self.writes.push(RunWrite::Insert(new));
-            }
+            Write::Insert { .. } if has_patience => self.patience.keep(self.now(), new),
+            Write::Insert { .. } => self.writes.push(RunWrite::Insert(new)),
             Write::Attempt { run, epoch, record } => {
                 let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
@@ -124,7 +120,8 @@ impl Owner {
                     blobs.extend(open.reported.get(result).into_iter().flat_map(|it| it.blobs(*result)));
                 }
                 let dissents = open.dissents.clone();
-                let last = FinalRun { record: *last, manifest, blobs, dissents };
+                let votes = open.counted(&last);
+                let last = FinalRun { record: *last, manifest, blobs, dissents, votes };
                 self.writes.push(RunWrite::Finish(Box::new(last)));
             }
         }
@@ -168,12 +165,12 @@ impl Owner {
 
     fn assign(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) {
         let Some(open) = self.runs.get(&attempt.run) else { return };
-        let mac = assignment_mac(&self.parts.mac_key, attempt, epoch);
+        let mac = self.parts.key.mac(attempt, epoch);
         let assignment = Assignment {
             attempt,
             epoch,
             mac,
-            nonce: nonce(&self.parts.mac_key, attempt, epoch),
+            nonce: self.parts.key.nonce(attempt, epoch),
             workspace: open.new.workspace,
             spec: Arc::clone(&open.new.spec),
             run_key: open.new.run_key,
@@ -234,6 +231,7 @@ impl Owner {
     /// Stores the quarantine of a worker whose votes gave it away; the pool keeps it out already.
     fn quarantine_worker(&mut self, worker: WorkerId, why: String) {
         tracing::warn!(%worker, %why, "worker quarantined");
+        self.parts.quarantined.set(worker, true);
         let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
         let store = Arc::clone(&self.parts.store);
         tokio::spawn(async move {
@@ -282,25 +280,6 @@ pub(super) async fn store_bodies(
         store_body(blobs, digest, &body, pin).await?;
     }
     Ok(())
-}
-
-/// See [`AssignmentMac`].
-pub(super) fn assignment_mac(key: &[u8; 32], attempt: AttemptId, epoch: Epoch) -> AssignmentMac {
-    keyed(key, b"assignment", attempt, epoch)
-}
-
-/// A nonce that no worker can guess before it is assigned, and that the coordinator need not remember.
-pub(super) fn nonce(key: &[u8; 32], attempt: AttemptId, epoch: Epoch) -> [u8; 16] {
-    let mut nonce = [0; 16];
-    nonce.copy_from_slice(&keyed(key, b"nonce", attempt, epoch)[..16]);
-    nonce
-}
-
-fn keyed(key: &[u8; 32], purpose: &[u8], attempt: AttemptId, epoch: Epoch) -> [u8; 32] {
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(purpose);
-    mac.update(&mac_input(attempt.run, attempt.number, epoch));
-    mac.finalize().into_bytes().into()
 }
 
 const _: () = assert!(crate::protocol::agent::INLINE_BYTES_MAX <= INLINE_BLOB_BYTES_MAX);

@@ -7,14 +7,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::outbox::Outbox;
-use super::{Command, Link, Owner, Remote};
+use super::{Command, Link, Owner, Remote, WorkerOrder};
 use crate::core::Event;
 use crate::digest::Digest;
-use crate::id::{AttemptId, WorkerId};
+use crate::id::{AttemptId, RunId, WorkerId};
 use crate::protocol::agent::ToAgent;
+use crate::spec::Limits;
 use crate::store::WorkerRow;
 
 impl Owner {
@@ -75,10 +76,31 @@ impl Owner {
             // what this means for its attempts is noted against it, so it is forgotten afterwards
             self.step(Event::WorkerLeft { worker });
             self.keeping.retain(|_, (from, _)| *from != worker);
+            self.asked.retain(|(from, _)| *from != worker);
             if let Some(link) = self.links.remove(&worker) {
                 self.end_session(link.row);
             }
         }
+    }
+
+    /// What an operator says of a worker; answers whether it has a session. A drain lasts over its sessions.
+    pub(super) fn order(&mut self, worker: WorkerId, order: WorkerOrder, reply: oneshot::Sender<bool>) {
+        let known = self.links.contains_key(&worker);
+        match &order {
+            WorkerOrder::Drain(why) if known => drop(self.drains.insert(worker, why.clone())),
+            WorkerOrder::Readmit => drop(self.drains.remove(&worker)),
+            WorkerOrder::Drain(_) | WorkerOrder::Quarantine(_) => {}
+        }
+        // one whose session is over is known to the pool as it was
+        let is_remembered = matches!(order, WorkerOrder::Readmit) && self.parts.pool.worker(worker).is_some();
+        if known || is_remembered {
+            self.step(match order {
+                WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },
+                WorkerOrder::Quarantine(why) => Event::WorkerQuarantined { worker, why },
+                WorkerOrder::Readmit => Event::WorkerReadmitted { worker },
+            });
+        }
+        let _ = reply.send(known);
     }
 
     /// A worker is back with these attempts: what it was asked for and may not have heard is asked again.
@@ -101,6 +123,23 @@ impl Owner {
     pub(super) fn ask(&mut self, attempt: AttemptId, worker: WorkerId, digests: Vec<Digest>) {
         let Some(open) = self.runs.get_mut(&attempt.run) else { return };
         open.collecting.insert(attempt, worker);
+        self.asked.insert((worker, attempt));
         self.tell(worker, ToAgent::Collect { attempt, digests });
+    }
+
+    /// How long a blob may be that this worker was asked for, in bytes; `None` if it was not.
+    pub(super) fn asked_for(&self, worker: WorkerId, digest: Digest) -> Option<u64> {
+        let first = AttemptId { run: RunId(0), number: 0 };
+        let last = AttemptId { run: RunId(u128::MAX), number: u32::MAX };
+        let of_open = self.asked.range((worker, first)..=(worker, last)).find_map(|(_, attempt)| {
+            let open = self.runs.get(&attempt.run)?;
+            let reported = open.voted.get(attempt).and_then(|result| open.reported.get(result))?;
+            let output = reported.manifest.outputs().find(|output| output.digest == digest)?;
+            Some(output.size)
+        });
+        let dissents =
+            || self.keeping.values().any(|(from, wanted)| *from == worker && wanted.contains(&digest));
+        // what was voted for is within the limits of its run
+        of_open.or_else(|| dissents().then_some(Limits::MAX.file_bytes.max(Limits::MAX.output_bytes)))
     }
 }

@@ -8,166 +8,43 @@
 mod answers;
 mod attention;
 mod collect;
+mod commands;
 mod dissent;
 mod effects;
+mod evidence;
 mod figures;
 mod links;
+mod macs;
 mod outbox;
+mod patience;
 mod reports;
 mod sessions;
 
+pub use commands::{Command, FinalReceiver, Submit, Watch, WorkerOrder};
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
+pub use macs::AssignmentKey;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use self::attention::Attention;
+use self::patience::Patience;
 use super::clock::Clock;
 use super::ledger::Ledgers;
 use super::metrics::Metrics;
 use super::open_run::{OpenRun, Waiter, join_waiters, recovered};
-use super::pool_service::Taken;
-use super::pump::Written;
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
-use crate::core::{
-    Class, Effect, Event, Joining, Pool, Prior, RunView, Standing, Stats, Submission, SubmitError, Time,
-    WorkerView, WriteKind,
-};
+use crate::core::{Class, Effect, Event, Joining, Pool, Submission, SubmitError, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
-use crate::protocol::agent::{FromAgent, ToAgent};
-use crate::protocol::api::Tally;
-use crate::result::Fault;
-use crate::store::{Evidence, NewRun, RecentFinal, RunWrite, Store, StoredRun, WorkerRow};
+use crate::store::{NewRun, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
 const COMMANDS_AT_ONCE: usize = 256;
-
-/// A submission, its inputs checked and pinned.
-#[derive(Debug)]
-pub struct Submit {
-    /// The run to insert.
-    pub new: Box<NewRun>,
-    /// Whether its module's artifact is there.
-    pub module_ready: bool,
-    /// Whether output is watched as it comes.
-    pub live: bool,
-    /// Answer when it is final, instead of when it is acknowledged.
-    pub wait: bool,
-    /// Held while its inputs are in memory.
-    pub room: Option<tokio::sync::OwnedSemaphorePermit>,
-    /// The answer; its sender is dropped only with the owner.
-    pub reply: Waiter,
-}
-
-/// Hears of a run's final.
-pub type FinalReceiver = oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>;
-
-/// What an operator does to a worker.
-#[derive(Clone, Debug)]
-pub enum WorkerOrder {
-    /// Finish what it holds, take nothing more.
-    Drain(String),
-    /// Gets nothing and counts for nothing.
-    Quarantine(String),
-    /// Works again.
-    Readmit,
-}
-
-/// Everything that anybody may ask of the owner.
-pub enum Command {
-    /// A new run.
-    Submit(Submit),
-    /// Workers can connect from now on.
-    Serving,
-    /// A worker's session begins.
-    Join {
-        /// Its row.
-        row: Box<WorkerRow>,
-        /// How to speak to it.
-        to: mpsc::Sender<ToAgent>,
-        /// Its session's number: a newer one takes the place of an older one.
-        session: u64,
-        /// What must be held against what it says, if it is on another machine.
-        remote: Option<Remote>,
-    },
-    /// A worker said something in a session.
-    Said(WorkerId, u64, FromAgent),
-    /// A remote worker said all of this in one message.
-    SaidAll {
-        /// Who.
-        worker: WorkerId,
-        /// In which session.
-        session: u64,
-        /// What, in its order.
-        messages: Vec<FromAgent>,
-        /// Dropped when it was heard.
-        taken: Taken,
-    },
-    /// A worker's session ended.
-    Gone(WorkerId, u64),
-    /// The time that a remote worker has to come back is over.
-    StillGone(WorkerId, u64),
-    /// The store answered, in the order of the writes.
-    Written(Vec<((RunId, WriteKind), Written)>),
-    /// The blobs that an agent delivered are stored (the large ones), or are not what they should be.
-    Collected {
-        /// From which attempt.
-        attempt: AttemptId,
-        /// The small ones that go with the run's final, or what is wrong with what came.
-        outcome: Result<Vec<(Digest, Bytes)>, Fault>,
-    },
-    /// A module's artifact is there, or never will be.
-    Admitted {
-        /// Which.
-        module: Digest,
-        /// Whether it may run.
-        ready: bool,
-    },
-    /// A module was taken out of service (with the reason) or put back.
-    ModuleQuarantine(Digest, Option<String>),
-    /// An operator's order; answers whether there is such a worker.
-    Order(WorkerId, WorkerOrder, oneshot::Sender<bool>),
-    /// Stop a run; answered when it is final, with `None` if it is not open.
-    Cancel(WorkspaceId, RunId, oneshot::Sender<Option<FinalReceiver>>),
-    /// An open run, or one in the memory ring, as it is now.
-    See(WorkspaceId, RunId, oneshot::Sender<Option<Arc<RunDetail>>>),
-    /// A small output file of a final in the memory ring.
-    Output(WorkspaceId, RunId, Digest, oneshot::Sender<Option<Bytes>>),
-    /// Open runs as they are now, those of the list that are open.
-    SeeMany(Vec<RunId>, oneshot::Sender<HashMap<RunId, RunView>>),
-    /// Answer when the run's insertion is durable (at once if it is), or with its refusal.
-    Acknowledge(WorkspaceId, RunId, oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>),
-    /// Wait for an open run's final; `None` if it is not open.
-    Await(WorkspaceId, RunId, oneshot::Sender<Option<FinalReceiver>>),
-    /// Watch an open run; `None` if it is not open.
-    Watch(WorkspaceId, RunId, oneshot::Sender<Option<Watch>>),
-    /// The workers as they are now.
-    Workers(oneshot::Sender<Vec<(WorkerRow, WorkerView)>>),
-    /// The pool's figures.
-    Stats(oneshot::Sender<Stats>),
-    /// The pool at a glance, as this workspace sees it.
-    Glance(WorkspaceId, oneshot::Sender<Glance>),
-    /// The figures of the last so many minutes, and since when they are complete.
-    Series(WorkspaceId, u64, oneshot::Sender<(Time, Vec<(Time, Tally)>)>),
-    /// One worker with the attempts that it holds; `None` if it is not there.
-    Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
-    /// Runs that ended before this process began to count, complete from the instant on.
-    Restored(Vec<RecentFinal>, Time),
-}
-
-/// The start of a watch.
-pub struct Watch {
-    /// The run now, then the output that is known.
-    pub now: Vec<RunEvent>,
-    /// What comes.
-    pub next: broadcast::Receiver<RunEvent>,
-}
 
 /// Bounds on what a worker on another machine can say.
 #[derive(Clone, Copy, Debug)]
@@ -213,8 +90,10 @@ pub struct Parts {
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// What is known of modules; emptied when the poison rule quarantines one.
     pub modules: Arc<super::service::ModuleCache>,
-    /// Key of the assignments' MACs.
-    pub mac_key: [u8; 32],
+    /// Ties answers to assignments, and draws audits.
+    pub key: AssignmentKey,
+    /// Whose tokens of sessions open nothing.
+    pub quarantined: super::pool_service::Quarantined,
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
     /// How long a remote worker without a connection may take to come back, in milliseconds.
@@ -237,12 +116,16 @@ pub struct Owner {
     ring: Ring,
     /// Dissenting outputs that were asked for: from whom, and which.
     keeping: HashMap<AttemptId, (WorkerId, Vec<Digest>)>,
+    /// Whom the outputs of open runs were asked from.
+    asked: BTreeSet<(WorkerId, AttemptId)>,
     /// Runs per workspace that are open, and those of them that have an attempt.
     open: HashMap<WorkspaceId, (u64, u64)>,
     ledgers: Ledgers,
-    /// Noted since the last flush.
-    evidence: Vec<Evidence>,
+    /// Workers that an operator drains, and why: over all of their sessions, until they are readmitted.
+    drains: BTreeMap<WorkerId, String>,
+    notes: evidence::Notes,
     effects: Vec<Effect>,
+    patience: Patience,
     writes: Vec<RunWrite>,
 }
 
@@ -252,6 +135,7 @@ impl Owner {
         Owner {
             ledgers: Ledgers::new(parts.clock.now()),
             keeping: HashMap::new(),
+            asked: BTreeSet::new(),
             open: HashMap::new(),
             parts,
             runs: HashMap::new(),
@@ -260,8 +144,10 @@ impl Owner {
             artifacts: HashMap::new(),
             admitted: HashMap::new(),
             ring: Ring::default(),
-            evidence: Vec::new(),
+            drains: BTreeMap::new(),
+            notes: evidence::Notes::default(),
             effects: Vec::new(),
+            patience: Patience::default(),
             writes: Vec::new(),
         }
     }
@@ -271,9 +157,9 @@ impl Owner {
         let new = Arc::new(recovered(stored, self.parts.epoch));
         let submission = Submission {
             history: stored.attempts.clone(),
-            explained: stored.explain.clone(),
+            explained: stored.explain.to_vec(),
             recovered: true,
-            ..submission(&new, module_ready)
+            ..submission(&new, module_ready, self.parts.key.lottery(new.id))
         };
         let has_begun = !stored.attempts.is_empty();
         self.enter(OpenRun { has_begun, ..OpenRun::new(new, false, true) });
@@ -302,6 +188,7 @@ impl Owner {
         let mut watch = Attention::new(self.now());
         loop {
             let deadline = watch.hold(self.parts.pool.next_deadline());
+            let deadline = deadline.into_iter().chain(self.patience.next()).min();
             let timer = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(self.parts.clock.instant(at).into()).await,
@@ -355,10 +242,14 @@ impl Owner {
 
     /// Sends the writes of this batch on their way.
     fn flush(&mut self) {
+        if self.patience.next().is_some() {
+            let left = self.patience.leave(self.now());
+            self.writes.extend(left.into_iter().map(RunWrite::Insert));
+        }
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }
-        self.append_evidence();
+        self.notes.leave(&self.parts.store);
     }
 
     fn handle(&mut self, command: Command) {
@@ -405,6 +296,9 @@ impl Owner {
             }
             Command::Output(workspace, run, digest, reply) => {
                 let _ = reply.send(self.ring.output(workspace, run, digest));
+            }
+            Command::Asked(worker, digest, reply) => {
+                let _ = reply.send(self.asked_for(worker, digest));
             }
             Command::SeeMany(runs, reply) => {
                 let view = |run: RunId| self.parts.pool.run(run).map(|view| (run, view));
@@ -461,7 +355,8 @@ impl Owner {
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
-        let answer = self.parts.pool.submit(self.now(), submission(&new, module_ready), &mut effects);
+        let submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        let answer = self.parts.pool.submit(self.now(), submission, &mut effects);
         match answer {
             Ok(()) => {
                 if !new.policy.durable {
@@ -493,6 +388,9 @@ impl Owner {
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
         self.left(&open);
+        for (attempt, worker) in &open.collecting {
+            self.asked.remove(&(*worker, *attempt));
+        }
         if let Some((key, _)) = &open.new.idempotency {
             self.keys.remove(&(open.new.workspace, key.clone()));
         }
@@ -548,40 +446,6 @@ impl Owner {
         Some(Watch { now, next })
     }
 
-    fn order(&mut self, worker: WorkerId, order: WorkerOrder, reply: oneshot::Sender<bool>) {
-        let known = self.links.contains_key(&worker);
-        if known {
-            self.step(match order {
-                WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },
-                WorkerOrder::Quarantine(why) => Event::WorkerQuarantined { worker, why },
-                WorkerOrder::Readmit => Event::WorkerReadmitted { worker },
-            });
-        }
-        let _ = reply.send(known);
-    }
-
-    /// Takes a note for a worker's evidence log.
-    fn note(&mut self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
-        // not from its link: what a lost worker did not finish is told when that is gone
-        let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
-        let at = self.now();
-        self.evidence.push(Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at });
-    }
-
-    /// Appends what was noted, off this task and in one write; losing it costs observations, never a rule.
-    fn append_evidence(&mut self) {
-        if self.evidence.is_empty() {
-            return;
-        }
-        let evidence = std::mem::take(&mut self.evidence);
-        let store = Arc::clone(&self.parts.store);
-        tokio::spawn(async move {
-            if let Err(error) = store.append_evidence(evidence).await {
-                tracing::warn!(%error, "evidence was not stored");
-            }
-        });
-    }
-
     /// Puts `Joining` together from what a worker says and what the store knows.
     fn joining(&self, link: &Link, hello: Hello) -> Joining {
         Joining {
@@ -593,10 +457,9 @@ impl Owner {
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
             quarantined: link.row.quarantined.is_some(),
-            // the enrolment does not say yet whose a worker is: the careful assumption
-            standing: Standing::default(),
-            prior: Prior::Foreign,
-            is_arbiter: false,
+            standing: link.row.standing(hello.class.0),
+            prior: link.row.prior(),
+            is_arbiter: link.row.arbiter,
         }
     }
 }
@@ -611,7 +474,7 @@ struct Hello {
     version: String,
 }
 
-fn submission(new: &NewRun, module_ready: bool) -> Submission {
+fn submission(new: &NewRun, module_ready: bool, lottery: u64) -> Submission {
     Submission {
         run: new.id,
         epoch: new.epoch,
@@ -624,8 +487,7 @@ fn submission(new: &NewRun, module_ready: bool) -> Submission {
         recovered: false,
         history: Vec::new(),
         explained: Vec::new(),
-        // draws no audit: the policies that have one are not offered yet
-        lottery: u64::MAX,
+        lottery,
         reverify: None,
     }
 }

@@ -10,16 +10,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use subtle::ConstantTimeEq;
 
-use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS, assignment_mac, nonce};
-use super::{ArtifactKey, Command, Hello, Owner, collect};
-use crate::coordinator::open_run::{OpenRun, Reported, SignedVote};
+use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS};
+use super::{ArtifactKey, Command, Hello, Link, Owner, collect};
+use crate::coordinator::open_run::{OpenRun, Reported};
 use crate::core::{AttemptRecord, AttemptState, Beat, Class, Event, Final, Time, Vote};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::protocol::agent::{BlobBody, FromAgent, ToAgent, VoteReport};
+use crate::receipt::VoteProof;
 use crate::result::{Fault, ResultManifest, VerdictKind};
 use crate::spec::{Limits, RunSpec};
-use crate::store::WorkerFacts;
+use crate::store::{CastVote, WorkerFacts};
 
 /// A timed-out attempt may have used a little more than its timeout before it was dead, in microseconds.
 const CPU_SPARE_US: u64 = 10_000_000;
@@ -28,7 +29,7 @@ const FAULT_CHARS_MAX: usize = 1_000;
 /// Artifacts that are remembered; then all are forgotten, and learnt again.
 const ARTIFACTS_MAX: usize = 4_096;
 /// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
-const CREDITS_PER_SLOT: u32 = 4;
+const CREDITS_PER_SLOT: u32 = 16;
 
 /// Why a vote is not taken.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ impl Owner {
     /// Of what a returning worker claims to hold, what it can prove.
     fn proven(&self, holds: Vec<(AttemptId, Epoch, [u8; 32])>) -> Vec<(AttemptId, Epoch)> {
         let is_ours = |(attempt, epoch, mac): &(AttemptId, Epoch, [u8; 32])| {
-            bool::from(assignment_mac(&self.parts.mac_key, *attempt, *epoch).ct_eq(mac))
+            bool::from(self.parts.key.mac(*attempt, *epoch).ct_eq(mac))
         };
         holds.into_iter().filter(is_ours).map(|(attempt, epoch, _)| (attempt, epoch)).collect()
     }
@@ -141,6 +142,10 @@ impl Owner {
         let holds = hello.holds.iter().map(|(attempt, _)| *attempt).collect();
         let joining = self.joining(link, hello);
         self.step(Event::WorkerJoined(Box::new(joining)));
+        // it has granted nothing yet: nothing comes between
+        if let Some(why) = self.drains.get(&worker).cloned() {
+            self.step(Event::WorkerDraining { worker, why });
+        }
         self.ask_again(worker, holds);
     }
 
@@ -167,18 +172,18 @@ impl Owner {
 
     /// Checks a vote and remembers what it described.
     fn check(&mut self, worker: WorkerId, mut report: VoteReport) -> Result<Vote, Refused> {
-        if !bool::from(nonce(&self.parts.mac_key, report.attempt, report.epoch).ct_eq(&report.nonce)) {
+        if !bool::from(self.parts.key.nonce(report.attempt, report.epoch).ct_eq(&report.nonce)) {
             return Err(Refused::new("nonce", "the vote does not carry its assignment's nonce"));
         }
         if self.parts.pool.holder(report.attempt).is_some_and(|holder| holder != worker) {
             return Err(Refused::new("attempt", "the vote is for an attempt of another worker"));
         }
-        let link = self.links.get(&worker);
-        if link.and_then(|link| link.class) != Some(report.class) {
+        let link = self.links.get(&worker).filter(|link| link.class == Some(report.class));
+        let Some(link) = link else {
             return Err(Refused::new("class", "the vote names another class than its worker's"));
-        }
+        };
         let proof = report.proof.take();
-        if proof.is_none() && link.is_none_or(|link| link.remote.is_some()) {
+        if proof.is_none() && link.remote.is_some() {
             return Err(Refused::new("signature", "its worker's signature does not verify"));
         }
         let result = report.result;
@@ -198,7 +203,7 @@ impl Owner {
                     return Err(Refused::new("twice", "its worker voted for another result before"));
                 }
                 check_artifact(&self.artifacts, &open.new.spec, &report)?;
-                let statement = report.statement();
+                let vote = cast(link, &report, proof);
                 if let Some(known) = open.reported.get_mut(&result) {
                     if known.canonical != report.manifest {
                         return Err(Refused::new("manifest", "the result digest does not name the manifest"));
@@ -214,10 +219,7 @@ impl Owner {
                     open.reported.insert(result, Reported { manifest, canonical: report.manifest, inline });
                 }
                 open.voted.insert(report.attempt, result);
-                open.artifacts.insert(report.attempt.number, (report.class, report.artifact));
-                if let Some(proof) = proof {
-                    open.proofs.insert(report.attempt, SignedVote { statement, proof });
-                }
+                open.cast(vote);
                 let known = &open.reported[&result];
                 outcome = known.manifest.outcome.clone();
                 complete = known.is_whole();
@@ -241,6 +243,7 @@ impl Owner {
             return;
         }
         open.collecting.remove(&attempt);
+        self.asked.remove(&(worker, attempt));
         let wanted = open.wanted_from(attempt);
         bodies.retain(|(digest, _)| wanted.contains(digest));
         let absent = absent(&wanted, &bodies);
@@ -257,6 +260,23 @@ impl Owner {
                 let _ = commands.send(Command::Collected { attempt, outcome });
             }
         });
+    }
+}
+
+/// A vote as it is kept with its run's final.
+fn cast(link: &Link, report: &VoteReport, proof: Option<Box<VoteProof>>) -> CastVote {
+    CastVote {
+        number: report.attempt.number,
+        worker: link.row.id,
+        key: link.row.key,
+        domain: link.row.domain.clone(),
+        nonce: report.nonce,
+        class: report.class,
+        artifact: report.artifact,
+        result: report.result,
+        proof,
+        // known when it has been counted
+        weight: None,
     }
 }
 
@@ -285,8 +305,9 @@ pub(super) fn learn_artifacts(artifacts: &mut HashMap<ArtifactKey, Digest>, open
     }
     let has_won =
         |record: &&AttemptRecord| matches!(record.state, AttemptState::Voted { won: Some(true), .. });
-    let shown = last.attempts.iter().filter(has_won).filter_map(|record| open.artifacts.get(&record.number));
-    let shown: BTreeSet<(Class, Digest)> = shown.copied().collect();
+    let winners: Vec<u32> = last.attempts.iter().filter(has_won).map(|record| record.number).collect();
+    let shown = open.votes.iter().filter(|vote| winners.contains(&vote.number));
+    let shown: BTreeSet<(Class, Digest)> = shown.map(|vote| (vote.class, vote.artifact)).collect();
     for (class, artifact) in &shown {
         if shown.iter().filter(|(other, _)| other == class).count() > 1 {
             continue;

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::*;
+use crate::coordinator::pump::Written;
 use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
-use crate::core::Config;
-use crate::protocol::agent::{Assignment, BlobBody, VoteReport};
-use crate::result::{Outcome, OutputFile, OutputRef, ResultManifest, RunState};
+use crate::core::{Config, WorkerStanding};
+use crate::protocol::agent::{Assignment, BlobBody, FromAgent, ToAgent, VoteReport};
+use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState};
 use crate::spec::{Policy, RunSpec, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Failure, FinalRun, ModuleState, StoredModule, WriteAnswer};
@@ -46,7 +49,8 @@ impl Bench {
             commands,
             events: broadcast::Sender::new(16),
             modules: Arc::default(),
-            mac_key: [7; 32],
+            key: AssignmentKey::new(&[7; 32]),
+            quarantined: Default::default(),
             epoch: Epoch(1),
             reconnect_ms: 1_000,
         });
@@ -63,6 +67,9 @@ impl Bench {
             domain: "local".to_owned(),
             embedded: true,
             enrolled_by: None,
+            owned: true,
+            arbiter: false,
+            standings: BTreeMap::new(),
             quarantined: None,
             created_at: Time(0),
             session: None,
@@ -332,7 +339,7 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path(), options, Failure::new()).unwrap());
     let new = new_run();
     let module = new.spec.module;
-    store.write_runs(Arc::new(vec![RunWrite::Insert(Box::new(new))])).await.unwrap();
+    store.write_runs(Arc::new(vec![RunWrite::Insert(Arc::new(new))])).await.unwrap();
     let row = StoredModule {
         digest: module,
         size: 6,
@@ -390,4 +397,32 @@ async fn a_lone_voter_does_not_say_which_machine_code_is_right_and_agreed_ones_d
         }
     }
     assert!(workers.iter().all(|worker| bench.owner.links.contains_key(worker)));
+}
+
+#[tokio::test]
+async fn an_operators_drain_outlives_the_workers_session() {
+    let mut bench = Bench::new();
+    let worker = bench.join(1);
+    let order = |bench: &mut Bench, order| {
+        let (reply, mut answer) = oneshot::channel();
+        bench.owner.handle(Command::Order(worker, order, reply));
+        answer.try_recv().unwrap()
+    };
+    let standing = |bench: &Bench| bench.owner.parts.pool.worker(worker).unwrap().standing;
+    assert!(order(&mut bench, WorkerOrder::Drain("its disk is old".to_owned())));
+    for _ in 0..2 {
+        bench.owner.handle(Command::Gone(worker, 1));
+        bench.join(1);
+        assert_eq!(standing(&bench), WorkerStanding::Draining);
+        let why = bench.owner.parts.pool.worker(worker).unwrap().why;
+        assert_eq!(why.as_deref(), Some("its disk is old"));
+        // it grants attempts, and gets none
+        bench.submit(false);
+        assert!(bench.workers.get_mut(&worker).unwrap().try_recv().is_err());
+    }
+    // also one that is away is readmitted
+    bench.owner.handle(Command::Gone(worker, 1));
+    assert!(!order(&mut bench, WorkerOrder::Readmit));
+    bench.join(1);
+    assert_eq!(standing(&bench), WorkerStanding::Active);
 }

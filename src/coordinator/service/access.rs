@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 
 use super::{Caller, Service, ServiceError};
+use crate::coordinator::owner::Command;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::WorkspaceId;
@@ -42,6 +43,10 @@ pub struct TokenSpec {
     pub expires_at: Option<Time>,
     /// The trust domain of workers that enrol with it.
     pub domain: Option<String>,
+    /// Whether those are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors.
+    pub arbiter: bool,
 }
 
 /// Stores a token with this text.
@@ -60,6 +65,8 @@ pub async fn store_token(
         created_at: now,
         expires_at: spec.expires_at,
         domain: spec.domain,
+        owned: spec.owned,
+        arbiter: spec.arbiter,
         last_used_at: None,
     };
     store.put_token(row).await
@@ -90,14 +97,26 @@ impl Service {
                 workspace: row.workspace,
                 scopes: row.scopes.clone(),
                 domain: row.domain.clone(),
+                owned: row.owned,
+                arbiter: row.arbiter,
+                worker: None,
             }
         }))
     }
 
     /// The caller that a worker's token of its session stands for. It may read and put blobs, and has no scope.
     pub fn authenticate_worker(&self, token: &str) -> Option<Caller> {
-        self.parts.pool.bearer(token)?;
-        Some(Caller { token: 0, workspace: WorkspaceId::default(), scopes: Vec::new(), domain: None })
+        let worker = Some(self.parts.pool.bearer(token)?);
+        let workspace = WorkspaceId::default();
+        Some(Caller {
+            token: 0,
+            workspace,
+            scopes: Vec::new(),
+            domain: None,
+            owned: false,
+            arbiter: false,
+            worker,
+        })
     }
 
     /// All tokens, without their texts.
@@ -125,13 +144,20 @@ impl Service {
         known.then_some(()).ok_or_else(|| ServiceError::NotFound { what: "token", id: id.to_string() })
     }
 
-    /// Stores a blob as it streams in. True if it was there before.
+    /// Stores a blob as it streams in. True if it was there before. A worker may put only what it was asked for: an output of
+    /// what it voted for, within the limits of its run.
     pub async fn put_blob<E: std::fmt::Display>(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         body: impl Stream<Item = Result<Bytes, E>> + Send + Unpin,
         expected: Option<Digest>,
     ) -> Result<(Digest, u64, bool), ServiceError> {
+        let mut max = self.parts.facts.blob_bytes_max;
+        if let Some(worker) = caller.worker {
+            let digest = expected.ok_or(ServiceError::NotAsked)?;
+            let asked = self.ask(|reply| Command::Asked(worker, digest, reply)).await?;
+            max = max.min(asked.ok_or(ServiceError::NotAsked)?);
+        }
         let pin = self.pin();
         if let Some(digest) = expected
             && let Some(size) = self.parts.blobs.pin_stored(digest, pin).await?
@@ -139,7 +165,6 @@ impl Service {
             // what is announced is there: the body need not be read
             return Ok((digest, size, true));
         }
-        let max = self.parts.facts.blob_bytes_max;
         let (digest, size) = self.parts.blobs.put_stream(body, expected, max, pin).await?;
         Ok((digest, size, false))
     }

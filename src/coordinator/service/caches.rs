@@ -251,6 +251,8 @@ mod tests {
             workspace: crate::id::WorkspaceId::default(),
             scopes: Vec::new(),
             domain: None,
+            owned: false,
+            arbiter: false,
             created_at: Time(0),
             expires_at: None,
             last_used_at: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::{Caller, Prepared, RunDetail, RunsFound, Service, ServiceError, SubmitAnswer};
 use crate::coordinator::owner::{Command, Submit};
@@ -49,13 +50,17 @@ impl Service {
         let (blobs, room) = self.keep_or_store(prepared.blobs).await?;
         let created_at = self.now();
         let id = new_id(created_at);
+        let mut policy = prepared.policy;
+        if prepared.has_default_verify {
+            policy.verify = self.parts.facts.verify_default;
+        }
         let new = NewRun {
             id,
             workspace: caller.workspace,
             epoch: self.parts.epoch,
             spec: prepared.spec,
             run_key: prepared.run_key,
-            policy: prepared.policy,
+            policy,
             created_at,
             idempotency: prepared.idempotency,
             rerun_of: prepared.rerun_of,
@@ -283,12 +288,19 @@ impl Service {
         Ok(found)
     }
 
-    /// Cancels a run, unless it is final: then it answers as it is (I8).
-    pub async fn cancel(&self, caller: &Caller, id: RunId) -> Result<Arc<RunDetail>, ServiceError> {
+    /// Cancels a run, unless it is final: then it answers as it is (I8). It waits until `until` for the final to be
+    /// written; then it answers with the run as it is, and the cancel goes on without the caller.
+    pub async fn cancel(
+        &self,
+        caller: &Caller,
+        id: RunId,
+        until: Instant,
+    ) -> Result<Arc<RunDetail>, ServiceError> {
         let waiting = self.ask(|reply| Command::Cancel(caller.workspace, id, reply)).await?;
-        match waiting {
-            Some(waiting) => waiting.await.map_err(|_| ServiceError::ShuttingDown)?,
-            None => self.run(caller, id).await,
+        let Some(waiting) = waiting else { return self.run(caller, id).await };
+        match tokio::time::timeout_at(until, waiting).await {
+            Ok(answer) => answer.map_err(|_| ServiceError::ShuttingDown)?,
+            Err(_) => self.run(caller, id).await,
         }
     }
 
@@ -310,6 +322,7 @@ impl Service {
             spec,
             run_key,
             policy,
+            has_default_verify: false,
             blobs: Vec::new(),
             idempotency: None,
             rerun_of: Some(id),

@@ -74,8 +74,10 @@ pub struct BulkRequest {
 pub struct BulkItem {
     /// The run that was named.
     pub id: RunId,
-    /// Whether it was done.
+    /// Whether it was done, or is being done.
     pub ok: bool,
+    /// Whether it is still being done: a cancel that was taken while the end of its run is not written yet.
+    pub pending: bool,
     /// The run as it is now; after a rerun the new one, whose `rerun_of` is `id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunSummary>,

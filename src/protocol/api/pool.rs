@@ -128,6 +128,18 @@ pub struct Worker {
     pub domain: String,
     /// Whether it is part of the coordinator's process.
     pub embedded: bool,
+    /// Whether it is the operator's own machine.
+    pub owned: bool,
+    /// Whether it is a trusted executor, which settles disputes and audits and gets no ordinary work while others are there.
+    pub arbiter: bool,
+    /// The probability that its next result is right, as far as its record in this class tells. Crashes, losses and timeouts
+    /// do not count.
+    pub credibility: f64,
+    /// Its results that others confirmed since it last was wrong, fewer as they age; at most 1000.
+    pub confirmations: f64,
+    /// The day on which its result was last outvoted alone, for as long as a second time means quarantine.
+    #[schema(required)]
+    pub suspect_since: Option<Timestamp>,
     /// Its build, as it said last.
     #[schema(required)]
     pub version: Option<String>,
@@ -210,8 +222,11 @@ pub struct EvidenceView {
 pub struct EvidenceItem {
     /// Its position in the worker's log: grows with time.
     pub number: u64,
-    /// What was seen: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt` or `refused`.
+    /// What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
+    /// `confirmed_by_arbiter`, `lone_dissent` or `collusion`.
     pub kind: String,
+    /// Results that a confirmation stands for; 1 of everything else.
+    pub count: u32,
     /// On an attempt of which run.
     pub run: RunId,
     /// Which attempt.
@@ -268,6 +283,10 @@ pub struct Token {
     /// The trust domain of workers that enrol with it.
     #[schema(required)]
     pub domain: Option<String>,
+    /// Whether those are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors.
+    pub arbiter: bool,
 }
 
 /// A token that was just made: the only time that its secret is shown.

@@ -97,6 +97,10 @@ problem_codes! {
     WorkerConnected = "worker_connected", 409, "The worker is connected";
     /// A worker that is not connected holds nothing that it could finish. Quarantine it, or forget it.
     WorkerNotConnected = "worker_not_connected", 409, "The worker is not connected";
+    /// A receipt is of a final, durable run with a result whose votes were kept; `detail` says what is missing.
+    NoReceipt = "no_receipt", 409, "The run has no receipt";
+    /// The coordinator has had as many keys as it publishes.
+    TooManyKeys = "too_many_keys", 409, "Too many keys";
     /// It was there and has not been kept: outputs that lost a vote stay for a while, as long as there is room.
     Gone = "gone", 410, "Not kept any longer";
     /// The body is larger than this route takes. Send large inputs as blobs, and refer to them by digest.

@@ -181,6 +181,9 @@ pub struct Attempt {
     /// The result that its worker voted for.
     #[schema(required)]
     pub result: Option<Digest>,
+    /// What the guest did, by that vote; null while there is none, and in runs of before it was kept.
+    #[schema(required)]
+    pub outcome: Option<Outcome>,
     /// Whether that is the result that won; null while undecided.
     #[schema(required)]
     pub won: Option<bool>,

@@ -121,7 +121,7 @@ fn the_designed_run_has_its_names() {
         "fuel_used": null,
         "attempts": [{
             "id": "01920000-0000-7000-8000-000000000001.1", "number": 1, "worker": "w1", "state": "voted",
-            "result": digest(), "won": true, "fault": null, "assigned_at": "2026-01-01T00:00:00Z",
+            "result": digest(), "outcome": {"kind": "exited", "code": 0}, "won": true, "fault": null, "assigned_at": "2026-01-01T00:00:00Z",
             "started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:00:00Z", "cpu_ms": 1.2
         }],
         "explain": [{"at": "2026-01-01T00:00:00Z", "text": "accepted"}],

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::{AttemptRecord, AttemptState, Explained, Final, Time};
+use crate::core::{AttemptRecord, AttemptState, Class, Explained, Final, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::receipt::VoteProof;
+use crate::receipt::merkle::PATH_MAX;
 use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState, Verdict, VerdictKind};
 use crate::spec::{FileInput, Policy, Retry, RunSpec};
-use crate::store::{BlobRow, FinalRun, NewRun, RunWrite, Store, StoreError, StoredRun, WriteAnswer};
+use crate::store::{
+    BlobRow, CastVote, FinalRun, NewRun, RunWrite, Store, StoreError, StoredRun, WriteAnswer,
+};
 
 /// For ever, as far as pins go.
 pub(crate) const FOREVER: Time = Time(u64::MAX);
@@ -100,14 +104,18 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
             votes: Vec::new(),
             error_ppb: None,
             attempts: vec![
-                attempt(1, AttemptState::Voted { result, won: Some(true) }),
+                attempt(
+                    1,
+                    AttemptState::Voted { result, outcome: Some(manifest.outcome.clone()), won: Some(true) },
+                ),
                 attempt(2, AttemptState::Canceled),
                 faulted(3),
             ],
-            explain: vec![Explained { at: Time(3), text: "accepted: 2 of 3 votes are equal".to_owned() }],
+            explain: Arc::new(vec![Explained::kept(Time(3), "accepted: 2 of 3 votes are equal")]),
             finished_at: at,
         },
         dissents: vec![(AttemptId { run: run_id(number), number: 3 }, dissent.0)],
+        votes: cast_votes(result),
         blobs: vec![(out, out_bytes), file, (result, canonical), dissent],
         manifest: Some(manifest),
     }
@@ -127,7 +135,27 @@ pub(crate) fn canceled(number: u64, at: Time) -> FinalRun {
         manifest: None,
         blobs: vec![],
         dissents: vec![],
+        votes: vec![],
     }
+}
+
+/// A vote of an embedded worker, one of a remote worker, and one that lost.
+pub(crate) fn cast_votes(result: Digest) -> Vec<CastVote> {
+    let vote = |number: u8, proof| CastVote {
+        number: number.into(),
+        worker: WorkerId(u32::from(number) + 1),
+        key: [number; 32],
+        domain: if number == 1 { "local" } else { "rack-2" }.to_owned(),
+        nonce: [number; 16],
+        class: Class(digest("class")),
+        artifact: digest("artifact"),
+        result: if number == 3 { digest("dissent") } else { result },
+        proof,
+        weight: None,
+    };
+    let proof = VoteProof { root: [1; 32], count: 5, index: 4, path: vec![[2; 32]], signature: [3; 64] };
+    let longest = VoteProof { count: u32::MAX, path: vec![[4; 32]; PATH_MAX], ..proof.clone() };
+    vec![vote(1, None), vote(2, Some(Box::new(proof))), vote(3, Some(Box::new(longest)))]
 }
 
 /// What a store must answer for an open run.
@@ -147,7 +175,7 @@ pub(crate) fn as_stored(run: &NewRun) -> StoredRun {
         result: None,
         manifest: None,
         attempts: vec![],
-        explain: vec![],
+        explain: Arc::default(),
         dissents: vec![],
         rerun_of: run.rerun_of,
         created_at: run.created_at,
@@ -180,7 +208,7 @@ pub(crate) fn text(run: &StoredRun) -> String {
 }
 
 pub(crate) fn insert(run: NewRun) -> RunWrite {
-    RunWrite::Insert(Box::new(run))
+    RunWrite::Insert(Arc::new(run))
 }
 
 pub(crate) fn finish(run: FinalRun) -> RunWrite {

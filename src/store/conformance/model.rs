@@ -238,7 +238,7 @@ impl Model {
                 run: run_id(*run),
                 epoch: self.epoch(*run, *stale),
                 record: faulted(*number),
-                explain: vec![],
+                explain: Arc::default(),
             },
             Write::Finish { run, stale, stdout, dissent, brings } => {
                 let mut end = final_run(*run, Time(self.clock));

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkspaceId};
 use crate::result::RunState;
 use crate::spec::RunSpec;
-use crate::store::{RunFilter, RunWrite, Store, WriteAnswer};
+use crate::store::{FinalRun, Retention, RunFilter, RunWrite, Store, WriteAnswer};
 
 async fn stored(store: &dyn Store, number: u64) -> String {
     text(&store.run(run_id(number)).await.unwrap().expect("the run is stored"))
@@ -30,7 +30,7 @@ pub(crate) async fn a_run_is_read_back_as_it_was_finished(place: &dyn Place) {
         run: run_id(1),
         epoch: Epoch(1),
         record: faulted(1),
-        explain: vec![Explained { at: Time(2), text: "rerun".to_owned() }],
+        explain: Arc::new(vec![Explained::kept(Time(2), "rerun")]),
     };
     assert_eq!(write(&*store, faulted).await.unwrap(), WriteAnswer::Committed);
     let end = final_run(1, Time(50));
@@ -40,10 +40,44 @@ pub(crate) async fn a_run_is_read_back_as_it_was_finished(place: &dyn Place) {
     check_references(&*store).await;
 }
 
+pub(crate) async fn the_votes_of_a_final_live_and_die_with_it(place: &dyn Place) {
+    let store = place.open().await;
+    let of = |store: Arc<dyn Store>, number| async move { store.votes(run_id(number)).await.unwrap() };
+    insert_all(&*store, [1, 2]).await;
+    assert_eq!(of(Arc::clone(&store), 1).await, None, "it is not final");
+    assert_eq!(of(Arc::clone(&store), 9).await, None, "it is not there");
+    let mut stale = final_run(1, Time(50));
+    stale.record.epoch = Epoch(2);
+    assert_eq!(write(&*store, finish(stale)).await.unwrap(), WriteAnswer::Refused);
+    assert_eq!(of(Arc::clone(&store), 1).await, None, "its final was refused");
+
+    let ends = [1, 2, 3].map(|number| final_run(number, Time(50 + number)));
+    // the last one is inserted and finished in one batch
+    let writes = vec![
+        finish(ends[0].clone()),
+        finish(FinalRun { votes: vec![], ..ends[1].clone() }),
+        insert(new_run(3)),
+        finish(ends[2].clone()),
+    ];
+    assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 4]);
+    store.close().await;
+    let store = place.open().await;
+    assert_eq!(of(Arc::clone(&store), 1).await.as_ref(), Some(&ends[0].votes));
+    assert_eq!(of(Arc::clone(&store), 2).await, Some(vec![]), "kept, and none were cast");
+    assert_eq!(of(Arc::clone(&store), 3).await.as_ref(), Some(&ends[2].votes));
+
+    let older = Retention { finished_before: Time(52), runs_max: u64::MAX, batch_max: 100 };
+    assert_eq!(store.retain(older).await.unwrap(), 1);
+    assert_eq!(of(Arc::clone(&store), 1).await, None, "they went with their run");
+    assert!(of(Arc::clone(&store), 3).await.is_some());
+    check_references(&*store).await;
+}
+
 pub(crate) async fn insert_and_finish_in_one_batch_leave_one_final_run(place: &dyn Place) {
     let store = place.open().await;
     let (run, end) = (new_run(1), final_run(1, Time(50)));
-    let attempt = RunWrite::Attempt { run: run.id, epoch: Epoch(1), record: faulted(1), explain: vec![] };
+    let attempt =
+        RunWrite::Attempt { run: run.id, epoch: Epoch(1), record: faulted(1), explain: Arc::default() };
     let writes = vec![insert(run.clone()), attempt, finish(end.clone()), insert(new_run(2))];
     assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 4]);
     assert_eq!(stored(&*store, 1).await, text(&as_finished(&run, &end)));
@@ -71,7 +105,8 @@ pub(crate) async fn a_stale_epoch_changes_nothing(place: &dyn Place) {
     for stale in [Epoch(0), Epoch(2)] {
         let mut end = final_run(1, Time(50));
         end.record.epoch = stale;
-        let attempt = RunWrite::Attempt { run: run_id(1), epoch: stale, record: faulted(1), explain: vec![] };
+        let attempt =
+            RunWrite::Attempt { run: run_id(1), epoch: stale, record: faulted(1), explain: Arc::default() };
         // also for a run of the same batch
         let mut late = final_run(2, Time(50));
         late.record.epoch = stale;
@@ -91,7 +126,8 @@ pub(crate) async fn a_final_run_never_changes(place: &dyn Place) {
     let end = final_run(1, Time(50));
     store.write_runs(vec![insert(new_run(1)), finish(end.clone())].into()).await.unwrap();
     let before = stored(&*store, 1).await;
-    let attempt = RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(9), explain: vec![] };
+    let attempt =
+        RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(9), explain: Arc::default() };
     for late in [finish(canceled(1, Time(60))), finish(end), attempt, insert(new_run(1))] {
         assert_eq!(write(&*store, late).await.unwrap(), WriteAnswer::Refused);
     }
@@ -155,7 +191,8 @@ pub(crate) async fn a_refused_write_does_not_abort_its_batch(place: &dyn Place) 
 
 pub(crate) async fn writes_of_a_run_that_is_not_there_are_refused(place: &dyn Place) {
     let store = place.open().await;
-    let attempt = RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(1), explain: vec![] };
+    let attempt =
+        RunWrite::Attempt { run: run_id(1), epoch: Epoch(1), record: faulted(1), explain: Arc::default() };
     let mut still_open = final_run(1, Time(50));
     still_open.record.state = RunState::Running;
     let writes = vec![attempt, finish(final_run(1, Time(50))), insert(new_run(1)), finish(still_open)];
@@ -220,7 +257,7 @@ pub(crate) async fn open_runs_are_listed_oldest_first_with_what_was_written_of_t
     let store = place.open().await;
     insert_all(&*store, [3, 1, 2, 5, 4]).await;
     store.write_runs(vec![finish(canceled(2, Time(50)))].into()).await.unwrap();
-    let explain = vec![Explained { at: Time(2), text: "rerun".to_owned() }];
+    let explain = Arc::new(vec![Explained::kept(Time(2), "rerun")]);
     let record =
         |record| RunWrite::Attempt { run: run_id(3), epoch: Epoch(1), record, explain: explain.clone() };
     // the second record of attempt 1 replaces the first

@@ -14,6 +14,7 @@ use super::values::{int, join, run_id, run_key, split, state_code};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
+use crate::store::votes;
 use crate::store::{FinalRun, NewRun, RunWrite, WriteAnswer};
 
 /// A [`RunWrite`] with its parts encoded, which its caller does: the writer is the one thing that all share.
@@ -42,6 +43,7 @@ pub(super) struct FinishRow {
     state: i64,
     finished_at: i64,
     ending: Vec<u8>,
+    votes: Vec<u8>,
     /// Everything that the final refers to, the empty blob excepted.
     refers: BTreeSet<Digest>,
     blobs: HashMap<Digest, Bytes>,
@@ -95,6 +97,7 @@ impl FinishRow {
             state: state_code(run.record.state),
             finished_at: int(run.record.finished_at.0),
             ending: Ending::encode(run),
+            votes: votes::encode(&run.votes),
             refers: refers.filter(|digest| *digest != Digest::EMPTY).collect(),
             blobs: run.blobs.iter().cloned().collect(),
         }
@@ -283,8 +286,8 @@ impl<'c> Batch<'c> {
         self.connection
             .prepare_cached(
                 "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, idempotency_key,
-                     fingerprint, inputs, outputs, request, ending, explain)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                     fingerprint, inputs, outputs, request, ending, explain, votes)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?
             .execute(params![
                 run_key(row.id),
@@ -302,6 +305,7 @@ impl<'c> Batch<'c> {
                 ended.map(|(end, _)| &end.ending),
                 // A final run has its explain log in its ending.
                 explain.as_ref().filter(|_| ended.is_none()),
+                ended.map(|(end, _)| &end.votes),
             ])?;
         Ok(())
     }
@@ -309,10 +313,10 @@ impl<'c> Batch<'c> {
     fn update_row(&self, row: i64, run: &FinishRow, outputs: &[u8]) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
-                "UPDATE runs SET state = ?2, finished_at = ?3, outputs = ?4, ending = ?5, explain = NULL
+                "UPDATE runs SET state = ?2, finished_at = ?3, outputs = ?4, ending = ?5, votes = ?6, explain = NULL
                  WHERE row = ?1",
             )?
-            .execute(params![row, run.state, run.finished_at, outputs, run.ending])?;
+            .execute(params![row, run.state, run.finished_at, outputs, run.ending, run.votes])?;
         self.connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute(params![row])?;
         Ok(())
     }

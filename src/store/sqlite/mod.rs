@@ -31,9 +31,9 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, ModuleState, Outlook,
-    RecentFinal, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun, TokenRow, Usage,
-    WorkerFacts, WorkerRow, WriteAnswer,
+    BlobRow, CastVote, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, ModuleState,
+    Outlook, RecentFinal, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun,
+    TokenRow, Usage, WorkerFacts, WorkerRow, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -184,6 +184,10 @@ impl Store for SqliteStore {
 
     async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError> {
         self.readers.call(move |connection| reads::run(connection, id)).await
+    }
+
+    async fn votes(&self, id: RunId) -> Result<Option<Vec<CastVote>>, StoreError> {
+        self.readers.call(move |connection| reads::votes(connection, id)).await
     }
 
     async fn runs(

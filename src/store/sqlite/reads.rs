@@ -1,5 +1,7 @@
 //! Queries. Each runs in a read transaction of its own, so what it answers was true at one instant.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::rows::Cutoff;
@@ -9,7 +11,8 @@ use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
-use crate::store::{BlobRow, ModuleState, StoreError, StoredModule, StoredRun, Usage};
+use crate::store::votes as cast;
+use crate::store::{BlobRow, CastVote, ModuleState, StoreError, StoredModule, StoredRun, Usage};
 
 /// Why a query has no answer.
 pub(super) enum ReadError {
@@ -61,7 +64,7 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         result: None,
         manifest: None,
         attempts: Vec::new(),
-        explain: Vec::new(),
+        explain: Arc::default(),
         dissents: Vec::new(),
         rerun_of: request.rerun_of,
         created_at: time(row.get(5)?),
@@ -119,6 +122,15 @@ fn select_runs(
 pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<StoredRun>, ReadError> {
     let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
     Ok(select_runs(connection, &sql, &[&run_key(id)])?.pop())
+}
+
+/// See [`crate::store::Store::votes`].
+pub(super) fn votes(connection: &Connection, id: RunId) -> Result<Option<Vec<CastVote>>, ReadError> {
+    let votes: Option<Option<Vec<u8>>> = connection
+        .prepare_cached("SELECT votes FROM runs WHERE id = ?1")?
+        .query_row(params![run_key(id)], |row| row.get(0))
+        .optional()?;
+    Ok(votes.flatten().map(|bytes| cast::decode(&bytes)).transpose()?)
 }
 
 /// See [`crate::store::Store::open_runs`].

@@ -35,6 +35,13 @@ impl Place for Directory {
 
 conformance!(Directory::new());
 
+/// Somebody else who holds the database below `directory`: nothing can be written until this is dropped.
+pub(crate) fn held(directory: &Path) -> Connection {
+    let database = Connection::open(directory.join("lockstep.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    database
+}
+
 /// A file system of a few MiB in memory; unmounted when dropped.
 pub(crate) struct SmallDisk(tempfile::TempDir);
 
@@ -78,7 +85,7 @@ async fn a_newer_schema_is_refused_untouched() {
     directory.tamper("PRAGMA user_version = 4711");
     let refused = directory.store(Options::default()).map(drop);
     assert!(matches!(refused, Err(OpenError::NewerSchema { found: 4711, .. })), "{refused:?}");
-    directory.tamper("PRAGMA user_version = 2");
+    directory.tamper("PRAGMA user_version = 3");
     directory.open().await.close().await;
 }
 
@@ -108,6 +115,22 @@ async fn a_database_of_the_first_schema_becomes_one_of_the_newest() {
         store.close().await;
         directory.tamper("UPDATE tokens SET last_used_at = NULL");
     }
+}
+
+#[tokio::test]
+async fn a_final_of_an_older_build_has_no_votes_and_damaged_ones_are_no_votes() {
+    let directory = Directory::new();
+    let store = directory.open().await;
+    store.write_runs(vec![insert(new_run(1)), finish(final_run(1, Time(50)))].into()).await.unwrap();
+    store.close().await;
+    directory.tamper("UPDATE runs SET votes = NULL");
+    let store = directory.open().await;
+    assert_eq!(store.votes(run_id(1)).await.unwrap(), None);
+    store.close().await;
+    directory.tamper("UPDATE runs SET votes = x'0101'");
+    let store = directory.open().await;
+    assert!(matches!(store.votes(run_id(1)).await, Err(StoreError::Decode { .. })));
+    store.close().await;
 }
 
 #[test]

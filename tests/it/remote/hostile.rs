@@ -143,6 +143,18 @@ impl Puppet {
         }
     }
 
+    /// What it is asked for next.
+    async fn asked(&mut self) -> (AttemptId, Vec<Digest>) {
+        loop {
+            let message = next(&mut self.socket).await.expect("the session goes on");
+            for frame in wire::decode::<ToWorker>(&message).unwrap() {
+                if let ToWorker::Collect { attempt, digests } = frame {
+                    return (attempt.into(), digests);
+                }
+            }
+        }
+    }
+
     /// An honest-looking vote.
     fn vote(&self, assignment: &Assignment) -> VoteReport {
         let text = Bytes::from_static(b"made up\n");
@@ -314,7 +326,7 @@ async fn what_a_worker_says_of_others_attempts_is_not_heard() {
     let run = submitted(&pool, &json!({"module": module, "verify": {"policy": "once"}})).await;
     let assignment = holder.assigned().await;
     let shown_holder = shown(&pool, &holder.id()).await;
-    assert!(shown_holder["credits"].as_u64() < Some(8), "{shown_holder}");
+    assert!(shown_holder["credits"].as_u64() < Some(32), "{shown_holder}");
     let (attempt, epoch) = (assignment.attempt, assignment.epoch);
     let fault = Fault::TimedOut;
     let blob = Bytes::from_static(b"made up\n");
@@ -378,12 +390,11 @@ async fn a_sessions_token_opens_blobs_and_nothing_else() {
         let request = http.request(method, format!("{}{path}", pool.url)).bearer_auth(&bearer).body(body);
         request.send().await.unwrap().status().as_u16()
     };
-    let digest = Digest::of(b"an output");
-    assert_eq!(status(Method::PUT, format!("/v1/blobs/{digest}"), "an output").await, 201);
-    assert_eq!(status(Method::PUT, format!("/v1/blobs/{digest}"), "an output").await, 200);
-    let other = Digest::of(b"other");
-    assert_eq!(status(Method::PUT, format!("/v1/blobs/{other}"), "an output").await, 422);
-    assert_eq!(status(Method::GET, format!("/v1/blobs/{digest}"), "").await, 200);
+    // nobody has asked it for anything, be it stored or not
+    let digest = Digest::of(b"made up\n");
+    assert_eq!(status(Method::PUT, format!("/v1/blobs/{digest}"), "made up\n").await, 403);
+    assert_eq!(status(Method::PUT, format!("/v1/blobs/{module}"), "").await, 403);
+    assert_eq!(status(Method::GET, format!("/v1/blobs/{module}"), "").await, 200);
     assert_eq!(status(Method::GET, format!("/v1/modules/{module}/content"), "").await, 200);
     for (method, path) in [
         (Method::GET, "/v1/runs"),
@@ -397,7 +408,41 @@ async fn a_sessions_token_opens_blobs_and_nothing_else() {
     }
     let path = format!("/v1/workers/{}/quarantine", puppet.id());
     assert_eq!(pool.post(&path, &json!({"why": "a test"})).await.0, 200);
-    assert_eq!(status(Method::GET, format!("/v1/blobs/{digest}"), "").await, 401);
+    assert_eq!(status(Method::GET, format!("/v1/blobs/{module}"), "").await, 401);
+}
+
+#[tokio::test]
+async fn a_worker_puts_the_outputs_that_it_is_asked_for_and_no_more_bytes() {
+    let pool = empty_pool(&["worker_lost=60s", "heartbeat=20s"]).await;
+    let token = worker_token(&pool).await;
+    let mut puppet = Puppet::joined(&pool, 1, &token).await;
+    let bearer = puppet.welcome.as_ref().unwrap().http_token.clone();
+    let module = pool.push(guest("hello.wasm")).await;
+    puppet.grant(1, 0).await;
+    let run = submitted(&pool, &json!({"module": module, "verify": {"policy": "once"}})).await;
+    let assignment = puppet.assigned().await;
+    // it keeps its output to itself until it is asked
+    let (vote, key) = (puppet.vote(&assignment), puppet.key.clone());
+    let digest = vote.inline[0].0;
+    let vote = VoteReport { inline: Vec::new(), ..vote };
+    puppet.say(vec![FromAgent::Voted(Box::new(vote))], Some(&key)).await;
+    let attempt = assignment.attempt;
+    assert_eq!(puppet.asked().await, (attempt, vec![digest]));
+    let put = async |digest: Digest, body: &'static str| {
+        let request =
+            pool.http.put(format!("{}/v1/blobs/{digest}", pool.url)).bearer_auth(&bearer).body(body);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(put(Digest::of(b"other"), "other").await, 403);
+    assert_eq!(put(digest, "made off").await, 422);
+    assert_eq!(put(digest, "made up\nand more").await, 413);
+    assert_eq!(put(digest, "made up\n").await, 201);
+    assert_eq!(put(digest, "made up\n").await, 200);
+    let stored = vec![(digest, BlobBody::Stored { size: 8 })];
+    puppet.say(vec![FromAgent::Blobs { attempt, blobs: stored }], None).await;
+    let run = pool.finished(&run).await;
+    assert_eq!((&run["state"], &run["stdout"]["digest"]), (&json!("succeeded"), &json!(digest)), "{run}");
+    assert_eq!(put(digest, "made up\n").await, 403, "what was asked for has come");
 }
 
 #[tokio::test]

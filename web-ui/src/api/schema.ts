@@ -164,6 +164,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the coordinator's public keys
+         * @description Those that receipts are signed with, the newest first, with the time in which each signed: old ones stay, so that old
+         *     receipts can be checked. Needs no token.
+         */
+        get: operations["list_keys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/keys/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace the coordinator's key
+         * @description Receipts are signed with a new one from now on; those of before stay valid. Needs the scope `admin`.
+         */
+        post: operations["rotate_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/modules": {
         parameters: {
             query?: never;
@@ -358,7 +399,8 @@ export interface paths {
         /**
          * Cancel several runs
          * @description As `POST /v1/runs/{id}/cancel`, once for each. The answer has one item for each run that was named, in the same order,
-         *     when all of them are final.
+         *     when all of them are final or the wait is over. One that is not final then has `pending: true`: it is canceled all the
+         *     same, as soon as its end can be written.
          */
         post: operations["cancel_runs"];
         delete?: never;
@@ -477,7 +519,8 @@ export interface paths {
         put?: never;
         /**
          * Cancel a run
-         * @description A run that has ended stays as it is and is the answer: every caller hears the same.
+         * @description A run that has ended stays as it is and is the answer: every caller hears the same. Where its end is not written within
+         *     ten seconds (a disk that is full or slow), the answer is the run as it is, and it is canceled without the caller.
          */
         post: operations["cancel_run"];
         delete?: never;
@@ -540,6 +583,28 @@ export interface paths {
          * @description `path` is the file's path in the guest without its first slash, for instance `out/plot.png`. One range may be asked for.
          */
         get: operations["get_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/receipt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a run's receipt
+         * @description The signed certificate of a final result, which anybody can check offline (`lockstep verify`): a DSSE envelope around an
+         *     in-toto statement. It is signed when it is asked for; every byte of it counts. There is none (`no_receipt`) of a run that
+         *     has not ended, has no result, was submitted with `durable: false`, or ended before receipts were kept.
+         */
+        get: operations["get_receipt"];
         put?: never;
         post?: never;
         delete?: never;
@@ -841,6 +906,7 @@ export interface components {
              * @description From 1.
              */
             number: number;
+            outcome: components["schemas"]["Outcome"] | null;
             result: components["schemas"]["Digest"] | null;
             started_at: components["schemas"]["Timestamp"] | null;
             /** @description Where it stands. */
@@ -927,8 +993,10 @@ export interface components {
         BulkItem: {
             /** @description The run that was named. */
             id: components["schemas"]["RunId"];
-            /** @description Whether it was done. */
+            /** @description Whether it was done, or is being done. */
             ok: boolean;
+            /** @description Whether it is still being done: a cancel that was taken while the end of its run is not written yet. */
+            pending: boolean;
             problem?: components["schemas"]["Problem"] | null;
             run?: components["schemas"]["RunSummary"] | null;
         };
@@ -1149,6 +1217,23 @@ export interface components {
         } | {
             /** @description A packed directory that was uploaded as a blob; mapped as a whole. */
             tree: components["schemas"]["Digest"];
+        };
+        /** @description A public key of the coordinator. */
+        Key: {
+            /**
+             * @description `ed25519:` and the public key in hex: the key is its own id.
+             * @example ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a
+             */
+            keyid: string;
+            /** @description From when on it signed. */
+            valid_from: components["schemas"]["Timestamp"];
+            valid_until: components["schemas"]["Timestamp"] | null;
+        };
+        /** @description One page of a list */
+        KeyPage: {
+            items: components["schemas"]["Key"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
         };
         /** @description Bounds on what the guest may use; a missing one has its default. */
         LimitsRequest: {
@@ -1460,7 +1545,7 @@ export interface components {
          * @description Every code that an error of this API can have. The list only grows.
          * @enum {string}
          */
-        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
+        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "no_receipt" | "too_many_keys" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
         /**
          * @description A named, versioned set of semantics.
          * @enum {string}
@@ -1483,6 +1568,22 @@ export interface components {
              * @description With one.
              */
             running: number;
+        };
+        /** @description A receipt: a DSSE envelope with one signature. Its payload is described in `docs/receipts.md`. */
+        Receipt: {
+            /** @description Base64 of the in-toto statement. */
+            payload: string;
+            /** @description `application/vnd.in-toto+json`. */
+            payloadType: string;
+            /** @description One. */
+            signatures: components["schemas"]["ReceiptSignature"][];
+        };
+        /** @description The coordinator's signature over a receipt. */
+        ReceiptSignature: {
+            /** @description The public key, see `GET /v1/keys`. */
+            keyid: string;
+            /** @description Base64 of the Ed25519 signature over the payload and its type, as DSSE encodes them. */
+            sig: string;
         };
         /** @description Why a module was refused. */
         Refusal: {
@@ -2541,6 +2642,64 @@ export interface operations {
             };
         };
     };
+    list_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the keys, on one page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotate_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the keys, the new one first */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KeyPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_modules: {
         parameters: {
             query?: {
@@ -3029,7 +3188,10 @@ export interface operations {
     };
     cancel_runs: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description How long the answer waits for the ends of the runs to be written, in milliseconds, up to 300000; 10000 by default. */
+                wait_ms?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -3301,6 +3463,15 @@ export interface operations {
                     "application/json": components["schemas"]["Run"];
                 };
             };
+            /** @description the run, whose end is not written yet */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Run"];
+                };
+            };
             /** @description a problem; `code` tells which */
             default: {
                 headers: {
@@ -3420,6 +3591,37 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_receipt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the receipt */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Receipt"];
+                };
             };
             /** @description a problem; `code` tells which */
             default: {

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { cliCommand, curlCommand, shellWord } from "./command";
+import { cliCommand, curlCommand, missingFolders, serverOption, shellWord } from "./command";
 
 it("quotes what a shell would read otherwise", () => {
   expect(shellWord("/data/a.csv")).toBe("/data/a.csv");
@@ -27,7 +27,7 @@ it("writes the run as a command of Lockstep", () => {
       timeout_ms: 1_500,
       placement: { mode: "labels", labels: { zone: "a" } },
     },
-    { stdin: "input.txt", files: { "/photos": "./photos" } },
+    { stdin: "input.txt", files: { "/data/a b.csv": "./a b.csv", "/photos": "./photos" } },
   );
   expect(command.split(" \\\n  ")).toEqual([
     "lockstep run ab",
@@ -46,4 +46,24 @@ it("writes the run as a command of Lockstep", () => {
 
 it("pipes text that was typed", () => {
   expect(cliCommand({ module: "sha256:ab", stdin: { text: "to be\n" } })).toBe("printf %s 'to be\n' | lockstep run ab");
+});
+
+it("names the server where the command line would not find it, and fetches what an earlier run read", () => {
+  expect(serverOption("http://127.0.0.1:7070")).toBeUndefined();
+  expect(serverOption("http://localhost:7070")).toBeUndefined();
+  const server = serverOption("https://pool.example.org");
+  const request = {
+    module: "sha256:ab",
+    stdin: { digest: "sha256:cd" },
+    files: { "/data/a.csv": { digest: "sha256:ef" }, "/photos": { tree: "sha256:01" } },
+  };
+  expect(cliCommand(request, { files: {}, server }).split(" \\\n")).toEqual([
+    "lockstep blobs get sha256:ef --output ./a.csv --server https://pool.example.org &&",
+    "lockstep blobs get sha256:cd --output - --server https://pool.example.org | lockstep run ab",
+    "  --server https://pool.example.org",
+    "  --file /data/a.csv=./a.csv",
+    "  --dir /photos=./photos",
+  ]);
+  expect(missingFolders(request, { files: {} })).toEqual(["./photos"]);
+  expect(missingFolders(request, { files: { "/photos": "./photos" } })).toEqual([]);
 });

@@ -23,6 +23,14 @@ export interface LocalNames {
   stdin?: string | undefined;
   /** Local name by path in the guest. */
   files: Record<string, string>;
+  /** Address of the server, where the command line would not find it by itself. */
+  server?: string | undefined;
+}
+
+/** The address as the command line needs it: on the server's own machine it finds server and token by itself. */
+export function serverOption(origin: string): string | undefined {
+  const { hostname } = new URL(origin);
+  return ["127.0.0.1", "localhost", "[::1]"].includes(hostname) ? undefined : origin;
 }
 
 function baseName(path: string): string {
@@ -38,7 +46,7 @@ function inputOptions(request: RunRequest, names: LocalNames): string[] {
     const flag = "tree" in input ? "--dir" : "--file";
     options.push(`${flag} ${shellWord(`${path}=${names.files[path] ?? `./${baseName(path)}`}`)}`);
   }
-  if (request.stdin && !("text" in request.stdin)) options.push(`--stdin ${shellWord(names.stdin ?? "./stdin")}`);
+  if (names.stdin !== undefined) options.push(`--stdin ${shellWord(names.stdin)}`);
   if (request.clock) options.push(`--clock ${shellWord(request.clock)}`);
   if (request.seed) options.push(`--seed ${request.seed}`);
   return options;
@@ -51,6 +59,7 @@ function policyOptions(request: RunRequest): string[] {
   if (limits?.fuel) options.push(`--fuel ${limits.fuel}`);
   if (limits?.output_bytes) options.push(`--output-limit ${sizeWord(limits.output_bytes)}`);
   if (limits?.file_bytes) options.push(`--file-limit ${sizeWord(limits.file_bytes)}`);
+  if (verify?.policy === "standard" || verify?.policy === "high") options.push(`--verify ${verify.policy}`);
   if (verify?.policy === "once") options.push("--once");
   if (verify?.policy === "quorum") options.push(`--quorum ${verify.n ?? 2}`);
   if (request.timeout_ms) options.push(`--timeout ${periodWord(request.timeout_ms)}`);
@@ -80,14 +89,37 @@ function periodWord(ms: number): string {
   return ms % 1_000 === 0 ? `${ms / 1_000}s` : `${ms}ms`;
 }
 
+/** What an earlier run read is on the server only: these commands fetch it first. Folders don't come back as folders. */
+function fetchCommands(request: RunRequest, names: LocalNames, server: string): string[] {
+  return Object.entries(request.files ?? {}).flatMap(([path, input]) => {
+    if (names.files[path] !== undefined || !("digest" in input)) return [];
+    return [`lockstep blobs get ${input.digest} --output ${shellWord(`./${baseName(path)}`)}${server} && \\\n`];
+  });
+}
+
+/** What is piped into the command: text that was typed, or what an earlier run read. */
+function pipe(request: RunRequest, names: LocalNames, server: string): string {
+  const { stdin } = request;
+  if (!stdin || names.stdin !== undefined) return "";
+  if ("text" in stdin) return stdin.text === "" ? "" : `printf %s ${shellWord(stdin.text)} | `;
+  return "digest" in stdin ? `lockstep blobs get ${stdin.digest} --output -${server} | ` : "";
+}
+
 export function cliCommand(request: RunRequest, names: LocalNames = { files: {} }): string {
-  const stdin = request.stdin && "text" in request.stdin ? request.stdin.text : "";
+  const server = names.server === undefined ? "" : ` --server ${shellWord(names.server)}`;
   const words = [
-    `${stdin === "" ? "" : `printf %s ${shellWord(stdin)} | `}lockstep run ${shellWord(moduleWord(request.module ?? ""))}`,
+    `${pipe(request, names, server)}lockstep run ${shellWord(moduleWord(request.module ?? ""))}`,
+    ...(names.server === undefined ? [] : [server.trim()]),
     ...inputOptions(request, names),
     ...policyOptions(request),
   ];
   const args = request.args ?? [];
   if (args.length > 0) words.push(`-- ${args.map(shellWord).join(" ")}`);
-  return words.join(" \\\n  ");
+  return fetchCommands(request, names, server).join("") + words.join(" \\\n  ");
+}
+
+/** Folders of an earlier run that the command expects on this machine. */
+export function missingFolders(request: RunRequest, names: LocalNames): string[] {
+  const inputs = Object.entries(request.files ?? {});
+  return inputs.filter(([path, input]) => "tree" in input && names.files[path] === undefined).map(([path]) => `./${baseName(path)}`);
 }

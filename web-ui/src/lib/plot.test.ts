@@ -1,9 +1,17 @@
 import { expect, it } from "vitest";
-import { heights, percent, plotWords } from "./plot";
+import { heights, percent, plotWords, stacks } from "./plot";
 
 it("draws bars relative to the largest and keeps small ones visible", () => {
   expect(heights([0, 1, 100])).toEqual([0, 0.08, 1]);
   expect(heights([0, 0])).toEqual([0, 0]);
+});
+
+it("stacks two series, none of which makes the other look larger", () => {
+  expect(stacks([1, 0, 0], [1, 4, 0])).toEqual([
+    { lower: 0.25, whole: 0.5 },
+    { lower: 0, whole: 1 },
+    { lower: 0, whole: 0 },
+  ]);
 });
 
 it("says in words what it draws", () => {

@@ -6,6 +6,12 @@ export function heights(values: number[]): number[] {
   return values.map((value) => (top === 0 ? 0 : value === 0 ? 0 : Math.max(0.08, value / top)));
 }
 
+/** Two series on top of each other: where the parts of each bar end, as shares of the tallest bar. */
+export function stacks(lower: number[], upper: number[]): { lower: number; whole: number }[] {
+  const sums = lower.map((value, index) => value + (upper[index] ?? 0));
+  return heights(sums).map((whole, index) => ({ lower: whole * ((lower[index] ?? 0) / Math.max(sums[index] ?? 0, 1)), whole }));
+}
+
 /** What a plot says, for those who can't see it. */
 export function plotWords(name: string, values: number[], minutes: number): string {
   const sum = values.reduce((total, value) => total + value, 0);

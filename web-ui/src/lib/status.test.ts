@@ -4,7 +4,7 @@ import { attemptTone, attemptWords, ballots, ending, runSentence, verdictTone, v
 
 function attempt(change: Partial<Attempt>): Attempt {
   const times = { assigned_at: "2026-01-01T00:00:00Z", started_at: null, ended_at: null };
-  const rest = { id: "r.1", number: 1, worker: "w1", result: null, won: null, fault: null, cpu_ms: 0 };
+  const rest = { id: "r.1", number: 1, worker: "w1", result: null, outcome: null, won: null, fault: null, cpu_ms: 0 };
   return { ...rest, ...times, state: "voted", ...change };
 }
 
@@ -20,10 +20,17 @@ function sentence(change: Partial<Run>): string {
     verdict: verdict({}),
     policy: { verify: { policy: "quorum", n: 3 } },
     attempts: [],
+    explain: [],
     ...change,
   };
   return runSentence(run as unknown as Run);
 }
+
+test("a queued run says what it waits for", () => {
+  const at = "2026-01-01T00:00:00Z";
+  expect(sentence({ state: "queued" })).toBe("It waits for a free slot.");
+  expect(sentence({ state: "queued", explain: [{ at, text: "waits until its module is compiled" }] })).toBe("It waits until its module is compiled.");
+});
 
 test("equal results are on one ballot, the accepted one first", () => {
   const attempts = ["a", null, "b", "b"].map((result, at) => attempt({ result, won: result === null ? null : result === "b", number: at }));
@@ -64,8 +71,9 @@ test("one sentence says what a run is worth", () => {
 });
 
 test("lists show a verdict with its votes", () => {
-  expect(verdictWord(verdict({ dissenters: ["w1"] }))).toBe("2 of 3 agreed");
-  expect(verdictWord(verdict({ kind: "pending", votes: 1 }))).toBe("pending, 1 vote");
+  expect(verdictWord({ state: "succeeded", verdict: verdict({ dissenters: ["w1"] }) })).toBe("2 of 3 agreed");
+  expect(verdictWord({ state: "running", verdict: verdict({ kind: "pending", votes: 1 }) })).toBe("pending, 1 vote");
+  expect(verdictWord({ state: "failed", verdict: verdict({ kind: "pending", votes: 1 }) })).toBe("no verdict");
 });
 
 test("an ending is the outcome, or why there is none", () => {

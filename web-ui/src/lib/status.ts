@@ -84,10 +84,13 @@ export function ending(run: Pick<RunSummary, "state" | "reason" | "outcome">): s
   return run.state;
 }
 
+/** What the explain log says where a run had to wait for its module. */
+export const MODULE_AWAITED = "waits until its module is compiled";
+
 /** What comparing the votes says, and hence what this run is worth: the sentence on top of its page. */
-export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "verdict" | "policy" | "attempts">): string {
+export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "verdict" | "policy" | "attempts" | "explain">): string {
   const { verdict } = run;
-  if (run.state === "queued") return "It waits for a free slot.";
+  if (run.state === "queued") return run.explain.at(-1)?.text === MODULE_AWAITED ? `It ${MODULE_AWAITED}.` : "It waits for a free slot.";
   if (run.state === "running") return runningSentence(run);
   if (run.state === "canceled") return "It was canceled before it was decided.";
   const did = run.outcome === null ? null : outcomeWords(run.outcome);
@@ -117,6 +120,8 @@ function agreement(verdict: Verdict): string {
 function runningSentence(run: Pick<Run, "verdict" | "policy" | "attempts">): string {
   const votes = run.attempts.filter((attempt) => attempt.state === "voted").length;
   if (run.policy.verify.policy === "once") return "It is running; nothing will be compared.";
+  // how many it takes is seen when they are in
+  if (run.policy.verify.policy !== "quorum") return `It is running: ${votes === 1 ? "1 vote is" : `${votes} votes are`} in.`;
   return `It is running: ${votes} of ${run.policy.verify.n ?? 2} votes are in.`;
 }
 
@@ -125,12 +130,13 @@ function list(words: string[]): string {
 }
 
 /** A verdict in one or two words, for lists. */
-export function verdictWord(verdict: Verdict): string {
+export function verdictWord({ state, verdict }: Pick<RunSummary, "state" | "verdict">): string {
   const votes = verdict.votes + verdict.dissenters.length;
   switch (verdict.kind) {
     case "agreed":
       return `${verdict.votes} of ${votes} agreed`;
     case "pending":
+      if (isFinal(state)) return "no verdict";
       return votes === 0 ? "pending" : `pending, ${count(votes, "vote")}`;
     default:
       return verdict.kind;
@@ -261,4 +267,18 @@ export function verifiableWords(analysis: NonNullable<Module["analysis"]>): stri
 /** A kind of evidence about a worker, in words. */
 export function evidenceWords(kind: string): string {
   return kind === "crashed" ? "runner crashed" : kind.replaceAll("_", " ");
+}
+
+export function evidenceTone(kind: string): Tone {
+  if (kind.startsWith("confirmed")) return "good";
+  return kind === "dissented" || kind === "lone_dissent" || kind === "collusion" ? "bad" : "warn";
+}
+
+/** How far a worker's word is believed, with what that comes from. */
+export function trustWords(worker: Pick<Worker, "credibility" | "confirmations" | "owned">): string {
+  const rest = 1 - worker.credibility;
+  const odds = rest <= 0 ? "never" : `1 in ${Math.round(1 / rest).toLocaleString("en")}`;
+  const confirmed = Math.floor(worker.confirmations);
+  const by = `${confirmed.toLocaleString("en")} of its results confirmed of late`;
+  return `${odds} of its results is assumed wrong: ${by}, ${worker.owned ? "the operator's own machine" : "a foreign machine"}`;
 }

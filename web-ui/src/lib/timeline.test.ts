@@ -12,6 +12,7 @@ function attempt(number: number, times: [number, number | null, number | null], 
     worker: `w${number}`,
     state: "voted",
     result: null,
+    outcome: null,
     won: null,
     fault: null,
     assigned_at: at(assigned),
@@ -22,8 +23,8 @@ function attempt(number: number, times: [number, number | null, number | null], 
   };
 }
 
-const run = (attempts: Attempt[], finished: number | null): Run =>
-  ({ created_at: at(0), finished_at: finished === null ? null : at(finished), attempts }) as unknown as Run;
+const run = (attempts: Attempt[], finished: number | null, explain: Run["explain"] = []): Run =>
+  ({ created_at: at(0), finished_at: finished === null ? null : at(finished), attempts, explain }) as unknown as Run;
 
 describe("timeline", () => {
   it("shows queueing, waiting, executing and how each attempt ended", () => {
@@ -45,6 +46,14 @@ describe("timeline", () => {
       ["executing", 0.5, 1],
     ]);
     expect(timeline(run([], null), at(2_000)).rows[0]?.bars).toHaveLength(1);
+  });
+
+  it("shows how long it waited for its module", () => {
+    const explain = [{ at: at(100), text: "waits until its module is compiled" }];
+    const whole = (attempts: Attempt[], finished: number | null) =>
+      timeline(run(attempts, finished, explain), at(1_000)).rows[0]?.bars.map((bar) => [bar.kind, bar.from, bar.to]);
+    expect(whole([attempt(1, [500, 600, 1_000], {})], 1_000)).toEqual([["queued", 0, 0.1], ["compiling", 0.1, 0.5], ["running", 0.5, 1]]);
+    expect(whole([], null)).toEqual([["queued", 0, 0.1], ["compiling", 0.1, 1]]);
   });
 
   it("never runs backwards when clocks differ", () => {

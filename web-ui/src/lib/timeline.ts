@@ -2,8 +2,9 @@
 
 import type { Attempt, Run } from "../api/types";
 import { elapsed } from "./format";
+import { MODULE_AWAITED } from "./status";
 
-export type BarKind = "queued" | "running" | "waiting" | "executing" | "voted" | "dissent" | "fault" | "stopped";
+export type BarKind = "queued" | "compiling" | "running" | "waiting" | "executing" | "voted" | "dissent" | "fault" | "stopped";
 
 export interface Bar {
   kind: BarKind;
@@ -57,7 +58,10 @@ export function timeline(run: Run, now: string): Timeline {
 
   const first = run.attempts[0];
   const placed = first === undefined ? since(end) : since(first.assigned_at);
-  const whole: Bar[] = [bar("queued", 0, placed)];
+  const awaited = run.explain.find((line) => line.text === MODULE_AWAITED);
+  const waits = awaited === undefined ? placed : Math.min(since(awaited.at), placed);
+  const whole: Bar[] = [bar("queued", 0, waits)];
+  if (awaited !== undefined) whole.push(bar("compiling", waits, placed));
   if (first !== undefined) whole.push(bar("running", placed, since(end)));
 
   const rows: Row[] = [{ attempt: null, bars: whole }];

@@ -174,7 +174,8 @@ impl Known {
         if let Some(reverify) = &self.submission.reverify {
             let changed = result != reverify.result;
             let by_arbiters = arbiters_for > usize::from(changed || is_disputed);
-            if !by_arbiters && !(is_enough && trusted.len() >= 2) {
+            let by_peers = is_enough && trusted.len() >= 2;
+            if !by_arbiters && !by_peers {
                 return Err(format!("I3: {run} was verified anew by {} votes", votes.len()));
             }
             if last.revision != reverify.revision + u32::from(changed) {

@@ -589,9 +589,9 @@ impl Oracle {
             known.last = Some(last.clone());
         }
         rare.into_iter().for_each(|what| self.saw(what));
-        for explained in &last.explain {
+        for explained in last.explain.iter() {
             for (words, what) in EXPLAINED {
-                if explained.text.contains(words) {
+                if explained.text().contains(words) {
                     self.saw(what);
                 }
             }

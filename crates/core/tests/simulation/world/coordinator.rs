@@ -114,7 +114,7 @@ impl World {
             let weight =
                 |worker| last.votes.iter().find(|vote| vote.worker == worker).map(|vote| vote.weight);
             let votes = last.attempts.iter().filter_map(|attempt| match attempt.state {
-                AttemptState::Voted { result, won: Some(_) } => {
+                AttemptState::Voted { result, won: Some(_), .. } => {
                     let weight = weight(attempt.worker).unwrap_or(Weight::UNKNOWN);
                     Some(PastVote { worker: attempt.worker, result, weight })
                 }
@@ -279,7 +279,7 @@ impl World {
             submitted_at: Time(self.now),
             history: vec![],
             explained: vec![],
-            lottery: rng.next() >> rng.below(2) * 5,
+            lottery: rng.next() >> (rng.below(2) * 5),
             reverify: None,
         }
     }
