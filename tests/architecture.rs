@@ -22,7 +22,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("compiler", &["core", "jail", "sandbox", "vocabulary"]),
     ("receipt", &["core", "vocabulary"]),
     ("protocol", &["core", "receipt", "store", "vocabulary"]),
-    ("agent", &["compiler", "core", "protocol", "receipt", "runner", "sandbox", "vocabulary"]),
+    // what a handshake that failed means
+    ("agent", &["compiler", "core", "protocol", "receipt", "runner", "sandbox", "tls", "vocabulary"]),
     ("store", &["core", "receipt", "vocabulary"]),
     ("blobs", &["core", "store", "vocabulary"]),
     (

@@ -97,8 +97,8 @@ pub async fn silence(bench: &mut Bench) {
     let pool = pool_of_remotes(&[]).await;
     let dir = tempfile::tempdir().expect("a folder");
     let workers = crew_at(&pool, &pool.url, dir.path(), 3, &[]).await;
-    // long enough to be under way when its worker stops, and over when it wakes
-    let module = pool.push(busy_echo(600_000_000)).await;
+    // longer than it takes until its beginning is told, so that it is under way when its worker stops
+    let module = pool.push(busy_echo(2_500_000_000)).await;
     let rounds = (bench.runs / 2_000).clamp(2, 10);
     let (mut samples, mut changed, mut alone) = (Vec::new(), 0, Vec::new());
     for round in 0..rounds {

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{Pool, eventually, signal};
+use serde_json::json;
+
+use crate::support::remote::{Worker, ready, worker_token};
+use crate::support::{Pool, eventually, guest, signal};
 
 /// A client that finds nothing on this machine by itself.
 fn lockstep(args: &[&str]) -> Output {
@@ -89,6 +92,43 @@ async fn a_pool_is_served_and_used_in_tls() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
     let own = command.env_clear().env("LOCKSTEP_DATA", &pool.data).arg("workers").output().unwrap();
     assert!(own.status.success(), "{}", stderr(&own));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_joins_over_tls_and_one_that_trusts_nobody_says_why() {
+    let certificates = Certificates::make();
+    let (cert, key) = (certificates.text("server.pem"), certificates.text("server.key"));
+    let mut pool = Pool::with(&["--workers", "0", "--tls-cert", &cert, "--tls-key", &key]).await;
+    let trusted = lockstep::tls::client_config(Some(&certificates.path("ca.pem"))).unwrap();
+    pool.http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(trusted).build().unwrap();
+    let token = worker_token(&pool).await;
+    let (dir, ca) = (tempfile::tempdir().unwrap(), certificates.text("ca.pem"));
+
+    let stranger = Worker::spawn(&pool.url, &dir.path().join("stranger"), &["--token", &token]);
+    eventually("it says why it does not join", async || {
+        stranger.stderr().contains("signed by nobody that this machine trusts").then_some(())
+    })
+    .await;
+
+    let mut workers = Vec::new();
+    for name in ["one", "two"] {
+        let args = ["--token", &token, "--ca", &ca];
+        workers.push(Worker::join(&pool.url, &dir.path().join(name), &args).await);
+    }
+    ready(&pool, 2).await;
+    let module = pool.push(guest("misbehave.wasm")).await;
+    // more than travels with a vote: its output is put over TLS too
+    let run = pool
+        .run(json!({"module": module, "args": ["random", "300000"], "verify": {"policy": "quorum", "n": 2}}))
+        .await;
+    assert_eq!((&run["state"], &run["verdict"]["votes"]), (&json!("succeeded"), &json!(2)), "{run}");
+    let mut voters: Vec<&str> =
+        run["attempts"].as_array().unwrap().iter().filter_map(|it| it["worker"].as_str()).collect();
+    voters.sort_unstable();
+    assert_eq!(voters, [workers[0].id.as_str(), workers[1].id.as_str()], "{run}");
+    let url = format!("{}/v1/runs/{}/stdout", pool.url, run["id"].as_str().unwrap());
+    let answer = pool.http.get(url).bearer_auth(&pool.token).send().await.unwrap();
+    assert_eq!(answer.bytes().await.unwrap().len(), 300_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]

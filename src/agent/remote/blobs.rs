@@ -23,6 +23,7 @@ use crate::agent::{Input, InputSource};
 use crate::digest::{Digest, Hasher};
 use crate::id::AttemptId;
 use crate::protocol::agent::{BlobBody, FromAgent};
+use crate::tls::Refusal;
 
 /// How often a transfer is tried.
 const TRIES_MAX: u32 = 5;
@@ -240,6 +241,10 @@ async fn retried<T, F: Future<Output = Result<T, Failed>>>(mut work: impl FnMut(
 
 /// The innermost reason.
 pub(super) fn words(error: &reqwest::Error) -> String {
+    if let Some(refusal) = Refusal::of(error) {
+        let advice = refusal.advice().map(|advice| format!(": {advice}")).unwrap_or_default();
+        return format!("{refusal}{advice}");
+    }
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;

@@ -47,6 +47,30 @@ async fn a_liar_among_five_is_outvoted_and_named_each_time() {
 }
 
 #[tokio::test]
+async fn two_who_agree_on_a_lie_are_outvoted_by_three_and_both_are_named() {
+    let pool = empty_pool(&[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let collude: &[&str] = &["--unsafe-misbehave", "collude"];
+    let workers = crew(&pool, dir.path(), &[&[], collude, &[], collude, &[]]).await;
+    let module = pool.push(guest("misbehave.wasm")).await;
+    for run in many(&pool, &module, 5, 20).await {
+        let attempts = run["attempts"].as_array().unwrap();
+        let liars: Vec<&Value> = attempts
+            .iter()
+            .filter(|attempt| attempt["worker"] == workers[1].id || attempt["worker"] == workers[3].id)
+            .collect();
+        assert_eq!((attempts.len(), liars.len()), (5, 2), "{run}");
+        assert_eq!(liars[0]["result"], liars[1]["result"], "they agree: {run}");
+        assert_ne!(liars[0]["result"], run["result"], "{run}");
+        let dissenters = run["verdict"]["dissenters"].as_array().unwrap();
+        assert!(
+            liars.iter().all(|liar| dissenters.contains(&liar["worker"])) && dissenters.len() == 2,
+            "{run}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_is_delivered_corrupt_is_asked_from_the_next_voter() {
     let pool = empty_pool(&["worker_failures_max=1000"]).await;
     let dir = tempfile::tempdir().unwrap();
