@@ -14,7 +14,7 @@ pub use self::operate::{
 };
 pub use self::receipts::{KeysArgs, KeysCommand, ReceiptArgs, VerifyArgs};
 pub use self::serve::{LogFormat, ServeArgs};
-use super::parse::{self, DirInput, FileInput, ModuleRef};
+use super::parse::{self, DirInput, FileInput, ModuleRef, VerifyOrPool};
 use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
@@ -136,6 +136,14 @@ pub enum ModulesCommand {
         /// Shown to everybody who wants to run it
         #[arg(long)]
         why: String,
+    },
+    /// Say how its runs are verified that don't ask for anything: standard, high, once, quorum:N, or pool
+    Verify {
+        /// Digest, or its first digits
+        module: ModuleRef,
+        /// The policy; `pool` leaves it to the pool
+        #[arg(value_parser = parse::verify_or_pool)]
+        policy: VerifyOrPool,
     },
     /// Put a quarantined module back into service
     Readmit {

@@ -20,7 +20,7 @@ use crate::protocol::api::{
     Blob, InputBytes, InputFile, LimitsRequest, PlacementMode, PlacementRequest, RunRequest, VerifyPolicy,
     VerifyRequest,
 };
-use crate::spec::{Retry, Verify};
+use crate::spec::Retry;
 use crate::tree;
 
 /// Inputs up to this size travel in the request: one round trip less each.
@@ -73,12 +73,7 @@ fn limits_of(args: &LimitArgs) -> LimitsRequest {
 
 fn verify_of(args: &PolicyArgs) -> Option<VerifyRequest> {
     if let Some(verify) = args.verify {
-        return Some(match verify {
-            Verify::Once => VerifyRequest { policy: VerifyPolicy::Once, n: None },
-            Verify::Quorum { n } => VerifyRequest { policy: VerifyPolicy::Quorum, n: Some(n.into()) },
-            Verify::Standard => VerifyRequest { policy: VerifyPolicy::Standard, n: None },
-            Verify::High => VerifyRequest { policy: VerifyPolicy::High, n: None },
-        });
+        return Some(verify.into());
     }
     if args.once {
         return Some(VerifyRequest { policy: VerifyPolicy::Once, n: None });

@@ -270,6 +270,10 @@ pub fn module(module: &Module) -> String {
     if let Some(why) = &module.quarantined {
         add("quarantine", why);
     }
+    if let Some(verify) = &module.verify {
+        let n = verify.n.map(|n| format!(" of {n}")).unwrap_or_default();
+        add("verified", &format!("{}{n}", verify.policy.name()));
+    }
     for note in module_notes(module) {
         add("note", &note);
     }

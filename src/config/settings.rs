@@ -84,6 +84,8 @@ pub(super) struct Settings {
     pub(super) worker_lost: Period,
     pub(super) collect_timeout: Period,
     pub(super) timeout_grace: Period,
+    /// Second attempts of slow ones that all attempts together earn, in thousandths of their number; 0 turns them off.
+    pub(super) hedge_permille: u32,
 
     /// Largest module.
     pub(super) module_max: Size,
@@ -126,7 +128,7 @@ impl Default for Settings {
             tls_key: None,
             workers: 3,
             arbiters: 0,
-            verify: VerifyText(Verify::Standard),
+            verify: VerifyText(Verify::Quorum { n: 2 }),
             slots: None,
             worker_memory: None,
             heartbeat: Period::seconds(1),
@@ -149,6 +151,7 @@ impl Default for Settings {
             worker_lost: ms(rules.worker_lost_ms),
             collect_timeout: ms(rules.collect_timeout_ms),
             timeout_grace: ms(rules.timeout_grace_ms),
+            hedge_permille: rules.hedge_permille,
             module_max: Size::mib(128),
             blob_max: Size(4 << 30),
             connections_max: 4_096,
@@ -257,7 +260,7 @@ pub struct RetentionConfig {
 
 impl Settings {
     /// Number settings with their least and greatest value. Sizes count bytes, periods milliseconds.
-    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 37] {
+    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 38] {
         const DAY: u64 = 86_400_000;
         const YEARS: u64 = 100 * 365 * DAY;
         let wide = |n: usize| n as u64;
@@ -287,6 +290,7 @@ impl Settings {
             ("worker_lost", self.worker_lost.ms, 20, DAY),
             ("collect_timeout", self.collect_timeout.ms, 10, DAY),
             ("timeout_grace", self.timeout_grace.ms, 10, DAY),
+            ("hedge_permille", self.hedge_permille.into(), 0, 1_000),
             ("module_max", self.module_max.0, 8, 4 << 30),
             ("blob_max", self.blob_max.0, 1 << 20, 1 << 40),
             ("connections_max", self.connections_max.into(), 8, 1_000_000),
@@ -341,6 +345,7 @@ impl Settings {
                 worker_lost_ms: self.worker_lost.ms,
                 collect_timeout_ms: self.collect_timeout.ms,
                 timeout_grace_ms: self.timeout_grace.ms,
+                hedge_permille: self.hedge_permille,
                 ..core::Config::default()
             },
             limits: LimitsConfig {

@@ -334,7 +334,12 @@ fn policy(request: &RunRequest) -> Result<Policy, Invalid> {
     })
 }
 
-fn verify(request: &VerifyRequest) -> Result<Verify, Invalid> {
+/// The policy that a request asks for.
+///
+/// # Errors
+///
+/// Where it is at fault.
+pub fn verify(request: &VerifyRequest) -> Result<Verify, Invalid> {
     match (request.policy, request.n) {
         (VerifyPolicy::Once, None) => Ok(Verify::Once),
         (VerifyPolicy::Once, Some(_)) => {

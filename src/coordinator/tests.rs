@@ -78,6 +78,7 @@ impl Stage {
             analysis: None,
             refusal: None,
             quarantined: None,
+            verify: None,
             created_at: Time(1),
         };
         running.store.put_module(row).await.unwrap();

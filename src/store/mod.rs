@@ -25,7 +25,7 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::receipt::VoteProof;
 use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict, VerdictKind};
-use crate::spec::{Policy, RunSpec};
+use crate::spec::{Policy, RunSpec, Verify};
 
 pub use failure::Failure;
 
@@ -312,6 +312,8 @@ pub struct StoredModule {
     pub refusal: Option<(String, String)>,
     /// Why it is quarantined.
     pub quarantined: Option<String>,
+    /// How its runs are verified that ask for nothing else; `None`: as the pool does.
+    pub verify: Option<Verify>,
     /// When it was first uploaded.
     pub created_at: Time,
 }
@@ -595,6 +597,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
     /// Sets or clears (`None`) a module's quarantine; false if there is no such module.
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
+    /// Says how a module's runs are verified that ask for nothing else (`None`: as the pool does); false if there is no such
+    /// module.
+    async fn set_module_verify(&self, digest: Digest, verify: Option<Verify>) -> Result<bool, StoreError>;
     /// A module.
     async fn module(&self, digest: Digest) -> Result<Option<StoredModule>, StoreError>;
     /// Modules, newest first, before `cursor`. Analyses longer than 64 KiB come without their imports and exports (empty

@@ -1,9 +1,10 @@
 //! Verification by credibility (`standard`, `high`), with real processes: who is checked, who is caught, who decides.
 
 use futures_util::StreamExt as _;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::remote::{crew, empty_pool, ready, shown, texts};
+use crate::support::remote::{Worker, crew, empty_pool, ready, shown, texts};
 use crate::support::{Pool, eventually, guest};
 
 /// A run of its own under a policy, waited for. Its result must be right.
@@ -27,9 +28,9 @@ async fn workers(pool: &Pool) -> Vec<Value> {
 
 #[tokio::test]
 async fn newcomers_are_checked_and_the_proven_are_spot_checked_over_a_restart() {
-    let mut pool = Pool::start().await;
+    let mut pool = Pool::with(&["--workers", "3", "--slots", "1", "--verify", "standard"]).await;
     let module = pool.push(guest("misbehave.wasm")).await;
-    // nothing is asked for: `standard` is what a pool does
+    // nothing is asked for: it is what this pool does
     let first = pool.run(json!({"module": module, "args": ["args", "first"]})).await;
     assert_eq!(first["policy"]["verify"], json!({"policy": "standard"}));
     assert_eq!((&first["verdict"]["kind"], attempts(&first)), (&json!("agreed"), 2), "{first}");
@@ -108,8 +109,19 @@ async fn a_liar_among_five_is_caught_at_its_second_lie() {
 async fn two_that_name_the_same_lie_are_both_caught_and_stay_out() {
     let mut pool = empty_pool(&[]).await;
     let dir = tempfile::tempdir().unwrap();
-    let collude: &[&str] = &["--unsafe-misbehave", "collude:30"];
-    let crew = crew(&pool, dir.path(), &[&[], collude, &[], collude, &[], &[], &[]]).await;
+    // each answers to somebody else: nobody is believed for a neighbour's word
+    let mut crew = Vec::new();
+    for number in 0..7 {
+        let body = json!({"name": "one", "scopes": ["worker"], "domain": format!("owner-{number}")});
+        let (status, token) = pool.post("/v1/tokens", &body).await;
+        assert_eq!(status, 201, "{token}");
+        let mut args = vec!["--token", token["secret"].as_str().unwrap()];
+        if [1, 3].contains(&number) {
+            args.extend(["--unsafe-misbehave", "collude:30"]);
+        }
+        crew.push(Worker::join(&pool.url, &dir.path().join(number.to_string()), &args).await);
+    }
+    ready(&pool, 7).await;
     let module = pool.push(guest("misbehave.wasm")).await;
     let mut number = 0;
     eventually("both are quarantined", async || {
@@ -142,7 +154,7 @@ async fn an_arbiter_settles_what_differs() {
     assert_eq!((status, &token["token"]["owned"]), (201, &json!(true)), "{token}");
     let secret = token["secret"].as_str().unwrap();
     let args = ["--token", secret, "--name", "liar", "--unsafe-misbehave", "lie"];
-    let liar = crate::support::remote::Worker::join(&pool.url, dir.path(), &args).await;
+    let liar = Worker::join(&pool.url, dir.path(), &args).await;
     ready(&pool, 4).await;
     let arbiter = workers(&pool).await.into_iter().find(|worker| worker["arbiter"] == true).unwrap();
     assert_eq!(arbiter["name"], "arbiter-1");
@@ -158,4 +170,28 @@ async fn an_arbiter_settles_what_differs() {
     .await;
     assert_eq!(settled["verdict"]["kind"], "agreed", "{settled}");
     assert!(shown(&pool, &liar.id).await["suspect_since"].is_string() || number > 1);
+}
+
+#[tokio::test]
+async fn a_pool_and_a_module_say_how_runs_are_verified_that_do_not() {
+    let pool = Pool::with(&["--workers", "3", "--slots", "1", "--verify", "quorum:3"]).await;
+    let module = pool.push(guest("misbehave.wasm")).await;
+    let plain = json!({"module": module, "args": ["args"]});
+    let policy = async |request: &Value| {
+        let run = pool.run(request.clone()).await;
+        (run["policy"]["verify"]["policy"].as_str().unwrap().to_owned(), attempts(&run))
+    };
+    assert_eq!(policy(&plain).await, ("quorum".to_owned(), 3));
+    let path = format!("/v1/modules/{module}/verify");
+    let put = |body: Value| Pool::json(pool.request(Method::PUT, &path).json(&body));
+    let (status, shown) = put(json!({"policy": "once"})).await;
+    assert_eq!((status, &shown["verify"]), (200, &json!({"policy": "once"})), "{shown}");
+    assert_eq!(policy(&plain).await, ("once".to_owned(), 1));
+    let mut asks = plain.clone();
+    asks["verify"] = json!({"policy": "quorum", "n": 2});
+    assert_eq!(policy(&asks).await, ("quorum".to_owned(), 2));
+    assert_eq!(put(json!({"policy": "once", "n": 2})).await.0, 422);
+    let (status, shown) = Pool::json(pool.request(Method::DELETE, &path)).await;
+    assert_eq!((status, &shown["verify"]), (200, &Value::Null), "{shown}");
+    assert_eq!(policy(&plain).await, ("quorum".to_owned(), 3));
 }

@@ -14,10 +14,10 @@ use crate::protocol::api::{
     Attempt, AttemptStateName, Clock, CurrentAttempt, EvidenceItem, EvidenceView, Explanation, HourCounts,
     InputFile, Key, Module, ModuleStateName, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
     PoolStats, Refusal, RetentionStats, RetentionView, Run, RunSummary, RunVerdict, Scope, SpecView,
-    StorageStats, Timestamp, Token, VerifyPolicy, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
+    StorageStats, Timestamp, Token, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
 };
 use crate::result::Verdict;
-use crate::spec::{FileInput, Placement, Policy, RunSpec, Verify};
+use crate::spec::{FileInput, Placement, Policy, RunSpec};
 
 /// A run with everything about it.
 pub fn run(detail: &RunDetail) -> Run {
@@ -142,12 +142,7 @@ fn spec(spec: &RunSpec) -> SpecView {
 /// A policy with every default.
 pub fn policy(policy: &Policy) -> PolicyView {
     PolicyView {
-        verify: match policy.verify {
-            Verify::Once => VerifyRequest { policy: VerifyPolicy::Once, n: None },
-            Verify::Quorum { n } => VerifyRequest { policy: VerifyPolicy::Quorum, n: Some(n.into()) },
-            Verify::Standard => VerifyRequest { policy: VerifyPolicy::Standard, n: None },
-            Verify::High => VerifyRequest { policy: VerifyPolicy::High, n: None },
-        },
+        verify: policy.verify.into(),
         retry: policy.retry,
         attempts_max: policy.attempts_max,
         placement: match &policy.placement {
@@ -178,6 +173,7 @@ pub fn module(stored: &StoredModule) -> Module {
         analysis: stored.analysis.as_deref().and_then(|text| serde_json::from_str(text).ok()),
         refusal: stored.refusal.clone().map(|(code, text)| Refusal { code, text }),
         quarantined: stored.quarantined.clone(),
+        verify: stored.verify.map(VerifyRequest::from),
         created_at: stored.created_at.into(),
     }
 }
@@ -203,7 +199,11 @@ fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
             WorkerStanding::Lost => WorkerStandingName::Lost,
             WorkerStanding::Quarantined => WorkerStandingName::Quarantined,
         },
-        why: view.why.clone().or_else(|| row.quarantined.clone()),
+        // what the pool knows after a restart is only that it is out
+        why: match view.standing {
+            WorkerStanding::Quarantined => row.quarantined.clone().or_else(|| view.why.clone()),
+            _ => view.why.clone(),
+        },
         domain: view.domain.clone(),
         embedded: row.embedded,
         owned: row.owned,

@@ -348,6 +348,7 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
         analysis: None,
         refusal: None,
         quarantined: None,
+        verify: None,
         created_at: Time(1),
     };
     store.put_module(row).await.unwrap();

@@ -45,14 +45,14 @@ impl Service {
         {
             return self.existing(caller, run, known == *payload, wait).await;
         }
-        let module_ready = self.check_module(&prepared).await?;
+        let (module_ready, of_module) = self.check_module(&prepared).await?;
         self.check_inputs(&prepared).await?;
         let (blobs, room) = self.keep_or_store(prepared.blobs).await?;
         let created_at = self.now();
         let id = new_id(created_at);
         let mut policy = prepared.policy;
         if prepared.has_default_verify {
-            policy.verify = self.parts.facts.verify_default;
+            policy.verify = of_module.unwrap_or(self.parts.facts.verify_default);
         }
         let new = NewRun {
             id,

@@ -8,7 +8,7 @@ use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{LimitsView, PolicyView, RetentionView, Scope, Timestamp};
+use super::{LimitsView, PolicyView, RetentionView, Scope, Timestamp, VerifyRequest};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 use crate::spec::Profile;
@@ -74,6 +74,9 @@ pub struct Module {
     /// Why it is quarantined; null if it is not.
     #[schema(required)]
     pub quarantined: Option<String>,
+    /// How its runs are verified that ask for nothing else; null: as the pool does, see `policy_default` of `GET /v1/info`.
+    #[schema(required)]
+    pub verify: Option<VerifyRequest>,
     /// When it was first uploaded.
     pub created_at: Timestamp,
 }

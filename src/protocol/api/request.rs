@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::Timestamp;
 use crate::digest::Digest;
-use crate::spec::{Profile, Retry};
+use crate::spec::{Profile, Retry, Verify};
 
 /// A run as it is submitted. Everything but `module` has a default.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -230,6 +230,18 @@ pub struct VerifyRequest {
     pub n: Option<u64>,
 }
 
+impl From<Verify> for VerifyRequest {
+    fn from(verify: Verify) -> VerifyRequest {
+        let (policy, n) = match verify {
+            Verify::Once => (VerifyPolicy::Once, None),
+            Verify::Quorum { n } => (VerifyPolicy::Quorum, Some(n.into())),
+            Verify::Standard => (VerifyPolicy::Standard, None),
+            Verify::High => (VerifyPolicy::High, None),
+        };
+        VerifyRequest { policy, n }
+    }
+}
+
 /// A rule of verification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -243,6 +255,18 @@ pub enum VerifyPolicy {
     Standard,
     /// The same with 0.000001: never one worker alone.
     High,
+}
+
+impl VerifyPolicy {
+    /// The name that JSON uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            VerifyPolicy::Once => "once",
+            VerifyPolicy::Quorum => "quorum",
+            VerifyPolicy::Standard => "standard",
+            VerifyPolicy::High => "high",
+        }
+    }
 }
 
 /// Which workers may run it.

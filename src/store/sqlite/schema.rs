@@ -159,6 +159,8 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE workers ADD COLUMN owned INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE workers ADD COLUMN arbiter INTEGER NOT NULL DEFAULT 0;
     UPDATE workers SET owned = 1 WHERE embedded = 1;
+    -- how runs of it are verified that ask for nothing else; NULL: as the pool does
+    ALTER TABLE modules ADD COLUMN verify TEXT;
     ",
 ];
 

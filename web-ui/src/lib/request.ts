@@ -56,7 +56,7 @@ export function emptyForm(): Form {
     outputMib: "",
     fileMib: "",
     fuel: "",
-    verify: "standard",
+    verify: "quorum",
     quorum: 2,
     retry: "",
     attemptsMax: "",
