@@ -339,6 +339,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/modules/{digest}/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Say how a module's runs are verified
+         * @description Those that ask for nothing else. Needs the scope `admin`.
+         */
+        put: operations["put_verify"];
+        post?: never;
+        /**
+         * Leave it to the pool how a module's runs are verified
+         * @description Needs the scope `admin`.
+         */
+        delete: operations["delete_verify"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/pool/session": {
         parameters: {
             query?: never;
@@ -1348,6 +1372,7 @@ export interface components {
             size: number;
             /** @description Where it stands. */
             state: components["schemas"]["ModuleStateName"];
+            verify: components["schemas"]["VerifyRequest"] | null;
         };
         /** @description One page of a list */
         ModulePage: {
@@ -3064,6 +3089,72 @@ export interface operations {
         };
     };
     readmit_module: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the module */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_verify: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VerifyRequest"];
+            };
+        };
+        responses: {
+            /** @description the module */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_verify: {
         parameters: {
             query?: never;
             header?: never;
