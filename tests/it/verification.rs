@@ -127,7 +127,9 @@ async fn two_that_name_the_same_lie_are_both_caught_and_stay_out() {
     eventually("both are quarantined", async || {
         let request =
             json!({"module": module, "args": ["args", number.to_string()], "verify": {"policy": "standard"}});
-        assert_eq!(pool.run(request).await["state"], "succeeded");
+        let run = pool.run(request).await;
+        // newcomers that differ too much decide nothing, and nobody is blamed
+        assert!(run["state"] == "succeeded" || run["reason"] == "no_quorum", "{run}");
         number += 1;
         let both = [shown(&pool, &crew[1].id).await, shown(&pool, &crew[3].id).await];
         both.iter().all(|worker| worker["standing"] == "quarantined").then_some(())

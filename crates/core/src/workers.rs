@@ -289,9 +289,7 @@ impl Crew {
         if worker.is_arbiter {
             return arbiter_weight(domain, evidence.k_milli);
         }
-        // whoever runs a pool of one domain answers for all of it: two newcomers that agree are enough there
-        let prior = if self.is_one_domain { Prior::Owned } else { worker.prior };
-        let error_ppb = evidence.error_ppb(prior);
+        let error_ppb = evidence.error_ppb(worker.prior);
         Weight { error_ppb, k_milli: evidence.k_milli, domain, is_arbiter: false }
     }
 

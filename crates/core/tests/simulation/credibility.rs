@@ -123,18 +123,6 @@ impl Oracle {
     }
 }
 
-impl Heard {
-    /// The same with the error that it has in a pool of one owner, if it is one.
-    fn in_pool(&self, is_one_owner: bool) -> Heard {
-        let f = 0.02;
-        let error = if self.k < 1.0 { f } else { f / ((1.0 - f) * std::f64::consts::E * self.k) };
-        let error = if is_one_owner && !self.is_arbiter { error.min(f).max(1e-4) } else { self.error };
-        let mut heard = self.clone();
-        heard.error = error;
-        heard
-    }
-}
-
 /// The error of a result by the formula, members of one domain counted as the best of them.
 fn error_of(votes: &[(&Heard, u32)], result: Digest) -> f64 {
     let mut groups: BTreeMap<Digest, BTreeMap<u32, f64>> = BTreeMap::new();
@@ -166,11 +154,7 @@ impl Known {
         }
         // who shares a fault domain is the pool's word; what each is worth is not
         let domains = last.votes.iter().map(|vote| vote.weight.domain);
-        let domains: Vec<u32> = domains.collect();
-        // numbers below are those of workers that share one trust domain and count each for itself: one owner's
-        let in_one_domain: Vec<Heard> =
-            self.votes.iter().zip(&domains).map(|(vote, domain)| vote.in_pool(*domain < 1 << 31)).collect();
-        let votes: Vec<(&Heard, u32)> = in_one_domain.iter().zip(domains).collect();
+        let votes: Vec<(&Heard, u32)> = self.votes.iter().zip(domains).collect();
         let is_disputed = votes.iter().any(|(vote, _)| vote.result != result);
         let arbiters: Vec<Digest> =
             self.votes.iter().filter(|vote| vote.is_arbiter).map(|vote| vote.result).collect();

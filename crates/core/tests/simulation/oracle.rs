@@ -22,7 +22,6 @@ const CRASHES_MAX: u32 = 3;
 /// More attempts than all budgets together allow, free faults included.
 const ATTEMPTS_MAX: u32 = 70;
 
-#[derive(Clone)]
 pub struct Heard {
     pub number: u32,
     pub worker: WorkerId,
