@@ -74,6 +74,8 @@ export class Console {
   static async signedIn(browser: Browser, pool: Pool, options: ConsoleOptions = {}): Promise<Console> {
     const console = await Console.open(browser, pool, options);
     await console.page.goto(`${pool.url}/#token=${pool.token}`);
+    const isBuilt = (await console.page.getByText("built without its web UI").count()) === 0;
+    if (!isBuilt) throw new Error("the binary has no page inside: npm run build, then cargo build");
     await console.page.getByRole("navigation", { name: "Pages", exact: true }).waitFor();
     return console;
   }
@@ -117,6 +119,19 @@ export class Console {
     if (SHOTS === undefined) return;
     mkdirSync(SHOTS, { recursive: true });
     await this.page.screenshot({ path: join(SHOTS, `${name}.png`), fullPage });
+  }
+
+  /** The same in light, dark and narrow, of a page that is only now as it is. */
+  async pictures(name: string, fullPage = true): Promise<void> {
+    if (SHOTS === undefined) return;
+    const size = this.page.viewportSize() ?? { width: 1280, height: 900 };
+    await this.picture(`${name}-light`, fullPage);
+    await this.page.emulateMedia({ colorScheme: "dark" });
+    await this.picture(`${name}-dark`, fullPage);
+    await this.page.emulateMedia({ colorScheme: "light" });
+    await this.page.setViewportSize({ width: 390, height: 844 });
+    await this.picture(`${name}-narrow`, fullPage);
+    await this.page.setViewportSize(size);
   }
 
   /** Ends the visit; nothing may have gone wrong in it. */

@@ -41,7 +41,7 @@ describe.runIf(canLie())("with a lying worker", () => {
     await page.getByRole("button", { name: "Compare with what was accepted" }).click();
     await page.getByText(/The first differing byte of stdout is at offset/).waitFor();
     await visit.accessible("run with a dissent");
-    await visit.picture("dissent");
+    await visit.pictures("dissent");
     await visit.close();
   });
 });

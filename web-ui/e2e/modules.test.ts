@@ -82,14 +82,14 @@ test("an upload shows its progress, can be canceled, and tried again", async () 
   const { page } = visit;
   await visit.go("/modules");
   const upTo = await connection(visit);
-  await upTo(400_000);
+  await upTo(300_000);
   const file = { name: "large.wasm", mimeType: "application/wasm", buffer: padded("hello.wasm", 1_500_000) };
   await page.locator(FILES).setInputFiles(file);
   const bar = page.getByRole("progressbar", { name: "uploading: large.wasm" });
   await bar.waitFor();
   const value = () => bar.evaluate((element) => (element as HTMLProgressElement).value);
   await expect.poll(value, { timeout: 15_000 }).toBeGreaterThan(0);
-  await visit.picture("upload", false);
+  await visit.pictures("upload", false);
   await page.getByRole("button", { name: "Cancel" }).click();
   await page.getByText("canceled", { exact: true }).waitFor();
   await upTo(-1);
@@ -136,6 +136,7 @@ test("the page of a module explains it, and its operator can take it out of serv
   await page.getByRole("button", { name: "Quarantine" }).click();
   await page.getByLabel("Why?").fill("it counts wrongly");
   await visit.accessible("question");
+  await visit.pictures("question", false);
   await page.getByRole("button", { name: "Quarantine it" }).click();
   await page.getByText("it counts wrongly").waitFor();
   expect(await page.getByRole("link", { name: "Run it" }).count()).toBe(0);

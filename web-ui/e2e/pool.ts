@@ -167,11 +167,16 @@ export function canLie(): boolean {
 
 /** A worker on "another machine" that lies; ends with the returned function. */
 export function startLiar(pool: Pool, token: string): () => Promise<void> {
-  const directory = mkdtempSync(join(tmpdir(), "lockstep-e2e-liar-"));
-  const words = ["worker", "--coordinator", pool.url, "--token", token, "--slots", "2", "--unsafe-misbehave", "lie"];
-  const child = spawn(BINARY, words, {
+  return startWorker(`lockstep worker --coordinator ${pool.url} --token ${token} --slots 2 --unsafe-misbehave lie`);
+}
+
+/** A worker on "another machine" by a line of shell; ends with the returned function. */
+export function startWorker(line: string): () => Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), "lockstep-e2e-worker-"));
+  const path = `${dirname(BINARY)}:${process.env["PATH"]}`;
+  const child = spawn("sh", ["-c", `exec ${line}`], {
     stdio: "ignore",
-    env: { PATH: process.env["PATH"], HOME: directory, XDG_DATA_HOME: directory, LOCKSTEP_DATA: directory },
+    env: { PATH: path, HOME: directory, XDG_DATA_HOME: directory, LOCKSTEP_DATA: directory },
   });
   endWithUs(child);
   return async () => {

@@ -1,12 +1,12 @@
 // The life of runs as somebody sees it: submitted, watched, killed, explained, filtered, canceled, run again, previewed.
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser } from "playwright-core";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { Run, RunSummary } from "../src/api/types";
 import { Console, launch } from "./console";
-import { eventually, Pool, prebuilt } from "./pool";
+import { eventually, Pool, prebuilt, startWorker } from "./pool";
 
 let pool: Pool;
 let browser: Browser;
@@ -23,6 +23,12 @@ afterAll(async () => {
   await pool.stop();
 });
 
+/** What a test left behind would be seen by the next. */
+afterEach(async () => {
+  const { items } = await pool.json<{ items: RunSummary[] }>("/v1/runs?state=running");
+  if (items.length > 0) await pool.post("/v1/runs/cancel", { ids: items.map((run) => run.id) });
+});
+
 const id = (address: string): string => /\/runs\/([0-9a-f-]{36})$/.exec(address)?.[1] ?? "";
 
 /** The steps for which `misbehave work` uses so much CPU time on this machine. */
@@ -37,7 +43,8 @@ async function busyFor(seconds: number): Promise<string> {
 }
 
 test("a run is filled in, submitted with three voters, and watched until they agree", async () => {
-  const steps = await busyFor(1.5);
+  // Long enough for the page to be looked at before they end, also where the calibration was slow.
+  const steps = await busyFor(4);
   const visit = await Console.signedIn(browser, pool);
   const { page } = visit;
   await visit.go(`/submit?module=${modules["misbehave"]}`);
@@ -52,12 +59,12 @@ test("a run is filled in, submitted with three voters, and watched until they ag
   await page.getByRole("button", { name: "curl" }).click();
   expect(await page.getByRole("group", { name: "the command for curl" }).innerText()).toContain('"policy": "quorum"');
   await visit.accessible("run form");
-  await visit.picture("submit");
+  await visit.pictures("submit");
   await page.getByRole("button", { name: "Run", exact: true }).click();
 
   await page.getByText(/It is running: \d of 3 votes are in/).waitFor();
   await page.getByText("live, not verified").first().waitFor();
-  await visit.picture("live");
+  await visit.pictures("live");
   await page.getByText("All 3 workers agree that it exited with code 0.").waitFor({ timeout: 120_000 });
   await page.getByRole("group", { name: "standard output" }).getByText("steps, checksum").waitFor();
   expect(await page.getByText("live, not verified").count()).toBe(0);
@@ -184,7 +191,7 @@ test("a killed runner is seen, and the rerun is explained in words", async () =>
   await page.getByText("Both workers agree that it exited with code 0.").waitFor({ timeout: 120_000 });
   expect(await page.getByRole("table", { name: "Attempts and their votes" }).getByRole("row").count()).toBe(4);
   await visit.accessible("run with a fault");
-  await visit.picture("killed");
+  await visit.pictures("killed");
   await visit.close();
 });
 
@@ -202,6 +209,35 @@ test("the mandelbrot picture is shown", async () => {
   await visit.picture("mandelbrot");
   await page.getByRole("button", { name: "Show its bytes" }).click();
   await page.getByText("89 50 4e 47 0d 0a 1a 0a").waitFor();
+  const [file] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "download /out/mandelbrot.png" }).click()]);
+  expect(file.suggestedFilename()).toBe("mandelbrot.png");
+  const stored = await pool.fetch(`/v1/runs/${id(page.url())}/files/out/mandelbrot.png`);
+  expect(readFileSync(await file.path())).toEqual(Buffer.from(await stored.arrayBuffer()));
+  await visit.close();
+});
+
+test("the receipt of a result is downloaded, and the command beside it accepts it", async () => {
+  const run = await pool.run({ module: modules["primes"] ?? "", entry: "count", args: ["500"], verify: { policy: "quorum", n: 3 }, wait_ms: 60_000 });
+  const fleeting = await pool.run({ module: modules["primes"] ?? "", entry: "count", args: ["500"], durable: false, wait_ms: 60_000 });
+  const visit = await Console.signedIn(browser, pool);
+  const { page } = visit;
+  await visit.go(`/runs/${run.id}`);
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Receipt", exact: true }).click()]);
+  expect(download.suggestedFilename()).toBe(`${run.id}.receipt.json`);
+  const here = join(pool.directory, "receipts");
+  mkdirSync(here);
+  await download.saveAs(join(here, download.suggestedFilename()));
+  expect(JSON.parse(readFileSync(join(here, download.suggestedFilename()), "utf8"))).toHaveProperty("payloadType", "application/vnd.in-toto+json");
+  pool.shell("lockstep keys --json > keys.json", here);
+  const command = (await page.getByRole("group", { name: "the command that checks the receipt" }).innerText()).trim();
+  const report = JSON.parse(pool.shell(`${command} --json`, here)) as { valid: boolean; trust: string; run: string; result: string; votes: unknown[] };
+  expect(report).toMatchObject({ valid: true, trust: "trusted", run: run.id, result: run.result });
+  expect(report.votes).toHaveLength(3);
+
+  // What is only in memory is not signed for.
+  await visit.go(`/runs/${fleeting.id}`);
+  await page.getByText("agree that it returned (95)").waitFor();
+  expect(await page.getByRole("button", { name: "Receipt", exact: true }).count()).toBe(0);
   await visit.close();
 });
 
@@ -243,6 +279,16 @@ test("runs are filtered in the address, canceled and run again, several at once"
   await expect.poll(() => page.url()).toContain("worker=w1");
   await page.getByRole("button", { name: "Clear filters" }).click();
   await expect.poll(() => page.url()).toBe(`${pool.url}/runs`);
+  const wanted = runs[1]?.id ?? "";
+  await page.getByPlaceholder("Id, digest or words").fill(wanted);
+  await expect.poll(() => page.url()).toContain(`text=${wanted}`);
+  await expect.poll(() => page.getByRole("row").count()).toBe(2);
+  await page.getByLabel("Submitted").selectOption("own");
+  await page.getByLabel("until").fill("2026-01-01T00:00");
+  await page.getByText("No run matches").waitFor();
+  expect(page.url()).toContain("until=2026-01-01T00");
+  await page.getByRole("button", { name: "Clear filters" }).click();
+  await expect.poll(() => page.url()).toBe(`${pool.url}/runs`);
   await visit.close();
 });
 
@@ -255,6 +301,7 @@ test("one run is canceled on its page", async () => {
   await page.getByRole("button", { name: "Cancel the run" }).click();
   await page.getByText("It was canceled before it was decided.").waitFor();
   expect(await page.getByRole("button", { name: "Cancel", exact: true }).count()).toBe(0);
+  expect(await page.getByRole("button", { name: "Receipt", exact: true }).count()).toBe(0);
   await visit.close();
 });
 
@@ -276,5 +323,23 @@ test("workers are drained and readmitted after a question", async () => {
   await page.getByRole("button", { name: "Readmit it" }).click();
   await eventually("it works again", async () => (await pool.workers()).every((worker) => worker.standing === "active"));
   await visit.accessible("worker");
+  await visit.close();
+});
+
+test("a machine joins by the command that the page shows", async () => {
+  const visit = await Console.signedIn(browser, pool);
+  const { page } = visit;
+  await visit.go("/workers");
+  await page.getByLabel("Trust domain").fill("attic");
+  await page.getByRole("button", { name: "Make a token for it" }).click();
+  const command = page.getByRole("group", { name: "the command that adds a worker" });
+  await expect.poll(() => command.innerText()).toContain("--token lsk_");
+  const stop = startWorker(await command.innerText());
+  try {
+    await page.getByRole("row").filter({ hasText: "attic" }).getByText("active").waitFor();
+    await visit.accessible("workers with one from elsewhere");
+  } finally {
+    await stop();
+  }
   await visit.close();
 });

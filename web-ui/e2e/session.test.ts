@@ -24,6 +24,8 @@ test("the printed link signs in, and the token leaves the address at once", asyn
   await page.getByRole("heading", { name: "Welcome to your pool" }).waitFor();
   // Changes come as they happen.
   await page.getByText("Live", { exact: true }).waitFor();
+  await visit.accessible("home of an empty pool");
+  await visit.pictures("home-empty");
   await visit.close();
 });
 
@@ -64,6 +66,7 @@ test("a pasted token signs in, and signing out forgets it", async () => {
   const { page } = visit;
   await page.goto(`${pool.url}/runs`);
   await visit.accessible("sign in");
+  await visit.pictures("sign-in");
   await page.getByLabel("Token").fill(`  ${pool.token} `);
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("heading", { name: "Runs", exact: true }).waitFor();
@@ -83,7 +86,7 @@ test("a refused token gets a page that says why and what to do", async () => {
   await page.getByText("The token may have been revoked").waitFor();
   expect(page.url()).toBe(`${pool.url}/`);
   await visit.accessible("refused");
-  await visit.picture("refused");
+  await visit.pictures("refused");
   await page.getByLabel("Token").fill("lsk_wrong_again");
   await page.getByRole("button", { name: "Sign in" }).click();
   await page.getByRole("alert").getByText("unauthorized").waitFor();
@@ -99,6 +102,7 @@ test("tokens are made, used and revoked", async () => {
   await page.getByRole("button", { name: "Make a token" }).click();
   const secret = (await page.getByRole("group", { name: "the new token" }).innerText()).trim();
   expect(secret).toMatch(/^lsk_/);
+  await visit.pictures("new-token", false);
   await page.getByRole("button", { name: "I have it" }).click();
   expect(await page.getByText(secret).count()).toBe(0);
 

@@ -204,6 +204,11 @@ export function filePath(run: string, path: string): string {
   return `/v1/runs/${id(run)}/files${path.split("/").map(encodeURIComponent).join("/")}`;
 }
 
+/** Address of the signed certificate of a run's result. */
+export function receiptPath(run: string): string {
+  return `/v1/runs/${id(run)}/receipt`;
+}
+
 /** Downloads with the token, which a plain link could not carry. */
 export async function download(path: string, name: string): Promise<void> {
   const blob = await (await send(path)).blob();

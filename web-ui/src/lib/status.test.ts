@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Attempt, Run, Verdict } from "../api/types";
-import { attemptTone, attemptWords, ballots, ending, runSentence, verdictTone, verdictWord } from "./status";
+import { attemptTone, attemptWords, ballots, ending, endingShort, hasReceipt, runSentence, verdictTone, verdictWord } from "./status";
 
 function attempt(change: Partial<Attempt>): Attempt {
   const times = { assigned_at: "2026-01-01T00:00:00Z", started_at: null, ended_at: null };
@@ -80,4 +80,13 @@ test("an ending is the outcome, or why there is none", () => {
   expect(ending({ state: "failed", reason: "exit_code", outcome: { kind: "exited", code: 3 } })).toBe("exited with code 3");
   expect(ending({ state: "failed", reason: "no_quorum", outcome: null })).toBe("the votes never satisfied the policy");
   expect(ending({ state: "running", reason: null, outcome: null })).toBe("running");
+  expect(endingShort({ state: "failed", reason: "timed_out", outcome: null })).toBe("timed out");
+  expect(endingShort({ state: "failed", reason: "trap", outcome: { kind: "trapped", trap: "stack_overflow" } })).toBe("trapped: stack overflow");
+  expect(endingShort({ state: "succeeded", reason: null, outcome: { kind: "returned", values: ["7"] } })).toBe("returned (7)");
+});
+
+test("only an ended run with a result that is kept has a receipt", () => {
+  const has = (change: object) => hasReceipt({ state: "succeeded", result: "sha256:a", policy: { durable: true }, ...change } as Run);
+  expect([has({}), has({ state: "failed" })]).toEqual([true, true]);
+  expect([has({ state: "running" }), has({ state: "canceled", result: null }), has({ policy: { durable: false } })]).toEqual([false, false, false]);
 });

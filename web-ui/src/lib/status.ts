@@ -25,6 +25,11 @@ export function isFinal(state: RunState): boolean {
   return state === "succeeded" || state === "failed" || state === "canceled";
 }
 
+/** Whether the server signs for it: only for a result, and only of a run that it keeps. */
+export function hasReceipt(run: Run): boolean {
+  return isFinal(run.state) && run.result !== null && run.policy.durable;
+}
+
 const TRAPS: Record<string, string> = {
   unreachable: "unreachable instruction (a panic or abort in the guest)",
   stack_overflow: "call stack exhausted",
@@ -47,6 +52,11 @@ export function outcomeWords(outcome: Outcome): string {
     case "output_limit":
       return "passed its output limit";
   }
+}
+
+/** The same in a few words, where a title has the others. */
+export function outcomeShort(outcome: Outcome): string {
+  return outcome.kind === "trapped" ? `trapped: ${outcome.trap.replaceAll("_", " ")}` : outcomeWords(outcome);
 }
 
 export function faultWords(fault: Fault): string {
@@ -82,6 +92,13 @@ export function ending(run: Pick<RunSummary, "state" | "reason" | "outcome">): s
   if (run.outcome !== null && isFinal(run.state)) return outcomeWords(run.outcome);
   if (run.state === "failed" && run.reason !== null) return REASONS[run.reason] ?? run.reason;
   return run.state;
+}
+
+/** The same in a few words, for lists and beside a sentence that says more. */
+export function endingShort(run: Pick<RunSummary, "state" | "reason" | "outcome">): string {
+  if (run.outcome !== null && isFinal(run.state)) return outcomeShort(run.outcome);
+  if (run.outcome === null && run.state === "failed" && run.reason !== null) return run.reason.replaceAll("_", " ");
+  return ending(run);
 }
 
 /** What the explain log says where a run had to wait for its module. */
