@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::remote::{Worker, crew, empty_pool, ready, shown, texts};
+use crate::support::remote::{Worker, empty_pool, ready, shown, texts};
 use crate::support::{Pool, eventually, guest};
 
 /// A run of its own under a policy, waited for. Its result must be right.
@@ -35,9 +35,10 @@ async fn newcomers_are_checked_and_the_proven_are_spot_checked_over_a_restart() 
     assert_eq!(first["policy"]["verify"], json!({"policy": "standard"}));
     assert_eq!((&first["verdict"]["kind"], attempts(&first)), (&json!("agreed"), 2), "{first}");
     assert!(texts(&first).contains("voted for"), "{}", texts(&first));
-    let (mut vouched, mut checked) = (0, 0);
+    let (mut vouched, mut checked, mut last) = (0, 0, String::new());
     for number in 0..120 {
         let run = one(&pool, &module, number, "standard").await;
+        last = run["id"].as_str().unwrap().to_owned();
         match run["verdict"]["kind"].as_str().unwrap() {
             "vouched" => {
                 assert_eq!(attempts(&run), 1, "{run}");
@@ -48,6 +49,17 @@ async fn newcomers_are_checked_and_the_proven_are_spot_checked_over_a_restart() 
                 checked += 1;
             }
         }
+    }
+    // both kinds are certified with what each vote weighed, and judged by it
+    for run in [first["id"].as_str().unwrap(), &last] {
+        let receipt = pool.request(Method::GET, &format!("/v1/runs/{run}/receipt")).send().await.unwrap();
+        let checked = lockstep::receipt::check(&receipt.bytes().await.unwrap()).unwrap();
+        let predicate = checked.statement.predicate;
+        assert_eq!(
+            (predicate.rule.policy.as_str(), predicate.rule.epsilon.as_deref()),
+            ("standard", Some("0.001"))
+        );
+        assert!(predicate.votes.iter().all(|vote| vote.credibility.is_some()), "{predicate:?}");
     }
     assert!(vouched > 20, "{vouched} of 120 stood alone");
     assert!(checked >= 15, "{checked} were checked: each of three had ten agreements to earn");
@@ -74,7 +86,15 @@ async fn a_liar_among_five_is_caught_at_its_second_lie() {
     let pool = empty_pool(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let lie: &[&str] = &["--unsafe-misbehave", "lie"];
-    let crew = crew(&pool, dir.path(), &[&[], &[], lie, &[], &[]]).await;
+    let body = json!({"name": "own", "scopes": ["worker"], "owned": true});
+    let (_, token) = pool.post("/v1/tokens", &body).await;
+    let mut crew = Vec::new();
+    for number in 0..5 {
+        let mut args = vec!["--token", token["secret"].as_str().unwrap()];
+        args.extend(lie.iter().filter(|_| number == 2));
+        crew.push(Worker::join(&pool.url, &dir.path().join(number.to_string()), &args).await);
+    }
+    ready(&pool, 5).await;
     let module = pool.push(guest("misbehave.wasm")).await;
     let mut number = 0;
     eventually("the liar is quarantined", async || {
