@@ -280,6 +280,8 @@ async fn fill(data: &std::path::Path) {
                     outcome: Some(Outcome::Exited { code: 0 }),
                     verdict: Verdict::default(),
                     result: None,
+                    votes: Vec::new(),
+                    error_ppb: None,
                     attempts: Vec::new(),
                     explain: Arc::default(),
                     finished_at: at,

@@ -74,6 +74,7 @@ fn final_run(number: u64) -> FinalRun {
         artifact: Digest::of(b"artifact"),
         result,
         proof: None,
+        weight: None,
     };
     FinalRun {
         record: Final {
@@ -85,6 +86,8 @@ fn final_run(number: u64) -> FinalRun {
             outcome: Some(manifest.outcome.clone()),
             verdict: Verdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![] },
             result: Some(result),
+            votes: Vec::new(),
+            error_ppb: None,
             attempts: vec![attempt(1), attempt(2)],
             explain: Arc::new(vec![Explained::kept(Time(3), "accepted: 2 of 2 votes are equal")]),
             finished_at: Time(number),

@@ -14,11 +14,12 @@ pub use self::operate::{
 };
 pub use self::receipts::{KeysArgs, KeysCommand, ReceiptArgs, VerifyArgs};
 pub use self::serve::{LogFormat, ServeArgs};
-use super::parse::{self, DirInput, FileInput, ModuleRef};
+use super::parse::{self, DirInput, FileInput, ModuleRef, VerifyOrPool};
 use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::Clock;
+use crate::spec::Verify;
 use crate::units::{Period, Size};
 
 /// A self-hosted compute pool for WebAssembly with redundant, verified execution
@@ -136,6 +137,14 @@ pub enum ModulesCommand {
         #[arg(long)]
         why: String,
     },
+    /// Say how its runs are verified that don't ask for anything: standard, high, once, quorum:N, or pool
+    Verify {
+        /// Digest, or its first digits
+        module: ModuleRef,
+        /// The policy; `pool` leaves it to the pool
+        #[arg(value_parser = parse::verify_or_pool)]
+        policy: VerifyOrPool,
+    },
     /// Put a quarantined module back into service
     Readmit {
         /// Digest, or its first digits
@@ -245,7 +254,10 @@ pub struct LimitArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Policy")]
 pub struct PolicyArgs {
-    /// So many workers compute it; the majority of equal results wins [default: 2]
+    /// How it is verified: standard (error at most 0.001), high (0.000001), quorum:N or once [default: the pool's]
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["quorum", "once"])]
+    pub verify: Option<Verify>,
+    /// So many workers compute it; the majority of equal results wins
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=15))]
     pub quorum: Option<u64>,
     /// One worker computes it and nothing is compared

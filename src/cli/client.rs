@@ -119,6 +119,15 @@ impl Client {
         self.json(self.request(Method::POST, segments)).await
     }
 
+    /// Sets something.
+    pub async fn put_json<B: Serialize, T: DeserializeOwned>(
+        &self,
+        segments: &[&str],
+        body: &B,
+    ) -> Result<T, CliError> {
+        self.json(self.request(Method::PUT, segments).json(body)).await
+    }
+
     /// Does something with a JSON body; the answer may take `wait` longer than usual.
     pub async fn post_json<B: Serialize, T: DeserializeOwned>(
         &self,

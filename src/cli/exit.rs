@@ -42,7 +42,7 @@ pub fn code_of(run: &Run) -> u8 {
         (RunState::Failed, Some(FailReason::Trap)) => TRAPPED,
         (RunState::Failed, Some(FailReason::OutOfFuel)) => OUT_OF_FUEL,
         (RunState::Failed, Some(FailReason::OutputLimit)) => OUTPUT_LIMIT,
-        (RunState::Failed, Some(FailReason::NoQuorum)) => NO_QUORUM,
+        (RunState::Failed, Some(FailReason::NoQuorum | FailReason::Nondeterministic)) => NO_QUORUM,
         (RunState::Failed, Some(FailReason::TimedOut | FailReason::Expired)) => TIMED_OUT,
         (
             RunState::Failed,
@@ -78,6 +78,7 @@ mod tests {
             (FailReason::OutOfFuel, 121),
             (FailReason::OutputLimit, 122),
             (FailReason::NoQuorum, 123),
+            (FailReason::Nondeterministic, 123),
             (FailReason::TimedOut, 124),
             (FailReason::Expired, 124),
             (FailReason::Crashed, 125),

@@ -72,6 +72,9 @@ fn limits_of(args: &LimitArgs) -> LimitsRequest {
 }
 
 fn verify_of(args: &PolicyArgs) -> Option<VerifyRequest> {
+    if let Some(verify) = args.verify {
+        return Some(verify.into());
+    }
     if args.once {
         return Some(VerifyRequest { policy: VerifyPolicy::Once, n: None });
     }

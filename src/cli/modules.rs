@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
+use reqwest::Method;
 
 use super::args::{ModulesArgs, ModulesCommand, PushArgs};
 use super::client::Client;
@@ -13,7 +14,7 @@ use super::screen::Screen;
 use super::show;
 use super::upload::{COMPILE_WAIT, push_module, wait_until_ready};
 use crate::digest::{Digest, Hasher};
-use crate::protocol::api::{Module, QuarantineRequest};
+use crate::protocol::api::{Module, QuarantineRequest, VerifyRequest};
 
 /// The most modules that are listed or searched for a prefix.
 const MODULES_MAX: usize = 10_000;
@@ -99,6 +100,15 @@ pub async fn modules(client: &Client, args: &ModulesArgs) -> Result<u8, CliError
             let body = QuarantineRequest { why: why.clone() };
             let segments = ["modules", &digest, "quarantine"];
             print(&client.post_json(&segments, &body, &[], Duration::ZERO).await?)?;
+        }
+        ModulesCommand::Verify { module, policy } => {
+            let digest = one(module).await?;
+            let segments = ["modules", &digest, "verify"];
+            let answer: Module = match policy.0 {
+                Some(verify) => client.put_json(&segments, &VerifyRequest::from(verify)).await?,
+                None => client.json(client.request(Method::DELETE, &segments)).await?,
+            };
+            print(&answer)?;
         }
         ModulesCommand::Readmit { module } => {
             print(&client.post(&["modules", &one(module).await?, "readmit"]).await?)?;

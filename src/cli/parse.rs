@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::spec::GuestPath;
+use crate::spec::{GuestPath, ParseVerifyError, Verify};
 
 /// `K=V`: split at the first `=`; the value may be empty and may hold further ones.
 pub fn pair(text: &str) -> Result<(String, String), String> {
@@ -79,6 +79,18 @@ impl FromStr for ModuleRef {
             return Err("a module is a file, a digest, or the first digits of one".to_owned());
         }
         Ok(ModuleRef(text.to_owned()))
+    }
+}
+
+/// A policy of verification, or none: the pool's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyOrPool(pub Option<Verify>);
+
+/// Reads a policy, or the word `pool`.
+pub fn verify_or_pool(text: &str) -> Result<VerifyOrPool, ParseVerifyError> {
+    match text {
+        "pool" => Ok(VerifyOrPool(None)),
+        text => text.parse().map(|verify| VerifyOrPool(Some(verify))),
     }
 }
 

@@ -46,7 +46,7 @@ pub fn module() -> Module {
             ],
             "exports": [{"name": "_start", "signature": "() -> ()"}],
         },
-        "refusal": null, "quarantined": null, "created_at": "2026-01-01T00:00:00Z",
+        "refusal": null, "quarantined": null, "verify": null, "created_at": "2026-01-01T00:00:00Z",
     });
     serde_json::from_value(module).unwrap()
 }

@@ -23,6 +23,9 @@ pub fn ending(state: RunState, reason: Option<FailReason>, outcome: Option<&Outc
         (RunState::Failed, Some(FailReason::Poisoned)) => because("it kills the runners that execute it"),
         (RunState::Failed, Some(FailReason::Lost)) => because("workers were lost or refused it too often"),
         (RunState::Failed, Some(FailReason::NoQuorum)) => because("the votes never satisfied the policy"),
+        (RunState::Failed, Some(FailReason::Nondeterministic)) => {
+            because("its module gives different results where it is trusted")
+        }
         (RunState::Failed, Some(FailReason::Expired)) => because("its deadline passed"),
         (RunState::Failed, Some(FailReason::ModuleRefused)) => because("its module was refused"),
         (state, _) => state.name().to_owned(),
@@ -266,6 +269,10 @@ pub fn module(module: &Module) -> String {
     }
     if let Some(why) = &module.quarantined {
         add("quarantine", why);
+    }
+    if let Some(verify) = &module.verify {
+        let n = verify.n.map(|n| format!(" of {n}")).unwrap_or_default();
+        add("verified", &format!("{}{n}", verify.policy.name()));
     }
     for note in module_notes(module) {
         add("note", &note);

@@ -34,6 +34,28 @@ fn place(worker: &Worker) -> &'static str {
     if worker.embedded { "embedded" } else { "remote" }
 }
 
+/// How far its votes are believed.
+fn trust(worker: &Worker) -> String {
+    if worker.arbiter {
+        return "arbiter".to_owned();
+    }
+    // the rest of a percent is what counts
+    let text = format!("{:.4}", worker.credibility);
+    if worker.suspect_since.is_some() { format!("{text} suspect") } else { text }
+}
+
+/// The same with what it comes from.
+fn trust_words(worker: &Worker) -> String {
+    let owned = if worker.owned { "the operator's own" } else { "foreign" };
+    let suspect = worker.suspect_since.map(|since| format!(", suspect since {}", second(since)));
+    format!(
+        "{}, after {:.1} confirmed results of late, {owned}{}",
+        trust(worker),
+        worker.confirmations,
+        suspect.unwrap_or_default()
+    )
+}
+
 fn class(worker: &Worker) -> String {
     worker.class.map_or_else(|| "-".to_owned(), |class| class.short().to_string())
 }
@@ -59,12 +81,15 @@ pub fn workers(workers: &[Worker]) -> String {
             worker.votes.to_string(),
             worker.dissents.to_string(),
             worker.faults.to_string(),
+            trust(worker),
             class(worker),
             standing(worker),
         ]
     };
-    let headers =
-        ["WORKER", "NAME", "PLACE", "DOMAIN", "BUSY", "VOTES", "DISSENTS", "FAULTS", "CLASS", "STANDING"];
+    let headers = [
+        "WORKER", "NAME", "PLACE", "DOMAIN", "BUSY", "VOTES", "DISSENTS", "FAULTS", "TRUST", "CLASS",
+        "STANDING",
+    ];
     table(headers, &workers.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -91,6 +116,7 @@ pub fn worker(worker: &Worker) -> String {
         ("holds", or_dash(holds.join(" "))),
         ("votes", format!("{}, of which {} lost", worker.votes, worker.dissents)),
         ("faults", worker.faults.to_string()),
+        ("trust", trust_words(worker)),
         ("enrolled", second(worker.created_at)),
         ("connected", at(worker.connected_at)),
         ("left", at(worker.left_at)),
@@ -125,7 +151,8 @@ mod tests {
     fn gone() -> Worker {
         serde_json::from_value(serde_json::json!({
             "id": "w7", "name": "ada\u{1b}[31m", "key": "AAAA", "standing": "gone", "why": null, "domain": "ada",
-            "embedded": false, "version": "0.1.0", "class": null, "labels": {"zone": "b"}, "slots": 4, "credits": 0,
+            "embedded": false, "owned": false, "arbiter": false, "credibility": 0.99213, "confirmations": 9.5,
+            "suspect_since": "2026-11-01T00:00:00.000000Z", "version": "0.1.0", "class": null, "labels": {"zone": "b"}, "slots": 4, "credits": 0,
             "holds": [], "memory_bytes": 0, "memory_leased_bytes": 0, "votes": 3, "dissents": 1, "faults": 0, "peers": 0,
             "created_at": "2026-11-01T10:00:00.000000Z", "connected_at": "2026-11-02T10:00:00.000000Z",
             "left_at": "2026-11-03T10:00:00.000000Z", "heard_at": "2026-11-03T10:00:00.000000Z",
@@ -140,6 +167,11 @@ mod tests {
         let one = worker(&gone());
         assert!(
             one.contains("labels    zone=b\n") && one.contains("votes     3, of which 1 lost\n"),
+            "{one}"
+        );
+        assert!(list.contains(" 0.9921 suspect "), "{list}");
+        assert!(
+            one.contains("trust     0.9921 suspect, after 9.5 confirmed results of late, foreign, suspect"),
             "{one}"
         );
         for text in [list, one] {
@@ -163,7 +195,7 @@ mod tests {
     #[test]
     fn a_token_that_was_never_used_says_so() {
         let token: Token = serde_json::from_value(serde_json::json!({
-            "id": 3, "name": "lab", "workspace": "default", "scopes": ["worker"], "domain": "rack-2",
+            "id": 3, "name": "lab", "workspace": "default", "scopes": ["worker"], "domain": "rack-2", "owned": false, "arbiter": false,
             "created_at": "2026-11-01T10:00:00.000000Z", "expires_at": null, "last_used_at": null,
         }))
         .unwrap();

@@ -221,11 +221,27 @@ fn one(vote: &Vote) -> String {
         SignedWhen::WithVote => "signed when it voted",
         SignedWhen::ForReceipt => "embedded, signed for this receipt",
     };
-    format!("{} of {}, {when}, {}", vote.worker, plain(&vote.domain), vote.key)
+    let weight = vote.credibility.as_deref().map(|weight| format!(", held right with {}", plain(weight)));
+    let arbiter = if vote.arbiter { ", an arbiter" } else { "" };
+    format!(
+        "{} of {}{arbiter}{}, {when}, {}",
+        vote.worker,
+        plain(&vote.domain),
+        weight.unwrap_or_default(),
+        vote.key
+    )
 }
 
 fn rule(predicate: &Predicate) -> String {
     let count = predicate.votes.len();
+    if let Some(epsilon) = &predicate.rule.epsilon {
+        return format!(
+            "{}: satisfied by {count} equal {} that together leave an error of at most {}",
+            plain(&predicate.rule.policy),
+            if count == 1 { "vote" } else { "votes" },
+            plain(epsilon)
+        );
+    }
     match predicate.rule.n {
         Some(n) => format!("quorum of {n}: satisfied by {count} equal votes of distinct workers"),
         None => format!("{}: {count} vote, nothing was compared", plain(&predicate.rule.policy)),
@@ -255,7 +271,15 @@ fn meaning(predicate: &Predicate, trust: Trust) -> Vec<String> {
                 .to_owned(),
         );
     }
-    if predicate.rule.n.is_none() {
+    if predicate.rule.epsilon.is_some() {
+        lines.push(
+            "Not proven: that the workers deserve the credibility that they are given: it is the coordinator's record of \
+             them."
+                .to_owned(),
+        );
+    }
+    let is_alone = predicate.votes.len() + predicate.dissents.len() == 1;
+    if predicate.rule.n.is_none() && (predicate.rule.epsilon.is_none() || is_alone) {
         lines.push(
             "Not proven: that the result is right: one worker computed it, and nobody compared.".to_owned(),
         );

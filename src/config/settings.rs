@@ -7,10 +7,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{Environment, Machine};
 use crate::core;
+use crate::spec::Verify;
 use crate::units::{Period, Size};
 
 /// What a worker has for its attempts at the least, in bytes, unless it is set: a run with default limits leases 352 MiB.
 pub(super) const WORKER_MEMORY_MIN: u64 = 384 << 20;
+
+/// A policy of verification as a text.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(super) struct VerifyText(pub(super) Verify);
+
+impl TryFrom<String> for VerifyText {
+    type Error = crate::spec::ParseVerifyError;
+
+    fn try_from(text: String) -> Result<VerifyText, Self::Error> {
+        text.parse().map(VerifyText)
+    }
+}
+
+impl From<VerifyText> for String {
+    fn from(verify: VerifyText) -> String {
+        verify.0.to_string()
+    }
+}
 
 /// Every setting, under its name, with its default. The comments here are the reference.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +48,10 @@ pub(super) struct Settings {
     pub(super) tls_key: Option<PathBuf>,
     /// Embedded workers.
     pub(super) workers: u32,
+    /// Embedded workers beside them that settle disputes and audits, and get no ordinary work while others are there.
+    pub(super) arbiters: u32,
+    /// How results are verified of runs that ask for nothing else: `standard`, `high`, `once` or `quorum:N`.
+    pub(super) verify: VerifyText,
     /// Attempts that each worker executes at once (default: cores / workers, at least 1).
     pub(super) slots: Option<u32>,
     /// Memory for all attempts of one worker (default: 80 % of the machine's memory / workers).
@@ -60,6 +84,8 @@ pub(super) struct Settings {
     pub(super) worker_lost: Period,
     pub(super) collect_timeout: Period,
     pub(super) timeout_grace: Period,
+    /// Second attempts of slow ones that all attempts together earn, in thousandths of their number; 0 turns them off.
+    pub(super) hedge_permille: u32,
 
     /// Largest module.
     pub(super) module_max: Size,
@@ -101,6 +127,8 @@ impl Default for Settings {
             tls_cert: None,
             tls_key: None,
             workers: 3,
+            arbiters: 0,
+            verify: VerifyText(Verify::Quorum { n: 2 }),
             slots: None,
             worker_memory: None,
             heartbeat: Period::seconds(1),
@@ -123,6 +151,7 @@ impl Default for Settings {
             worker_lost: ms(rules.worker_lost_ms),
             collect_timeout: ms(rules.collect_timeout_ms),
             timeout_grace: ms(rules.timeout_grace_ms),
+            hedge_permille: rules.hedge_permille,
             module_max: Size::mib(128),
             blob_max: Size(4 << 30),
             connections_max: 4_096,
@@ -153,6 +182,8 @@ pub struct ServeConfig {
     pub threads: usize,
     /// The embedded workers.
     pub workers: WorkersConfig,
+    /// How results are verified of runs that ask for nothing else.
+    pub verify: Verify,
     /// Bounds and timings of the rules.
     pub core: core::Config,
     /// Bounds on what is sent here.
@@ -168,6 +199,8 @@ pub struct ServeConfig {
 pub struct WorkersConfig {
     /// How many.
     pub count: u32,
+    /// How many settle disputes and audits beside them.
+    pub arbiters: u32,
     /// Attempts that each executes at once.
     pub slots: u32,
     /// Memory for all attempts of one worker, in bytes.
@@ -227,13 +260,14 @@ pub struct RetentionConfig {
 
 impl Settings {
     /// Number settings with their least and greatest value. Sizes count bytes, periods milliseconds.
-    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 36] {
+    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 38] {
         const DAY: u64 = 86_400_000;
         const YEARS: u64 = 100 * 365 * DAY;
         let wide = |n: usize| n as u64;
         [
             // More workers or slots than this on one machine is a slip of the finger.
             ("workers", self.workers.into(), 0, 256),
+            ("arbiters", self.arbiters.into(), 0, 16),
             ("slots", self.slots.unwrap_or(1).into(), 1, 1_024),
             ("worker_memory", self.worker_memory.map_or(1 << 20, |size| size.0), 1 << 20, 1 << 50),
             ("threads", self.threads.unwrap_or(1).into(), 1, 1_024),
@@ -256,6 +290,7 @@ impl Settings {
             ("worker_lost", self.worker_lost.ms, 20, DAY),
             ("collect_timeout", self.collect_timeout.ms, 10, DAY),
             ("timeout_grace", self.timeout_grace.ms, 10, DAY),
+            ("hedge_permille", self.hedge_permille.into(), 0, 1_000),
             ("module_max", self.module_max.0, 8, 4 << 30),
             ("blob_max", self.blob_max.0, 1 << 20, 1 << 40),
             ("connections_max", self.connections_max.into(), 8, 1_000_000),
@@ -283,6 +318,7 @@ impl Settings {
             threads: self.threads.unwrap_or(machine.cores).max(1) as usize,
             workers: WorkersConfig {
                 count: self.workers,
+                arbiters: self.arbiters,
                 slots: self.slots.unwrap_or(machine.cores / workers).max(1),
                 // Less than what a default run leases would leave a small machine unable to run anything.
                 memory_bytes: self.worker_memory.map_or(share.max(WORKER_MEMORY_MIN), |size| size.0),
@@ -292,6 +328,7 @@ impl Settings {
                 parked_runners: self.parked_runners,
                 begin_ms: self.begin_timeout.ms,
             },
+            verify: self.verify.0,
             core: core::Config {
                 runs_max: self.runs_max,
                 runs_per_workspace_max: self.runs_per_workspace_max,
@@ -308,6 +345,7 @@ impl Settings {
                 worker_lost_ms: self.worker_lost.ms,
                 collect_timeout_ms: self.collect_timeout.ms,
                 timeout_grace_ms: self.timeout_grace.ms,
+                hedge_permille: self.hedge_permille,
                 ..core::Config::default()
             },
             limits: LimitsConfig {

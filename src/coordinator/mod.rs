@@ -52,6 +52,7 @@ use crate::compiler::{Compiler, CompilerConfig, InfraError};
 use crate::core::{self, Class, Pool, Time};
 use crate::digest::Digest;
 use crate::id::RunId;
+use crate::spec::Verify;
 use crate::store::sqlite::{OpenError, Options, SqliteStore};
 use crate::store::{Failure, ModuleState, Store, StoreError};
 use crate::tls;
@@ -74,6 +75,8 @@ pub struct CoordinatorConfig {
     pub exe: PathBuf,
     /// Embedded workers.
     pub workers: u32,
+    /// Embedded workers beside them that settle disputes and audits, and get no ordinary work while others are there.
+    pub arbiters: u32,
     /// Attempts that each executes at once.
     pub slots: u32,
     /// Memory that the attempts of each may use together, in bytes.
@@ -90,6 +93,8 @@ pub struct CoordinatorConfig {
     pub begin_ms: u64,
     /// The rules' timings and bounds.
     pub core: core::Config,
+    /// How results are verified of runs that ask for nothing else.
+    pub verify_default: Verify,
     /// What is kept of final runs.
     pub retention: RetentionConfig,
     /// How long an upload stays that nothing refers to, in milliseconds.
@@ -179,7 +184,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
     let compiler = Compiler::new(config.compiler.clone())?;
     let token = admin_token(&config.data, store.as_ref(), clock.now()).await?;
-    let (keys, embedded) = Keyring::open(&config.data, store.as_ref(), config.workers, clock.now()).await?;
+    let (keys, embedded) =
+        Keyring::open(&config.data, store.as_ref(), config.workers + config.arbiters, clock.now()).await?;
 
     let mac_key = secret(store.as_ref(), "assignment_key").await?;
     let epoch = store.adopt_open_runs().await?;
@@ -188,6 +194,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
+    let quarantined = pool_service::Quarantined::default();
     // embedded workers are new in each process; those on other machines outlive it and come back
     let returning = returning::expected(&store.workers().await?);
     let parts = owner::Parts {
@@ -201,6 +208,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         commands: commands.clone(),
         events: events.clone(),
         key: owner::AssignmentKey::new(&mac_key),
+        quarantined: quarantined.clone(),
         epoch,
         // by then a worker that only lost its connection is back, and one that died is not waited for any longer
         reconnect_ms: config.core.worker_lost_ms / 3,
@@ -230,6 +238,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         mac_key,
         heartbeat_ms: config.heartbeat_ms,
         worker_lost_ms: config.core.worker_lost_ms,
+        quarantined,
         stopping: stopping.clone(),
     })
     .await?;
@@ -261,6 +270,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
             runs_max: config.core.runs_max,
             runs_per_workspace_max: config.core.runs_per_workspace_max,
             retention: config.retention,
+            verify_default: config.verify_default,
         },
         inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
         usage: service::UsageCache::default(),
@@ -276,7 +286,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         config.retention,
     ));
     service.resume_admissions().await?;
-    service.wait_for_workers(config.workers as usize, JOIN_WAIT).await?;
+    service.wait_for_workers((config.workers + config.arbiters) as usize, JOIN_WAIT).await?;
     let _ = owner_queue.send(Command::Serving);
     Ok(Running {
         address,
@@ -438,8 +448,14 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
     }
     let text = new_token_text()?;
     let scopes = ["admin", "submit", "read", "worker"].map(str::to_owned).to_vec();
-    let spec =
-        TokenSpec { name: "admin of the first start".to_owned(), scopes, expires_at: None, domain: None };
+    let spec = TokenSpec {
+        name: "admin of the first start".to_owned(),
+        scopes,
+        expires_at: None,
+        domain: None,
+        owned: false,
+        arbiter: false,
+    };
     store_token(store, &text, spec, now).await?;
     // beside and renamed, so that a crash leaves a whole token or none
     let beside = data.join("token.new");

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot};
 
 use super::service::{RunDetail, RunEvent, ServiceError};
-use crate::core::{AttemptState, Effect, Final, RunView};
+use crate::core::{AttemptRecord, AttemptState, Effect, Final, RunView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::result::{ResultManifest, RunState, Verdict};
@@ -183,9 +183,13 @@ impl OpenRun {
             .attempts
             .iter()
             .filter(|record| matches!(record.state, AttemptState::Voted { won: Some(_), .. }));
-        counted
-            .filter_map(|record| self.votes.iter().find(|vote| vote.number == record.number).cloned())
-            .collect()
+        let weight =
+            |number: u32| last.votes.iter().find(|vote| vote.number == number).map(|vote| vote.weight);
+        let cast = |record: &AttemptRecord| {
+            let vote = self.votes.iter().find(|vote| vote.number == record.number)?;
+            Some(CastVote { weight: weight(vote.number), ..vote.clone() })
+        };
+        counted.filter_map(cast).collect()
     }
 
     /// The blobs that this voter's attempt was (or would be) asked for.

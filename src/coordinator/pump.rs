@@ -152,6 +152,8 @@ mod tests {
             outcome: None,
             verdict: Verdict::default(),
             result: None,
+            votes: Vec::new(),
+            error_ppb: None,
             attempts: Vec::new(),
             explain: Arc::default(),
             finished_at: Time(9),

@@ -41,7 +41,7 @@ use crate::compiler::Compiler;
 use crate::core::{Class, Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
-use crate::spec::{Policy, RunSpec};
+use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
     Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
 };
@@ -61,6 +61,10 @@ pub struct Caller {
     pub scopes: Vec<String>,
     /// The trust domain of workers that enrol with it.
     pub domain: Option<String>,
+    /// Whether those are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors.
+    pub arbiter: bool,
     /// The worker, if it is one with the token of its session.
     pub worker: Option<WorkerId>,
 }
@@ -69,7 +73,7 @@ impl Caller {
     /// What workers that show this caller's token become.
     pub fn admission(&self) -> Admission {
         let domain = self.domain.clone().unwrap_or_else(|| DOMAIN_DEFAULT.to_owned());
-        Admission { token: self.token, domain }
+        Admission { token: self.token, domain, owned: self.owned, arbiter: self.arbiter }
     }
 }
 
@@ -82,6 +86,8 @@ pub struct Prepared {
     pub run_key: Digest,
     /// The rest of what was asked.
     pub policy: Policy,
+    /// Whether how to verify it was left to the pool.
+    pub has_default_verify: bool,
     /// Inputs that came in the request.
     pub blobs: Vec<(Digest, Bytes)>,
     /// Idempotency key and digest of the canonical request.
@@ -324,6 +330,8 @@ pub struct Facts {
     pub runs_per_workspace_max: usize,
     /// What is kept.
     pub retention: RetentionConfig,
+    /// How results are verified of runs that ask for nothing else.
+    pub verify_default: Verify,
 }
 
 /// See the module. Cheap to clone.
@@ -410,7 +418,8 @@ impl Service {
         self.parts.stopping.cancel();
     }
 
-    fn now(&self) -> Time {
+    /// The coordinator's time.
+    pub fn now(&self) -> Time {
         self.parts.clock.now()
     }
 

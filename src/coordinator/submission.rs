@@ -102,6 +102,7 @@ pub fn prepare(
         spec: Arc::new(spec),
         run_key,
         policy,
+        has_default_verify: request.verify.is_none(),
         blobs: blobs.0.into_iter().collect(),
         idempotency,
         rerun_of: None,
@@ -333,24 +334,27 @@ fn policy(request: &RunRequest) -> Result<Policy, Invalid> {
     })
 }
 
-fn verify(request: &VerifyRequest) -> Result<Verify, Invalid> {
+/// The policy that a request asks for.
+///
+/// # Errors
+///
+/// Where it is at fault.
+pub fn verify(request: &VerifyRequest) -> Result<Verify, Invalid> {
     match (request.policy, request.n) {
         (VerifyPolicy::Once, None) => Ok(Verify::Once),
         (VerifyPolicy::Once, Some(_)) => {
             Err(field("/verify/n", "`once` has one attempt: leave `n` out, or ask for `quorum`"))
         }
         (VerifyPolicy::Quorum, n) => {
-            let n = narrowed("/verify/n", n, Verify::default().voters(), 2..=u64::from(Verify::QUORUM_MAX))?;
+            let n = narrowed("/verify/n", n, 2, 2..=u64::from(Verify::QUORUM_MAX))?;
             Ok(Verify::Quorum { n })
         }
-        (VerifyPolicy::Standard | VerifyPolicy::High, _) => Err(Invalid {
-            code: ProblemCode::PolicyNotAvailable,
-            pointer: "/verify/policy".to_owned(),
-            detail:
-                "the adaptive policies `standard` and `high` are not available yet: use `quorum` with `n` \
-                     from 2 to 15, or `once`"
-                    .to_owned(),
-        }),
+        (VerifyPolicy::Standard, None) => Ok(Verify::Standard),
+        (VerifyPolicy::High, None) => Ok(Verify::High),
+        (VerifyPolicy::Standard | VerifyPolicy::High, Some(_)) => Err(field(
+            "/verify/n",
+            "`standard` and `high` ask as many workers as their credibility needs: leave `n` out, or ask for `quorum`",
+        )),
     }
 }
 

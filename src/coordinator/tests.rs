@@ -38,6 +38,8 @@ impl Stage {
             data: dir.path().join("data"),
             exe: std::env::current_exe().unwrap(),
             workers: 0,
+            arbiters: 0,
+            verify_default: Verify::Quorum { n: 2 },
             slots: 1,
             worker_memory_bytes: 1 << 30,
             heartbeat_ms: 1_000,
@@ -76,6 +78,7 @@ impl Stage {
             analysis: None,
             refusal: None,
             quarantined: None,
+            verify: None,
             created_at: Time(1),
         };
         running.store.put_module(row).await.unwrap();
@@ -113,6 +116,8 @@ impl Stage {
             name: format!("played-{number}"),
             domain: "stage".to_owned(),
             embedded: true,
+            owned: true,
+            arbiter: false,
             token: None,
             at: Time(1),
         };

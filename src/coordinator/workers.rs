@@ -57,12 +57,19 @@ impl Embedded {
     ) -> Result<Embedded, CoordinatorError> {
         let mut links = Vec::new();
         for (number, key) in (1_u32..).zip(keys) {
-            let name = format!("local-{number}");
+            // the last ones are arbiters
+            let arbiter = number > config.workers;
+            let name = match number.checked_sub(config.workers) {
+                Some(number) if arbiter => format!("arbiter-{number}"),
+                _ => format!("local-{number}"),
+            };
             let enrolment = Enrolment {
                 key: key.verifying_key().to_bytes(),
                 name: name.clone(),
                 domain: LOCAL_DOMAIN.to_owned(),
                 embedded: true,
+                owned: true,
+                arbiter,
                 token: None,
                 at: now,
             };

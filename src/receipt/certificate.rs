@@ -102,7 +102,7 @@ pub struct Predicate {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// `once` or `quorum`; `standard` and `high` are reserved for rules that decide by credibility.
+    /// `once`, `quorum`, or one that decides by credibility: `standard` or `high`.
     pub policy: String,
     /// With `quorum`: voters that are placed at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +149,15 @@ pub struct Vote {
     /// With rules of credibility: how likely its worker was right, as a decimal fraction, as the coordinator saw it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credibility: Option<String>,
+    /// With rules of credibility: results of its worker that others had confirmed, in thousandths and aged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmations_milli: Option<u64>,
+    /// With rules of credibility: workers of one fault domain count as the best of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_domain: Option<u32>,
+    /// With rules of credibility: whether its worker is a trusted executor of the operator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub arbiter: bool,
 }
 
 /// A batch of votes that was signed as a whole, as far as one of its votes needs it.

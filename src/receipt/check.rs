@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use super::certificate::{PREDICATE_TYPE, Predicate, STATEMENT_TYPE, Statement, Vote, subjects};
 use super::text::PublicKey;
-use super::{envelope, merkle, verify_root};
-use crate::core::majority;
+use super::{envelope, merkle, parse_fraction, verify_root};
+use crate::core::{Opinion, Rule as Credibility, Weighing, Weight, majority, weigh};
 use crate::digest::Digest;
 use crate::result::VerdictKind;
-use crate::spec::canonical_json;
+use crate::spec::{Verify, canonical_json};
 
 /// Votes of a run are far fewer.
 const VOTES_MAX: usize = 256;
@@ -135,7 +135,8 @@ fn votes(predicate: &Predicate) -> Result<(), ReceiptError> {
         if !attempts.insert(vote.attempt) {
             return refuse("the attempt has voted before");
         }
-        if !workers.insert(vote.worker) || !keys.insert(vote.key) {
+        // a trusted executor is asked twice in a dispute, whether it agrees with itself
+        if !(workers.insert(vote.worker) & keys.insert(vote.key)) && !vote.arbiter {
             return refuse("its worker has voted before");
         }
         if !is_signed(vote, predicate) {
@@ -158,8 +159,8 @@ fn rule(predicate: &Predicate) -> Result<(), ReceiptError> {
     let refuse = |why: String| Err(ReceiptError::Rule(why));
     let (rule, verdict) = (&predicate.rule, &predicate.verdict);
     let (won, lost) = (predicate.votes.len(), predicate.dissents.len());
-    let by_credibility = rule.epsilon.is_some()
-        || predicate.votes.iter().chain(&predicate.dissents).any(|vote| vote.credibility.is_some());
+    let by_credibility =
+        rule.epsilon.is_some() || predicate.votes.iter().chain(&predicate.dissents).any(is_weighed);
     let expected = match (rule.policy.as_str(), rule.n) {
         ("once", None) if !by_credibility => {
             // a second one there may be: of a worker that was thought to be lost
@@ -178,6 +179,8 @@ fn rule(predicate: &Predicate) -> Result<(), ReceiptError> {
             }
             VerdictKind::Agreed
         }
+        ("standard", None) => by_weight(predicate, Verify::Standard)?,
+        ("high", None) => by_weight(predicate, Verify::High)?,
         (policy, _) => return refuse(format!("this build does not know how to judge the rule `{policy}`")),
     };
     let dissenters: BTreeSet<_> = predicate.dissents.iter().map(|vote| vote.worker).collect();
@@ -186,4 +189,47 @@ fn rule(predicate: &Predicate) -> Result<(), ReceiptError> {
         return Err(ReceiptError::Contradiction("the verdict is not what the votes say".to_owned()));
     }
     Ok(())
+}
+
+/// Whether a vote says anything that only rules of credibility know.
+fn is_weighed(vote: &Vote) -> bool {
+    vote.credibility.is_some()
+        || vote.confirmations_milli.is_some()
+        || vote.fault_domain.is_some()
+        || vote.arbiter
+}
+
+/// The votes decide by the credibility that the coordinator saw in each: what it computed is computed again. That a check was
+/// drawn in the lottery cannot be seen from outside; every check that was made is among the votes.
+fn by_weight(predicate: &Predicate, verify: Verify) -> Result<VerdictKind, ReceiptError> {
+    let refuse = |why: String| Err(ReceiptError::Rule(why));
+    let bound = predicate.rule.epsilon.as_deref().and_then(parse_fraction);
+    let Some(epsilon_ppb) = bound.filter(|bound| Some(*bound) == verify.epsilon_ppb()) else {
+        return refuse(format!("`{}` has another bound on the error", predicate.rule.policy));
+    };
+    let mut opinions = Vec::new();
+    let mut all: Vec<&Vote> = predicate.votes.iter().chain(&predicate.dissents).collect();
+    all.sort_by_key(|vote| vote.attempt);
+    for vote in all {
+        let credibility = vote.credibility.as_deref().and_then(parse_fraction);
+        let (Some(good_ppb), Some(k_milli), Some(domain)) =
+            (credibility, vote.confirmations_milli, vote.fault_domain)
+        else {
+            return Err(ReceiptError::Vote { attempt: vote.attempt, why: "its weight is missing" });
+        };
+        let error_ppb = 1_000_000_000 - good_ppb;
+        let weight = Weight { error_ppb, k_milli, domain, is_arbiter: vote.arbiter };
+        opinions.push(Opinion { worker: vote.worker, result: vote.result, weight });
+    }
+    let rule = Credibility { epsilon_ppb, lottery: u64::MAX, arbiters: 0, reverify: None };
+    if weigh(&rule, &opinions) != (Weighing::Decided { result: predicate.result }) {
+        return refuse(format!(
+            "its votes leave an error above the bound of `{}`, or another result ahead",
+            predicate.rule.policy
+        ));
+    }
+    let is_alone = predicate.votes.len() == 1 && predicate.dissents.is_empty();
+    // one that was verified anew has been compared with the revision before
+    let is_vouched = is_alone && predicate.revision == 1;
+    Ok(if is_vouched { VerdictKind::Vouched } else { VerdictKind::Agreed })
 }

@@ -8,6 +8,7 @@
 mod certificate;
 mod check;
 mod envelope;
+mod fraction;
 mod key_file;
 pub mod merkle;
 pub mod statement;
@@ -19,6 +20,7 @@ pub use certificate::{
 };
 pub use check::{Checked, ReceiptError, check};
 pub use envelope::{PAYLOAD_TYPE, RECEIPT_BYTES_MAX, seal};
+pub use fraction::{fraction, parse_fraction};
 pub use key_file::{load_or_make, make_key, write_private};
 pub use statement::{RootSignature, VoteProof, VoteStatement, sign_one, sign_root, verify_root};
 pub use text::{Hex, PublicKey};

@@ -48,6 +48,9 @@ fn vote(number: u8, run: RunId, run_key: Digest, result: Digest) -> Vote {
         signed: SignedWhen::WithVote,
         batch: Batch { count: 3, index: 1, path: vec![], signature: Hex([0; 64]) },
         credibility: None,
+        confirmations_milli: None,
+        fault_domain: None,
+        arbiter: false,
     };
     let mine = vote.statement(run, run_key).leaf();
     let (root, paths) = merkle::tree(&[merkle::leaf(b"before"), mine, merkle::leaf(b"after")]);
@@ -341,4 +344,66 @@ proptest::proptest! {
         assert!(check(&bytes).is_err());
         assert!(check(&seal(&coordinator(), &bytes)).is_err());
     }
+}
+
+/// The good receipt, decided by credibility: two votes against a dissent.
+fn weighed(it: &mut Predicate) {
+    it.rule = Rule { policy: "standard".to_owned(), n: None, epsilon: Some("0.001".to_owned()) };
+    for (vote, domain) in it.votes.iter_mut().chain(&mut it.dissents).zip(1..) {
+        vote.credibility = Some(if domain == 3 { "0.8" } else { "0.99" }.to_owned());
+        vote.confirmations_milli = Some(if domain == 3 { 0 } else { 20_000 });
+        vote.fault_domain = Some(domain);
+    }
+}
+
+#[test]
+fn votes_decide_by_what_they_weigh() {
+    changed(weighed).unwrap();
+    let alone = |it: &mut Predicate| {
+        weighed(it);
+        it.votes.pop();
+        it.dissents.clear();
+        it.votes[0].credibility = Some("0.9995".to_owned());
+        it.verdict = Verdict { kind: VerdictKind::Vouched, votes: 1, dissenters: vec![] };
+    };
+    changed(alone).unwrap();
+    let rules: [&dyn Fn(&mut Predicate); 9] = [
+        &|it| it.rule.epsilon = None,
+        &|it| it.rule.epsilon = Some("0.01".to_owned()),
+        &|it| it.rule.epsilon = Some("0.0010".to_owned()),
+        &|it| it.rule.n = Some(2),
+        &|it| it.rule.policy = "quorum".to_owned(),
+        &|it| (it.rule.policy, it.rule.epsilon) = ("high".to_owned(), Some("0.000001".to_owned())),
+        &|it| it.votes[1].fault_domain = Some(1),
+        &|it| it.dissents[0].credibility = Some("0.9999".to_owned()),
+        &|it| it.votes[0].credibility = Some("0.6".to_owned()),
+    ];
+    for (number, rule) in rules.into_iter().enumerate() {
+        let judged = changed(|it| {
+            weighed(it);
+            rule(it);
+        });
+        assert!(matches!(judged, Err(ReceiptError::Rule(_))), "{number}: {judged:?}");
+    }
+    let weights: [&dyn Fn(&mut Predicate); 3] =
+        [&|it| it.votes[0].credibility = None, &|it| it.votes[1].confirmations_milli = None, &|it| {
+            it.dissents[0].fault_domain = None
+        }];
+    for weight in weights {
+        let judged = changed(|it| {
+            weighed(it);
+            weight(it);
+        });
+        assert!(matches!(judged, Err(ReceiptError::Vote { .. })), "{judged:?}");
+    }
+    let newcomer = changed(|it| {
+        alone(it);
+        it.votes[0].confirmations_milli = Some(9_999);
+    });
+    assert!(matches!(newcomer, Err(ReceiptError::Rule(_))), "a newcomer never stands alone: {newcomer:?}");
+    let compared = changed(|it| {
+        alone(it);
+        it.verdict.kind = VerdictKind::Agreed;
+    });
+    assert!(matches!(compared, Err(ReceiptError::Contradiction(_))), "{compared:?}");
 }

@@ -20,12 +20,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::core::{AttemptRecord, Class, Explained, Final, Time};
+use crate::core::{self, AttemptRecord, Class, Explained, Final, Prior, Standing, Time, Weight, Witness};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::receipt::VoteProof;
 use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict, VerdictKind};
-use crate::spec::{Policy, RunSpec};
+use crate::spec::{Policy, RunSpec, Verify};
 
 pub use failure::Failure;
 
@@ -120,6 +120,8 @@ pub struct CastVote {
     pub result: Digest,
     /// Its signature. `None`: an embedded worker, which signs when a receipt is asked for.
     pub proof: Option<Box<VoteProof>>,
+    /// What it weighed, under a policy that decides by credibility.
+    pub weight: Option<Weight>,
 }
 
 /// A conditional write.
@@ -310,6 +312,8 @@ pub struct StoredModule {
     pub refusal: Option<(String, String)>,
     /// Why it is quarantined.
     pub quarantined: Option<String>,
+    /// How its runs are verified that ask for nothing else; `None`: as the pool does.
+    pub verify: Option<Verify>,
     /// When it was first uploaded.
     pub created_at: Time,
 }
@@ -342,6 +346,10 @@ pub struct TokenRow {
     pub expires_at: Option<Time>,
     /// The trust domain in which workers land that enrol with it; a worker's own name for its domain is never asked.
     pub domain: Option<String>,
+    /// Whether workers that enrol with it are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors, which settle disputes and audits.
+    pub arbiter: bool,
     /// When a request last came with it, to the minute.
     pub last_used_at: Option<Time>,
 }
@@ -357,6 +365,10 @@ pub struct Enrolment {
     pub domain: String,
     /// Whether it is an agent within the coordinator's process.
     pub embedded: bool,
+    /// Whether it is the operator's own machine.
+    pub owned: bool,
+    /// Whether it is a trusted executor. Of an embedded worker this is what its latest enrolment says.
+    pub arbiter: bool,
     /// The token that it came with.
     pub token: Option<u32>,
     /// Now.
@@ -376,6 +388,12 @@ pub struct WorkerRow {
     pub domain: String,
     /// Whether it is an agent within the coordinator's process.
     pub embedded: bool,
+    /// Whether it is the operator's own machine.
+    pub owned: bool,
+    /// Whether it is a trusted executor.
+    pub arbiter: bool,
+    /// What its evidence says, by class: the fold of all that was ever appended, trimmed since or not.
+    pub standings: BTreeMap<Digest, Standing>,
     /// The token that it enrolled with.
     pub enrolled_by: Option<u32>,
     /// Why it is quarantined.
@@ -384,6 +402,18 @@ pub struct WorkerRow {
     pub created_at: Time,
     /// Its latest session; `None` if it never had one.
     pub session: Option<WorkerSession>,
+}
+
+impl WorkerRow {
+    /// What is assumed of it without evidence.
+    pub fn prior(&self) -> Prior {
+        if self.owned { Prior::Owned } else { Prior::Foreign }
+    }
+
+    /// What its evidence says, if it executes as this class.
+    pub fn standing(&self, class: Digest) -> Standing {
+        self.standings.get(&class).copied().unwrap_or_default()
+    }
 }
 
 /// What a worker said of itself when its session began.
@@ -420,14 +450,63 @@ pub struct Evidence {
     pub worker: WorkerId,
     /// In which class.
     pub class: Digest,
-    /// What: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt`, `refused`.
+    /// What: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt`, `refused`; or a fact of its integrity, see
+    /// [`Evidence::integrity`].
     pub kind: String,
+    /// So many of it: results that a confirmation stands for, 1 of everything else.
+    pub count: u32,
     /// On which attempt.
     pub attempt: AttemptId,
     /// The result digest that it voted for, if it did.
     pub result: Option<Digest>,
     /// When.
     pub at: Time,
+}
+
+/// Kinds of evidence that change a worker's standing.
+pub mod kind {
+    /// A worker of another fault domain computed the same.
+    pub const CONFIRMED: &str = "confirmed";
+    /// A trusted executor did.
+    pub const CONFIRMED_BY_ARBITER: &str = "confirmed_by_arbiter";
+    /// The golden corpus did.
+    pub const CONFIRMED_BY_GOLDEN: &str = "confirmed_by_golden";
+    /// Its result lost, and nobody else had named the same.
+    pub const LONE_DISSENT: &str = "lone_dissent";
+    /// Its result lost, and others had named the very same.
+    pub const COLLUSION: &str = "collusion";
+}
+
+impl Evidence {
+    /// How an entry is called, and how often it stands for. `None`: a readmission, which is
+    /// [`Store::quarantine_worker`]'s to record.
+    pub fn name_of(evidence: core::Evidence) -> Option<(&'static str, u32)> {
+        match evidence {
+            core::Evidence::Confirmed { count, by: Witness::Peer } => Some((kind::CONFIRMED, count)),
+            core::Evidence::Confirmed { count, by: Witness::Arbiter } => {
+                Some((kind::CONFIRMED_BY_ARBITER, count))
+            }
+            core::Evidence::Confirmed { count, by: Witness::Golden } => {
+                Some((kind::CONFIRMED_BY_GOLDEN, count))
+            }
+            core::Evidence::LoneDissent => Some((kind::LONE_DISSENT, 1)),
+            core::Evidence::Collusion => Some((kind::COLLUSION, 1)),
+            core::Evidence::Readmitted => None,
+        }
+    }
+
+    /// What it says of its worker's integrity. Faults of reliability say nothing of it.
+    pub fn integrity(&self) -> Option<core::Evidence> {
+        let confirmed = |by| Some(core::Evidence::Confirmed { count: self.count, by });
+        match self.kind.as_str() {
+            kind::CONFIRMED => confirmed(Witness::Peer),
+            kind::CONFIRMED_BY_ARBITER => confirmed(Witness::Arbiter),
+            kind::CONFIRMED_BY_GOLDEN => confirmed(Witness::Golden),
+            kind::LONE_DISSENT => Some(core::Evidence::LoneDissent),
+            kind::COLLUSION => Some(core::Evidence::Collusion),
+            _ => None,
+        }
+    }
 }
 
 /// What retention keeps.
@@ -518,6 +597,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
     /// Sets or clears (`None`) a module's quarantine; false if there is no such module.
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
+    /// Says how a module's runs are verified that ask for nothing else (`None`: as the pool does); false if there is no such
+    /// module.
+    async fn set_module_verify(&self, digest: Digest, verify: Option<Verify>) -> Result<bool, StoreError>;
     /// A module.
     async fn module(&self, digest: Digest) -> Result<Option<StoredModule>, StoreError>;
     /// Modules, newest first, before `cursor`. Analyses longer than 64 KiB come without their imports and exports (empty
@@ -571,9 +653,10 @@ pub trait Store: Send + Sync + 'static {
     async fn forget_worker(&self, id: WorkerId) -> Result<bool, StoreError>;
     /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
-    /// Sets or clears a worker's quarantine; false if there is none.
+    /// Sets or clears a worker's quarantine; false if there is none. One that is cleared makes a newcomer: nothing is left
+    /// of its standing.
     async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError>;
-    /// Appends evidence.
+    /// Appends evidence, in this order, and folds it into the standings of its workers.
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError>;
     /// Evidence of a worker with its position in the log, newest first, before position `before`, at most `limit`.
     async fn evidence(

@@ -7,13 +7,15 @@
 use serde::{Deserialize, Serialize};
 
 use super::{CastVote, StoreError};
-use crate::core::Class;
+use crate::core::{Class, Weight};
 use crate::digest::Digest;
 use crate::id::WorkerId;
 use crate::receipt::VoteProof;
 
-/// The only version so far.
-const VERSION: u8 = 1;
+/// Votes that are counted.
+const COUNTED: u8 = 1;
+/// The same, followed by what each weighed.
+const WEIGHED: u8 = 2;
 
 /// All votes of a final.
 #[derive(Default, Serialize, Deserialize)]
@@ -65,6 +67,29 @@ impl From<Proof> for VoteProof {
     }
 }
 
+/// A [`Weight`].
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Weighed {
+    error_ppb: u64,
+    k_milli: u64,
+    domain: u32,
+    is_arbiter: bool,
+}
+
+impl From<Weight> for Weighed {
+    fn from(weight: Weight) -> Weighed {
+        let Weight { error_ppb, k_milli, domain, is_arbiter } = weight;
+        Weighed { error_ppb, k_milli, domain, is_arbiter }
+    }
+}
+
+impl From<Weighed> for Weight {
+    fn from(weight: Weighed) -> Weight {
+        let Weighed { error_ppb, k_milli, domain, is_arbiter } = weight;
+        Weight { error_ppb, k_milli, domain, is_arbiter }
+    }
+}
+
 /// The position of an item in a short list, to which it is added if it is new.
 fn place<T: PartialEq>(list: &mut Vec<T>, item: &(impl ToOwned<Owned = T> + PartialEq<T> + ?Sized)) -> u32 {
     let position = list.iter().position(|other| item == other).unwrap_or_else(|| {
@@ -92,25 +117,42 @@ pub fn encode(cast: &[CastVote]) -> Vec<u8> {
         };
         all.votes.push(vote);
     }
-    postcard::to_extend(&all, vec![VERSION]).expect("writing to memory, of types without failing impls")
+    let is_weighed = cast.iter().any(|vote| vote.weight.is_some());
+    let version = if is_weighed { WEIGHED } else { COUNTED };
+    let bytes =
+        postcard::to_extend(&all, vec![version]).expect("writing to memory, of types without failing impls");
+    if !is_weighed {
+        return bytes;
+    }
+    let weights: Vec<Option<Weighed>> = cast.iter().map(|vote| vote.weight.map(Weighed::from)).collect();
+    postcard::to_extend(&weights, bytes).expect("writing to memory, of types without failing impls")
 }
 
 /// Decodes them.
 pub fn decode(bytes: &[u8]) -> Result<Vec<CastVote>, StoreError> {
     let refuse = |why: String| StoreError::Decode { what: "list of votes", why };
     let (version, rest) = bytes.split_first().ok_or_else(|| refuse("it is empty".to_owned()))?;
-    if *version != VERSION {
+    if ![COUNTED, WEIGHED].contains(version) {
         return Err(refuse(format!("version {version} is not known to this build")));
     }
-    let (all, rest) = postcard::take_from_bytes::<Votes>(rest).map_err(|error| refuse(error.to_string()))?;
+    let broken = |error: postcard::Error| refuse(error.to_string());
+    let (all, rest) = postcard::take_from_bytes::<Votes>(rest).map_err(broken)?;
+    let (weights, rest) = match *version {
+        WEIGHED => postcard::take_from_bytes::<Vec<Option<Weighed>>>(rest).map_err(broken)?,
+        _ => (Vec::new(), rest),
+    };
+    if *version == WEIGHED && weights.len() != all.votes.len() {
+        return Err(refuse("not every vote has a weight".to_owned()));
+    }
     if !rest.is_empty() {
         return Err(refuse("something is behind it".to_owned()));
     }
     let Votes { digests, domains, votes } = all;
     let dangling = || refuse("it refers to what is not there".to_owned());
     let digest = |at: u32| digests.get(at as usize).copied().ok_or_else(dangling);
-    let cast = |vote: Vote| {
+    let cast = |(at, vote): (usize, Vote)| {
         Ok(CastVote {
+            weight: weights.get(at).copied().flatten().map(Weight::from),
             number: vote.number,
             worker: WorkerId(vote.worker),
             key: vote.key,
@@ -122,7 +164,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<CastVote>, StoreError> {
             proof: vote.proof.map(|proof| Box::new(proof.into())),
         })
     };
-    votes.into_iter().map(cast).collect()
+    votes.into_iter().enumerate().map(cast).collect()
 }
 
 #[cfg(test)]
@@ -139,7 +181,12 @@ mod tests {
         let bytes = encode(&votes);
         assert_eq!(decode(&bytes).unwrap(), votes);
         assert_eq!(decode(&encode(&[])).unwrap(), []);
-        for wrong in [&[][..], &[2], &bytes[..bytes.len() - 1], &[&bytes[..], &[0]].concat()] {
+        let mut weighed = votes.clone();
+        weighed[1].weight = Some(Weight { error_ppb: 1, k_milli: 2, domain: 1 << 31, is_arbiter: true });
+        let weighed_bytes = encode(&weighed);
+        assert_eq!(decode(&weighed_bytes).unwrap(), weighed);
+        assert!(decode(&weighed_bytes[..weighed_bytes.len() - 1]).is_err());
+        for wrong in [&[][..], &[2], &[3], &bytes[..bytes.len() - 1], &[&bytes[..], &[0]].concat()] {
             assert!(matches!(decode(wrong), Err(StoreError::Decode { .. })), "{wrong:?}");
         }
     }

@@ -123,9 +123,9 @@ async fn what_is_wrong_with_a_request_is_said_by_code_and_pointer() {
             Some("/files/~1a~1..~1b"),
         ),
         (
-            json!({"module": there, "verify": {"policy": "high"}}),
-            ProblemCode::PolicyNotAvailable,
-            Some("/verify/policy"),
+            json!({"module": there, "verify": {"policy": "high", "n": 3}}),
+            ProblemCode::InvalidField,
+            Some("/verify/n"),
         ),
         (
             json!({"module": there, "verify": {"policy": "quorum", "n": 15}}),

@@ -100,6 +100,11 @@ impl Drop for Cgroup {
     }
 }
 
+/// A pool in which nothing but a fault leads to a second attempt.
+async fn unhedged() -> Pool {
+    Pool::with(&["--workers", "3", "--slots", "1", "--set", "hedge_permille=0"]).await
+}
+
 #[tokio::test]
 async fn the_kernels_out_of_memory_killer_costs_one_attempt() {
     let group = match Cgroup::new(64 << 20) {
@@ -109,7 +114,7 @@ async fn the_kernels_out_of_memory_killer_costs_one_attempt() {
             return;
         }
     };
-    let pool = Pool::start().await;
+    let pool = unhedged().await;
     let module = pool.push(wat(COMPUTES_THEN_TAKES)).await;
     let request = json!({"module": module, "verify": {"policy": "once"}, "timeout_ms": 120_000,
         "limits": {"memory_bytes": 512 << 20}});
@@ -127,7 +132,7 @@ async fn the_kernels_out_of_memory_killer_costs_one_attempt() {
 
 #[tokio::test]
 async fn a_segmentation_fault_costs_one_attempt() {
-    let pool = Pool::start().await;
+    let pool = unhedged().await;
     let module = pool.push(guest("misbehave.wasm")).await;
     let request = json!({"module": module, "args": ["work", "1000000000"], "verify": {"policy": "once"},
         "timeout_ms": 120_000});
@@ -146,7 +151,7 @@ async fn a_segmentation_fault_costs_one_attempt() {
 
 #[tokio::test]
 async fn a_runner_that_is_stopped_is_killed_at_the_timeout() {
-    let pool = Pool::start().await;
+    let pool = unhedged().await;
     let module = pool.push(guest("misbehave.wasm")).await;
     let request = json!({"module": module, "args": ["work", "500000000"], "verify": {"policy": "once"},
         "timeout_ms": 20_000});
@@ -191,7 +196,7 @@ fn temporary(data: &Path) -> Vec<PathBuf> {
 
 #[tokio::test]
 async fn killing_the_coordinator_leaves_no_process_and_its_next_start_no_temporary_file() {
-    let mut pool = Pool::start().await;
+    let mut pool = unhedged().await;
     let module = pool.push(guest("misbehave.wasm")).await;
     for _ in 0..3 {
         submit(&pool, &json!({"module": module, "args": ["loop"], "timeout_ms": 120_000})).await;

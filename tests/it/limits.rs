@@ -45,7 +45,7 @@ fn long_paths(files: u32) -> Vec<u8> {
 
 #[tokio::test]
 async fn paths_of_output_files_that_are_too_long_together_are_an_outcome() {
-    let pool = Pool::start().await;
+    let pool = Pool::with(&["--workers", "3", "--slots", "1", "--set", "hedge_permille=0"]).await;
     let limits = json!({"file_count": 65_536});
     let fit = pool.push(long_paths(400)).await;
     let run = pool.run(json!({"module": fit, "limits": limits})).await;

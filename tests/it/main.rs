@@ -24,3 +24,4 @@ mod slow_readers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod verification;

@@ -44,7 +44,7 @@ async fn submit_for_ever(
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed_under_load() {
-    let mut pool = Pool::start().await;
+    let mut pool = Pool::with(&["--workers", "3", "--slots", "1", "--verify", "quorum:2"]).await;
     let module = pool.push(guest("misbehave.wasm")).await;
     let mut acknowledged = BTreeMap::new();
     let mut open = BTreeSet::new();

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lockstep_core::{Class, Config, Effect, Event, Joining, Pool, Submission, Time, Vote, Write, WriteKind};
+use lockstep_core::{
+    Class, Config, Effect, Event, Joining, Pool, Prior, Standing, Submission, Time, Vote, Write, WriteKind,
+};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::Outcome;
@@ -53,6 +55,9 @@ impl Bench {
                 memory_bytes: 64 << 30,
                 holds: vec![],
                 quarantined: false,
+                standing: Standing::default(),
+                prior: Prior::Owned,
+                is_arbiter: false,
             };
             bench.step(Event::WorkerJoined(Box::new(joining)));
         }
@@ -94,6 +99,8 @@ impl Bench {
             submitted_at: Time(self.now),
             history: vec![],
             explained: vec![],
+            lottery: u64::MAX,
+            reverify: None,
         };
         self.pool.submit(Time(self.now), submission, &mut self.effects).expect("there is room");
         self.carry_out();

@@ -9,6 +9,7 @@
 //! An attempt that its worker hands back before it has begun (`returned`) was none: it ends as canceled and is not shown.
 //! The arrow behind `Voted` keeps the vote: the worker did compute that digest, it only cannot show the bytes.
 
+use super::credibility::Weight;
 use super::signs::Signs;
 use super::{AttemptRecord, AttemptState, Time, Vote};
 use vocabulary::digest::Digest;
@@ -36,6 +37,10 @@ pub(super) struct Attempt {
     pub timeout_at: Option<Time>,
     /// How it fares while it is live.
     pub signs: Signs,
+    /// What its vote weighs, or will; as of when it was handed out, and again of when it voted.
+    pub weight: Weight,
+    /// Whether another one was handed out because it is slow.
+    pub is_hedged: bool,
 }
 
 /// The term of an attempt that was read back and that nobody came back with: no assignment ever named it.
@@ -76,6 +81,8 @@ impl Attempt {
             estimate_us,
             timeout_at: None,
             signs,
+            weight: Weight::UNKNOWN,
+            is_hedged: false,
         }
     }
 
@@ -94,6 +101,8 @@ impl Attempt {
             estimate_us: 0,
             timeout_at: None,
             signs,
+            weight: Weight::UNKNOWN,
+            is_hedged: false,
         }
     }
 

@@ -41,6 +41,7 @@ impl Pool {
             self.floor.check_run(run).map_err(|broken| format!("run {}: {broken}", run.id))?;
         }
         self.floor.queue.check(&tickets, &self.floor.modules)?;
+        self.check_repair()?;
         self.check_workers_hold(held)?;
         if (running, live) != (self.floor.running, self.floor.attempts_live) {
             return Err(format!("counted {running} running and {live} live: the figures are wrong"));
@@ -53,6 +54,19 @@ impl Pool {
             }
         }
         Ok(())
+    }
+
+    /// I9: what is verified anew holds no more than its part of the slots.
+    fn check_repair(&self) -> Result<(), String> {
+        let anew = self.runs.values().filter(|run| run.reverify.is_some());
+        let (mut tokens, mut parked) = (0, 0);
+        for run in anew {
+            (tokens, parked) = (tokens + usize::from(run.has_token), parked + usize::from(run.is_parked));
+            if run.live() > 1 || (run.live() > 0 && !run.has_token) {
+                return Err(format!("I9: {} is verified anew by {} attempts at once", run.id, run.live()));
+            }
+        }
+        self.floor.repair.check(tokens, parked)
     }
 
     fn check_workers_hold(&self, mut held: Vec<(WorkerId, AttemptId, u64)>) -> Result<(), String> {
@@ -89,7 +103,10 @@ impl Floor {
             workers.dedup();
             workers.len() == all
         };
-        if !distinct(run.votes().into_iter().map(|(worker, _)| worker).collect()) {
+        // an arbiter may be asked twice, to see whether it agrees with itself
+        let is_arbiter = |worker| self.crew.get(worker).is_some_and(|worker| worker.is_arbiter);
+        let voters = run.votes().into_iter().map(|(worker, _)| worker);
+        if !distinct(voters.filter(|worker| !is_arbiter(*worker)).collect()) {
             return Err("I4: a worker counts twice".into());
         }
         let live = run.attempts.iter().filter(|attempt| attempt.is_live());
@@ -129,7 +146,10 @@ impl Floor {
         match run.phase {
             _ if run.is_held && !self.is_grace() => Err("L1: it is held back after the grace".into()),
             _ if run.is_held && run.ticket.is_some() => Err("it is held back and queued".into()),
-            Phase::Open if run.live() == 0 && run.ticket.is_none() && !run.is_held => {
+            _ if run.is_parked && (run.ticket.is_some() || run.has_token) => {
+                Err("it waits for a token and has one".into())
+            }
+            Phase::Open if run.live() == 0 && run.ticket.is_none() && !run.is_held && !run.is_parked => {
                 Err("L1: it waits for nothing".into())
             }
             Phase::Collecting { from, until: Some(at), .. }

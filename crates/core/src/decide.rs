@@ -1,5 +1,6 @@
 //! What follows for one run after anything happened to it: more attempts, collecting, or its end.
 
+use super::credibility::Seat;
 use super::explain::Note;
 use super::floor::{Floor, Followup};
 use super::pool::REFUSED;
@@ -18,17 +19,37 @@ impl Floor {
         if run.is_settled() {
             return;
         }
-        match run.tally() {
+        match self.look(run) {
             Tally::Decided { result, .. } => self.deliver(run, result),
             Tally::Open { more } => {
                 self.stop_collecting(run);
-                self.want(run, more);
+                self.want(run, more, Seat::Voter);
             }
+            Tally::Arbiter => {
+                self.stop_collecting(run);
+                self.want(run, run.live() + 1, Seat::Arbiter);
+            }
+            Tally::Nondeterministic => self.nondeterministic(run),
             Tally::Disputed => {
                 let why = format!("{} votes, and no result has enough of them", run.votes().len());
                 self.fail(run, FailReason::NoQuorum, &why);
             }
         }
+    }
+
+    /// What the votes say, in the light of who could arbitrate now; explains why more are asked.
+    fn look(&self, run: &mut Run) -> Tally {
+        let Some(mut rule) = run.rule() else { return run.tally() };
+        run.arbiters = self.arbiters_for(run);
+        rule.arbiters = run.arbiters;
+        let (tally, why) = run.weighed(&rule);
+        if why != run.why {
+            run.why = why;
+            if let Some(why) = why.filter(|why| !matches!(why, super::credibility::Why::First)) {
+                self.note(run, Note::OneMore { why, epsilon_ppb: rule.epsilon_ppb });
+            }
+        }
+        tally
     }
 
     /// The votes decided: takes the result from the first voter that can give it.
@@ -42,6 +63,11 @@ impl Floor {
             run.attempts[**position].ballot.as_ref().is_some_and(|ballot| ballot.complete)
         };
         if let Some(position) = voters.iter().find(is_complete) {
+            return self.accept(run, *position);
+        }
+        let is_known = run.reverify.as_ref().is_some_and(|reverify| reverify.result == result);
+        if let Some(position) = voters.first().filter(|_| is_known) {
+            // the same as before: its blobs are in the store
             return self.accept(run, *position);
         }
         if let Phase::Collecting { result: collecting, .. } = run.phase {
@@ -63,10 +89,14 @@ impl Floor {
                 self.collect(run, *position, result);
             }
             None => {
+                if run.live() == 0 && run.is_tried_once() {
+                    let why = "the policy allows no second attempt, and none of its voters delivers";
+                    return self.fail(run, FailReason::Lost, why);
+                }
                 if run.live() == 0 && run.ticket.is_none() {
                     self.note(run, Note::NobodyDelivers { result });
                 }
-                self.want(run, 1);
+                self.want(run, 1, Seat::Voter);
             }
         }
     }
@@ -138,14 +168,16 @@ impl Floor {
     }
 
     fn write_row(&mut self, run: &Run, position: usize) {
-        if run.policy.durable {
+        // the row of what is verified anew is final: its attempts are written with the correction, if one comes
+        if run.policy.durable && run.reverify.is_none() {
             let record = run.attempts[position].record.clone();
             self.effects.push(Effect::Write(Write::Attempt { run: run.id, epoch: run.epoch, record }));
         }
     }
 
     /// So many more votes are wanted: waits for workers, unless a budget is used up.
-    fn want(&mut self, run: &mut Run, more: u32) {
+    fn want(&mut self, run: &mut Run, more: u32, seat: Seat) {
+        let more = if run.wants_hedge { more.max(run.live()) + 1 } else { more };
         let missing = run.missing(more, self.config.crashes_max);
         if missing == 0 {
             self.unqueue(run);
@@ -166,7 +198,7 @@ impl Floor {
             return self.fail(run, reason, &why);
         }
         if !run.is_held {
-            self.requeue(run, more.saturating_sub(run.live()));
+            self.requeue(run, more.saturating_sub(run.live()), seat);
         }
     }
 
@@ -188,6 +220,11 @@ impl Floor {
         let attempt = &mut run.attempts[position];
         attempt.vote(self.now, vote);
         let (number, worker) = (attempt.record.number, attempt.record.worker);
+        if run.rule().is_some()
+            && let Some(place) = self.crew.place(worker)
+        {
+            run.attempts[position].weight = self.crew.weight(place, self.now);
+        }
         run.voted.push(position);
         self.credit_vote(run, worker);
         if run.voted.len() == 1 {
@@ -313,7 +350,9 @@ impl Floor {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Class, Config, Event, Joining, Pool, Submission, Time, WorkerStanding};
+    use super::super::{
+        Class, Config, Event, Joining, Pool, Prior, Standing, Submission, Time, WorkerStanding,
+    };
     use super::*;
     use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
     use vocabulary::result::Outcome;
@@ -340,6 +379,9 @@ mod tests {
                     memory_bytes: 1 << 40,
                     holds: vec![],
                     quarantined: false,
+                    standing: Standing::default(),
+                    prior: Prior::Owned,
+                    is_arbiter: false,
                 };
                 world.step(Event::WorkerJoined(Box::new(joining)));
             }
@@ -372,6 +414,8 @@ mod tests {
                 submitted_at: Time(self.now),
                 history: vec![],
                 explained: vec![],
+                lottery: u64::MAX,
+                reverify: None,
             };
             self.pool.submit(Time(self.now), submission, &mut Vec::new()).unwrap();
         }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Time;
+use super::credibility::Why;
 use super::signs::Sign;
 use vocabulary::digest::Digest;
 use vocabulary::id::WorkerId;
@@ -24,6 +25,10 @@ pub(super) enum Choice {
     Roomiest,
     /// It held an attempt of the run before, and no other free worker may have it.
     Again,
+    /// By lot, among those whose agreement would decide.
+    Decides,
+    /// By lot, because no free worker's agreement would decide.
+    Drawn,
 }
 
 /// One decision.
@@ -45,6 +50,17 @@ pub(super) enum Note {
     NobodySuits { lacks: Box<str> },
     Short { wanted: u32, there: usize, wait_ms: u64 },
     Differ { votes: usize, results: usize },
+    OneMore { why: Why, epsilon_ppb: u64 },
+    Vouched { worker: WorkerId, result: Digest, k_milli: u64, error_ppb: u64, epsilon_ppb: u64, ppm: u64 },
+    Weighed { error_ppb: u64, epsilon_ppb: u64 },
+    Blamed { worker: WorkerId, fate: Fate },
+    NobodyBlamed { why: &'static str },
+    TrustLost { worker: WorkerId },
+    Hedged { number: u32, worker: WorkerId, took_ms: u64, slow_ms: u64 },
+    Reverifies { result: Digest, revision: u32 },
+    Parked { most: usize },
+    Confirmed { revision: u32 },
+    Corrected { revision: u32 },
     Agreed { result: Digest, votes: u32, dissenters: Vec<WorkerId> },
     Unchecked { number: u32, worker: WorkerId, result: Digest },
     Collecting { number: u32, worker: WorkerId },
@@ -168,6 +184,10 @@ impl fmt::Display for Note {
                 match choice {
                     Choice::Loaded => f.write_str("which executed the module lately")?,
                     Choice::Roomiest => write!(f, "which has the most room ({credits} free slots)")?,
+                    Choice::Decides => {
+                        f.write_str("drawn by lot among those whose agreement would decide")?
+                    }
+                    Choice::Drawn => f.write_str("drawn by lot")?,
                     Choice::Again => {
                         f.write_str("which held one before: no other free worker may have it")?
                     }
@@ -220,6 +240,52 @@ impl fmt::Display for Note {
                     "{votes} votes named {results} different results and none won: one more voter is asked"
                 )
             }
+            Note::OneMore { why, epsilon_ppb } => one_more(*why, *epsilon_ppb, f),
+            Note::Vouched { worker, result, k_milli, error_ppb, epsilon_ppb, ppm } => {
+                let (short, k, error, epsilon) =
+                    (result.short(), k_milli / 1_000, Ppb(*error_ppb), Ppb(*epsilon_ppb));
+                write!(
+                    f,
+                    "{short} is vouched for by {worker} alone: {k} confirmations make an error of {error}, and {epsilon} is \
+                     allowed; the lottery, which asks a second voter {} times in a hundred, drew none",
+                    Percent(*ppm)
+                )
+            }
+            Note::Weighed { error_ppb, epsilon_ppb } => {
+                write!(
+                    f,
+                    "the votes leave an error of {}, and {} is allowed",
+                    Ppb(*error_ppb),
+                    Ppb(*epsilon_ppb)
+                )
+            }
+            Note::Blamed { worker, fate } => fate.tell(*worker, f),
+            Note::NobodyBlamed { why } => write!(f, "nobody is blamed: {why}"),
+            Note::TrustLost { worker } => {
+                write!(f, "{worker} lost its confirmations elsewhere: its vote weighs less here")
+            }
+            Note::Hedged { number, worker, took_ms, slow_ms } => {
+                write!(
+                    f,
+                    "attempt {number} on {worker} takes {took_ms} ms, and after {slow_ms} ms it is slow: a second one \
+                     is handed out, and the first to vote is taken"
+                )
+            }
+            Note::Reverifies { result, revision } => {
+                write!(
+                    f,
+                    "{} (revision {revision}) rested on a worker that is not trusted any more: it is verified anew",
+                    result.short()
+                )
+            }
+            Note::Parked { most } => {
+                write!(
+                    f,
+                    "waits: at most {most} results are verified anew at once, so that others get their turn"
+                )
+            }
+            Note::Confirmed { revision } => write!(f, "confirmed: revision {revision} stays as it is"),
+            Note::Corrected { revision } => write!(f, "corrected: this is revision {revision}"),
             Note::Agreed { result, votes, dissenters } if dissenters.is_empty() => {
                 write!(f, "agreed: all {votes} votes named {}", result.short())
             }
@@ -272,6 +338,103 @@ impl fmt::Display for Note {
     }
 }
 
+/// A probability in parts per billion, as 9.8e-4.
+struct Ppb(u64);
+
+impl fmt::Display for Ppb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(power) = self.0.checked_ilog10() else { return f.write_str("0") };
+        let tenths = self.0 * 10 / 10u64.pow(power);
+        let (whole, tenth, power) = (tenths / 10, tenths % 10, i64::from(power) - 9);
+        if power >= -2 {
+            write!(f, "{}", Percent(self.0 / 1_000)).and(f.write_str(" %"))
+        } else {
+            write!(f, "{whole}.{tenth}e{power}")
+        }
+    }
+}
+
+/// Parts per million as percent, to a hundredth.
+struct Percent(u64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02}", self.0 / 10_000, self.0 % 10_000 / 100)
+    }
+}
+
+/// What becomes of a worker whose vote lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Fate {
+    /// Its first lone dissent for long.
+    Suspect,
+    /// The second one.
+    Again { days: u32 },
+    /// Others named the same wrong digest.
+    Colluded { with: usize },
+}
+
+impl Fate {
+    fn tell(self, worker: WorkerId, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fate::Suspect => {
+                write!(f, "{worker} alone named another result: it loses its confirmations and is suspect")
+            }
+            Fate::Again { days } => {
+                write!(
+                    f,
+                    "{worker} alone named another result, {days} days after it did so before: it is quarantined"
+                )
+            }
+            Fate::Colluded { with } => {
+                write!(
+                    f,
+                    "{worker} and {with} more named the very same wrong result, which is no accident: it is quarantined"
+                )
+            }
+        }
+    }
+}
+
+fn one_more(why: Why, epsilon_ppb: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let epsilon = Ppb(epsilon_ppb);
+    match why {
+        Why::First => f.write_str("a first voter is asked"),
+        Why::Short { error_ppb } => {
+            let error = Ppb(error_ppb);
+            write!(f, "one more voter is asked: the error would be {error}, and {epsilon} is allowed")
+        }
+        Why::Newcomers { k_milli } => {
+            let k = k_milli / 1_000;
+            write!(f, "one more voter is asked: with {k} confirmations a newcomer never stands alone")
+        }
+        Why::Audit { k_milli, ppm } => {
+            let (k, percent) = (k_milli / 1_000, Percent(ppm));
+            write!(
+                f,
+                "one more voter is asked: the audit lottery drew it, as {percent} times in a hundred at {k} confirmations"
+            )
+        }
+        Why::ArbiterAudit => {
+            f.write_str("an arbiter is asked: the audit lottery drew it, as once in a hundred")
+        }
+        Why::ArbiterForNewcomers => f.write_str("an arbiter is asked: the voters are newcomers, all of them"),
+        Why::Differ { results, error_ppb } => {
+            let error = Ppb(error_ppb);
+            write!(
+                f,
+                "one more voter is asked: the votes name {results} results, the best with an error of {error}, and \
+                 {epsilon} is allowed"
+            )
+        }
+        Why::Arbitrate { again: false } => f.write_str("an arbiter is asked: the votes differ"),
+        Why::Arbitrate { again: true } => {
+            f.write_str("an arbiter is asked once more: whether trusted executions agree with each other")
+        }
+        Why::Reverify => f.write_str("a voter that is trusted is asked, to verify it anew"),
+    }
+}
+
 fn reason_words(reason: FailReason) -> &'static str {
     match reason {
         FailReason::ExitCode => "exit code",
@@ -285,6 +448,7 @@ fn reason_words(reason: FailReason) -> &'static str {
         FailReason::NoQuorum => "no quorum",
         FailReason::Expired => "expired",
         FailReason::ModuleRefused => "module refused",
+        FailReason::Nondeterministic => "nondeterministic",
     }
 }
 

@@ -4,10 +4,12 @@
 //! runs goes to [`Floor::followups`], which the pool works off before the step ends.
 
 use super::attempt::Attempt;
+use super::credibility::Seat;
 use super::explain::Note;
 use super::modules::Modules;
-use super::placement::{choose, lacking};
+use super::placement::{Draw, choose, draw, lacking};
 use super::queue::Queue;
+use super::repair::Repair;
 use super::run::Run;
 use super::timers::{Timer, Timers};
 use super::workers::Crew;
@@ -23,6 +25,14 @@ pub(super) enum Followup {
     Drain(WorkerId, String),
     /// A module crashed too many runs.
     Poisoned(u32, String),
+    /// What a worker voted gives it away: nothing of it counts any more.
+    Quarantine(WorkerId, String),
+    /// A worker is trusted less: its open votes weigh less.
+    Doubt(WorkerId),
+    /// The arbiters are not who they were.
+    Arbiters,
+    /// A run may be verified anew now.
+    Resume(RunId),
 }
 
 /// The shared part of the pool.
@@ -42,11 +52,20 @@ pub(super) struct Floor {
     /// Runs with an attempt.
     pub running: usize,
     pub attempts_live: usize,
+    /// What verifying anew holds.
+    pub repair: Repair,
+    /// Slots of the workers that may get work.
+    pub slots: u32,
+    /// Arbiters that may get work.
+    pub arbiters: usize,
+    /// Second attempts of slow ones that may be handed out, in thousandths.
+    pub hedge_milli: u64,
 }
 
 impl Floor {
     pub(super) fn new(config: Config, now: Time) -> Floor {
         Floor {
+            hedge_milli: u64::from(config.hedge_burst) * 1_000,
             config,
             now,
             grace_until: now,
@@ -59,6 +78,9 @@ impl Floor {
             active: 0,
             running: 0,
             attempts_live: 0,
+            repair: Repair::default(),
+            slots: 0,
+            arbiters: 0,
         }
     }
 
@@ -71,6 +93,13 @@ impl Floor {
     /// Somebody joined, left or changed standing.
     pub(super) fn crew_changed(&mut self) {
         self.active = self.crew.iter().filter(|worker| worker.is_active()).count();
+        self.slots = self.crew.iter().filter(|worker| worker.is_eligible()).map(|worker| worker.slots).sum();
+        self.crew.survey();
+        let there = |place: &&usize| self.crew.at(**place).is_eligible();
+        let arbiters = self.crew.arbiters().iter().filter(there).count();
+        if std::mem::replace(&mut self.arbiters, arbiters) != arbiters {
+            self.followups.push(Followup::Arbiters);
+        }
         for shape in self.queue.crew_changed(&self.crew, self.now) {
             self.watch_short(shape);
         }
@@ -103,12 +132,15 @@ impl Floor {
     }
 
     /// Lets the run wait for a worker, in the shape of what it wants now.
-    pub(super) fn requeue(&mut self, run: &mut Run, missing: u32) {
+    pub(super) fn requeue(&mut self, run: &mut Run, missing: u32, seat: Seat) {
+        if !self.take_token(run) {
+            return;
+        }
         if run.live() == 0 && run.votes().is_empty() {
             // nothing is there to compare with: any class will do again
             run.class = None;
         }
-        let mut shape = run.shape(missing);
+        let mut shape = run.shape(missing, seat);
         if run.ticket.is_some_and(|ticket| *self.queue.shape(self.queue.shape_of(ticket)).0 == shape) {
             return;
         }
@@ -151,14 +183,21 @@ impl Floor {
         let Some(ticket) = run.ticket else { return };
         let (shape, suited) = self.queue.shape(self.queue.shape_of(ticket));
         let module = &mut self.modules[run.module];
-        let Some((place, choice)) = choose(shape, suited, &self.crew, &module.loaded, &run.held()) else {
-            return;
+        let is_adaptive = run.rule().is_some();
+        let chosen = if is_adaptive && !run.attempts.is_empty() && shape.seat == Seat::Voter {
+            let (odds_milli, lottery) = (run.missing_odds_milli(), run.lottery);
+            draw(shape, suited, &self.crew, &run.held(), Draw { odds_milli, lottery, now: self.now })
+        } else {
+            choose(shape, suited, &self.crew, &module.loaded, &run.held())
         };
+        let Some((place, choice)) = chosen else { return };
         module.live += 1;
         let estimate_us = module.estimate_us;
         self.unqueue(run);
         self.unset_fresh(run);
         run.is_relaxed = false;
+        run.wants_hedge = false;
+        self.earn_hedge();
         let (worker, class, credits) = {
             let worker = self.crew.at(place);
             (worker.id, worker.class, worker.credits)
@@ -170,12 +209,15 @@ impl Floor {
         self.running += usize::from(run.attempts.is_empty());
         self.attempts_live += 1;
         let voters = u32::from(run.policy.verify.voters());
-        if voters > 1 {
+        if run.compares() {
             run.class = Some(class);
         }
         let voter = run.seated().len() as u32 + 1;
         self.note(run, Note::Assigned { number, worker, choice, credits, voter, voters });
         let mut attempt = Attempt::new(number, run.epoch, worker, self.now, estimate_us);
+        if is_adaptive {
+            attempt.weight = self.crew.weight(place, self.now);
+        }
         let (run_id, epoch) = (run.id, run.epoch);
         if run.is_tried_once() && run.policy.durable {
             // the row must be there before the guest may run: otherwise a restart could run it twice
@@ -233,6 +275,7 @@ impl Floor {
     /// Takes back what a live attempt holds: its worker's memory, its place in the probation, its timer, and the
     /// difference between what was charged and what was used. The caller gives it its new state.
     pub(super) fn end(&mut self, run: &mut Run, position: usize, cpu_us: u64) {
+        run.wants_hedge = false;
         let attempt = &mut run.attempts[position];
         let id = vocabulary::id::AttemptId { run: run.id, number: attempt.record.number };
         debug_assert!(attempt.is_live());

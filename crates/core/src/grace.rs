@@ -210,6 +210,7 @@ impl Floor {
         if run.compares() {
             run.class = Some(class);
         }
+        run.attempts[position].weight = self.crew.weight(place, self.now);
         self.crew.hold(place, run.attempt_id(number), run.memory_bytes);
         self.modules[run.module].live += 1;
         self.note(run, Note::Returned { number, worker });
@@ -221,7 +222,8 @@ impl Run {
     pub(super) fn wanted(&self, crashes_max: u32) -> u32 {
         match self.tally() {
             Tally::Open { more } => self.missing(more, crashes_max),
-            Tally::Decided { .. } | Tally::Disputed => 0,
+            Tally::Arbiter => self.missing(self.live() + 1, crashes_max),
+            Tally::Decided { .. } | Tally::Disputed | Tally::Nondeterministic => 0,
         }
     }
 }

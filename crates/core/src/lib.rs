@@ -27,17 +27,23 @@
 
 mod attempt;
 mod bits;
+mod blame;
 mod check;
+mod credibility;
 mod decide;
+mod effects;
+mod evidence;
 mod explain;
 mod floor;
 mod grace;
 mod hash;
+mod hedge;
 mod modules;
 mod placement;
 mod pool;
 mod queue;
 mod quorum;
+mod repair;
 mod retry;
 mod returned;
 mod roster;
@@ -50,9 +56,13 @@ mod types;
 mod views;
 mod workers;
 
+pub use credibility::{Opinion, Rule, Seat, Weighing, Weight, group_error_ppb, weigh};
+pub use effects::*;
+pub use evidence::{Evidence, Prior, Standing, Witness, day_of};
 pub use explain::Explained;
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
+pub use repair::{PastVote, Suspect, is_decisive, repair_order};
 pub use types::*;
 pub use views::*;
 pub use vocabulary::id::Class;

@@ -1,6 +1,6 @@
 //! What the pool knows of modules: readiness, probation, the poison rule, and where they are loaded.
 //!
-//! A module without runs is forgotten after [`IDLE_MAX`] others, unless it is quarantined.
+//! A module without runs is forgotten after [`IDLE_MAX`] others, unless it is quarantined or called nondeterministic.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -45,6 +45,8 @@ pub(super) struct Module {
     pub tail_us: u64,
     /// Admission refused it: it will never be ready.
     pub is_refused: bool,
+    /// Trusted executions of it differed: nobody is blamed for a run of it.
+    pub is_nondeterministic: bool,
     /// Whether it stands in the line of idle modules.
     is_idle: bool,
 }
@@ -65,6 +67,7 @@ impl Module {
             estimate_us: FIRST_ESTIMATE_US,
             tail_us: 0,
             is_refused: false,
+            is_nondeterministic: false,
             is_idle: false,
         }
     }
@@ -149,7 +152,7 @@ impl Modules {
         let oldest = self.idle.pop_front()?;
         let module = &mut self.slab[oldest];
         module.is_idle = false;
-        if module.runs > 0 || module.quarantined.is_some() {
+        if module.runs > 0 || module.quarantined.is_some() || module.is_nondeterministic {
             return None;
         }
         self.numbers.remove(&module.digest);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::Class;
 use super::Time;
 use super::bits::Bits;
+use super::credibility::Seat;
 use super::explain::Choice;
 use super::workers::{Crew, Worker};
 use vocabulary::id::WorkerId;
@@ -24,8 +25,10 @@ pub(super) struct Shape {
     pub labels: Option<Arc<BTreeMap<String, String>>>,
     /// Memory to lease, see [`leased_bytes`].
     pub memory_bytes: u64,
-    /// Voters that the policy places at once; 1 for `once`.
+    /// Workers of one class that the policy needs; 1 for `once`.
     pub voters: u8,
+    /// Who is asked.
+    pub seat: Seat,
     /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
     pub missing: u8,
     /// The class that the run is bound to.
@@ -67,6 +70,9 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         .filter(|worker| worker.is_eligible() && worker.memory_bytes >= shape.memory_bytes)
         .filter(|worker| carries(worker) && shape.class.is_none_or(|class| worker.class == class))
         .collect();
+    if shape.seat == Seat::Arbiter {
+        return suited_arbiters(shape, &candidates, crew);
+    }
     let mut there = candidates.len();
     if shape.voters > 1 && shape.class.is_none() {
         let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
@@ -76,11 +82,17 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         there = classes.values().copied().max().unwrap_or(0);
         candidates.retain(|worker| classes[&worker.class] >= usize::from(shape.voters));
     }
+    // arbiters are kept for disputes and audits, unless there is nobody else
+    if !crew.arbiters().is_empty() && candidates.iter().any(|worker| !worker.is_arbiter) {
+        candidates.retain(|worker| !worker.is_arbiter);
+    }
     if !shape.seated.is_empty() {
         unseat(shape, &mut candidates, crew);
         there = candidates.len();
     }
-    let is_short = shape.voters > 1 && there < usize::from(shape.missing);
+    // as long as no class is settled, it takes one that is large enough for the whole policy
+    let needed = if shape.class.is_none() { shape.missing.max(shape.voters) } else { shape.missing };
+    let is_short = shape.voters > 1 && there < usize::from(needed);
     let mut places = Bits::default();
     for worker in candidates.iter().filter(|worker| !shape.avoided.contains(&worker.id)) {
         if let Some(place) = crew.place(worker.id) {
@@ -88,6 +100,20 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         }
     }
     Suited { places, there, short_since: is_short.then(|| short_since.unwrap_or(now)) }
+}
+
+/// The arbiters among the candidates. One that voted may do so again, if there is no other; they are never too few,
+/// because a run does without them when they are gone.
+fn suited_arbiters(shape: &Shape, candidates: &[&Worker], crew: &Crew) -> Suited {
+    let may = |worker: &&&Worker| worker.is_arbiter && !shape.seated.contains(&worker.id);
+    let arbiters: Vec<&&Worker> = candidates.iter().filter(may).collect();
+    let mut places = Bits::default();
+    for worker in arbiters.iter().filter(|worker| !shape.avoided.contains(&worker.id)) {
+        if let Some(place) = crew.place(worker.id) {
+            places.set(place, true);
+        }
+    }
+    Suited { places, there: arbiters.len(), short_since: None }
 }
 
 /// What every worker that is there lacks to execute a shape: the rest of a sentence that begins with "no worker".
@@ -121,10 +147,12 @@ pub(super) fn lacking(shape: &Shape, crew: &Crew) -> String {
 /// Removes the workers that have a seat already, and those of their domains where domains matter.
 fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
     let domains: BTreeSet<&str> = candidates.iter().map(|worker| worker.domain.as_str()).collect();
-    let seats = usize::from(shape.voters).max(shape.seated.len() + 1);
+    // an arbiter sits beside the voters, not among them
+    let is_voter = |worker: &&WorkerId| crew.get(**worker).is_none_or(|worker| !worker.is_arbiter);
+    let seats = usize::from(shape.voters).max(shape.seated.iter().filter(is_voter).count() + 1);
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     if shape.voters > 1 && domains.len() >= seats {
-        let seated = shape.seated.iter().filter_map(|worker| crew.get(*worker));
+        let seated = shape.seated.iter().filter(is_voter).filter_map(|worker| crew.get(*worker));
         taken.extend(seated.map(|worker| worker.domain.as_str()));
     }
     candidates.retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(worker.domain.as_str()));
@@ -133,6 +161,51 @@ fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
 /// Whether a free worker could take an attempt of this shape now.
 pub(super) fn is_placeable(shape: &Shape, suited: &Suited, crew: &Crew) -> bool {
     suited.places.both(crew.free()).any(|place| crew.at(place).memory_free() >= shape.memory_bytes)
+}
+
+/// How a further voter of a run under an adaptive policy is chosen.
+#[derive(Clone, Copy)]
+pub(super) struct Draw {
+    /// The odds (in thousandths) with which its agreement would decide.
+    pub odds_milli: u128,
+    /// The run's draw in the audit lottery: no worker can tell whom it will be checked by.
+    pub lottery: u64,
+    pub now: Time,
+}
+
+impl Draw {
+    /// Where a place comes in the lot: SplitMix64's finisher (Steele, Lea, Flood 2014) over draw and place.
+    fn lot(&self, place: usize) -> u64 {
+        let mut mixed = self.lottery ^ (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// The free worker that checks what others computed: one that held none of the run, then one whose agreement would decide,
+/// then by lot.
+pub(super) fn draw(
+    shape: &Shape,
+    suited: &Suited,
+    crew: &Crew,
+    held: &[WorkerId],
+    draw: Draw,
+) -> Option<(usize, Choice)> {
+    let free = suited.places.both(crew.free());
+    let fits = free.filter(|place| crew.at(*place).memory_free() >= shape.memory_bytes);
+    let rank = |place: &usize| {
+        let decides = crew.weight(*place, draw.now).odds_milli() >= draw.odds_milli;
+        (!held.contains(&crew.at(*place).id), decides, draw.lot(*place), std::cmp::Reverse(*place))
+    };
+    let place = fits.max_by_key(rank)?;
+    let (is_fresh, decides, ..) = rank(&place);
+    let choice = match (is_fresh, decides) {
+        (false, _) => Choice::Again,
+        (true, true) => Choice::Decides,
+        (true, false) => Choice::Drawn,
+    };
+    Some((place, choice))
 }
 
 /// The free worker that takes an attempt of this shape: one that held none of the run before one that did, then one
@@ -163,7 +236,7 @@ pub(super) fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Joining;
+    use crate::{Joining, Prior, Standing};
     use vocabulary::digest::Digest;
 
     fn crew(workers: &[(u32, &str, u8)]) -> Crew {
@@ -178,6 +251,9 @@ mod tests {
                 memory_bytes: 1 << 30,
                 holds: vec![],
                 quarantined: false,
+                standing: Standing::default(),
+                prior: Prior::Owned,
+                is_arbiter: false,
             };
             let place = crew.join(joining, Time(0));
             crew.update(place, |worker| worker.credits = 2);
@@ -190,6 +266,7 @@ mod tests {
             labels: None,
             memory_bytes: 1 << 20,
             voters,
+            seat: Seat::Voter,
             missing: voters.saturating_sub(seated.len() as u8).max(1),
             class: None,
             seated: seated.iter().map(|worker| WorkerId(*worker)).collect(),

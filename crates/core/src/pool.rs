@@ -5,6 +5,7 @@
 //! most a worker is told to stop or to forget.
 
 use super::attempt::Attempt;
+use super::credibility::Seat;
 use super::explain::Note;
 use super::floor::{Floor, Followup};
 use super::grace::Grace;
@@ -56,13 +57,13 @@ impl Pool {
         if self.runs.contains_key(&submission.run) {
             return Ok(());
         }
-        if !submission.recovered {
+        if !submission.recovered && submission.reverify.is_none() {
             self.check_bounds(&submission)?;
         }
         let module = self.floor.modules.number(submission.module);
         let module_ready = submission.module_ready;
         let mut run = Box::new(Run::new(submission, module, self.next_age));
-        if !run.is_recovered {
+        if !run.is_recovered && run.reverify.is_none() {
             self.check_workers(&run).inspect_err(|_| self.rest(module))?;
         }
         std::mem::swap(&mut self.floor.effects, effects);
@@ -96,8 +97,8 @@ impl Pool {
 
     /// Refuses what nobody could execute. After a start the workers have a grace to join.
     fn check_workers(&mut self, run: &Run) -> Result<(), SubmitError> {
-        let wanted = run.policy.verify.voters();
-        let shape = run.shape(u32::from(wanted));
+        let wanted = run.policy.verify.peers();
+        let shape = run.shape(u32::from(wanted), Seat::Voter);
         let there = self.floor.queue.suited(&shape, &self.floor.crew, self.floor.now).1.there;
         if there >= usize::from(wanted) || self.floor.is_grace() {
             return Ok(());
@@ -118,7 +119,10 @@ impl Pool {
         if let Some(at) = run.deadline_at {
             floor.timers.set(at, Timer::Deadline(run.id));
         }
-        if run.is_recovered {
+        if let Some(reverify) = &run.reverify {
+            let (result, revision) = (reverify.result, reverify.revision);
+            floor.note(run, Note::Reverifies { result, revision });
+        } else if run.is_recovered {
             let attempts = run.attempts.len();
             floor.note(run, Note::Recovered { attempts });
             self.take_up(run);
@@ -248,8 +252,14 @@ impl Pool {
                 let module = self.floor.modules.number(module);
                 self.poisoned(module, why);
             }
+            Event::ModuleNondeterministic { module } => {
+                let module = self.floor.modules.number(module);
+                self.floor.modules[module].is_nondeterministic = true;
+                self.rest(module);
+            }
             Event::ModuleReadmitted { module } => {
                 if let Some(module) = self.floor.modules.known(module) {
+                    self.floor.modules[module].is_nondeterministic = false;
                     self.floor.modules[module].quarantined = None;
                     self.floor.modules[module].crashed.clear();
                     self.rest(module);
@@ -263,8 +273,22 @@ impl Pool {
         }
     }
 
-    /// Works off what the event means for others, then hands out work.
+    /// Works off what the event means for others, and hands out work.
     fn settle_down(&mut self) {
+        self.follow_up();
+        while !self.floor.queue.is_empty() && !self.floor.crew.free().is_empty() {
+            let Floor { queue, crew, modules, config, .. } = &mut self.floor;
+            let Some((_, run)) = queue.next(crew, modules, config) else { break };
+            self.with_run(run, |floor, run| {
+                floor.place(run);
+                floor.advance(run);
+            });
+            self.follow_up();
+        }
+    }
+
+    /// What the event means for others.
+    fn follow_up(&mut self) {
         while let Some(followup) = self.floor.followups.pop() {
             match followup {
                 Followup::Fail(run, reason, why) => self.with_run(run, |floor, run| {
@@ -274,15 +298,15 @@ impl Pool {
                 }),
                 Followup::Drain(worker, why) => self.drain(worker, why),
                 Followup::Poisoned(module, why) => self.poisoned(module, why),
+                Followup::Quarantine(worker, why) => self.distrust(worker, why),
+                Followup::Doubt(worker) => self.doubt(worker),
+                Followup::Arbiters => {
+                    for run in self.floor.queue.runs_for_arbiters() {
+                        self.with_run(run, Floor::advance);
+                    }
+                }
+                Followup::Resume(run) => self.with_run(run, Floor::advance),
             }
-        }
-        while !self.floor.queue.is_empty() && !self.floor.crew.free().is_empty() {
-            let Floor { queue, crew, modules, config, .. } = &mut self.floor;
-            let Some((_, run)) = queue.next(crew, modules, config) else { break };
-            self.with_run(run, |floor, run| {
-                floor.place(run);
-                floor.advance(run);
-            });
         }
     }
 
@@ -298,7 +322,11 @@ impl Pool {
             return;
         }
         let (module, workspace, had_attempt) = (run.module, run.workspace, !run.attempts.is_empty());
+        let (is_anew, has_token) = (run.reverify.is_some(), run.has_token);
         self.runs.remove(&id);
+        if is_anew {
+            self.floor.return_token(has_token);
+        }
         self.floor.running -= usize::from(had_attempt);
         self.floor.queue.closed(workspace);
         self.floor.modules[module].runs -= 1;

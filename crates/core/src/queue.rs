@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
+use super::credibility::Seat;
 use super::hash::Map;
 use super::modules::Modules;
 use super::placement::{Shape, Suited, is_placeable, suited};
@@ -179,6 +180,13 @@ impl Queue {
     pub(super) fn runs_of_shape(&self, number: u32) -> Vec<RunId> {
         let lanes = self.shapes[number].lanes.iter();
         lanes.flat_map(|lane| self.lanes[*lane].runs.values().copied()).collect()
+    }
+
+    /// Runs that wait for an arbiter.
+    pub(super) fn runs_for_arbiters(&self) -> Vec<RunId> {
+        let shapes = self.shapes.keys().into_iter();
+        let asked = shapes.filter(|number| self.shapes[*number].shape.seat == Seat::Arbiter);
+        asked.flat_map(|number| self.runs_of_shape(number)).collect()
     }
 
     /// Runs that wait in a lane.

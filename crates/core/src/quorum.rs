@@ -19,6 +19,8 @@ pub enum Tally {
         /// Further votes to ask for at once, at least 1.
         more: u32,
     },
+    /// The vote of a trusted executor is wanted.
+    Arbiter,
     /// One result won.
     Decided {
         /// The result.
@@ -30,6 +32,8 @@ pub enum Tally {
     },
     /// All voters that the policy allows have voted, and no result won.
     Disputed,
+    /// Executions that are trusted differ.
+    Nondeterministic,
 }
 
 /// Equal votes that a quorum of `n` needs: a majority of n, also when more than n have voted.
@@ -39,11 +43,11 @@ pub const fn majority(n: u8) -> usize {
 
 /// Applies the policy to the votes.
 ///
-/// `once`: the first vote decides. `quorum n`: as soon as n votes are in, a result with floor(n/2)+1 of them wins;
+/// `once`: the first vote decides. The adaptive policies weigh their votes (`credibility`); counted here, one would do. `quorum n`: as soon as n votes are in, a result with floor(n/2)+1 of them wins;
 /// otherwise one more vote at a time, until one has as many or n + 2 have voted.
 pub fn tally(verify: Verify, votes: &[(WorkerId, Digest)]) -> Tally {
     let (first, needed, last) = match verify {
-        Verify::Once => (1, 1, 1),
+        Verify::Once | Verify::Standard | Verify::High => (1, 1, 1),
         Verify::Quorum { n } => (usize::from(n), majority(n), usize::from(n + EXTRA_VOTERS_MAX)),
     };
     if votes.len() < first {
@@ -82,7 +86,7 @@ mod tests {
     fn result(tally: &Tally) -> Option<u8> {
         match tally {
             Tally::Decided { result, .. } => Some(result.as_bytes()[0]),
-            Tally::Open { .. } | Tally::Disputed => None,
+            _ => None,
         }
     }
 

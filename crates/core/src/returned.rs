@@ -40,7 +40,9 @@ impl Floor {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::{Class, Config, Effect, Event, Joining, Pool, Submission, Time, Vote};
+    use super::super::{
+        Class, Config, Effect, Event, Joining, Pool, Prior, Standing, Submission, Time, Vote,
+    };
     use super::*;
     use vocabulary::digest::Digest;
     use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
@@ -62,6 +64,9 @@ mod tests {
                 memory_bytes: 1 << 30,
                 holds: vec![],
                 quarantined: false,
+                standing: Standing::default(),
+                prior: Prior::Owned,
+                is_arbiter: false,
             };
             pool.step(Time(1), Event::WorkerJoined(Box::new(joining)), &mut Vec::new());
         }
@@ -81,6 +86,8 @@ mod tests {
             submitted_at: Time(2),
             history: vec![],
             explained: vec![],
+            lottery: u64::MAX,
+            reverify: None,
         };
         pool.submit(Time(2), submission, &mut Vec::new()).unwrap();
     }

@@ -125,6 +125,9 @@ impl Pool {
     /// An operator trusts a worker again.
     pub(super) fn readmit(&mut self, worker: WorkerId) {
         let Some(place) = self.floor.crew.place(worker) else { return };
+        if self.floor.crew.at(place).quarantine.is_some() {
+            self.floor.witness(worker, None, super::Evidence::Readmitted);
+        }
         self.floor.crew.update(place, |worker| {
             worker.drain = None;
             worker.quarantine = None;
@@ -154,16 +157,21 @@ impl Floor {
         }
         let counts = |attempt: &Attempt| attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts);
         let is_its_vote = |attempt: &Attempt| attempt.record.worker == worker && counts(attempt);
-        let Some(position) = run.attempts.iter().position(is_its_vote) else { return };
-        let number = run.attempts[position].record.number;
-        if let Some(ballot) = &mut run.attempts[position].ballot {
-            ballot.counts = false;
-            ballot.delivers = false;
+        if !run.attempts.iter().any(is_its_vote) {
+            return;
         }
-        if matches!(run.phase, Phase::Collecting { from, .. } if from == number) {
-            self.stop_collecting(run);
+        // an arbiter may have voted twice
+        while let Some(position) = run.attempts.iter().position(is_its_vote) {
+            let number = run.attempts[position].record.number;
+            if let Some(ballot) = &mut run.attempts[position].ballot {
+                ballot.counts = false;
+                ballot.delivers = false;
+            }
+            if matches!(run.phase, Phase::Collecting { from, .. } if from == number) {
+                self.stop_collecting(run);
+            }
+            self.note(run, Note::VoteDiscarded { number, worker, why: why.into() });
         }
-        self.note(run, Note::VoteDiscarded { number, worker, why: why.into() });
         self.advance(run);
     }
 }

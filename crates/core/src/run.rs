@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attempt::Attempt;
+use super::credibility::{Opinion, Rule, Seat, Weighing, Why, leading, missing_odds_milli, weigh};
 use super::explain::Log;
 use super::placement::{Shape, leased_bytes};
 use super::queue::Ticket;
 use super::quorum::{Tally, tally};
 use super::retry::{Spent, reason_of};
-use super::{AttemptRecord, AttemptState, Class, RunView, Submission, Time};
+use super::{AttemptRecord, AttemptState, Class, CountedVote, Reverify, RunView, Submission, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{FailReason, RunState, Verdict, VerdictKind};
@@ -82,6 +83,20 @@ pub(super) struct Run {
     pub log: Log,
     /// Whether its view changed in this step.
     pub is_changed: bool,
+    /// Its draw in the audit lottery.
+    pub lottery: u64,
+    /// What is verified anew, if anything is.
+    pub reverify: Option<Reverify>,
+    /// Whether it counts against the part of the slots that verifying anew may hold; otherwise it may be parked.
+    pub has_token: bool,
+    /// Whether it waits for such a token.
+    pub is_parked: bool,
+    /// Arbiters that could execute it, when it was last looked at.
+    pub arbiters: u32,
+    /// Whether it wants one more attempt beside a slow one.
+    pub wants_hedge: bool,
+    /// Why one more voter was asked, as it was last explained.
+    pub why: Option<Why>,
 }
 
 impl Run {
@@ -104,7 +119,7 @@ impl Run {
             deadline_at: deadline_ms.map(|ms| submission.submitted_at.plus_ms(ms)),
             is_recovered: submission.recovered,
             is_held: false,
-            numbers_used: 0,
+            numbers_used: submission.reverify.as_ref().map_or(0, |reverify| reverify.attempts),
             phase: Phase::Open,
             ticket: None,
             agreed: None,
@@ -116,6 +131,13 @@ impl Run {
             voted: Vec::new(),
             log: Log::of(submission.explained),
             is_changed: false,
+            lottery: submission.lottery,
+            reverify: submission.reverify,
+            has_token: false,
+            is_parked: false,
+            arbiters: 0,
+            wants_hedge: false,
+            why: None,
         }
     }
 
@@ -157,7 +179,90 @@ impl Run {
 
     /// What the votes say.
     pub(super) fn tally(&self) -> Tally {
-        tally(self.policy.verify, &self.votes())
+        match self.rule() {
+            None => tally(self.policy.verify, &self.votes()),
+            Some(rule) => self.weighed(&rule).0,
+        }
+    }
+
+    /// The rule by which its votes are weighed, unless they are only counted.
+    pub(super) fn rule(&self) -> Option<Rule> {
+        let reverify = self.reverify.as_ref().map(|reverify| reverify.result);
+        let counted = reverify.is_some().then_some(REVERIFY_EPSILON_PPB);
+        let epsilon_ppb = self.policy.verify.epsilon_ppb().or(counted)?;
+        Some(Rule { epsilon_ppb, lottery: self.lottery, arbiters: self.arbiters, reverify })
+    }
+
+    /// Votes that count, with their weights, in the order in which they came.
+    pub(super) fn opinions(&self) -> Vec<Opinion> {
+        let counted = self.voted.iter().filter_map(|position| {
+            let attempt = &self.attempts[*position];
+            let ballot = attempt.ballot.as_ref().filter(|ballot| ballot.counts)?;
+            Some(Opinion { worker: attempt.record.worker, result: ballot.result, weight: attempt.weight })
+        });
+        counted.collect()
+    }
+
+    /// The votes, and those that are awaited as if they went to the leading result.
+    fn expected(&self, mut votes: Vec<Opinion>) -> Vec<Opinion> {
+        let result = leading(&votes).map_or(Digest::EMPTY, |(result, _)| result);
+        let live = self.attempts.iter().filter(|attempt| attempt.is_live());
+        votes.extend(live.map(|attempt| Opinion {
+            worker: attempt.record.worker,
+            result,
+            weight: attempt.weight,
+        }));
+        votes
+    }
+
+    /// What the weighed votes say, and why more are wanted. As long as those that are awaited could decide it, nobody
+    /// else is asked.
+    pub(super) fn weighed(&self, rule: &Rule) -> (Tally, Option<Why>) {
+        let votes = self.opinions();
+        let (live, all) = (self.live(), votes.len() as u32);
+        match weigh(rule, &votes) {
+            Weighing::Decided { result } => {
+                let lost = votes.iter().filter(|vote| vote.result != result);
+                let dissenters: Vec<WorkerId> = lost.map(|vote| vote.worker).collect();
+                (Tally::Decided { result, votes: all - dissenters.len() as u32, dissenters }, None)
+            }
+            Weighing::Nondeterministic => (Tally::Nondeterministic, None),
+            Weighing::Disputed if live == 0 => (Tally::Disputed, None),
+            Weighing::Disputed => (Tally::Open { more: live }, None),
+            Weighing::Wanting { seat, why } if live == 0 => (wanted(seat, 1), Some(why)),
+            Weighing::Wanting { .. } => {
+                let is_arbiter = |attempt: &&Attempt| attempt.is_live() && attempt.weight.is_arbiter;
+                let arbiters = self.attempts.iter().filter(is_arbiter).count() as u32;
+                match weigh(rule, &self.expected(votes)) {
+                    Weighing::Wanting { seat: Seat::Arbiter, .. } if arbiters >= self.arbiters => {
+                        (Tally::Open { more: live }, None)
+                    }
+                    Weighing::Wanting { seat, why } => (wanted(seat, live + 1), Some(why)),
+                    _ => (Tally::Open { more: live }, None),
+                }
+            }
+        }
+    }
+
+    /// The odds in thousandths that the next voter should have at least, so that it decides; 0 if any would do.
+    pub(super) fn missing_odds_milli(&self) -> u128 {
+        let Some(rule) = self.rule() else { return 0 };
+        let votes = self.expected(self.opinions());
+        votes.first().map_or(0, |first| missing_odds_milli(&votes, first.result, rule.epsilon_ppb))
+    }
+
+    /// The votes as they are recorded with a final.
+    pub(super) fn counted(&self) -> Vec<CountedVote> {
+        if self.rule().is_none() {
+            return Vec::new();
+        }
+        let counted = self.voted.iter().filter_map(|position| {
+            let attempt = &self.attempts[*position];
+            let ballot = attempt.ballot.as_ref().filter(|ballot| ballot.counts)?;
+            let (number, worker) = (attempt.record.number, attempt.record.worker);
+            Some(CountedVote { number, worker, result: ballot.result, weight: attempt.weight })
+        });
+        counted.collect()
     }
 
     /// What its faults cost so far.
@@ -169,6 +274,10 @@ impl Run {
     /// it could kill more than `crashes_max` runners if all of them crashed (I10).
     pub(super) fn missing(&self, more: u32, crashes_max: u32) -> u32 {
         let (live, crashes) = (self.live(), self.spent().crashes);
+        if self.reverify.is_some() {
+            // one at a time, so that the part of the slots that this may hold is kept to the attempt
+            return if live == 0 { more.min(1) } else { 0 };
+        }
         if live == 0 {
             return if crashes > 0 { more.min(1) } else { more.min(crashes_max.max(1)) };
         }
@@ -182,10 +291,7 @@ impl Run {
 
     /// Whether its policy compares votes.
     pub(super) fn compares(&self) -> bool {
-        match self.policy.verify {
-            Verify::Once => false,
-            Verify::Quorum { .. } => true,
-        }
+        self.policy.verify != Verify::Once || self.reverify.is_some()
     }
 
     /// Workers that may get no further attempt.
@@ -193,20 +299,37 @@ impl Run {
         sorted(self.attempts.iter().filter(|attempt| self.is_seated(attempt)))
     }
 
+    /// Workers that may not be asked for a seat: an arbiter may be asked for its own once more, to see whether it agrees
+    /// with itself.
+    fn barred(&self, seat: Seat) -> Vec<WorkerId> {
+        match seat {
+            Seat::Voter => self.seated(),
+            Seat::Arbiter => sorted(self.attempts.iter().filter(|attempt| attempt.is_live())),
+        }
+    }
+
     /// Workers that held an attempt and did not hand it back.
     pub(super) fn held(&self) -> Vec<WorkerId> {
-        sorted(self.attempts.iter().filter(|attempt| !attempt.is_returned))
+        let mut held = sorted(self.attempts.iter().filter(|attempt| !attempt.is_returned));
+        if let Some(reverify) = &self.reverify {
+            // whoever voted for what is doubted is asked last
+            held.extend(&reverify.voters);
+            held.sort_unstable();
+            held.dedup();
+        }
+        held
     }
 
     /// What it asks of a worker.
-    pub(super) fn shape(&self, missing: u32) -> Shape {
-        let seated = self.seated();
+    pub(super) fn shape(&self, missing: u32, seat: Seat) -> Shape {
+        let seated = self.barred(seat);
         let mut avoided = if self.is_relaxed { Vec::new() } else { self.held() };
         avoided.retain(|worker| !seated.contains(worker));
         Shape {
             labels: self.labels.clone(),
             memory_bytes: self.memory_bytes,
-            voters: self.policy.verify.voters(),
+            voters: if self.compares() { self.policy.verify.peers().max(2) } else { 1 },
+            seat,
             missing: u8::try_from(missing).unwrap_or(u8::MAX),
             class: self.class,
             seated,
@@ -216,7 +339,8 @@ impl Run {
 
     /// Whether at most one attempt of it may ever be tried per voter.
     pub(super) fn is_tried_once(&self) -> bool {
-        self.policy.retry == Retry::Never
+        // what is verified anew was executed already
+        self.policy.retry == Retry::Never && self.reverify.is_none()
     }
 
     /// Under `retry: never`, why one more attempt would be a second try of the same voter's place.
@@ -241,14 +365,22 @@ impl Run {
         let all = votes.len() as u32;
         match self.tally() {
             Tally::Decided { votes, dissenters, .. } => {
+                let is_alone = votes == 1 && dissenters.is_empty();
                 let kind = match self.policy.verify {
+                    _ if self.reverify.is_some() => VerdictKind::Agreed,
                     Verify::Once => VerdictKind::Unchecked,
-                    Verify::Quorum { .. } => VerdictKind::Agreed,
+                    Verify::Standard | Verify::High if is_alone => VerdictKind::Vouched,
+                    Verify::Quorum { .. } | Verify::Standard | Verify::High => VerdictKind::Agreed,
                 };
                 Verdict { kind, votes, dissenters }
             }
             Tally::Disputed => Verdict { kind: VerdictKind::Disputed, votes: all, dissenters: vec![] },
-            Tally::Open { .. } => Verdict { kind: VerdictKind::Pending, votes: all, dissenters: vec![] },
+            Tally::Nondeterministic => {
+                Verdict { kind: VerdictKind::Nondeterministic, votes: all, dissenters: vec![] }
+            }
+            Tally::Open { .. } | Tally::Arbiter => {
+                Verdict { kind: VerdictKind::Pending, votes: all, dissenters: vec![] }
+            }
         }
     }
 
@@ -270,6 +402,16 @@ impl Run {
         }
         let state = if attempts.is_empty() { RunState::Queued } else { RunState::Running };
         RunView { state, verdict: self.verdict(), attempts, explain: self.log.all() }
+    }
+}
+
+/// The error that verifying anew allows for results of policies that only count, in parts per billion.
+const REVERIFY_EPSILON_PPB: u64 = 1_000_000;
+
+fn wanted(seat: Seat, more: u32) -> Tally {
+    match seat {
+        Seat::Voter => Tally::Open { more },
+        Seat::Arbiter => Tally::Arbiter,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The end of a run: one final record, written once (I2, I7, I8).
 
+use super::credibility::group_error_ppb;
 use super::explain::Note;
 use super::floor::Floor;
 use super::run::{Phase, Run};
@@ -31,7 +32,10 @@ impl Floor {
             self.note(run, Note::Agreed { result, votes: verdict.votes, dissenters });
             if is_first {
                 self.dissent(run, result);
+                self.judge(run, result);
             }
+        } else if verdict.kind == VerdictKind::Vouched {
+            self.explain_vouched(run, position);
         } else {
             self.note(run, Note::Unchecked { number, worker, result });
         }
@@ -78,7 +82,10 @@ impl Floor {
             return;
         }
         run.log.conclude(self.now, Note::Failed { reason, why: why.into() });
-        let verdict = undecided(run);
+        let mut verdict = undecided(run);
+        if reason == FailReason::Nondeterministic {
+            verdict.kind = VerdictKind::Nondeterministic;
+        }
         self.finish(
             run,
             Ending { state: RunState::Failed, reason: Some(reason), outcome: None, verdict, result: None },
@@ -100,20 +107,25 @@ impl Floor {
 
     fn finish(&mut self, run: &mut Run, ending: Ending) {
         self.withdraw(run);
+        let error_ppb = run.rule().and(ending.result).map(|result| group_error_ppb(&run.opinions(), result));
         let record = Box::new(Final {
             run: run.id,
             epoch: run.epoch,
-            revision: 1,
+            revision: run.reverify.as_ref().map_or(1, |reverify| reverify.revision),
             state: ending.state,
             reason: ending.reason,
             outcome: ending.outcome,
             verdict: ending.verdict,
             result: ending.result,
+            votes: run.counted(),
+            error_ppb,
             attempts: run.records(),
             explain: run.log.all(),
             finished_at: self.now,
         });
-        if run.policy.durable {
+        if let Some(known) = run.reverify.as_ref().map(|reverify| reverify.result) {
+            self.verified_anew(run, record, known);
+        } else if run.policy.durable {
             run.phase = Phase::Finishing;
             self.effects.push(Effect::Write(Write::Finish(record)));
         } else {
@@ -128,6 +140,7 @@ impl Floor {
         self.stop_all(run);
         self.stop_collecting(run);
         self.unqueue(run);
+        self.unpark(run);
         self.unset_fresh(run);
         if let Some(at) = run.deadline_at {
             self.timers.unset(at, Timer::Deadline(run.id));
@@ -180,7 +193,7 @@ impl Floor {
         }
     }
 
-    fn release_voters(&mut self, run: &Run) {
+    pub(super) fn release_voters(&mut self, run: &Run) {
         for position in &run.voted {
             let record = &run.attempts[*position].record;
             let attempt = run.attempt_id(record.number);

@@ -126,11 +126,11 @@ impl Floor {
         let flat_ms = now.ms_since(signs.flat_since.max(begun_at));
         let took_ms = now.ms_since(begun_at);
         let mut sign = None;
+        let slow_ms = self.config.slow_after_ms.max(tail_us.saturating_mul(3) / 2 / 1_000);
         if cpu_us > attempt.record.cpu_us {
             attempt.record.cpu_us = cpu_us;
             signs.flat_since = now;
             run.is_changed = true;
-            let slow_ms = self.config.slow_after_ms.max(tail_us.saturating_mul(3) / 2 / 1_000);
             if std::mem::take(&mut signs.is_stuck) {
                 sign = Some(Sign::Moves { flat_ms });
             } else if took_ms > slow_ms && !signs.is_slow {
@@ -143,6 +143,9 @@ impl Floor {
         }
         if let Some(sign) = sign {
             self.remark(run, position, sign);
+        }
+        if took_ms > slow_ms {
+            self.hedge(run, position, took_ms, slow_ms);
         }
     }
 

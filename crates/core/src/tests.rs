@@ -40,6 +40,9 @@ fn joining(number: u32) -> Joining {
         memory_bytes: 1 << 30,
         holds: Vec::new(),
         quarantined: false,
+        standing: Standing::default(),
+        prior: Prior::Owned,
+        is_arbiter: false,
     }
 }
 
@@ -56,6 +59,8 @@ fn submission(run: u128, epoch: u64, verify: Verify) -> Submission {
         submitted_at: Time(1),
         history: Vec::new(),
         explained: Vec::new(),
+        lottery: u64::MAX,
+        reverify: None,
     }
 }
 

@@ -1,14 +1,14 @@
-//! The words that go in and out of the core: events, effects, and the views that others may read.
+//! The words that go into the core: submissions, workers, events, and the records of attempts.
 //!
-//! Everything here is plain data. Each event says who may send it, each effect what the shell owes for it.
+//! Everything here is plain data. Each event says who may send it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::Explained;
+use super::evidence::{Prior, Standing};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
-use vocabulary::result::{FailReason, Fault, Outcome, RunState, Verdict};
+use vocabulary::result::{Fault, Outcome};
 use vocabulary::spec::Policy;
 
 /// Microseconds since the Unix epoch. The shell sees to it that it never goes back within a process.
@@ -67,6 +67,12 @@ pub struct Config {
     pub begin_within_ms: u64,
     /// Added to an attempt's timeout before the core gives up on a worker that should have killed it.
     pub timeout_grace_ms: u64,
+    /// Second attempts of slow ones that all attempts together earn, in thousandths of their number. 0 turns them off.
+    pub hedge_permille: u32,
+    /// Such attempts that may be saved up.
+    pub hedge_burst: u32,
+    /// The part of all slots that may hold attempts of results that are verified anew, in percent.
+    pub reverify_percent: u32,
 }
 
 impl Default for Config {
@@ -90,6 +96,9 @@ impl Default for Config {
             collect_timeout_ms: 30_000,
             begin_within_ms: 300_000,
             timeout_grace_ms: 5_000,
+            hedge_permille: 50,
+            hedge_burst: 10,
+            reverify_percent: 25,
         }
     }
 }
@@ -120,6 +129,25 @@ pub struct Submission {
     pub history: Vec<AttemptRecord>,
     /// The explanations written with them.
     pub explained: Vec<Explained>,
+    /// Its draw in the audit lottery: uniform over all numbers, the same for every coordinator, unknown to workers
+    /// (the shell gives an HMAC of the run's id).
+    pub lottery: u64,
+    /// Set if a final of this run is verified anew: then nothing is inserted and nobody is refused.
+    pub reverify: Option<Reverify>,
+}
+
+/// A result that is verified anew, because a worker on which it rested is not trusted any more. Nothing is written about it
+/// before its end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reverify {
+    /// The result of the final.
+    pub result: Digest,
+    /// The final's revision.
+    pub revision: u32,
+    /// Who voted for it, quarantined or not. If it turns out wrong, they all named the same wrong digest.
+    pub voters: Vec<WorkerId>,
+    /// Attempts of the run up to this number have been.
+    pub attempts: u32,
 }
 
 /// Why a submission is not accepted. Nothing was changed.
@@ -173,6 +201,13 @@ pub struct Joining {
     pub holds: Vec<(AttemptId, Epoch)>,
     /// Excluded from work and votes until readmitted (from the store).
     pub quarantined: bool,
+    /// What its log of evidence in this class says. The pool folds its own evidence on top, so that of a worker which comes
+    /// back in the same class it takes over only a later suspicion.
+    pub standing: Standing,
+    /// What is assumed of it without evidence.
+    pub prior: Prior,
+    /// Whether it is a trusted executor of the operator, which settles disputes and audits.
+    pub is_arbiter: bool,
 }
 
 /// A worker's checked statement about an attempt: signature, class, artifact and binding were verified by the shell.
@@ -352,6 +387,12 @@ pub enum Event {
         /// Why.
         why: String,
     },
+    /// Its trusted executions differed, in an earlier life or at another coordinator: nobody is blamed for a run of it
+    /// until somebody readmits it.
+    ModuleNondeterministic {
+        /// Which.
+        module: Digest,
+    },
     /// An operator put it back.
     ModuleReadmitted {
         /// Which.
@@ -438,140 +479,4 @@ pub struct AttemptRecord {
     pub ended_at: Option<Time>,
     /// CPU time used, in microseconds; while it is live, by its worker's last heartbeat.
     pub cpu_us: u64,
-}
-
-/// What the shell owes. Writes of one step are one batch; everything after them in that step that tells somebody
-/// something durable ([`Effect::Changed`], [`Effect::Release`]) waits for their commit.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Effect {
-    /// A conditional write; the store answers with `Committed` or `Refused`. Not for `durable: false` runs.
-    Write(Write),
-    /// A `durable: false` run is final: there is no write, and the pool has forgotten it.
-    Finished(Box<Final>),
-    /// Hand the attempt to the worker.
-    Assign {
-        /// Which.
-        attempt: AttemptId,
-        /// The term that the worker must name in its answers.
-        epoch: Epoch,
-        /// To whom.
-        worker: WorkerId,
-    },
-    /// Kill the attempt: nobody needs it.
-    Abort {
-        /// Which.
-        attempt: AttemptId,
-        /// Where.
-        worker: WorkerId,
-    },
-    /// Fetch the blobs of this vote's result and store them; answer with `Collected` or `CollectFailed`.
-    Collect {
-        /// From which attempt.
-        attempt: AttemptId,
-        /// Whose.
-        worker: WorkerId,
-        /// Of which result.
-        result: Digest,
-    },
-    /// Fetch and keep one output of a dissenting digest, for comparison; best effort, no answer.
-    KeepDissent {
-        /// From which attempt.
-        attempt: AttemptId,
-        /// Whose.
-        worker: WorkerId,
-        /// Of which result.
-        result: Digest,
-    },
-    /// The worker may forget the outputs of this attempt.
-    Release {
-        /// Which.
-        attempt: AttemptId,
-        /// Where.
-        worker: WorkerId,
-    },
-    /// The run's view changed: tell waiters and event streams. A final is told when its write commits.
-    Changed {
-        /// Which.
-        run: RunId,
-    },
-    /// The worker's view changed.
-    WorkerChanged {
-        /// Which.
-        worker: WorkerId,
-    },
-    /// The poison rule quarantined a module: write it and say so.
-    QuarantineModule {
-        /// Which.
-        module: Digest,
-        /// What it did.
-        why: String,
-    },
-    /// An attempt met a fault that is not free: evidence about its worker, appended to its log.
-    Faulted {
-        /// Who.
-        worker: WorkerId,
-        /// On which attempt.
-        attempt: AttemptId,
-        /// What happened.
-        fault: Fault,
-    },
-    /// A worker's vote lost against an agreed result: evidence, appended to its log.
-    Dissented {
-        /// Who.
-        worker: WorkerId,
-        /// On which attempt.
-        attempt: AttemptId,
-        /// What it voted for.
-        result: Digest,
-    },
-}
-
-/// A conditional write of one run's row: commits only if `epoch` still owns it and it is not final (I6, I7).
-#[derive(Clone, PartialEq, Debug)]
-pub enum Write {
-    /// Insert the run (queued); the shell adds its spec.
-    Insert {
-        /// Which.
-        run: RunId,
-        /// Its first term.
-        epoch: Epoch,
-    },
-    /// Record an attempt: a faulted one, or under `retry: never` one about to be dispatched.
-    Attempt {
-        /// Whose.
-        run: RunId,
-        /// The writer's term.
-        epoch: Epoch,
-        /// The row.
-        record: AttemptRecord,
-    },
-    /// Finish the run; the shell adds manifest, outputs and references.
-    Finish(Box<Final>),
-}
-
-/// A final record.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Final {
-    /// Which run.
-    pub run: RunId,
-    /// The writer's term.
-    pub epoch: Epoch,
-    /// 1, and one more for each correction.
-    pub revision: u32,
-    /// `Succeeded`, `Failed` or `Canceled`.
-    pub state: RunState,
-    /// With `Failed`.
-    pub reason: Option<FailReason>,
-    /// The agreed (or unchecked) outcome, if there is one.
-    pub outcome: Option<Outcome>,
-    /// What the votes say.
-    pub verdict: Verdict,
-    /// The result digest, if there is one.
-    pub result: Option<Digest>,
-    /// Every attempt.
-    pub attempts: Vec<AttemptRecord>,
-    /// Every decision.
-    pub explain: Arc<Vec<Explained>>,
-    /// When it ended.
-    pub finished_at: Time,
 }

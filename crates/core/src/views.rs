@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::evidence::Standing;
 use super::pool::Pool;
 use super::workers::Worker;
 use super::{AttemptRecord, Class, Explained, Time};
@@ -85,6 +86,12 @@ pub struct WorkerView {
     pub faults: u64,
     /// When it was last heard of.
     pub heard_at: Time,
+    /// What its evidence says, as of its last entry.
+    pub evidence: Standing,
+    /// The probability that its next result is wrong, in parts per billion.
+    pub error_ppb: u64,
+    /// Whether it is a trusted executor.
+    pub is_arbiter: bool,
 }
 
 /// Figures for metrics and overload decisions.

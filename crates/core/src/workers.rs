@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bits::Bits;
+use super::credibility::{Weight, arbiter_weight};
+use super::evidence::{Evidence, Prior, Standing, Witness, day_of};
 use super::hash::Map;
 use super::{Class, Joining, Time, WorkerStanding, WorkerView};
 use vocabulary::digest::Digest;
@@ -17,6 +19,8 @@ use vocabulary::id::{AttemptId, RunId, WorkerId};
 const HOLDS_PER_SLOT_MAX: u64 = 64;
 /// Modules that a worker is believed to have loaded: about what a runner's pool keeps warm.
 const LOADED_MAX: usize = 64;
+/// Confirmations (in thousandths) of a worker for each that waits to be told with others.
+const BUNDLE_K_MILLI: u64 = 16_000;
 
 /// A worker as the pool keeps it.
 pub(super) struct Worker {
@@ -56,10 +60,18 @@ pub(super) struct Worker {
     pub dissents: u64,
     pub faults: u64,
     pub heard_at: Time,
+    /// What its evidence says, as far as it was told to the shell.
+    pub evidence: Standing,
+    pub prior: Prior,
+    pub is_arbiter: bool,
+    /// Confirmations by peers and by arbiters that were not told yet.
+    pending: [u32; 2],
+    /// Its trust domain, by number.
+    domain_number: u32,
 }
 
 impl Worker {
-    fn new(joining: Joining, now: Time) -> Worker {
+    fn new(joining: Joining, domain_number: u32, now: Time) -> Worker {
         Worker {
             id: joining.worker,
             class: joining.class,
@@ -85,6 +97,11 @@ impl Worker {
             dissents: 0,
             faults: 0,
             heard_at: now,
+            evidence: joining.standing,
+            prior: joining.prior,
+            is_arbiter: joining.is_arbiter,
+            pending: [0; 2],
+            domain_number,
         }
     }
 
@@ -139,6 +156,29 @@ impl Worker {
         labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
     }
 
+    /// Takes an entry into its standing.
+    pub(super) fn learn(&mut self, at: Time, evidence: Evidence) {
+        self.evidence = self.evidence.with(at, evidence);
+        if !matches!(evidence, Evidence::Confirmed { .. }) {
+            self.pending = [0; 2];
+        }
+    }
+
+    /// One more of its results was confirmed. Gives the entries that are due: a newcomer's one by one, those of a proven
+    /// worker in bundles of a sixteenth of what it has, so that the log grows with the logarithm of the work.
+    pub(super) fn confirm(&mut self, at: Time, by: Witness) -> [Option<Evidence>; 2] {
+        self.pending[usize::from(by == Witness::Arbiter)] += 1;
+        let [peers, arbiters] = self.pending;
+        if u64::from(peers + arbiters) < (self.evidence.k_milli / BUNDLE_K_MILLI).max(1) {
+            return [None; 2];
+        }
+        self.pending = [0; 2];
+        let bundle = |count, by| (count > 0).then_some(Evidence::Confirmed { count, by });
+        let due = [bundle(peers, Witness::Peer), bundle(arbiters, Witness::Arbiter)];
+        due.into_iter().flatten().for_each(|evidence| self.learn(at, evidence));
+        due
+    }
+
     /// As others may see it; `peers` are the other active workers of its class.
     pub(super) fn view(&self, peers: usize) -> WorkerView {
         WorkerView {
@@ -158,6 +198,9 @@ impl Worker {
             dissents: self.dissents,
             faults: self.faults,
             heard_at: self.heard_at,
+            evidence: self.evidence,
+            error_ppb: self.evidence.error_ppb(self.prior),
+            is_arbiter: self.is_arbiter,
         }
     }
 }
@@ -168,6 +211,11 @@ pub(super) struct Crew {
     places: Map<WorkerId, usize>,
     workers: Vec<Worker>,
     free: Bits,
+    /// Places of those that joined as arbiters at some time.
+    arbiters: Vec<usize>,
+    domains: BTreeMap<String, u32>,
+    /// Whether all that may get work answer to one trust domain: then each is a fault domain of its own.
+    is_one_domain: bool,
 }
 
 impl Crew {
@@ -216,6 +264,44 @@ impl Crew {
         }
     }
 
+    /// Somebody joined, left or changed standing: looks at the trust domains of those that are there.
+    pub(super) fn survey(&mut self) {
+        let mut domains = self.workers.iter().filter(|worker| worker.is_eligible());
+        let first = domains.next().map(|worker| worker.domain_number);
+        self.is_one_domain = domains.all(|worker| Some(worker.domain_number) == first);
+    }
+
+    /// Whether anybody joined as an arbiter.
+    pub(super) fn arbiters(&self) -> &[usize] {
+        &self.arbiters
+    }
+
+    /// The fault domain of a worker.
+    pub(super) fn fault_domain(&self, place: usize) -> u32 {
+        // in a pool of one domain its place, otherwise the number of its trust domain, from the other half
+        if self.is_one_domain { place as u32 } else { self.workers[place].domain_number | 1 << 31 }
+    }
+
+    /// How much a worker's vote weighs now.
+    pub(super) fn weight(&self, place: usize, now: Time) -> Weight {
+        let worker = &self.workers[place];
+        let (domain, evidence) = (self.fault_domain(place), worker.evidence.aged(day_of(now)));
+        if worker.is_arbiter {
+            return arbiter_weight(domain, evidence.k_milli);
+        }
+        let error_ppb = evidence.error_ppb(worker.prior);
+        Weight { error_ppb, k_milli: evidence.k_milli, domain, is_arbiter: false }
+    }
+
+    fn domain_number(&mut self, domain: &str) -> u32 {
+        if let Some(number) = self.domains.get(domain) {
+            return *number;
+        }
+        let number = self.domains.len() as u32;
+        self.domains.insert(domain.to_owned(), number);
+        number
+    }
+
     /// Places of the workers that would take an attempt now.
     pub(super) fn free(&self) -> &Bits {
         &self.free
@@ -223,8 +309,18 @@ impl Crew {
 
     /// Takes a worker in, or its new session. What it holds stays as it was.
     pub(super) fn join(&mut self, joining: Joining, now: Time) -> usize {
+        let domain_number = self.domain_number(&joining.domain);
         if let Some(place) = self.place(joining.worker) {
+            self.note_arbiter(place, joining.is_arbiter);
             self.update(place, |worker| {
+                let is_other = worker.class != joining.class;
+                if is_other || joining.standing.suspect_since > worker.evidence.suspect_since {
+                    worker.evidence = joining.standing;
+                    worker.pending = [0; 2];
+                }
+                worker.prior = joining.prior;
+                worker.is_arbiter = joining.is_arbiter;
+                worker.domain_number = domain_number;
                 worker.class = joining.class;
                 worker.domain = joining.domain;
                 worker.labels = joining.labels;
@@ -244,8 +340,16 @@ impl Crew {
         }
         let place = self.workers.len();
         self.places.insert(joining.worker, place);
-        self.workers.push(Worker::new(joining, now));
+        self.note_arbiter(place, joining.is_arbiter);
+        self.workers.push(Worker::new(joining, domain_number, now));
         place
+    }
+
+    fn note_arbiter(&mut self, place: usize, is_arbiter: bool) {
+        self.arbiters.retain(|arbiter| *arbiter != place);
+        if is_arbiter {
+            self.arbiters.push(place);
+        }
     }
 
     /// A worker takes an attempt.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::{
-    Beat, Class, Config, Effect, Event, Joining, Pool, Submission, Time, Vote, WorkerStanding, Write,
+    Beat, Class, Config, Effect, Event, Joining, Pool, Prior, Standing, Submission, Time, Vote,
+    WorkerStanding, Write,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
@@ -27,6 +28,9 @@ fn pool(config: Config) -> Pool {
         memory_bytes: 1 << 40,
         holds: Vec::new(),
         quarantined: false,
+        standing: Standing::default(),
+        prior: Prior::Owned,
+        is_arbiter: false,
     };
     let mut effects = Vec::new();
     pool.step(START, Event::WorkerJoined(Box::new(joining)), &mut effects);
@@ -44,6 +48,8 @@ fn pool(config: Config) -> Pool {
         submitted_at: START,
         history: Vec::new(),
         explained: Vec::new(),
+        lottery: u64::MAX,
+        reverify: None,
     };
     pool.submit(START, submission, &mut effects).expect("there is a worker");
     assert!(effects.contains(&Effect::Assign { attempt: ATTEMPT, epoch: Epoch(1), worker: WORKER }));

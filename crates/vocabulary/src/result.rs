@@ -301,6 +301,8 @@ pub enum FailReason {
     Expired,
     /// The module was refused at admission after the run had been accepted.
     ModuleRefused,
+    /// Executions that are trusted gave different results: the module is to blame, and no worker.
+    Nondeterministic,
 }
 
 impl FailReason {
@@ -326,13 +328,13 @@ pub enum VerdictKind {
     Pending,
     /// Compared, and enough votes were equal.
     Agreed,
-    /// One trusted vote stood alone (policies that come later).
+    /// One trusted vote stood alone (`standard`): nothing was compared.
     Vouched,
     /// Policy `once`: nothing was compared.
     Unchecked,
     /// The votes differ and none won.
     Disputed,
-    /// Trusted re-executions differ: the module is to blame (policies that come later).
+    /// Trusted executions differ: the module is to blame.
     Nondeterministic,
 }
 

@@ -252,22 +252,81 @@ pub enum Verify {
         /// Voters placed at once, 2 to [`Verify::QUORUM_MAX`].
         n: u8,
     },
-    // `standard` and `high` (credibility) take their place here.
+    /// The fewest workers whose combined credibility leaves an error of at most 10^-3, spot-checked.
+    Standard,
+    /// The same with an error of at most 10^-6: never one worker alone.
+    High,
 }
 
 impl Verify {
     /// More voters than this prove no more, and would need as many workers of one class.
     pub const QUORUM_MAX: u8 = 15;
 
-    /// Voters placed at once.
+    /// Voters placed at once, whoever they are.
     pub fn voters(self) -> u8 {
+        match self {
+            Verify::Once | Verify::Standard | Verify::High => 1,
+            Verify::Quorum { n } => n,
+        }
+    }
+
+    /// Workers of one class without which the policy cannot be kept: the adaptive ones need somebody to check with.
+    pub fn peers(self) -> u8 {
         match self {
             Verify::Once => 1,
             Verify::Quorum { n } => n,
+            Verify::Standard | Verify::High => 2,
+        }
+    }
+
+    /// The error that an adaptive policy allows, in parts per billion.
+    pub fn epsilon_ppb(self) -> Option<u64> {
+        match self {
+            Verify::Once | Verify::Quorum { .. } => None,
+            Verify::Standard => Some(1_000_000),
+            Verify::High => Some(1_000),
         }
     }
 }
 
+/// `once`, `standard`, `high` or `quorum:N`.
+impl fmt::Display for Verify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verify::Once => f.write_str("once"),
+            Verify::Quorum { n } => write!(f, "quorum:{n}"),
+            Verify::Standard => f.write_str("standard"),
+            Verify::High => f.write_str("high"),
+        }
+    }
+}
+
+/// Why a text is no policy of verification.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is none of `standard`, `high`, `once` and `quorum:N` with N from 2 to {max}", max = Verify::QUORUM_MAX)]
+pub struct ParseVerifyError(String);
+
+/// What [`Verify`] displays, and `quorum` for a quorum of two.
+impl FromStr for Verify {
+    type Err = ParseVerifyError;
+
+    fn from_str(text: &str) -> Result<Verify, ParseVerifyError> {
+        let refuse = || ParseVerifyError(text.to_owned());
+        match text {
+            "once" => Ok(Verify::Once),
+            "standard" => Ok(Verify::Standard),
+            "high" => Ok(Verify::High),
+            "quorum" => Ok(Verify::Quorum { n: 2 }),
+            _ => {
+                let n = text.strip_prefix("quorum:").and_then(|n| n.parse().ok());
+                let n = n.filter(|n| (2..=Verify::QUORUM_MAX).contains(n)).ok_or_else(refuse)?;
+                Ok(Verify::Quorum { n })
+            }
+        }
+    }
+}
+
+/// What a run has that is put together without a word about it; what a pool's runs get is a setting of the pool.
 impl Default for Verify {
     fn default() -> Verify {
         Verify::Quorum { n: 2 }

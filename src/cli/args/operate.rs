@@ -98,6 +98,12 @@ pub enum TokensCommand {
         /// With --scope worker: trust domain of the workers that enrol with it, such as `ada` or `rack-2`
         #[arg(long)]
         domain: Option<String>,
+        /// With --scope worker: the workers that enrol with it are the operator's own machines
+        #[arg(long)]
+        owned: bool,
+        /// With --scope worker: they are trusted executors, which settle disputes and audits
+        #[arg(long)]
+        arbiter: bool,
         /// Period after which it ends, such as 7d [default: never]
         #[arg(long, value_name = "PERIOD")]
         expires: Option<Period>,

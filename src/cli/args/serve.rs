@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::cli::parse;
+use crate::spec::Verify;
 use crate::units::Size;
 
 /// Start a coordinator with embedded workers
@@ -23,6 +24,12 @@ pub struct ServeArgs {
     /// Embedded workers; with 0 those that join (`lockstep worker`) do all the work [default: 3]
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
+    /// Embedded workers beside them that settle disputes and audits [default: 0]
+    #[arg(long, value_name = "N")]
+    pub arbiters: Option<u32>,
+    /// How results are verified of runs that don't say: standard, high, once or quorum:N [default: quorum:2]
+    #[arg(long, value_name = "POLICY")]
+    pub verify: Option<Verify>,
     /// Attempts that each worker executes at once [default: cores / workers]
     #[arg(long, value_name = "N")]
     pub slots: Option<u32>,

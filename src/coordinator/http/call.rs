@@ -149,7 +149,8 @@ fn read_verify(value: &str) -> Result<VerifyRequest, ApiError> {
         "standard" => VerifyPolicy::Standard,
         "high" => VerifyPolicy::High,
         _ => {
-            return Err(ApiError::parameter("verify", format!("`{value}` is neither `once` nor `quorum:N`")));
+            let why = format!("`{value}` is none of `standard`, `high`, `once` and `quorum:N`");
+            return Err(ApiError::parameter("verify", why));
         }
     };
     Ok(VerifyRequest { policy, n })

@@ -70,6 +70,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(modules::get_content))
         .routes(routes!(modules::quarantine_module))
         .routes(routes!(modules::readmit_module))
+        .routes(routes!(modules::put_verify, modules::delete_verify))
         .routes(routes!(call::call_module))
         .routes(routes!(blobs::post_blob))
         .routes(routes!(blobs::put_blob, blobs::get_blob))

@@ -18,9 +18,9 @@ use super::openapi::Binary;
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{Caller, Service};
-use crate::coordinator::submission::WAIT_MS_MAX;
+use crate::coordinator::submission::{WAIT_MS_MAX, verify};
 use crate::digest::Digest;
-use crate::protocol::api::{Module, ModulePage, ProblemCode, QuarantineRequest};
+use crate::protocol::api::{Module, ModulePage, ProblemCode, QuarantineRequest, VerifyRequest};
 
 /// An upload's answer waits so long for the module to be ready: most compile in less.
 const UPLOAD_WAIT_MS: u64 = 5_000;
@@ -210,6 +210,40 @@ pub async fn quarantine_module(
     JsonBody(request): JsonBody<QuarantineRequest>,
 ) -> Result<Json<Module>, ApiError> {
     let module = service.quarantine_module(&caller, digest, why(request)?).await?;
+    Ok(Json(views::module(&module)))
+}
+
+/// Say how a module's runs are verified
+///
+/// Those that ask for nothing else. Needs the scope `admin`.
+#[utoipa::path(
+    put, path = "/v1/modules/{digest}/verify", tag = "modules", params(("digest" = Digest, Path)),
+    request_body = VerifyRequest,
+    responses((status = 200, description = "the module", body = Module))
+)]
+pub async fn put_verify(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+    Named(digest): Named<Digest>,
+    JsonBody(request): JsonBody<VerifyRequest>,
+) -> Result<Json<Module>, ApiError> {
+    let module = service.set_module_verify(&caller, digest, Some(verify(&request)?)).await?;
+    Ok(Json(views::module(&module)))
+}
+
+/// Leave it to the pool how a module's runs are verified
+///
+/// Needs the scope `admin`.
+#[utoipa::path(
+    delete, path = "/v1/modules/{digest}/verify", tag = "modules", params(("digest" = Digest, Path)),
+    responses((status = 200, description = "the module", body = Module))
+)]
+pub async fn delete_verify(
+    Admin(caller): Admin,
+    State(service): State<Arc<Service>>,
+    Named(digest): Named<Digest>,
+) -> Result<Json<Module>, ApiError> {
+    let module = service.set_module_verify(&caller, digest, None).await?;
     Ok(Json(views::module(&module)))
 }
 

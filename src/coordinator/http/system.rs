@@ -56,7 +56,10 @@ pub async fn info(
             blob_bytes: stored.blob_bytes,
         },
         server: server(&service),
-        policy_default: views::policy(&Policy::default()),
+        policy_default: views::policy(&Policy {
+            verify: service.facts().verify_default,
+            ..Policy::default()
+        }),
         bounds: bounds(service.facts()),
         retention: views::retention(service.facts()),
     }))

@@ -81,9 +81,19 @@ fn checked(request: TokenRequest, now: jiff::Timestamp) -> Result<TokenSpec, Api
             return refuse("/domain", "only a token with the scope `worker` has a trust domain".to_owned());
         }
     }
+    for (pointer, is_set) in [("/owned", request.owned), ("/arbiter", request.arbiter)] {
+        if is_set && !scopes.contains(&Scope::Worker) {
+            return refuse(
+                pointer,
+                "only a token with the scope `worker` says anything of workers".to_owned(),
+            );
+        }
+    }
+    // whoever decides for everybody is the operator's own
+    let (owned, arbiter) = (request.owned || request.arbiter, request.arbiter);
     let scopes = scopes.into_iter().map(|scope| scope.name().to_owned()).collect();
     let expires_at = request.expires_at.map(Time::from);
-    Ok(TokenSpec { name: request.name, scopes, expires_at, domain: request.domain })
+    Ok(TokenSpec { name: request.name, scopes, expires_at, domain: request.domain, owned, arbiter })
 }
 
 /// Whether a text can name a trust domain: what people type into commands and labels.
@@ -122,6 +132,8 @@ mod tests {
             scopes: scopes.to_vec(),
             expires_at,
             domain: None,
+            owned: false,
+            arbiter: false,
         };
         let twice = request("ci", &[Scope::Read, Scope::Submit, Scope::Read], later);
         let expected = TokenSpec {
@@ -129,8 +141,15 @@ mod tests {
             scopes: vec!["submit".into(), "read".into()],
             expires_at: later.map(Time::from),
             domain: None,
+            owned: false,
+            arbiter: false,
         };
         assert_eq!(checked(twice, now).unwrap(), expected);
+        let arbiter = TokenRequest { arbiter: true, ..request("lab", &[Scope::Worker], None) };
+        let arbiter = checked(arbiter, now).unwrap();
+        assert!(arbiter.arbiter && arbiter.owned, "a trusted executor is the operator's own");
+        let reader = TokenRequest { owned: true, ..request("lab", &[Scope::Read], None) };
+        assert!(checked(reader, now).is_err());
         let with_domain = |scopes: &[Scope], domain: &str| TokenRequest {
             domain: Some(domain.to_owned()),
             ..request("lab", scopes, None)

@@ -8,16 +8,16 @@ use crate::coordinator::service::{
     CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, StoredModule, StoredRun,
     TokenRow, WorkerReport, WorkerRow,
 };
-use crate::core::{AttemptRecord, AttemptState, WorkerStanding, WorkerView};
+use crate::core::{AttemptRecord, AttemptState, Prior, Standing, Time, WorkerStanding, WorkerView, day_of};
 use crate::id::{AttemptId, RunId, WorkspaceId};
 use crate::protocol::api::{
     Attempt, AttemptStateName, Clock, CurrentAttempt, EvidenceItem, EvidenceView, Explanation, HourCounts,
     InputFile, Key, Module, ModuleStateName, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
     PoolStats, Refusal, RetentionStats, RetentionView, Run, RunSummary, RunVerdict, Scope, SpecView,
-    StorageStats, Timestamp, Token, VerifyPolicy, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
+    StorageStats, Timestamp, Token, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
 };
 use crate::result::Verdict;
-use crate::spec::{FileInput, Placement, Policy, RunSpec, Verify};
+use crate::spec::{FileInput, Placement, Policy, RunSpec};
 
 /// A run with everything about it.
 pub fn run(detail: &RunDetail) -> Run {
@@ -142,10 +142,7 @@ fn spec(spec: &RunSpec) -> SpecView {
 /// A policy with every default.
 pub fn policy(policy: &Policy) -> PolicyView {
     PolicyView {
-        verify: match policy.verify {
-            Verify::Once => VerifyRequest { policy: VerifyPolicy::Once, n: None },
-            Verify::Quorum { n } => VerifyRequest { policy: VerifyPolicy::Quorum, n: Some(n.into()) },
-        },
+        verify: policy.verify.into(),
         retry: policy.retry,
         attempts_max: policy.attempts_max,
         placement: match &policy.placement {
@@ -176,19 +173,21 @@ pub fn module(stored: &StoredModule) -> Module {
         analysis: stored.analysis.as_deref().and_then(|text| serde_json::from_str(text).ok()),
         refusal: stored.refusal.clone().map(|(code, text)| Refusal { code, text }),
         quarantined: stored.quarantined.clone(),
+        verify: stored.verify.map(VerifyRequest::from),
         created_at: stored.created_at.into(),
     }
 }
 
 /// A worker, from its row and what the pool sees of it, if it is connected.
-pub fn worker(row: &WorkerRow, view: Option<&WorkerView>) -> Worker {
+pub fn worker(row: &WorkerRow, view: Option<&WorkerView>, now: Time) -> Worker {
     match view {
-        Some(view) => connected(row, view),
-        None => gone(row),
+        Some(view) => connected(row, view, now),
+        None => gone(row, now),
     }
 }
 
-fn connected(row: &WorkerRow, view: &WorkerView) -> Worker {
+fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
+    let record = record(view.evidence, row.prior(), now);
     Worker {
         id: row.id,
         name: row.name.clone(),
@@ -200,9 +199,18 @@ fn connected(row: &WorkerRow, view: &WorkerView) -> Worker {
             WorkerStanding::Lost => WorkerStandingName::Lost,
             WorkerStanding::Quarantined => WorkerStandingName::Quarantined,
         },
-        why: view.why.clone().or_else(|| row.quarantined.clone()),
+        // what the pool knows after a restart is only that it is out
+        why: match view.standing {
+            WorkerStanding::Quarantined => row.quarantined.clone().or_else(|| view.why.clone()),
+            _ => view.why.clone(),
+        },
         domain: view.domain.clone(),
         embedded: row.embedded,
+        owned: row.owned,
+        arbiter: view.is_arbiter,
+        credibility: record.credibility,
+        confirmations: record.confirmations,
+        suspect_since: record.suspect_since,
         version: row.session.as_ref().map(|session| session.facts.version.clone()),
         class: Some(view.class.0),
         peers: view.peers as u64,
@@ -227,10 +235,31 @@ pub fn key(key: &PublishedKey) -> Key {
     Key { keyid: key.key, valid_from: key.valid_from.into(), valid_until: key.valid_until.map(Into::into) }
 }
 
+/// A worker's standing as people see it.
+struct Record {
+    credibility: f64,
+    confirmations: f64,
+    suspect_since: Option<Timestamp>,
+}
+
+/// What a standing means on a day, for a worker of which that is assumed.
+fn record(standing: Standing, prior: Prior, now: Time) -> Record {
+    const DAY_US: u64 = 24 * 60 * 60 * 1_000_000;
+    let suspect_since = standing.suspect_since.filter(|_| standing.is_suspect(now));
+    let standing = standing.aged(day_of(now));
+    Record {
+        credibility: 1.0 - standing.error_ppb(prior) as f64 / 1e9,
+        confirmations: standing.k_milli as f64 / 1e3,
+        suspect_since: suspect_since.map(|day| Time(u64::from(day) * DAY_US).into()),
+    }
+}
+
 /// One that is enrolled, but not connected: what it said last.
-fn gone(row: &WorkerRow) -> Worker {
+fn gone(row: &WorkerRow, now: Time) -> Worker {
     let session = row.session.as_ref();
     let facts = session.map(|session| &session.facts);
+    let standing = facts.map(|facts| row.standing(facts.class)).unwrap_or_default();
+    let record = record(standing, row.prior(), now);
     Worker {
         id: row.id,
         name: row.name.clone(),
@@ -239,6 +268,11 @@ fn gone(row: &WorkerRow) -> Worker {
         why: row.quarantined.as_ref().map(|why| format!("quarantined: {why}")),
         domain: row.domain.clone(),
         embedded: row.embedded,
+        owned: row.owned,
+        arbiter: row.arbiter,
+        credibility: record.credibility,
+        confirmations: record.confirmations,
+        suspect_since: record.suspect_since,
         version: facts.map(|facts| facts.version.clone()),
         class: facts.map(|facts| facts.class),
         peers: 0,
@@ -268,7 +302,7 @@ pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
         started_at: held.begun_at.map(Timestamp::from),
         cpu_ms: milliseconds(held.cpu_us),
     };
-    let worker = worker(&report.row, report.view.as_ref());
+    let worker = worker(&report.row, report.view.as_ref(), report.at);
     WorkerDetail {
         heard_ago_ms: report.at.ms_since(worker.heard_at.into()),
         worker,
@@ -285,6 +319,7 @@ pub fn evidence(number: u64, seen: &Evidence) -> EvidenceItem {
     EvidenceItem {
         number,
         kind: seen.kind.clone(),
+        count: seen.count,
         run: seen.attempt.run,
         attempt: seen.attempt.number,
         result: seen.result,
@@ -342,6 +377,8 @@ pub fn token(row: &TokenRow) -> Token {
         expires_at: row.expires_at.map(Timestamp::from),
         last_used_at: row.last_used_at.map(Timestamp::from),
         domain: row.domain.clone(),
+        owned: row.owned,
+        arbiter: row.arbiter,
     }
 }
 

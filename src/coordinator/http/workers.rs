@@ -27,7 +27,8 @@ pub async fn list_workers(
     State(service): State<Arc<Service>>,
 ) -> Result<Json<WorkerPage>, ApiError> {
     let workers = service.workers(&caller).await?;
-    let items = workers.iter().map(|(row, view)| views::worker(row, view.as_ref())).collect();
+    let now = service.now();
+    let items = workers.iter().map(|(row, view)| views::worker(row, view.as_ref(), now)).collect();
     Ok(Json(Page { items, next: None }))
 }
 
@@ -49,7 +50,7 @@ pub async fn get_worker(
 
 /// List what was seen of a worker
 ///
-/// Dissents and faults, the newest first. An operator's retention forgets old ones: see `retention` of `GET /v1/info`.
+/// Dissents, faults and confirmations, the newest first. An operator's retention forgets old ones: see `retention` of `GET /v1/info`.
 #[utoipa::path(
     get, path = "/v1/workers/{id}/evidence", tag = "workers", params(("id" = WorkerId, Path), ListParams),
     responses((status = 200, description = "a page", body = EvidencePage))
@@ -70,7 +71,7 @@ async fn find(service: &Service, caller: &Caller, id: WorkerId) -> Result<Json<W
     let workers = service.workers(caller).await?;
     let found = workers.iter().find(|(row, _)| row.id == id);
     let (row, view) = found.ok_or_else(|| ApiError::not_found("worker", &id.to_string()))?;
-    Ok(Json(views::worker(row, view.as_ref())))
+    Ok(Json(views::worker(row, view.as_ref(), service.now())))
 }
 
 /// Drain a worker

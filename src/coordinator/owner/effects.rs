@@ -62,6 +62,20 @@ impl Owner {
             Effect::WorkerChanged { worker } => {
                 let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
             }
+            Effect::QuarantineWorker { worker, why } => self.quarantine_worker(worker, why),
+            Effect::Evidence { worker, class, attempt, at, evidence } => {
+                self.testified((worker, class), attempt, at, evidence);
+            }
+            Effect::Repair { worker } => {
+                tracing::warn!(%worker, "finals that rest on its votes are not verified anew yet");
+            }
+            Effect::Reverified(done) => {
+                tracing::info!(run = %done.last.run, conclusion = ?done.conclusion, "a final was verified anew");
+                self.forget(done.last.run);
+            }
+            Effect::NondeterministicModule { module, run } => {
+                tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
+            }
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
             Effect::Faulted { worker, attempt, fault } => self.faulted(worker, attempt, &fault),
             Effect::Dissented { worker, attempt, result } => {
@@ -76,7 +90,7 @@ impl Owner {
     fn write(&mut self, write: Write) {
         let run = match &write {
             Write::Insert { run, .. } | Write::Attempt { run, .. } => *run,
-            Write::Finish(last) => last.run,
+            Write::Finish(last) | Write::Correct(last) => last.run,
         };
         let Some(open) = self.runs.get_mut(&run) else { return };
         open.writes_in_flight += 1;
@@ -90,7 +104,8 @@ impl Owner {
                 let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
             }
-            Write::Finish(last) => {
+            // the store refuses it as long as it knows no revisions: what is final stays (I7)
+            Write::Finish(last) | Write::Correct(last) => {
                 self.keep_disputed(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
                 learn_artifacts(&mut self.artifacts, open, &last);
@@ -211,6 +226,26 @@ impl Owner {
         let Some(open) = self.runs.get(&attempt.run) else { return };
         let digests = open.reported.get(&result).map(Reported::missing).unwrap_or_default();
         self.ask(attempt, worker, digests);
+    }
+
+    /// Stores the quarantine of a worker whose votes gave it away; the pool keeps it out already.
+    fn quarantine_worker(&mut self, worker: WorkerId, why: String) {
+        tracing::warn!(%worker, %why, "worker quarantined");
+        self.parts.quarantined.set(worker, true);
+        let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
+        let store = Arc::clone(&self.parts.store);
+        tokio::spawn(async move {
+            // a full disk must not let it in again at the next start
+            let mut pause = QUARANTINE_PAUSE;
+            while let Err(error) = store.quarantine_worker(worker, Some(why.clone())).await {
+                tracing::error!(%error, %worker, "quarantine was not stored");
+                if !matches!(error, StoreError::Full) {
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
+            }
+        });
     }
 
     fn quarantine_module(&mut self, module: Digest, why: String) {

@@ -91,7 +91,9 @@ impl Owner {
             WorkerOrder::Readmit => drop(self.drains.remove(&worker)),
             WorkerOrder::Drain(_) | WorkerOrder::Quarantine(_) => {}
         }
-        if known {
+        // one whose session is over is known to the pool as it was
+        let is_remembered = matches!(order, WorkerOrder::Readmit) && self.parts.pool.worker(worker).is_some();
+        if known || is_remembered {
             self.step(match order {
                 WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },
                 WorkerOrder::Quarantine(why) => Event::WorkerQuarantined { worker, why },

@@ -5,7 +5,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::id::{AttemptId, Epoch};
+use crate::id::{AttemptId, Epoch, RunId};
 use crate::protocol::agent::{AssignmentMac, mac_input};
 
 /// The secret, already taken in: an assignment costs two short hashes.
@@ -13,17 +13,30 @@ use crate::protocol::agent::{AssignmentMac, mac_input};
 pub struct AssignmentKey {
     mac: Hmac<Sha256>,
     nonce: Hmac<Sha256>,
+    lottery: Hmac<Sha256>,
 }
 
 impl AssignmentKey {
     /// From the secret that the store keeps.
     pub fn new(key: &[u8; 32]) -> AssignmentKey {
-        AssignmentKey { mac: keyed(key, b"assignment"), nonce: keyed(key, b"nonce") }
+        AssignmentKey {
+            mac: keyed(key, b"assignment"),
+            nonce: keyed(key, b"nonce"),
+            lottery: keyed(key, b"lottery"),
+        }
     }
 
     /// See [`AssignmentMac`].
     pub fn mac(&self, attempt: AttemptId, epoch: Epoch) -> AssignmentMac {
         finish(&self.mac, attempt, epoch)
+    }
+
+    /// A run's draw in the audit lottery: the same for every coordinator of this store, unknown to workers.
+    pub fn lottery(&self, run: RunId) -> u64 {
+        let mut mac = self.lottery.clone();
+        mac.update(&run.0.to_be_bytes());
+        let drawn: [u8; 32] = mac.finalize().into_bytes().into();
+        drawn.iter().take(8).fold(0, |draw, byte| draw << 8 | u64::from(*byte))
     }
 
     /// A nonce that no worker can guess before it is assigned.
@@ -49,7 +62,6 @@ fn finish(mac: &Hmac<Sha256>, attempt: AttemptId, epoch: Epoch) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::RunId;
 
     #[test]
     fn each_assignment_and_each_purpose_has_its_own() {
@@ -64,6 +76,10 @@ mod tests {
         }
         assert_ne!(of(1, 1, 1).0[..16], of(1, 1, 1).1);
         let attempt = AttemptId { run: RunId(1), number: 1 };
+        let draws: Vec<u64> = (0..64).map(|run| key.lottery(RunId(run))).collect();
+        let large = draws.iter().filter(|draw| **draw > u64::MAX / 2).count();
+        assert!((16..48).contains(&large), "{large} of 64 draws are in the upper half");
+        assert_ne!(AssignmentKey::new(&[8; 32]).lottery(RunId(1)), draws[1]);
         assert_ne!(AssignmentKey::new(&[8; 32]).mac(attempt, Epoch(1)), of(1, 1, 1).0);
     }
 }

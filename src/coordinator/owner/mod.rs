@@ -11,6 +11,7 @@ mod collect;
 mod commands;
 mod dissent;
 mod effects;
+mod evidence;
 mod figures;
 mod links;
 mod macs;
@@ -40,7 +41,7 @@ use crate::blobs::Blobs;
 use crate::core::{Class, Effect, Event, Joining, Pool, Submission, SubmitError, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
-use crate::store::{Evidence, NewRun, RunWrite, Store, StoredRun, WorkerRow};
+use crate::store::{NewRun, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
 const COMMANDS_AT_ONCE: usize = 256;
@@ -89,8 +90,10 @@ pub struct Parts {
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// What is known of modules; emptied when the poison rule quarantines one.
     pub modules: Arc<super::service::ModuleCache>,
-    /// Ties answers to assignments.
+    /// Ties answers to assignments, and draws audits.
     pub key: AssignmentKey,
+    /// Whose tokens of sessions open nothing.
+    pub quarantined: super::pool_service::Quarantined,
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
     /// How long a remote worker without a connection may take to come back, in milliseconds.
@@ -120,8 +123,7 @@ pub struct Owner {
     ledgers: Ledgers,
     /// Workers that an operator drains, and why: over all of their sessions, until they are readmitted.
     drains: BTreeMap<WorkerId, String>,
-    /// Noted since the last flush.
-    evidence: Vec<Evidence>,
+    notes: evidence::Notes,
     effects: Vec<Effect>,
     patience: Patience,
     writes: Vec<RunWrite>,
@@ -143,7 +145,7 @@ impl Owner {
             admitted: HashMap::new(),
             ring: Ring::default(),
             drains: BTreeMap::new(),
-            evidence: Vec::new(),
+            notes: evidence::Notes::default(),
             effects: Vec::new(),
             patience: Patience::default(),
             writes: Vec::new(),
@@ -157,7 +159,7 @@ impl Owner {
             history: stored.attempts.clone(),
             explained: stored.explain.to_vec(),
             recovered: true,
-            ..submission(&new, module_ready)
+            ..submission(&new, module_ready, self.parts.key.lottery(new.id))
         };
         let has_begun = !stored.attempts.is_empty();
         self.enter(OpenRun { has_begun, ..OpenRun::new(new, false, true) });
@@ -247,7 +249,7 @@ impl Owner {
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }
-        self.append_evidence();
+        self.notes.leave(&self.parts.store);
     }
 
     fn handle(&mut self, command: Command) {
@@ -353,7 +355,8 @@ impl Owner {
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
-        let answer = self.parts.pool.submit(self.now(), submission(&new, module_ready), &mut effects);
+        let submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        let answer = self.parts.pool.submit(self.now(), submission, &mut effects);
         match answer {
             Ok(()) => {
                 if !new.policy.durable {
@@ -443,28 +446,6 @@ impl Owner {
         Some(Watch { now, next })
     }
 
-    /// Takes a note for a worker's evidence log.
-    fn note(&mut self, worker: WorkerId, kind: &str, attempt: AttemptId, result: Option<Digest>) {
-        // not from its link: what a lost worker did not finish is told when that is gone
-        let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
-        let at = self.now();
-        self.evidence.push(Evidence { worker, class: class.0, kind: kind.to_owned(), attempt, result, at });
-    }
-
-    /// Appends what was noted, off this task and in one write; losing it costs observations, never a rule.
-    fn append_evidence(&mut self) {
-        if self.evidence.is_empty() {
-            return;
-        }
-        let evidence = std::mem::take(&mut self.evidence);
-        let store = Arc::clone(&self.parts.store);
-        tokio::spawn(async move {
-            if let Err(error) = store.append_evidence(evidence).await {
-                tracing::warn!(%error, "evidence was not stored");
-            }
-        });
-    }
-
     /// Puts `Joining` together from what a worker says and what the store knows.
     fn joining(&self, link: &Link, hello: Hello) -> Joining {
         Joining {
@@ -476,6 +457,9 @@ impl Owner {
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
             quarantined: link.row.quarantined.is_some(),
+            standing: link.row.standing(hello.class.0),
+            prior: link.row.prior(),
+            is_arbiter: link.row.arbiter,
         }
     }
 }
@@ -490,7 +474,7 @@ struct Hello {
     version: String,
 }
 
-fn submission(new: &NewRun, module_ready: bool) -> Submission {
+fn submission(new: &NewRun, module_ready: bool, lottery: u64) -> Submission {
     Submission {
         run: new.id,
         epoch: new.epoch,
@@ -503,6 +487,8 @@ fn submission(new: &NewRun, module_ready: bool) -> Submission {
         recovered: false,
         history: Vec::new(),
         explained: Vec::new(),
+        lottery,
+        reverify: None,
     }
 }
 

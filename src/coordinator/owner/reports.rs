@@ -275,6 +275,8 @@ fn cast(link: &Link, report: &VoteReport, proof: Option<Box<VoteProof>>) -> Cast
         artifact: report.artifact,
         result: report.result,
         proof,
+        // known when it has been counted
+        weight: None,
     }
 }
 

@@ -50,6 +50,7 @@ impl Bench {
             events: broadcast::Sender::new(16),
             modules: Arc::default(),
             key: AssignmentKey::new(&[7; 32]),
+            quarantined: Default::default(),
             epoch: Epoch(1),
             reconnect_ms: 1_000,
         });
@@ -66,6 +67,9 @@ impl Bench {
             domain: "local".to_owned(),
             embedded: true,
             enrolled_by: None,
+            owned: true,
+            arbiter: false,
+            standings: BTreeMap::new(),
             quarantined: None,
             created_at: Time(0),
             session: None,
@@ -344,6 +348,7 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
         analysis: None,
         refusal: None,
         quarantined: None,
+        verify: None,
         created_at: Time(1),
     };
     store.put_module(row).await.unwrap();

@@ -110,9 +110,10 @@ impl PoolService {
         let known = self.parts.store.workers().await?.into_iter().find(|row| row.key == key);
         let row = match (known, admission) {
             (Some(row), _) => row,
-            (None, Some(Admission { token, domain })) => {
+            (None, Some(Admission { token, domain, owned, arbiter })) => {
                 let (name, token, at) = (facts.name.clone(), Some(token), self.parts.clock.now());
-                let enrolment = Enrolment { key, name, domain, embedded: false, token, at };
+                let embedded = false;
+                let enrolment = Enrolment { key, name, domain, embedded, owned, arbiter, token, at };
                 self.parts.store.enrol_worker(enrolment).await?
             }
             (None, None) => {

@@ -38,6 +38,10 @@ pub struct Admission {
     pub token: u32,
     /// The trust domain of workers that enrol with it.
     pub domain: String,
+    /// Whether they are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors.
+    pub arbiter: bool,
 }
 
 /// What the sessions work with.
@@ -56,6 +60,8 @@ pub struct Parts {
     pub heartbeat_ms: u64,
     /// After so long without a word a worker is lost, in milliseconds.
     pub worker_lost_ms: u64,
+    /// Whose tokens of sessions open nothing.
+    pub quarantined: Quarantined,
     /// Ends all sessions.
     pub stopping: CancellationToken,
 }
@@ -66,7 +72,31 @@ pub struct PoolService {
     sessions: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     next: AtomicU64,
-    quarantined: Mutex<HashSet<WorkerId>>,
+}
+
+/// Workers that are quarantined, as everybody in this process knows them.
+#[derive(Clone, Default)]
+pub struct Quarantined(Arc<Mutex<HashSet<WorkerId>>>);
+
+impl Quarantined {
+    /// Says whether a worker is.
+    pub fn set(&self, worker: WorkerId, is_quarantined: bool) {
+        let mut all = self.all();
+        if is_quarantined {
+            all.insert(worker);
+        } else {
+            all.remove(&worker);
+        }
+    }
+
+    fn has(&self, worker: WorkerId) -> bool {
+        self.all().contains(&worker)
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashSet<WorkerId>> {
+        // a set of whole entries is whole after any panic
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PoolService {
@@ -77,14 +107,14 @@ impl PoolService {
     /// If the store does not say.
     pub async fn new(parts: Parts) -> Result<PoolService, StoreError> {
         let rows = parts.store.workers().await?;
-        let quarantined =
-            rows.into_iter().filter(|row| row.quarantined.is_some()).map(|row| row.id).collect();
+        for row in rows.into_iter().filter(|row| row.quarantined.is_some()) {
+            parts.quarantined.set(row.id, true);
+        }
         Ok(PoolService {
             parts,
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             next: AtomicU64::new(1),
-            quarantined: Mutex::new(quarantined),
         })
     }
 
@@ -116,22 +146,12 @@ impl PoolService {
     /// The worker that a token of a session stands for; `None` if it is wrong, has ended, or its worker is quarantined.
     pub fn bearer(&self, token: &str) -> Option<WorkerId> {
         let worker = token::verify(&self.parts.mac_key, token, self.parts.clock.now())?;
-        (!self.quarantined().contains(&worker)).then_some(worker)
+        (!self.parts.quarantined.has(worker)).then_some(worker)
     }
 
     /// A worker was quarantined or readmitted.
     pub fn set_quarantined(&self, worker: WorkerId, is_quarantined: bool) {
-        let mut quarantined = self.quarantined();
-        if is_quarantined {
-            quarantined.insert(worker);
-        } else {
-            quarantined.remove(&worker);
-        }
-    }
-
-    fn quarantined(&self) -> MutexGuard<'_, HashSet<WorkerId>> {
-        // a set of whole entries is whole after any panic
-        self.quarantined.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts.quarantined.set(worker, is_quarantined);
     }
 
     fn next_session(&self) -> u64 {

@@ -43,6 +43,10 @@ pub struct TokenSpec {
     pub expires_at: Option<Time>,
     /// The trust domain of workers that enrol with it.
     pub domain: Option<String>,
+    /// Whether those are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors.
+    pub arbiter: bool,
 }
 
 /// Stores a token with this text.
@@ -61,6 +65,8 @@ pub async fn store_token(
         created_at: now,
         expires_at: spec.expires_at,
         domain: spec.domain,
+        owned: spec.owned,
+        arbiter: spec.arbiter,
         last_used_at: None,
     };
     store.put_token(row).await
@@ -91,6 +97,8 @@ impl Service {
                 workspace: row.workspace,
                 scopes: row.scopes.clone(),
                 domain: row.domain.clone(),
+                owned: row.owned,
+                arbiter: row.arbiter,
                 worker: None,
             }
         }))
@@ -100,7 +108,15 @@ impl Service {
     pub fn authenticate_worker(&self, token: &str) -> Option<Caller> {
         let worker = Some(self.parts.pool.bearer(token)?);
         let workspace = WorkspaceId::default();
-        Some(Caller { token: 0, workspace, scopes: Vec::new(), domain: None, worker })
+        Some(Caller {
+            token: 0,
+            workspace,
+            scopes: Vec::new(),
+            domain: None,
+            owned: false,
+            arbiter: false,
+            worker,
+        })
     }
 
     /// All tokens, without their texts.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::sandbox::Analysis;
+use crate::spec::Verify;
 use crate::store::{ModuleState, Outlook, TokenRow, Usage};
 
 /// Entries kept at most, of each kind.
@@ -31,6 +32,8 @@ pub struct ModuleFacts {
     pub refusal: Option<(String, String)>,
     /// Why it is out of service.
     pub quarantined: Option<String>,
+    /// How its runs are verified that ask for nothing else.
+    pub verify: Option<Verify>,
 }
 
 impl ModuleFacts {
@@ -207,7 +210,13 @@ mod tests {
         let exports: String = (0..exports).map(|i| format!(r#"(export "{i:01000}" (func 0))"#)).collect();
         let wasm = wat::parse_str(format!("(module (func) {exports})")).unwrap();
         let analysis = Some(examine(&wasm).unwrap());
-        Arc::new(ModuleFacts { state: ModuleState::Ready, analysis, refusal: None, quarantined: None })
+        Arc::new(ModuleFacts {
+            state: ModuleState::Ready,
+            analysis,
+            refusal: None,
+            quarantined: None,
+            verify: None,
+        })
     }
 
     #[test]
@@ -251,6 +260,8 @@ mod tests {
             workspace: crate::id::WorkspaceId::default(),
             scopes: Vec::new(),
             domain: None,
+            owned: false,
+            arbiter: false,
             created_at: Time(0),
             expires_at: None,
             last_used_at: None,

@@ -16,6 +16,7 @@ use crate::coordinator::owner::Command;
 use crate::coordinator::service::PoolEvent;
 use crate::digest::Digest;
 use crate::sandbox::{Analysis, Variant, check_entry};
+use crate::spec::Verify;
 use crate::store::{ModuleState, StoredModule, WriteAnswer};
 
 /// How long the first run with fuel waits for its machine code before it is accepted without knowing.
@@ -89,6 +90,7 @@ impl Service {
             analysis: Some(text),
             refusal: None,
             quarantined: None,
+            verify: None,
             created_at: self.now(),
         };
         let is_new = self.parts.store.put_module(module.clone()).await?;
@@ -186,7 +188,11 @@ impl Service {
     }
 
     /// What a submission needs to know of its module, from the cache or the store.
-    pub(super) async fn check_module(&self, prepared: &Prepared) -> Result<bool, ServiceError> {
+    /// Whether it is ready, and how its runs are verified that ask for nothing else.
+    pub(super) async fn check_module(
+        &self,
+        prepared: &Prepared,
+    ) -> Result<(bool, Option<Verify>), ServiceError> {
         let digest = prepared.spec.module;
         let facts = match self.parts.modules.get(digest) {
             Some(facts) => facts,
@@ -206,7 +212,7 @@ impl Service {
         if is_ready && prepared.spec.limits.fuel.is_some() {
             self.check_fueled(digest).await?;
         }
-        Ok(is_ready)
+        Ok((is_ready, facts.verify))
     }
 
     /// Compiles what runs with fuel need, when the first of them is submitted: it counts at every step, so it may pass a
@@ -246,6 +252,7 @@ impl Service {
             analysis,
             refusal: row.refusal,
             quarantined: row.quarantined,
+            verify: row.verify,
         });
         self.parts.modules.remember(digest, Arc::clone(&facts), generation);
         Ok(facts)
@@ -298,6 +305,20 @@ impl Service {
         digest: Digest,
     ) -> Result<StoredModule, ServiceError> {
         self.set_quarantine(digest, None).await
+    }
+
+    /// Says how a module's runs are verified that ask for nothing else; `None`: as the pool does.
+    pub async fn set_module_verify(
+        &self,
+        _caller: &Caller,
+        digest: Digest,
+        verify: Option<Verify>,
+    ) -> Result<StoredModule, ServiceError> {
+        if !self.parts.store.set_module_verify(digest, verify).await? {
+            return Err(no_module(digest));
+        }
+        self.module_changed(digest);
+        self.module_row(digest).await
     }
 
     async fn set_quarantine(

@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::id::RunId;
 use crate::receipt::{
     Batch, CONTENT_BYTES_MAX, Hex, Predicate, PublicKey, Rule, SignedWhen, Statement, Vote, VoteProof,
+    fraction,
 };
 use crate::sandbox::ClassInputs;
 use crate::spec::Verify;
@@ -130,7 +131,10 @@ fn proven(keys: &Keyring, run: &StoredRun, vote: CastVote) -> Result<Vote, Servi
         result: vote.result,
         signed: SignedWhen::WithVote,
         batch: Batch { count: 0, index: 0, path: Vec::new(), signature: Hex([0; 64]) },
-        credibility: None,
+        credibility: vote.weight.map(|weight| fraction(1_000_000_000 - weight.error_ppb)),
+        confirmations_milli: vote.weight.map(|weight| weight.k_milli),
+        fault_domain: vote.weight.map(|weight| weight.domain),
+        arbiter: vote.weight.is_some_and(|weight| weight.is_arbiter),
     };
     let proof = match vote.proof {
         Some(proof) => *proof,
@@ -156,8 +160,10 @@ fn rule(verify: Verify) -> Rule {
     let (policy, n) = match verify {
         Verify::Once => ("once", None),
         Verify::Quorum { n } => ("quorum", Some(n)),
+        Verify::Standard => ("standard", None),
+        Verify::High => ("high", None),
     };
-    Rule { policy: policy.to_owned(), n, epsilon: None }
+    Rule { policy: policy.to_owned(), n, epsilon: verify.epsilon_ppb().map(fraction) }
 }
 
 /// What a class is the digest of, if it is that of this machine and build.

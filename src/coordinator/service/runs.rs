@@ -45,18 +45,22 @@ impl Service {
         {
             return self.existing(caller, run, known == *payload, wait).await;
         }
-        let module_ready = self.check_module(&prepared).await?;
+        let (module_ready, of_module) = self.check_module(&prepared).await?;
         self.check_inputs(&prepared).await?;
         let (blobs, room) = self.keep_or_store(prepared.blobs).await?;
         let created_at = self.now();
         let id = new_id(created_at);
+        let mut policy = prepared.policy;
+        if prepared.has_default_verify {
+            policy.verify = of_module.unwrap_or(self.parts.facts.verify_default);
+        }
         let new = NewRun {
             id,
             workspace: caller.workspace,
             epoch: self.parts.epoch,
             spec: prepared.spec,
             run_key: prepared.run_key,
-            policy: prepared.policy,
+            policy,
             created_at,
             idempotency: prepared.idempotency,
             rerun_of: prepared.rerun_of,
@@ -318,6 +322,7 @@ impl Service {
             spec,
             run_key,
             policy,
+            has_default_verify: false,
             blobs: Vec::new(),
             idempotency: None,
             rerun_of: Some(id),

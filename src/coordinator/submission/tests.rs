@@ -173,8 +173,8 @@ fn too_many_files_are_refused_as_a_whole() {
 fn what_is_planned_is_told_apart_from_what_is_wrong() {
     let not_there = ProblemCode::PolicyNotAvailable;
     for (fields, code, pointer) in [
-        (json!({"verify": {"policy": "standard"}}), not_there, "/verify/policy"),
-        (json!({"verify": {"policy": "high"}}), not_there, "/verify/policy"),
+        (json!({"verify": {"policy": "standard", "n": 2}}), ProblemCode::InvalidField, "/verify/n"),
+        (json!({"verify": {"policy": "high", "n": 2}}), ProblemCode::InvalidField, "/verify/n"),
         (json!({"placement": {"mode": "primary"}}), not_there, "/placement/mode"),
         (json!({"function": "resize"}), ProblemCode::NotAvailable, "/function"),
     ] {

@@ -8,7 +8,7 @@ use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::{LimitsView, PolicyView, RetentionView, Scope, Timestamp};
+use super::{LimitsView, PolicyView, RetentionView, Scope, Timestamp, VerifyRequest};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 use crate::spec::Profile;
@@ -74,6 +74,9 @@ pub struct Module {
     /// Why it is quarantined; null if it is not.
     #[schema(required)]
     pub quarantined: Option<String>,
+    /// How its runs are verified that ask for nothing else; null: as the pool does, see `policy_default` of `GET /v1/info`.
+    #[schema(required)]
+    pub verify: Option<VerifyRequest>,
     /// When it was first uploaded.
     pub created_at: Timestamp,
 }
@@ -128,6 +131,18 @@ pub struct Worker {
     pub domain: String,
     /// Whether it is part of the coordinator's process.
     pub embedded: bool,
+    /// Whether it is the operator's own machine.
+    pub owned: bool,
+    /// Whether it is a trusted executor, which settles disputes and audits and gets no ordinary work while others are there.
+    pub arbiter: bool,
+    /// The probability that its next result is right, as far as its record in this class tells. Crashes, losses and timeouts
+    /// do not count.
+    pub credibility: f64,
+    /// Its results that others confirmed since it last was wrong, fewer as they age; at most 1000.
+    pub confirmations: f64,
+    /// The day on which its result was last outvoted alone, for as long as a second time means quarantine.
+    #[schema(required)]
+    pub suspect_since: Option<Timestamp>,
     /// Its build, as it said last.
     #[schema(required)]
     pub version: Option<String>,
@@ -210,8 +225,11 @@ pub struct EvidenceView {
 pub struct EvidenceItem {
     /// Its position in the worker's log: grows with time.
     pub number: u64,
-    /// What was seen: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt` or `refused`.
+    /// What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
+    /// `confirmed_by_arbiter`, `lone_dissent` or `collusion`.
     pub kind: String,
+    /// Results that a confirmation stands for; 1 of everything else.
+    pub count: u32,
     /// On an attempt of which run.
     pub run: RunId,
     /// Which attempt.
@@ -268,6 +286,10 @@ pub struct Token {
     /// The trust domain of workers that enrol with it.
     #[schema(required)]
     pub domain: Option<String>,
+    /// Whether those are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors.
+    pub arbiter: bool,
 }
 
 /// A token that was just made: the only time that its secret is shown.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::Timestamp;
 use crate::digest::Digest;
-use crate::spec::{Profile, Retry};
+use crate::spec::{Profile, Retry, Verify};
 
 /// A run as it is submitted. Everything but `module` has a default.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, ToSchema)]
@@ -230,6 +230,18 @@ pub struct VerifyRequest {
     pub n: Option<u64>,
 }
 
+impl From<Verify> for VerifyRequest {
+    fn from(verify: Verify) -> VerifyRequest {
+        let (policy, n) = match verify {
+            Verify::Once => (VerifyPolicy::Once, None),
+            Verify::Quorum { n } => (VerifyPolicy::Quorum, Some(n.into())),
+            Verify::Standard => (VerifyPolicy::Standard, None),
+            Verify::High => (VerifyPolicy::High, None),
+        };
+        VerifyRequest { policy, n }
+    }
+}
+
 /// A rule of verification.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -238,10 +250,23 @@ pub enum VerifyPolicy {
     Once,
     /// `n` voters; floor(n/2)+1 equal votes decide.
     Quorum,
-    /// Adaptive. Not available yet: answered with `policy_not_available`.
+    /// As many workers as it takes until the result is wrong with a probability of at most 0.001, judged by what each has
+    /// shown before; a proven worker may stand alone and is spot-checked.
     Standard,
-    /// Adaptive with a smaller error. Not available yet: answered with `policy_not_available`.
+    /// The same with 0.000001: never one worker alone.
     High,
+}
+
+impl VerifyPolicy {
+    /// The name that JSON uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            VerifyPolicy::Once => "once",
+            VerifyPolicy::Quorum => "quorum",
+            VerifyPolicy::Standard => "standard",
+            VerifyPolicy::High => "high",
+        }
+    }
 }
 
 /// Which workers may run it.
@@ -303,6 +328,14 @@ pub struct TokenRequest {
     /// characters a-z, 0-9, `.`, `_` and `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
+    /// With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
+    /// faulty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owned: bool,
+    /// With the scope `worker`: workers that enrol with it are trusted executors. They settle disputes and audits, and get
+    /// no ordinary work while others are there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub arbiter: bool,
 }
 
 /// What a token allows. `admin` includes `submit` and `read`, `submit` includes `read`.

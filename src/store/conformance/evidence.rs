@@ -2,9 +2,9 @@
 
 use super::Place;
 use super::fixtures::*;
-use crate::core::Time;
+use crate::core::{Standing, Time};
 use crate::id::{AttemptId, WorkerId};
-use crate::store::{Evidence, EvidenceRetention, Store};
+use crate::store::{Enrolment, Evidence, EvidenceRetention, Store, kind};
 
 fn seen(worker: u32, at: u64) -> Evidence {
     Evidence {
@@ -13,6 +13,7 @@ fn seen(worker: u32, at: u64) -> Evidence {
         kind: if at.is_multiple_of(2) { "dissented" } else { "crashed" }.to_owned(),
         attempt: AttemptId { run: run_id(at), number: 2 },
         result: at.is_multiple_of(2).then(|| digest("wrong")),
+        count: 1,
         at: Time(at),
     }
 }
@@ -64,4 +65,60 @@ pub(crate) async fn evidence_is_trimmed_from_its_old_end(place: &dyn Place) {
     assert_eq!(store.trim_evidence(piece).await.unwrap(), 1);
     assert_eq!(store.trim_evidence(piece).await.unwrap(), 0);
     assert_eq!((times(&*store, 1).await, times(&*store, 2).await), (vec![10], vec![3]));
+}
+
+pub(crate) async fn the_standing_of_a_worker_is_the_fold_of_its_whole_log(place: &dyn Place) {
+    const DAY: u64 = 24 * 60 * 60 * 1_000_000;
+    let store = place.open().await;
+    let enrolment = Enrolment {
+        key: [7; 32],
+        name: "ada".to_owned(),
+        domain: "lab".to_owned(),
+        embedded: false,
+        owned: true,
+        arbiter: false,
+        token: None,
+        at: Time(1),
+    };
+    let worker = store.enrol_worker(enrolment.clone()).await.unwrap();
+    assert_eq!(worker.standings, [].into());
+    let entry = |class: &str, kind: &str, count, at| Evidence {
+        worker: worker.id,
+        class: digest(class),
+        kind: kind.to_owned(),
+        count,
+        ..seen(1, at)
+    };
+    let log = vec![
+        entry("a", kind::CONFIRMED, 40, DAY),
+        entry("a", "crashed", 1, 2 * DAY),
+        entry("b", kind::CONFIRMED_BY_ARBITER, 9, 2 * DAY),
+        entry("a", kind::CONFIRMED, 2, 31 * DAY),
+        entry("b", kind::LONE_DISSENT, 1, 32 * DAY),
+        entry("a", kind::CONFIRMED_BY_GOLDEN, 1, 33 * DAY),
+    ];
+    let folded = |class: &str, log: &[Evidence]| {
+        let of_class = log.iter().filter(|seen| seen.class == digest(class));
+        Standing::of(of_class.filter_map(|seen| Some((seen.at, seen.integrity()?))))
+    };
+    store.append_evidence(log[..3].to_vec()).await.unwrap();
+    store.append_evidence(log[3..].to_vec()).await.unwrap();
+    let standings = async |store: &dyn Store| store.workers().await.unwrap().remove(0).standings;
+    let expected = [(digest("a"), folded("a", &log)), (digest("b"), folded("b", &log))];
+    assert!(expected[0].1.k_milli > 20_000 && expected[1].1.suspect_since == Some(32), "{expected:?}");
+    assert_eq!(standings(&*store).await, expected.into());
+    // what is trimmed is not forgotten, nor does it end with the process
+    let all = EvidenceRetention { newest: 1, since: Time(99 * DAY), most: 1, batch_max: 100 };
+    assert_eq!(store.trim_evidence(all).await.unwrap(), 5);
+    assert_eq!(standings(&*store).await, expected.into());
+    store.close().await;
+    let store = place.open().await;
+    assert_eq!(standings(&*store).await, expected.into());
+    assert_eq!(store.enrol_worker(enrolment).await.unwrap().standings, expected.into());
+    // a quarantine keeps what is known, its end makes a newcomer; to readmit one that was not out changes nothing
+    assert!(store.quarantine_worker(worker.id, None).await.unwrap());
+    assert!(store.quarantine_worker(worker.id, Some("lied".to_owned())).await.unwrap());
+    assert_eq!(standings(&*store).await, expected.into());
+    assert!(store.quarantine_worker(worker.id, None).await.unwrap());
+    assert_eq!(standings(&*store).await, [].into());
 }

@@ -101,6 +101,8 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
             outcome: Some(manifest.outcome.clone()),
             verdict: Verdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![WorkerId(4)] },
             result: Some(result),
+            votes: Vec::new(),
+            error_ppb: None,
             attempts: vec![
                 attempt(
                     1,
@@ -149,6 +151,7 @@ pub(crate) fn cast_votes(result: Digest) -> Vec<CastVote> {
         artifact: digest("artifact"),
         result: if number == 3 { digest("dissent") } else { result },
         proof,
+        weight: None,
     };
     let proof = VoteProof { root: [1; 32], count: 5, index: 4, path: vec![[2; 32]], signature: [3; 64] };
     let longest = VoteProof { count: u32::MAX, path: vec![[4; 32]; PATH_MAX], ..proof.clone() };

@@ -74,7 +74,8 @@ macro_rules! conformance {
                 the_outlook_is_what_retention_will_do;
             evidence:
                 evidence_is_appended_and_read_newest_first,
-                evidence_is_trimmed_from_its_old_end;
+                evidence_is_trimmed_from_its_old_end,
+                the_standing_of_a_worker_is_the_fold_of_its_whole_log;
             blobs:
                 a_blob_row_is_made_once_and_pinned_for_the_longest,
                 many_blobs_are_pinned_at_once_or_the_missing_one_is_named,

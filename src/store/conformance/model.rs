@@ -323,6 +323,7 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
                 analysis: None,
                 refusal: None,
                 quarantined: None,
+                verify: None,
                 created_at: Time(0),
             };
             let there = model.blobs.contains_key(&digest);

@@ -22,6 +22,8 @@ fn token(name: &str) -> TokenRow {
         created_at: Time(4),
         expires_at: (name == "b").then_some(Time(5)),
         domain: (name == "b").then(|| "lab-2".to_owned()),
+        owned: name == "b",
+        arbiter: name == "b",
         last_used_at: None,
     }
 }
@@ -32,6 +34,8 @@ fn enrolment(key: u8, at: u64) -> Enrolment {
         name: format!("worker {key}"),
         domain: "domain".to_owned(),
         embedded: key == 0,
+        owned: key.is_multiple_of(2),
+        arbiter: key == 1,
         token: (key > 0).then_some(7),
         at: Time(at),
     }
@@ -204,6 +208,9 @@ impl Model {
             domain: enrolment.domain.clone(),
             embedded: enrolment.embedded,
             enrolled_by: enrolment.token,
+            owned: enrolment.owned,
+            arbiter: enrolment.arbiter,
+            standings: BTreeMap::new(),
             quarantined: None,
             created_at: enrolment.at,
             session: None,

@@ -3,6 +3,7 @@
 use super::Place;
 use super::fixtures::*;
 use crate::core::Time;
+use crate::spec::Verify;
 use crate::store::{ModuleState, Retention, StoreError, StoredModule, Usage, WriteAnswer};
 
 fn module(name: &str, at: u64) -> StoredModule {
@@ -14,6 +15,7 @@ fn module(name: &str, at: u64) -> StoredModule {
         analysis: Some("{}".to_owned()),
         refusal: None,
         quarantined: None,
+        verify: None,
         created_at: Time(at),
     }
 }
@@ -51,6 +53,11 @@ pub(crate) async fn modules_are_put_changed_quarantined_listed_and_deleted(place
     assert!(read("absent").await.is_none());
     assert!(store.quarantine_module(digest("a"), None).await.unwrap());
     assert_eq!(read("a").await.unwrap().quarantined, None);
+    for verify in [Some(Verify::High), Some(Verify::Quorum { n: 3 }), None] {
+        assert!(store.set_module_verify(digest("a"), verify).await.unwrap());
+        assert_eq!(read("a").await.unwrap().verify, verify);
+    }
+    assert!(!store.set_module_verify(digest("absent"), Some(Verify::Once)).await.unwrap());
     assert!(store.decide_module(digest("b"), ModuleState::Ready, None).await.unwrap());
     assert_eq!(read("b").await.unwrap().state, ModuleState::Ready);
 

@@ -131,6 +131,7 @@ pub(crate) async fn runs_are_found_by_worker_verdict_and_text(place: &dyn Place)
         analysis: None,
         refusal: None,
         quarantined: None,
+        verify: None,
         created_at: Time(1),
     };
     store.put_module(named).await.unwrap();

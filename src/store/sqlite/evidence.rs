@@ -1,10 +1,14 @@
-//! The evidence log: appended, read newest first, trimmed from its old end.
+//! The evidence log: appended, read newest first, trimmed from its old end; and what the whole of it says of a worker, which is
+//! folded in the transaction that appends.
+
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Batch;
 use super::values::{int, run_id, run_key, time, uint};
 use super::writer::Abort;
+use crate::core::Standing;
 use crate::digest::Digest;
 use crate::id::{AttemptId, WorkerId};
 use crate::store::{Evidence, EvidenceRetention};
@@ -13,7 +17,8 @@ use crate::store::{Evidence, EvidenceRetention};
 pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(), Abort> {
     let (connection, _) = batch.rows()?;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO evidence (worker, class, kind, run, number, result, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO evidence (worker, class, kind, run, number, result, at, count)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
     for seen in evidence {
         insert.execute(params![
@@ -24,8 +29,65 @@ pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(),
             seen.attempt.number,
             seen.result.as_ref().map(Digest::as_bytes),
             int(seen.at.0),
+            seen.count,
         ])?;
+        if let Some(entry) = seen.integrity() {
+            let known = standing(connection, seen.worker, seen.class)?;
+            put_standing(connection, seen.worker, seen.class, known.with(seen.at, entry))?;
+        }
     }
+    Ok(())
+}
+
+fn standing(connection: &Connection, worker: WorkerId, class: Digest) -> rusqlite::Result<Standing> {
+    let known = connection
+        .prepare_cached("SELECT k_milli, suspect_since, day FROM standings WHERE worker = ?1 AND class = ?2")?
+        .query_row(params![worker.0, class.as_bytes()], |row| {
+            Ok(Standing { k_milli: uint(row.get(0)?), suspect_since: row.get(1)?, day: row.get(2)? })
+        })
+        .optional()?;
+    Ok(known.unwrap_or_default())
+}
+
+fn put_standing(
+    connection: &Connection,
+    worker: WorkerId,
+    class: Digest,
+    standing: Standing,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO standings (worker, class, k_milli, suspect_since, day)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            worker.0,
+            class.as_bytes(),
+            int(standing.k_milli),
+            standing.suspect_since,
+            standing.day
+        ])?;
+    Ok(())
+}
+
+/// What the evidence of every worker says, by class.
+pub(super) fn standings(
+    connection: &Connection,
+) -> rusqlite::Result<BTreeMap<u32, BTreeMap<Digest, Standing>>> {
+    let mut select =
+        connection.prepare_cached("SELECT worker, class, k_milli, suspect_since, day FROM standings")?;
+    let mut rows = select.query([])?;
+    let mut all = BTreeMap::<u32, BTreeMap<Digest, Standing>>::new();
+    while let Some(row) = rows.next()? {
+        let standing = Standing { k_milli: uint(row.get(2)?), suspect_since: row.get(3)?, day: row.get(4)? };
+        all.entry(row.get(0)?).or_default().insert(Digest::from_bytes(row.get(1)?), standing);
+    }
+    Ok(all)
+}
+
+/// Nothing is left of what a worker has shown.
+pub(super) fn begin_anew(connection: &Connection, worker: WorkerId) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM standings WHERE worker = ?1")?.execute(params![worker.0])?;
     Ok(())
 }
 
@@ -38,7 +100,7 @@ pub(super) fn page(
 ) -> rusqlite::Result<Vec<(u64, Evidence)>> {
     connection
         .prepare_cached(
-            "SELECT row, class, kind, run, number, result, at FROM evidence WHERE worker = ?1 AND row < ?2
+            "SELECT row, class, kind, run, number, result, at, count FROM evidence WHERE worker = ?1 AND row < ?2
              ORDER BY row DESC LIMIT ?3",
         )?
         .query_map(params![worker.0, int(before.unwrap_or(u64::MAX)), limit], |row| {
@@ -49,6 +111,7 @@ pub(super) fn page(
                 attempt: AttemptId { run: run_id(row.get(3)?), number: row.get(4)? },
                 result: row.get::<_, Option<[u8; 32]>>(5)?.map(Digest::from_bytes),
                 at: time(row.get(6)?),
+                count: row.get(7)?,
             };
             Ok((uint(row.get(0)?), seen))
         })?
@@ -58,7 +121,9 @@ pub(super) fn page(
 /// See [`crate::store::Store::evidence_counts`].
 pub(super) fn counts(connection: &Connection, worker: WorkerId) -> rusqlite::Result<Vec<(String, u64)>> {
     connection
-        .prepare_cached("SELECT kind, count(*) FROM evidence WHERE worker = ?1 GROUP BY kind ORDER BY kind")?
+        .prepare_cached(
+            "SELECT kind, sum(count) FROM evidence WHERE worker = ?1 GROUP BY kind ORDER BY kind",
+        )?
         .query_map(params![worker.0], |row| Ok((row.get(0)?, uint(row.get(1)?))))?
         .collect()
 }

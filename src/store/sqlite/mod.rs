@@ -38,6 +38,7 @@ use super::{
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
+use crate::spec::Verify;
 
 /// SQLite before 3.51.3 could corrupt a database when its write-ahead log started anew.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -243,6 +244,10 @@ impl Store for SqliteStore {
 
     async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError> {
         self.writer.call(move |batch| rows::quarantine_module(batch, digest, why.as_deref())).await
+    }
+
+    async fn set_module_verify(&self, digest: Digest, verify: Option<Verify>) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::set_module_verify(batch, digest, verify)).await
     }
 
     async fn module(&self, digest: Digest) -> Result<Option<StoredModule>, StoreError> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Row, params};
 
 use super::batch::Batch;
+use super::evidence;
 use super::reads::{self, ReadError};
 use super::values::{int, time};
 use super::writer::Abort;
@@ -15,7 +16,8 @@ use crate::digest::Digest;
 use crate::id::{WorkerId, WorkspaceId};
 use crate::store::{Enrolment, StoreError, TokenRow, WorkerFacts, WorkerRow, WorkerSession};
 
-const TOKEN_COLUMNS: &str = "id, hash, name, workspace, scopes, created_at, expires_at, domain, last_used_at";
+const TOKEN_COLUMNS: &str = "id, hash, name, workspace, scopes, created_at, expires_at, domain, last_used_at, \
+                             owned, arbiter";
 
 fn stored_token(row: &Row<'_>) -> Result<TokenRow, ReadError> {
     let scopes = row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?;
@@ -31,6 +33,8 @@ fn stored_token(row: &Row<'_>) -> Result<TokenRow, ReadError> {
         expires_at: row.get::<_, Option<i64>>(6)?.map(time),
         domain: row.get(7)?,
         last_used_at: row.get::<_, Option<i64>>(8)?.map(time),
+        owned: row.get(9)?,
+        arbiter: row.get(10)?,
     })
 }
 
@@ -60,8 +64,9 @@ pub(super) fn put_token(batch: &mut Batch<'_>, token: &TokenRow) -> Result<Token
     let scopes = serde_json::to_string(&token.scopes).expect("a list of texts is always JSON");
     connection
         .prepare_cached(
-            "INSERT INTO tokens (hash, name, workspace, scopes, created_at, expires_at, domain, last_used_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (hash) DO NOTHING",
+            "INSERT INTO tokens (hash, name, workspace, scopes, created_at, expires_at, domain, last_used_at, owned,
+                 arbiter)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (hash) DO NOTHING",
         )?
         .execute(params![
             token.hash.as_bytes(),
@@ -72,6 +77,8 @@ pub(super) fn put_token(batch: &mut Batch<'_>, token: &TokenRow) -> Result<Token
             token.expires_at.map(|at| int(at.0)),
             token.domain,
             token.last_used_at.map(|at| int(at.0)),
+            token.owned,
+            token.arbiter,
         ])?;
     let stored = self::token(connection, token.hash).map_err(reads::own_or_sql)?;
     stored.ok_or(Abort::Sql(rusqlite::Error::QueryReturnedNoRows))
@@ -96,7 +103,7 @@ pub(super) fn note_tokens_used(batch: &mut Batch<'_>, used: &[(u32, Time)]) -> R
 }
 
 const WORKER_COLUMNS: &str = "id, key, name, domain, embedded, enrolled_by, quarantined, created_at, \
-                              labels, class, version, slots, connected_at, left_at, seen_at";
+                              labels, class, version, slots, connected_at, left_at, seen_at, owned, arbiter";
 
 fn stored_worker(row: &Row<'_>) -> Result<WorkerRow, ReadError> {
     Ok(WorkerRow {
@@ -109,6 +116,9 @@ fn stored_worker(row: &Row<'_>) -> Result<WorkerRow, ReadError> {
         quarantined: row.get(6)?,
         created_at: time(row.get(7)?),
         session: stored_session(row)?,
+        owned: row.get(15)?,
+        arbiter: row.get(16)?,
+        standings: BTreeMap::new(),
     })
 }
 
@@ -137,8 +147,11 @@ pub(super) fn workers(connection: &Connection) -> Result<Vec<WorkerRow>, ReadErr
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query([])?;
     let mut workers = Vec::new();
+    let mut standings = evidence::standings(connection)?;
     while let Some(row) = rows.next()? {
-        workers.push(stored_worker(row)?);
+        let mut worker = stored_worker(row)?;
+        worker.standings = standings.remove(&worker.id.0).unwrap_or_default();
+        workers.push(worker);
     }
     Ok(workers)
 }
@@ -148,8 +161,9 @@ pub(super) fn enrol_worker(batch: &mut Batch<'_>, enrolment: &Enrolment) -> Resu
     let (connection, _) = batch.rows()?;
     connection
         .prepare_cached(
-            "INSERT INTO workers (key, name, domain, embedded, enrolled_by, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (key) DO NOTHING",
+            "INSERT INTO workers (key, name, domain, embedded, enrolled_by, created_at, owned, arbiter)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (key)
+             DO UPDATE SET owned = ?7, arbiter = ?8 WHERE embedded = 1 AND excluded.embedded = 1",
         )?
         .execute(params![
             enrolment.key,
@@ -158,12 +172,16 @@ pub(super) fn enrol_worker(batch: &mut Batch<'_>, enrolment: &Enrolment) -> Resu
             enrolment.embedded,
             enrolment.token,
             int(enrolment.at.0),
+            enrolment.owned,
+            enrolment.arbiter,
         ])?;
     let sql = format!("SELECT {WORKER_COLUMNS} FROM workers WHERE key = ?1");
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params![enrolment.key])?;
     let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    stored_worker(row).map_err(reads::own_or_sql)
+    let mut worker = stored_worker(row).map_err(reads::own_or_sql)?;
+    worker.standings = evidence::standings(connection)?.remove(&worker.id.0).unwrap_or_default();
+    Ok(worker)
 }
 
 /// See [`crate::store::Store::begin_session`].
@@ -227,8 +245,14 @@ pub(super) fn quarantine_worker(
     why: Option<&str>,
 ) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
+    let was_out = connection
+        .prepare_cached("SELECT 1 FROM workers WHERE id = ?1 AND quarantined IS NOT NULL")?
+        .exists(params![id.0])?;
     let changed = connection
         .prepare_cached("UPDATE workers SET quarantined = ?2 WHERE id = ?1")?
         .execute(params![id.0, why])?;
+    if why.is_none() && was_out {
+        evidence::begin_anew(connection, id)?;
+    }
     Ok(changed > 0)
 }

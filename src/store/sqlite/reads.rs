@@ -10,6 +10,7 @@ use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
+use crate::spec::Verify;
 use crate::store::records::{self, Ending, Request};
 use crate::store::votes as cast;
 use crate::store::{BlobRow, CastVote, ModuleState, StoreError, StoredModule, StoredRun, Usage};
@@ -160,13 +161,16 @@ pub(super) fn module_state_name(state: ModuleState) -> &'static str {
 }
 
 const MODULE_COLUMNS: &str =
-    "digest, size, name, state, analysis, refusal_code, refusal_text, quarantined, created_at";
+    "digest, size, name, state, analysis, refusal_code, refusal_text, quarantined, created_at, verify";
 
 fn stored_module(row: &Row<'_>) -> Result<StoredModule, ReadError> {
     let name: String = row.get(3)?;
     let states = [ModuleState::Analysed, ModuleState::Compiling, ModuleState::Ready, ModuleState::Refused];
     let state = states.into_iter().find(|state| module_state_name(*state) == name);
     let unknown = || StoreError::Decode { what: "module state", why: format!("`{name}` is not known") };
+    let verify = row.get::<_, Option<String>>(9)?.map(|text| text.parse::<Verify>()).transpose();
+    let verify =
+        verify.map_err(|error| StoreError::Decode { what: "module's policy", why: error.to_string() })?;
     let code: Option<String> = row.get(5)?;
     let text: Option<String> = row.get(6)?;
     Ok(StoredModule {
@@ -178,6 +182,7 @@ fn stored_module(row: &Row<'_>) -> Result<StoredModule, ReadError> {
         refusal: code.zip(text),
         quarantined: row.get(7)?,
         created_at: time(row.get(8)?),
+        verify,
     })
 }
 

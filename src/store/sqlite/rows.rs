@@ -10,6 +10,7 @@ use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::Epoch;
+use crate::spec::Verify;
 use crate::store::{BlobRow, Garbage, ModuleState, Retention, StoreError, StoredModule, WriteAnswer};
 
 /// See [`crate::store::Store::adopt_open_runs`].
@@ -41,8 +42,8 @@ pub(super) fn put_module(batch: &mut Batch<'_>, module: &StoredModule) -> Result
     connection
         .prepare_cached(
             "INSERT INTO modules (digest, size, name, state, analysis, refusal_code, refusal_text, quarantined,
-                 created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                 created_at, verify)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             module.digest.as_bytes(),
@@ -54,8 +55,22 @@ pub(super) fn put_module(batch: &mut Batch<'_>, module: &StoredModule) -> Result
             text,
             module.quarantined,
             int(module.created_at.0),
+            module.verify.map(|verify| verify.to_string()),
         ])?;
     Ok(true)
+}
+
+/// See [`crate::store::Store::set_module_verify`].
+pub(super) fn set_module_verify(
+    batch: &mut Batch<'_>,
+    digest: Digest,
+    verify: Option<Verify>,
+) -> Result<bool, Abort> {
+    let (connection, _) = batch.rows()?;
+    let changed = connection
+        .prepare_cached("UPDATE modules SET verify = ?2 WHERE digest = ?1")?
+        .execute(params![digest.as_bytes(), verify.map(|verify| verify.to_string())])?;
+    Ok(changed > 0)
 }
 
 /// See [`crate::store::Store::decide_module`].

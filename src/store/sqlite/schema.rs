@@ -140,6 +140,28 @@ const MIGRATIONS: &[&str] = &[
     -- votes.rs; NULL until the run is final, and of those that became so before
     ALTER TABLE runs ADD COLUMN votes BLOB;
     ",
+    // 4: verification by credibility.
+    "
+    -- results that a confirmation stands for; 1 for everything else
+    ALTER TABLE evidence ADD COLUMN count INTEGER NOT NULL DEFAULT 1;
+    -- what the whole log of a worker in a class says, also of entries that were trimmed: see core::Standing
+    CREATE TABLE standings (
+        worker INTEGER NOT NULL,
+        class BLOB NOT NULL,
+        k_milli INTEGER NOT NULL,
+        suspect_since INTEGER,
+        day INTEGER NOT NULL,
+        PRIMARY KEY (worker, class)
+    ) WITHOUT ROWID;
+    -- 1 for machines of the operator, and for trusted executors
+    ALTER TABLE tokens ADD COLUMN owned INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE tokens ADD COLUMN arbiter INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE workers ADD COLUMN owned INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE workers ADD COLUMN arbiter INTEGER NOT NULL DEFAULT 0;
+    UPDATE workers SET owned = 1 WHERE embedded = 1;
+    -- how runs of it are verified that ask for nothing else; NULL: as the pool does
+    ALTER TABLE modules ADD COLUMN verify TEXT;
+    ",
 ];
 
 /// Brings the database to this build's schema.

@@ -85,7 +85,7 @@ async fn a_newer_schema_is_refused_untouched() {
     directory.tamper("PRAGMA user_version = 4711");
     let refused = directory.store(Options::default()).map(drop);
     assert!(matches!(refused, Err(OpenError::NewerSchema { found: 4711, .. })), "{refused:?}");
-    directory.tamper("PRAGMA user_version = 3");
+    directory.tamper("PRAGMA user_version = 4");
     directory.open().await.close().await;
 }
 

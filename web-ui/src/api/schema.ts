@@ -339,6 +339,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/modules/{digest}/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Say how a module's runs are verified
+         * @description Those that ask for nothing else. Needs the scope `admin`.
+         */
+        put: operations["put_verify"];
+        post?: never;
+        /**
+         * Leave it to the pool how a module's runs are verified
+         * @description Needs the scope `admin`.
+         */
+        delete: operations["delete_verify"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/pool/session": {
         parameters: {
             query?: never;
@@ -833,7 +857,7 @@ export interface paths {
         };
         /**
          * List what was seen of a worker
-         * @description Dissents and faults, the newest first. An operator's retention forgets old ones: see `retention` of `GET /v1/info`.
+         * @description Dissents, faults and confirmations, the newest first. An operator's retention forgets old ones: see `retention` of `GET /v1/info`.
          */
         get: operations["worker_evidence"];
         put?: never;
@@ -1082,7 +1106,15 @@ export interface components {
             attempt: number;
             /** @description The worker's class then. */
             class: components["schemas"]["Digest"];
-            /** @description What was seen: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt` or `refused`. */
+            /**
+             * Format: int32
+             * @description Results that a confirmation stands for; 1 of everything else.
+             */
+            count: number;
+            /**
+             * @description What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
+             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`.
+             */
             kind: string;
             /**
              * Format: int64
@@ -1119,7 +1151,7 @@ export interface components {
          * @description Why a run failed.
          * @enum {string}
          */
-        FailReason: "exit_code" | "trap" | "out_of_fuel" | "output_limit" | "timed_out" | "crashed" | "poisoned" | "lost" | "no_quorum" | "expired" | "module_refused";
+        FailReason: "exit_code" | "trap" | "out_of_fuel" | "output_limit" | "timed_out" | "crashed" | "poisoned" | "lost" | "no_quorum" | "expired" | "module_refused" | "nondeterministic";
         /** @description What the infrastructure did to an attempt. Never votes; leads to a rerun. */
         Fault: {
             /** @description What is known beyond the signal. */
@@ -1340,6 +1372,7 @@ export interface components {
             size: number;
             /** @description Where it stands. */
             state: components["schemas"]["ModuleStateName"];
+            verify: components["schemas"]["VerifyRequest"] | null;
         };
         /** @description One page of a list */
         ModulePage: {
@@ -2082,6 +2115,8 @@ export interface components {
         Timestamp: string;
         /** @description A token, without its secret. */
         Token: {
+            /** @description Whether they are trusted executors. */
+            arbiter: boolean;
             /** @description When it was made. */
             created_at: components["schemas"]["Timestamp"];
             /** @description The trust domain of workers that enrol with it. */
@@ -2095,6 +2130,8 @@ export interface components {
             last_used_at: components["schemas"]["Timestamp"] | null;
             /** @description What people call it. */
             name: string;
+            /** @description Whether those are the operator's own machines. */
+            owned: boolean;
             /** @description What it allows. */
             scopes: components["schemas"]["Scope"][];
             /** @description Where it is valid. */
@@ -2109,6 +2146,11 @@ export interface components {
         /** @description A token as it is asked for. */
         TokenRequest: {
             /**
+             * @description With the scope `worker`: workers that enrol with it are trusted executors. They settle disputes and audits, and get
+             *     no ordinary work while others are there.
+             */
+            arbiter?: boolean;
+            /**
              * @description With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
              *     characters a-z, 0-9, `.`, `_` and `-`.
              */
@@ -2116,6 +2158,11 @@ export interface components {
             expires_at?: components["schemas"]["Timestamp"] | null;
             /** @description What people call it; 1 to 100 characters. */
             name: string;
+            /**
+             * @description With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
+             *     faulty.
+             */
+            owned?: boolean;
             /** @description What it allows; at least one. */
             scopes: components["schemas"]["Scope"][];
         };
@@ -2189,10 +2236,23 @@ export interface components {
         };
         /** @description A worker. */
         Worker: {
+            /** @description Whether it is a trusted executor, which settles disputes and audits and gets no ordinary work while others are there. */
+            arbiter: boolean;
             class: components["schemas"]["Digest"] | null;
+            /**
+             * Format: double
+             * @description Its results that others confirmed since it last was wrong, fewer as they age; at most 1000.
+             */
+            confirmations: number;
             connected_at: components["schemas"]["Timestamp"] | null;
             /** @description When it enrolled. */
             created_at: components["schemas"]["Timestamp"];
+            /**
+             * Format: double
+             * @description The probability that its next result is right, as far as its record in this class tells. Crashes, losses and timeouts
+             *     do not count.
+             */
+            credibility: number;
             /**
              * Format: int32
              * @description Attempts that it would take now.
@@ -2237,6 +2297,8 @@ export interface components {
             memory_leased_bytes: number;
             /** @description What people call it. */
             name: string;
+            /** @description Whether it is the operator's own machine. */
+            owned: boolean;
             /**
              * Format: int64
              * @description Other active workers of its class. With none, what it computes cannot be compared.
@@ -2249,6 +2311,7 @@ export interface components {
             slots: number;
             /** @description Whether it gets work. */
             standing: components["schemas"]["WorkerStandingName"];
+            suspect_since: components["schemas"]["Timestamp"] | null;
             /** @description Its build, as it said last. */
             version: string | null;
             /**
@@ -3026,6 +3089,72 @@ export interface operations {
         };
     };
     readmit_module: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the module */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_verify: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                digest: components["schemas"]["Digest"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["VerifyRequest"];
+            };
+        };
+        responses: {
+            /** @description the module */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Module"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_verify: {
         parameters: {
             query?: never;
             header?: never;

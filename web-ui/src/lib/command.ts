@@ -59,6 +59,7 @@ function policyOptions(request: RunRequest): string[] {
   if (limits?.fuel) options.push(`--fuel ${limits.fuel}`);
   if (limits?.output_bytes) options.push(`--output-limit ${sizeWord(limits.output_bytes)}`);
   if (limits?.file_bytes) options.push(`--file-limit ${sizeWord(limits.file_bytes)}`);
+  if (verify?.policy === "standard" || verify?.policy === "high") options.push(`--verify ${verify.policy}`);
   if (verify?.policy === "once") options.push("--once");
   if (verify?.policy === "quorum") options.push(`--quorum ${verify.n ?? 2}`);
   if (request.timeout_ms) options.push(`--timeout ${periodWord(request.timeout_ms)}`);

@@ -29,7 +29,7 @@ export interface Form {
   outputMib: string;
   fileMib: string;
   fuel: string;
-  verify: "once" | "quorum";
+  verify: "standard" | "high" | "once" | "quorum";
   quorum: number;
   retry: "" | "never";
   attemptsMax: string;
@@ -90,7 +90,7 @@ export function formOf(run: Run, defaults: LimitsView | null = null): Form {
     outputMib: limit("output_bytes"),
     fileMib: limit("file_bytes"),
     fuel: spec.limits.fuel === null ? "" : String(spec.limits.fuel),
-    verify: policy.verify.policy === "once" ? "once" : "quorum",
+    verify: policy.verify.policy,
     quorum: policy.verify.n ?? 2,
     retry: policy.retry === "never" ? "never" : "",
     attemptsMax: unless(policy.attempts_max, USUAL.attemptsMax),
@@ -130,7 +130,7 @@ export function requestOf(form: Form, files: Record<string, InputFile>): RunRequ
     clock: form.clock.trim() === "" ? undefined : form.clock.trim(),
     seed: scaled(form.seed, 1),
     limits: Object.keys(limits).length === 0 ? undefined : limits,
-    verify: form.verify === "once" ? { policy: "once" as const } : { policy: "quorum" as const, n: form.quorum },
+    verify: form.verify === "quorum" ? { policy: form.verify, n: form.quorum } : { policy: form.verify },
     retry: form.retry === "" ? undefined : form.retry,
     attempts_max: scaled(form.attemptsMax, 1),
     placement: Object.keys(labels).length === 0 ? undefined : { mode: "labels" as const, labels },

@@ -84,6 +84,7 @@ const REASONS: Record<string, string> = {
   no_quorum: "the votes never satisfied the policy",
   expired: "its deadline passed",
   module_refused: "its module was refused",
+  nondeterministic: "its module gives different results where it is trusted",
 };
 
 /** How a run ended, or how it stands. */
@@ -136,6 +137,8 @@ function agreement(verdict: Verdict): string {
 function runningSentence(run: Pick<Run, "verdict" | "policy" | "attempts">): string {
   const votes = run.attempts.filter((attempt) => attempt.state === "voted").length;
   if (run.policy.verify.policy === "once") return "It is running; nothing will be compared.";
+  // how many it takes is seen when they are in
+  if (run.policy.verify.policy !== "quorum") return `It is running: ${votes === 1 ? "1 vote is" : `${votes} votes are`} in.`;
   return `It is running: ${votes} of ${run.policy.verify.n ?? 2} votes are in.`;
 }
 
@@ -281,4 +284,18 @@ export function verifiableWords(analysis: NonNullable<Module["analysis"]>): stri
 /** A kind of evidence about a worker, in words. */
 export function evidenceWords(kind: string): string {
   return kind === "crashed" ? "runner crashed" : kind.replaceAll("_", " ");
+}
+
+export function evidenceTone(kind: string): Tone {
+  if (kind.startsWith("confirmed")) return "good";
+  return kind === "dissented" || kind === "lone_dissent" || kind === "collusion" ? "bad" : "warn";
+}
+
+/** How far a worker's word is believed, with what that comes from. */
+export function trustWords(worker: Pick<Worker, "credibility" | "confirmations" | "owned">): string {
+  const rest = 1 - worker.credibility;
+  const odds = rest <= 0 ? "never" : `1 in ${Math.round(1 / rest).toLocaleString("en")}`;
+  const confirmed = Math.floor(worker.confirmations);
+  const by = `${confirmed.toLocaleString("en")} of its results confirmed of late`;
+  return `${odds} of its results is assumed wrong: ${by}, ${worker.owned ? "the operator's own machine" : "a foreign machine"}`;
 }

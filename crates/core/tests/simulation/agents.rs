@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::{Beat, Class, Time, Vote};
+use lockstep_core::{Beat, Class, Prior, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, WorkerId};
 use vocabulary::result::Fault;
@@ -36,6 +36,8 @@ pub struct Behaviour {
     pub crashes: u64,
     pub hangs: u64,
     pub lies: u64,
+    /// Names the same wrong digest as all others that do.
+    pub colludes: u64,
     pub refuses: u64,
     pub slow: bool,
     /// Vanishes between its vote and the upload.
@@ -63,6 +65,8 @@ pub struct Held {
 pub struct Agent {
     pub id: WorkerId,
     pub class: Class,
+    pub prior: Prior,
+    pub is_arbiter: bool,
     pub domain: String,
     pub zone: &'static str,
     pub slots: u32,

@@ -10,6 +10,7 @@ use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault, Outcome, RunState, VerdictKind};
 use vocabulary::spec::{Placement, Retry, Verify};
 
+use crate::credibility::Books;
 use crate::shim::{Shim, finished};
 
 /// A worker that was silent for longer is suspect: two beats of a second, and a half for their jitter.
@@ -21,13 +22,17 @@ const CRASHES_MAX: u32 = 3;
 /// More attempts than all budgets together allow, free faults included.
 const ATTEMPTS_MAX: u32 = 70;
 
-struct Heard {
-    number: u32,
-    worker: WorkerId,
+pub struct Heard {
+    pub number: u32,
+    pub worker: WorkerId,
     class: Class,
-    result: Digest,
+    pub result: Digest,
     outcome: Outcome,
     is_there: bool,
+    /// What it weighs by the oracle's own count.
+    pub error: f64,
+    pub k: f64,
+    pub is_arbiter: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -52,7 +57,9 @@ pub struct Known {
     was_canceled: bool,
     tries: BTreeMap<u32, Try>,
     rows: BTreeSet<u32>,
-    votes: Vec<Heard>,
+    pub votes: Vec<Heard>,
+    /// What its votes say of workers was told.
+    pub is_judged: bool,
     /// Voters that were quarantined: they count no more, and may not vote again.
     discarded: BTreeSet<WorkerId>,
     crashes: u32,
@@ -72,6 +79,8 @@ pub struct Known {
 pub struct Oracle {
     pub runs: BTreeMap<RunId, Known>,
     classes: BTreeMap<WorkerId, Class>,
+    /// What is known of each worker's honesty.
+    pub books: Books,
     connected: BTreeSet<WorkerId>,
     draining: BTreeSet<WorkerId>,
     quarantined: BTreeSet<WorkerId>,
@@ -114,6 +123,7 @@ impl Oracle {
             tries: BTreeMap::new(),
             rows: BTreeSet::new(),
             votes: Vec::new(),
+            is_judged: false,
             discarded: BTreeSet::new(),
             crashes: 0,
             timeouts: 0,
@@ -123,6 +133,14 @@ impl Oracle {
             is_recovered: false,
         };
         self.runs.insert(submission.run, known);
+    }
+
+    /// A final is verified anew: as far as the pool is concerned it is a run of its own.
+    pub fn verified_anew(&mut self, submission: &Submission) {
+        self.accepted(submission);
+        if let Some(known) = self.runs.get_mut(&submission.run) {
+            known.is_acked = false;
+        }
     }
 
     /// The coordinator starts anew: what was in memory only is forgotten.
@@ -141,6 +159,7 @@ impl Oracle {
             known.votes.clear();
             known.discarded.clear();
             known.rows.clear();
+            known.is_judged = false;
             known.was_canceled = false;
             known.assigned_now = 0;
             known.claimed_now = 0;
@@ -236,6 +255,7 @@ impl Oracle {
             }
             Event::WorkerJoined(joining) => {
                 self.classes.insert(joining.worker, joining.class);
+                self.books.joined(joining);
                 self.connected.insert(joining.worker);
                 self.draining.remove(&joining.worker);
                 if !joining.holds.is_empty() {
@@ -264,15 +284,7 @@ impl Oracle {
                 }
             }
             Event::WorkerDraining { worker, .. } => drop(self.draining.insert(*worker)),
-            Event::WorkerQuarantined { worker, .. } => {
-                self.quarantined.insert(*worker);
-                for known in self.runs.values_mut().filter(|known| known.last.is_none()) {
-                    if known.votes.iter().any(|vote| vote.worker == *worker) {
-                        known.discarded.insert(*worker);
-                    }
-                    known.votes.retain(|vote| vote.worker != *worker);
-                }
-            }
+            Event::WorkerQuarantined { worker, .. } => self.quarantine(*worker),
             Event::WorkerReadmitted { worker } => {
                 self.quarantined.remove(worker);
                 self.draining.remove(worker);
@@ -322,6 +334,17 @@ impl Oracle {
         }
     }
 
+    /// Nothing of a worker counts from now on.
+    fn quarantine(&mut self, worker: WorkerId) {
+        self.quarantined.insert(worker);
+        for known in self.runs.values_mut().filter(|known| known.last.is_none()) {
+            if known.votes.iter().any(|vote| vote.worker == worker) {
+                known.discarded.insert(worker);
+            }
+            known.votes.retain(|vote| vote.worker != worker);
+        }
+    }
+
     fn live(&mut self, attempt: AttemptId, worker: WorkerId) -> Option<&mut Try> {
         let found = self.runs.get_mut(&attempt.run)?.tries.get_mut(&attempt.number)?;
         (found.is_live && found.worker == worker).then_some(found)
@@ -341,6 +364,7 @@ impl Oracle {
 
     fn voted(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId, vote: (Digest, Outcome, bool)) {
         let class = self.classes.get(&worker).copied();
+        let (error, k, is_arbiter) = self.books.weight(worker);
         let Some(known) = self.runs.get_mut(&attempt.run) else {
             return self.saw("a vote on a run that is gone");
         };
@@ -351,7 +375,17 @@ impl Oracle {
                 found.is_live = false;
                 let (result, outcome, is_there) = vote;
                 let class = class.expect("a worker joins before it votes");
-                known.votes.push(Heard { number: attempt.number, worker, class, result, outcome, is_there });
+                known.votes.push(Heard {
+                    number: attempt.number,
+                    worker,
+                    class,
+                    result,
+                    outcome,
+                    is_there,
+                    error,
+                    k,
+                    is_arbiter,
+                });
             }
             _ if is_final => self.saw("a vote after the final"),
             _ => self.saw("a vote on an attempt that had ended"),
@@ -383,17 +417,34 @@ impl Oracle {
                         return Err(format!("blame: {attempt} delivered, and the store is slow"));
                     }
                 }
+                Effect::Write(Write::Correct(last)) => {
+                    let known = self.runs.get(&last.run).and_then(|known| known.submission.reverify.as_ref());
+                    if known.is_none_or(|known| last.result.is_none_or(|result| result == known.result)) {
+                        return Err(format!("I2: {} is corrected by the same result", last.run));
+                    }
+                }
                 Effect::QuarantineModule { module, .. } => {
                     self.saw("a module quarantined by the poison rule");
                     self.poisoned.insert(*module);
                 }
+                // asked once more, because a vote beside it was discarded: it has to deliver again
+                Effect::Collect { attempt, .. } => drop(self.storing.remove(attempt)),
+                Effect::Evidence { worker, evidence, .. } => self.witnessed(*worker, *evidence),
+                Effect::NondeterministicModule { module, .. } => {
+                    self.books.nondeterministic.insert(*module);
+                }
                 Effect::Dissented { .. } => self.saw("a dissenter"),
+                Effect::QuarantineWorker { worker, .. } => {
+                    self.saw("a worker quarantined for its votes");
+                    self.quarantine(*worker);
+                }
                 _ => {}
             }
             if let Some(last) = finished(effect) {
                 self.ended(last)?;
             }
         }
+        self.check_evidence(effects)?;
         for last in effects.iter().filter_map(finished) {
             let known = &self.runs[&last.run];
             if known.tries.values().any(|found| found.is_live) {
@@ -470,7 +521,8 @@ impl Oracle {
         let voters = u32::from(policy.verify.voters());
         let has_voted =
             known.votes.iter().any(|vote| vote.worker == worker) || known.discarded.contains(&worker);
-        if has_voted && voters > 1 {
+        let compares = policy.verify != Verify::Once || known.submission.reverify.is_some();
+        if has_voted && compares && !self.books.is_arbiter(worker) {
             return Err(format!("I4: {attempt} goes to {worker}, which voted"));
         }
         if known.tries.values().any(|found| found.is_live && found.worker == worker) {
@@ -491,7 +543,11 @@ impl Oracle {
             return Err(format!("I9: {attempt} after {} timeouts", known.timeouts));
         }
         if policy.retry == Retry::Never {
-            let allowed = if voters == 1 { 1 } else { voters + 2 };
+            let allowed = match policy.verify {
+                Verify::Once => 1,
+                Verify::Quorum { n } => u32::from(n) + 2,
+                Verify::Standard | Verify::High => 12 + 3,
+            };
             if known.assigned > allowed {
                 return Err(format!("I9: {attempt} of a run that is tried once"));
             }
@@ -501,7 +557,7 @@ impl Oracle {
         }
         if policy.retry != Retry::Never || !policy.durable {
             // the others were placed when their row was written, not now
-            known.check_exclusion(attempt, worker, workers)?;
+            known.check_exclusion(attempt, worker, workers, &self.books)?;
         }
         let found = Try { worker, epoch, is_live: true, has_begun: false };
         known.tries.insert(attempt.number, found);
@@ -545,7 +601,11 @@ impl Oracle {
 }
 
 /// Words of the explanations that show rare states.
-const EXPLAINED: [(&str, &str); 5] = [
+const EXPLAINED: [(&str, &str); 9] = [
+    ("a second one is handed out", "a hedge"),
+    ("audit lottery drew it", "an audit"),
+    ("results are verified anew at once", "a run verified anew that waited for its turn"),
+    ("lost its confirmations elsewhere", "a vote that lost its weight"),
     ("is slow", "a slow attempt"),
     ("is stuck", "a stuck attempt"),
     ("was not heard of", "a suspect worker"),
@@ -574,6 +634,7 @@ impl Known {
         attempt: AttemptId,
         worker: WorkerId,
         workers: &[WorkerView],
+        books: &Books,
     ) -> Result<(), String> {
         let Some(chosen) = workers.iter().find(|view| view.worker == worker) else {
             return Err(format!("{attempt} goes to {worker}, which is not there"));
@@ -588,7 +649,15 @@ impl Known {
             matches!(view.standing, WorkerStanding::Active | WorkerStanding::Suspect)
                 && view.memory_bytes >= self.submission.memory_bytes
         };
-        let voters = usize::from(self.submission.policy.verify.voters());
+        if chosen.is_arbiter {
+            // asked for what it is, or because there is nobody else
+            return Ok(());
+        }
+        let suits = |view: &&WorkerView| suits(view) && !view.is_arbiter;
+        let voters = usize::from(self.submission.policy.verify.peers());
+        if self.submission.reverify.is_some() {
+            return Ok(());
+        }
         if voters == 1 {
             let held = |worker| self.tries.values().any(|found| found.worker == worker);
             let is_free = |view: &&WorkerView| {
@@ -605,7 +674,7 @@ impl Known {
         let seated = self.tries.values().filter(|found| found.is_live).map(|found| found.worker);
         let seated =
             seated.chain(self.votes.iter().map(|vote| vote.worker)).chain(self.discarded.iter().copied());
-        let seated: BTreeSet<WorkerId> = seated.collect();
+        let seated: BTreeSet<WorkerId> = seated.filter(|worker| !books.is_arbiter(*worker)).collect();
         let same_class =
             workers.iter().filter(suits).filter(carries).filter(|view| view.class == chosen.class);
         let domains: BTreeSet<&str> = same_class.map(|view| view.domain.as_str()).collect();
@@ -624,7 +693,8 @@ impl Known {
         let Some(first) = for_it.first() else {
             return Err(format!("I3: nobody voted for the result of {run}"));
         };
-        if !for_it.iter().any(|vote| vote.is_there) {
+        let is_known = self.submission.reverify.as_ref().is_some_and(|reverify| reverify.result == result);
+        if !is_known && !for_it.iter().any(|vote| vote.is_there) {
             return Err(format!("I12: the result of {run} was not collected"));
         }
         if last.outcome.as_ref() != Some(&first.outcome) {
@@ -635,6 +705,9 @@ impl Known {
         {
             return Err(format!("I3: {run} is {} by {:?}", last.state.name(), first.outcome));
         }
+        if self.submission.reverify.is_some() || self.submission.policy.verify.epsilon_ppb().is_some() {
+            return self.check_weighed(last, result);
+        }
         if !first.is_there {
             rare.push("the next voter delivered");
         }
@@ -642,7 +715,7 @@ impl Known {
             Verify::Once if last.verdict.kind != VerdictKind::Unchecked => {
                 Err(format!("I3: {run} compared nothing and is {:?}", last.verdict.kind))
             }
-            Verify::Once => Ok(rare),
+            Verify::Once | Verify::Standard | Verify::High => Ok(rare),
             Verify::Quorum { n } => {
                 let n = usize::from(n);
                 let workers: BTreeSet<WorkerId> = self.votes.iter().map(|vote| vote.worker).collect();
@@ -692,11 +765,19 @@ impl Known {
             };
         }
         let is_poisoned = poisoned.contains(&self.submission.module);
+        if last.reason != Some(FailReason::Nondeterministic)
+            && last.verdict.kind == VerdictKind::Nondeterministic
+        {
+            return Err(format!("I3: {run} is {:?} for another reason", last.verdict.kind));
+        }
         match last.reason {
             Some(FailReason::Poisoned) if is_poisoned => Ok(vec!["a run of a quarantined module"]),
             Some(FailReason::Poisoned) if self.crashes >= CRASHES_MAX => Ok(vec!["a poisoned run"]),
             Some(FailReason::Poisoned) => Err(format!("I10: {run} is poisoned by {} crashes", self.crashes)),
-            Some(FailReason::NoQuorum) if self.submission.policy.verify == Verify::Once => {
+            Some(FailReason::Nondeterministic) => self.check_nondeterministic(run),
+            Some(FailReason::NoQuorum)
+                if self.submission.policy.verify == Verify::Once && self.submission.reverify.is_none() =>
+            {
                 Err(format!("{run} needs no quorum"))
             }
             Some(FailReason::NoQuorum) if last.verdict.kind == VerdictKind::Disputed => {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{
-    AttemptState, Config, Effect, Event, Final, Pool, RunView, Submission, SubmitError, Time, WorkerView,
-    Write,
+    AttemptState, Class, Config, Effect, Event, Evidence, Final, Pool, RunView, Submission, SubmitError,
+    Time, WorkerView, Write,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
-use vocabulary::result::{Fault, RunState};
+use vocabulary::result::{FailReason, Fault, RunState};
 use vocabulary::spec::{Retry, Verify};
 
 /// A rule that is broken on purpose.
@@ -54,10 +54,24 @@ pub enum Mutant {
     CountsLateVotes,
     /// Does not see what a worker that comes back shows.
     ForgetsHolds,
+    /// Takes every worker for one that has proven itself.
+    TrustsNewcomers,
+    /// Draws no audits.
+    SkipsAudits,
+    /// Lets workers go on that named the same wrong digest.
+    KeepsColluders,
+    /// Forgets what was dissented.
+    ForgivesDissent,
+    /// Blames those that voted on a nondeterministic module.
+    BlamesNondeterminism,
+    /// Does not look at what rested on a worker that was caught.
+    ForgetsRepair,
+    /// Corrects a result that was confirmed.
+    CorrectsAnyway,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 20] = [
+    pub const ALL: [Mutant; 27] = [
         Mutant::AssignsTwice,
         Mutant::ForgetsExclusion,
         Mutant::DropsFinish,
@@ -78,6 +92,13 @@ impl Mutant {
         Mutant::AcceptsAnyEpoch,
         Mutant::CountsLateVotes,
         Mutant::ForgetsHolds,
+        Mutant::TrustsNewcomers,
+        Mutant::SkipsAudits,
+        Mutant::KeepsColluders,
+        Mutant::ForgivesDissent,
+        Mutant::BlamesNondeterminism,
+        Mutant::ForgetsRepair,
+        Mutant::CorrectsAnyway,
     ];
 
     /// What a check may say when it notices.
@@ -86,7 +107,7 @@ impl Mutant {
             Mutant::AssignsTwice => &["I5"],
             Mutant::ForgetsExclusion => &["I4", "I5"],
             // a cancel of a run whose final went missing shows it too
-            Mutant::DropsFinish => &["L1", "I8"],
+            Mutant::DropsFinish => &["L1", "I8", "I15"],
             Mutant::FinishesTwice => &["I2"],
             Mutant::CountsLiars => &["I3", "I12"],
             Mutant::TakesMinority => &["I3"],
@@ -101,10 +122,17 @@ impl Mutant {
             Mutant::BlamesForStoring => &["blame"],
             Mutant::IgnoresGrace => &["grace"],
             Mutant::TrustsSilence => &["suspect"],
-            Mutant::AcceptsAnyEpoch => &["I3", "I4"],
+            Mutant::AcceptsAnyEpoch => &["I3", "I4", "I10"],
             Mutant::CountsLateVotes => &["I3", "I4"],
             // seen in the worlds of restarts only: see there
             Mutant::ForgetsHolds => &["kept"],
+            Mutant::TrustsNewcomers | Mutant::SkipsAudits => &["I3"],
+            // whoever is not known to be out is counted
+            Mutant::KeepsColluders => &["integrity", "I3"],
+            Mutant::ForgivesDissent => &["integrity"],
+            Mutant::BlamesNondeterminism => &["I15"],
+            Mutant::ForgetsRepair => &["repair"],
+            Mutant::CorrectsAnyway => &["I2"],
         }
     }
 }
@@ -145,6 +173,7 @@ impl Shim {
                 }
             }
             Some(Mutant::RetriesNever) => submission.policy.retry = Retry::Reassign,
+            Some(Mutant::SkipsAudits) => submission.lottery = u64::MAX,
             _ => {}
         }
         let answer = self.pool.submit(now, submission, effects);
@@ -165,6 +194,9 @@ impl Shim {
             }
             (Some(Mutant::SkipsCollecting), Event::AttemptVoted { vote, .. }) => vote.complete = true,
             (Some(Mutant::ForgetsHolds), Event::WorkerJoined(joining)) => joining.holds.clear(),
+            (Some(Mutant::TrustsNewcomers), Event::WorkerJoined(joining)) => {
+                joining.standing.k_milli = 1_000_000;
+            }
             (Some(Mutant::AcceptsAnyEpoch), Event::AttemptVoted { attempt, epoch, .. }) => {
                 *epoch = self.terms.get(attempt).copied().unwrap_or(*epoch);
             }
@@ -238,6 +270,42 @@ impl Shim {
                     _ => true,
                 });
             }
+            Some(Mutant::KeepsColluders) => {
+                effects.retain(|effect| !matches!(effect, Effect::QuarantineWorker { .. }));
+            }
+            Some(Mutant::ForgivesDissent) => {
+                let is_dissent = |evidence: &Evidence| matches!(evidence, Evidence::LoneDissent);
+                effects.retain(
+                    |effect| !matches!(effect, Effect::Evidence { evidence, .. } if is_dissent(evidence)),
+                );
+            }
+            Some(Mutant::BlamesNondeterminism) => {
+                let blamed = effects.iter().find_map(|effect| {
+                    let last = finished(effect)?;
+                    let voter = last.votes.first()?;
+                    let is_it = last.reason == Some(FailReason::Nondeterministic);
+                    is_it.then_some((voter.worker, AttemptId { run: last.run, number: voter.number }))
+                });
+                effects.extend(blamed.map(|(worker, attempt)| Effect::Evidence {
+                    worker,
+                    class: Class(Digest::EMPTY),
+                    attempt: Some(attempt),
+                    at: Time(0),
+                    evidence: Evidence::LoneDissent,
+                }));
+            }
+            Some(Mutant::ForgetsRepair) => {
+                effects.retain(|effect| !matches!(effect, Effect::Repair { .. }));
+            }
+            Some(Mutant::CorrectsAnyway) => {
+                for effect in effects {
+                    if let Effect::Reverified(done) = effect
+                        && done.last.result.is_some()
+                    {
+                        *effect = Effect::Write(Write::Correct(Box::new(done.last.clone())));
+                    }
+                }
+            }
             Some(Mutant::WritesStale) => {
                 for effect in effects {
                     if let Effect::Write(Write::Finish(last)) = effect
@@ -271,7 +339,8 @@ impl Shim {
 /// The final in an effect, written or kept in memory.
 pub fn finished(effect: &Effect) -> Option<&Final> {
     match effect {
-        Effect::Write(Write::Finish(last)) | Effect::Finished(last) => Some(last),
+        Effect::Write(Write::Finish(last) | Write::Correct(last)) | Effect::Finished(last) => Some(last),
+        Effect::Reverified(done) => Some(&done.last),
         _ => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::{Class, Config, Effect, Event, Joining, Pool, Submission, Time, Vote};
+use lockstep_core::{Class, Config, Effect, Event, Joining, Pool, Prior, Standing, Submission, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::Outcome;
@@ -21,6 +21,9 @@ fn pool() -> Pool {
         memory_bytes: 1 << 30,
         holds: vec![],
         quarantined: false,
+        standing: Standing::default(),
+        prior: Prior::Owned,
+        is_arbiter: false,
     };
     pool.step(Time(1), Event::WorkerJoined(Box::new(joining)), &mut Vec::new());
     pool
@@ -40,6 +43,8 @@ fn submit(pool: &mut Pool, run: u128, workspace: u32, effects: &mut Vec<Effect>)
         submitted_at: Time(1),
         history: vec![],
         explained: vec![],
+        lottery: u64::MAX,
+        reverify: None,
     };
     pool.submit(Time(1), submission, effects).expect("there is room and a worker");
 }

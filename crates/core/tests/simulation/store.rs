@@ -49,6 +49,20 @@ impl Store {
                 }
                 None => Event::Refused { run },
             },
+            Write::Correct(last) => {
+                let run = last.run;
+                let is_next = |row: &&mut Row| {
+                    let before = row.last.as_ref().map(|last| last.revision);
+                    !row.is_foreign && before == Some(last.revision - 1)
+                };
+                match self.rows.get_mut(&run).filter(is_next) {
+                    Some(row) => {
+                        row.last = Some(*last);
+                        Event::Committed { run, write: WriteKind::Finished }
+                    }
+                    None => Event::Refused { run },
+                }
+            }
             Write::Finish(last) => match self.owned(last.run, last.epoch) {
                 Some(row) => {
                     let run = last.run;

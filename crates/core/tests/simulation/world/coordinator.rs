@@ -1,6 +1,9 @@
 //! The coordinator's side of a world: what its shell does with effects, its store, and its restarts.
 
-use lockstep_core::{Effect, Event, Submission, SubmitError, Time, Write};
+use lockstep_core::{
+    AttemptState, Effect, Event, PastVote, Reverify, Submission, SubmitError, Time, Weight, Write,
+    is_decisive,
+};
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::spec::{Placement, Policy, Retry, Verify};
 
@@ -37,6 +40,9 @@ impl World {
                 println!("            → {effect:?}");
             }
             self.carry_out(effect);
+        }
+        while let Some(worker) = self.repairs.pop() {
+            self.repair(worker)?;
         }
         let next = self.pool.next_deadline().map(|at| at.0.max(self.now));
         if next != self.tick_at {
@@ -78,14 +84,78 @@ impl World {
                     let _ = self.tells(agent, Told::Collect(attempt));
                 }
             }
+            Effect::Evidence { worker, at, evidence, .. } => {
+                let standing = self.evidence.entry(worker).or_default();
+                *standing = standing.with(at, evidence);
+            }
+            Effect::Repair { worker } => self.repairs.push(worker),
+            Effect::Reverified(done) => drop(self.anew.remove(&done.last.run)),
             Effect::Finished(_)
             | Effect::KeepDissent { .. }
             | Effect::Changed { .. }
             | Effect::WorkerChanged { .. }
             | Effect::QuarantineModule { .. }
             | Effect::Faulted { .. }
+            | Effect::QuarantineWorker { .. }
+            | Effect::NondeterministicModule { .. }
             | Effect::Dissented { .. } => {}
         }
+    }
+
+    /// Submits the finals that rest on a worker to be verified anew.
+    fn repair(&mut self, worker: WorkerId) -> Result<(), String> {
+        let mut found = Vec::new();
+        for (run, row) in
+            self.store.rows.iter().filter(|(run, row)| !row.is_foreign && !self.anew.contains(run))
+        {
+            let Some((last, result)) = row.last.as_ref().and_then(|last| Some((last, last.result?))) else {
+                continue;
+            };
+            let weight =
+                |worker| last.votes.iter().find(|vote| vote.worker == worker).map(|vote| vote.weight);
+            let votes = last.attempts.iter().filter_map(|attempt| match attempt.state {
+                AttemptState::Voted { result, won: Some(_), .. } => {
+                    let weight = weight(attempt.worker).unwrap_or(Weight::UNKNOWN);
+                    Some(PastVote { worker: attempt.worker, result, weight })
+                }
+                _ => None,
+            });
+            let votes: Vec<PastVote> = votes.collect();
+            let is_out = |worker| self.oracle.is_quarantined(worker);
+            let rests = votes.iter().any(|vote| vote.worker == worker && vote.result == result);
+            if rests && is_decisive(row.submission.policy.verify, result, &votes, is_out) {
+                found.push(*run);
+            }
+        }
+        found.into_iter().try_for_each(|run| self.verify_anew(run))
+    }
+
+    fn verify_anew(&mut self, run: RunId) -> Result<(), String> {
+        let row = &self.store.rows[&run];
+        let Some(last) = &row.last else { return Ok(()) };
+        let won = |state: &AttemptState| matches!(state, AttemptState::Voted { won: Some(true), .. });
+        let voters = last.attempts.iter().filter(|attempt| won(&attempt.state)).map(|attempt| attempt.worker);
+        let reverify = Reverify {
+            result: last.result.expect("only results are verified anew"),
+            revision: last.revision,
+            voters: voters.filter(|worker| !self.agents[worker.0 as usize - 1].is_arbiter).collect(),
+            attempts: last.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0),
+        };
+        let submission = Submission {
+            epoch: Epoch(self.epoch),
+            recovered: false,
+            module_ready: true,
+            submitted_at: Time(self.now),
+            reverify: Some(reverify),
+            policy: Policy { deadline_ms: None, retry: Retry::Reassign, ..row.submission.policy.clone() },
+            ..row.submission.clone()
+        };
+        self.anew.insert(run);
+        self.oracle.verified_anew(&submission);
+        let mut effects = Vec::new();
+        let answer = self.pool.submit(Time(self.now), submission, &mut effects);
+        answer.map_err(|error| format!("repair: {run} was refused: {error}"))?;
+        self.follow(effects)
     }
 
     fn connected(&self, worker: WorkerId) -> Option<usize> {
@@ -114,11 +184,12 @@ impl World {
         for write in std::mem::take(&mut self.store.queued) {
             let run = match &write {
                 Write::Insert { run, .. } | Write::Attempt { run, .. } => *run,
-                Write::Finish(last) => last.run,
+                Write::Finish(last) | Write::Correct(last) => last.run,
             };
             if self.features.refused_writes && !self.is_peace && self.rng.chance(3) {
                 if let Some(row) = self.store.rows.get_mut(&run) {
                     row.is_foreign = true;
+                    self.anew.remove(&run);
                 } else {
                     self.step(Event::Refused { run })?;
                     continue;
@@ -134,7 +205,11 @@ impl World {
                 continue;
             }
             let submission = self.oracle.runs.get(&run).map(|known| known.submission.clone());
+            let is_correction = matches!(write, Write::Correct(_));
             let answer = self.store.commit(write, submission.as_ref());
+            if is_correction {
+                self.anew.remove(&run);
+            }
             self.step(answer)?;
         }
         Ok(())
@@ -169,9 +244,11 @@ impl World {
         let features = &self.features;
         let rng = &mut self.rng;
         let largest = if features.large_quorums { 6 } else { 4 };
-        let verify = match rng.chance(40) {
-            true => Verify::Once,
-            false => Verify::Quorum { n: rng.range(2, largest) as u8 },
+        let verify = match rng.below(10) {
+            0 | 1 | 4 if features.adaptive => Verify::Standard,
+            5 | 6 if features.adaptive => Verify::High,
+            0..=3 => Verify::Once,
+            _ => Verify::Quorum { n: rng.range(2, largest) as u8 },
         };
         let (module, _, module_ready) = *rng.pick(&self.modules);
         let labels = [("zone".to_owned(), rng.pick(&["a", "b"]).to_string())];
@@ -202,6 +279,8 @@ impl World {
             submitted_at: Time(self.now),
             history: vec![],
             explained: vec![],
+            lottery: rng.next() >> (rng.below(2) * 5),
+            reverify: None,
         }
     }
 
@@ -213,7 +292,7 @@ impl World {
         self.is_committing = false;
         self.note_running();
         let expected = self.store.sessions.clone();
-        self.pool = Shim::new(config(), Time(self.now), &expected, self.mutant);
+        self.pool = Shim::new(config(&self.features), Time(self.now), &expected, self.mutant);
         self.tick_at = None;
         self.oracle.restarted(self.now, expected);
         for agent in 0..self.agents.len() {
@@ -253,7 +332,14 @@ impl World {
             }
         }
         self.follow(Vec::new())?;
-        self.step(Event::Serving)
+        for module in self.oracle.books.nondeterministic.clone() {
+            self.step(Event::ModuleNondeterministic { module })?;
+        }
+        self.step(Event::Serving)?;
+        std::mem::take(&mut self.anew).into_iter().try_for_each(|run| {
+            let row = self.store.rows.get(&run).filter(|row| !row.is_foreign);
+            if row.is_some() { self.verify_anew(run) } else { Ok(()) }
+        })
     }
 
     /// What the workers execute, or have executed and were not released from, as the coordinator ends.

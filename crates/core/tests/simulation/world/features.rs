@@ -34,6 +34,10 @@ pub struct Features {
     pub large_quorums: bool,
     pub inline_results: bool,
     pub tight_memory: bool,
+    pub adaptive: bool,
+    pub colludes: bool,
+    pub arbiters: bool,
+    pub erratic_modules: bool,
     /// Not drawn: attempts take their time and all of it.
     pub long: bool,
 }
@@ -71,6 +75,10 @@ impl Features {
             large_quorums: draw(),
             inline_results: draw(),
             tight_memory: draw(),
+            adaptive: draw(),
+            colludes: draw(),
+            arbiters: draw(),
+            erratic_modules: draw(),
             long: false,
         }
     }

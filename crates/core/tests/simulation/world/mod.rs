@@ -11,7 +11,7 @@ mod workers;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use lockstep_core::{Class, Config, Event, Time};
+use lockstep_core::{Class, Config, Event, Prior, Standing, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 
@@ -26,6 +26,8 @@ const MS: u64 = 1_000;
 const SECOND: u64 = 1_000 * MS;
 /// The world begins here, so that nothing rests on a clock that starts at zero.
 const START: u64 = 1_000_000 * SECOND;
+/// The day of the beginning, counted as the core counts days: nothing has aged.
+const TODAY: u32 = (START / (24 * 60 * 60 * SECOND)) as u32;
 /// How long things go wrong.
 const TROUBLE: u64 = 40 * SECOND;
 /// How long everything may take to end once they do not.
@@ -108,6 +110,8 @@ enum Nature {
     Good,
     Killer,
     Endless,
+    /// Something else each time.
+    Erratic,
 }
 
 /// Attempts that were executing when a coordinator ended, all lives together.
@@ -147,12 +151,25 @@ pub struct World {
     pub kept: Kept,
     /// Those of the last restart that nobody has come back with.
     awaited: BTreeSet<(AttemptId, WorkerId)>,
+    /// What the logs of evidence say.
+    evidence: BTreeMap<WorkerId, Standing>,
+    /// Workers whose votes gave them away: what rests on them is to be looked for.
+    repairs: Vec<WorkerId>,
+    /// Finals that are to be verified anew, or are.
+    anew: BTreeSet<RunId>,
     /// One line per event, when somebody wants to read it.
     trace: bool,
 }
 
-fn config() -> Config {
-    Config { quorum_wait_ms: 8_000, collect_timeout_ms: 2_000, module_crashes_max: 4, ..Config::default() }
+fn config(features: &Features) -> Config {
+    Config {
+        quorum_wait_ms: 8_000,
+        collect_timeout_ms: 2_000,
+        module_crashes_max: 4,
+        // where it is counted what a restart doubles, nothing else may double it
+        hedge_permille: if features.long { 0 } else { 50 },
+        ..Config::default()
+    }
 }
 
 impl World {
@@ -175,6 +192,7 @@ impl World {
             let nature = match i {
                 3 if features.killer_modules => Nature::Killer,
                 4 if features.hangs => Nature::Endless,
+                2 if features.erratic_modules => Nature::Erratic,
                 _ => Nature::Good,
             };
             (Digest::from_bytes([i + 1; 32]), nature, !features.late_modules || i < 2)
@@ -182,7 +200,7 @@ impl World {
         let modules = modules.collect();
         let to_submit = rng.range(5, 50);
         let mut world = World {
-            pool: Shim::new(config(), Time(START), &BTreeSet::new(), mutant),
+            pool: Shim::new(config(&features), Time(START), &BTreeSet::new(), mutant),
             rng,
             now: START,
             due: BinaryHeap::new(),
@@ -204,6 +222,9 @@ impl World {
             peace_at: START + TROUBLE,
             kept: Kept::default(),
             awaited: BTreeSet::new(),
+            evidence: BTreeMap::new(),
+            repairs: Vec::new(),
+            anew: BTreeSet::new(),
             trace,
         };
         world.populate();
@@ -214,6 +235,9 @@ impl World {
         let count = self.rng.range(2, 8) as usize;
         for place in 0..count {
             let agent = self.agent(place);
+            let k = *self.rng.pick(&[0, 0, 4, 40, 1_000]);
+            self.evidence
+                .insert(agent.id, Standing { k_milli: k * 1_000, day: TODAY, ..Standing::default() });
             self.agents.push(agent);
             let at = self.rng.below(200 * MS);
             self.later(at, Item::Connect { agent: place, session: 0 });
@@ -242,6 +266,7 @@ impl World {
             crashes: rate(features.crashes, 60),
             hangs: rate(features.hangs, 40),
             lies: rate(features.lies, 100),
+            colludes: rate(features.colludes, 100),
             refuses: rate(features.refuses, 50),
             keeps_nothing: rate(features.keeps_nothing, 80),
             slow: rate(features.slow, 2) == 1,
@@ -249,11 +274,17 @@ impl World {
             corrupts: rate(features.corrupts, 60),
             hides: rate(features.hides, 100),
         };
+        let is_arbiter = features.arbiters && place > 1 && rng.chance(30);
+        // an arbiter is trusted because it is the operator's
+        let behaviour = if is_arbiter { Behaviour { lies: 0, colludes: 0, ..behaviour } } else { behaviour };
+        let prior = if is_arbiter || rng.chance(40) { Prior::Owned } else { Prior::Foreign };
         let class = if features.classes && rng.chance(30) { 2 } else { 1 };
         let domain = if features.domains { rng.range(0, 4) } else { 0 };
         Agent {
             id: WorkerId(place as u32 + 1),
             class: Class(Digest::from_bytes([class; 32])),
+            prior,
+            is_arbiter,
             domain: format!("domain {domain}"),
             // one of each: a run that nobody could ever execute may wait for ever
             zone: if place == 0 || place > 1 && rng.chance(60) { "a" } else { "b" },
@@ -312,11 +343,14 @@ impl World {
             let is_told = !known.submission.policy.durable && known.last.is_some();
             !(known.is_foreign || is_committed || is_told)
         };
-        !self.oracle.runs.keys().any(is_open)
+        self.anew.is_empty() && !self.oracle.runs.keys().any(is_open)
     }
 
     /// L1: everything that was acknowledged has ended.
     fn check_ended(&self) -> Result<(), String> {
+        if let Some(run) = self.anew.first() {
+            return Err(format!("L1: {run} is verified anew without end: {:#?}", self.pool.run(*run)));
+        }
         for (run, known) in &self.oracle.runs {
             let row = self.store.rows.get(run);
             let is_final = match known.submission.policy.durable {

@@ -181,7 +181,12 @@ impl World {
         } else {
             let lies = self.rng.chance(behaviour.lies);
             let mut result = truth(attempt.run.0);
-            if lies {
+            if self.rng.chance(behaviour.colludes) {
+                let mut bytes = *result.as_bytes();
+                bytes[31] = 99;
+                result = Digest::from_bytes(bytes);
+            }
+            if lies || nature == Nature::Erratic {
                 let mut bytes = *result.as_bytes();
                 bytes[16..24].copy_from_slice(&self.rng.next().to_be_bytes());
                 result = Digest::from_bytes(bytes);
@@ -218,6 +223,9 @@ impl World {
                     memory_bytes: here.memory_bytes,
                     holds,
                     quarantined: self.oracle.is_quarantined(worker),
+                    standing: self.evidence[&worker],
+                    prior: here.prior,
+                    is_arbiter: here.is_arbiter,
                 };
                 self.store.sessions.insert(worker);
                 self.step(Event::WorkerJoined(Box::new(joining)))

@@ -1,0 +1,200 @@
+//! What a comparison says about the workers whose votes it compared.
+//!
+//! Confirmations and faults of integrity are told to the shell as evidence, and the same entries move the standing that the
+//! pool itself decides by. Blame follows an agreed result only: never a dispute, never a run whose trusted executions
+//! differ, never a module that was called nondeterministic (I15).
+
+use super::AttemptState;
+use super::Effect;
+use super::credibility::{Rule, group_error_ppb};
+use super::evidence::{Evidence, Witness, day_of};
+use super::explain::{Fate, Note};
+use super::floor::{Floor, Followup};
+use super::pool::Pool;
+use super::run::Run;
+use vocabulary::digest::Digest;
+use vocabulary::id::{AttemptId, RunId, WorkerId};
+use vocabulary::result::FailReason;
+
+impl Floor {
+    /// Arbiters that could execute a run.
+    pub(super) fn arbiters_for(&self, run: &Run) -> u32 {
+        let suits = |place: &&usize| {
+            let worker = self.crew.at(**place);
+            worker.is_eligible()
+                && worker.memory_bytes >= run.memory_bytes
+                && run.class.is_none_or(|class| worker.class == class)
+                && run.labels.as_ref().is_none_or(|labels| worker.carries(labels))
+        };
+        self.crew.arbiters().iter().filter(suits).count() as u32
+    }
+
+    /// Tells an entry of a worker's log, and takes it into its standing.
+    pub(super) fn witness(&mut self, worker: WorkerId, attempt: Option<AttemptId>, evidence: Evidence) {
+        let at = self.now;
+        let Some(known) = self.crew.get_mut(worker) else { return };
+        known.learn(at, evidence);
+        let class = known.class;
+        self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+    }
+
+    /// What an agreed result says of its voters, told once per run.
+    pub(super) fn judge(&mut self, run: &mut Run, won: Digest) {
+        if let Some(rule) = run.rule() {
+            let error_ppb = group_error_ppb(&run.opinions(), won);
+            self.note(run, Note::Weighed { error_ppb, epsilon_ppb: rule.epsilon_ppb });
+        }
+        self.confirm(run, won);
+        let losers = |run: &Run| -> Vec<(WorkerId, Digest, u32)> {
+            let lost = run.voted.iter().filter_map(|position| {
+                let attempt = &run.attempts[*position];
+                let ballot = attempt.ballot.as_ref().filter(|it| it.counts && it.result != won)?;
+                Some((attempt.record.worker, ballot.result, attempt.record.number))
+            });
+            lost.collect()
+        };
+        let mut lost = losers(run);
+        if let Some(reverify) = run.reverify.as_ref().filter(|reverify| reverify.result != won) {
+            // those that named the result of before are not among the voters of now
+            let known = reverify.result;
+            lost.extend(reverify.voters.iter().map(|worker| (*worker, known, 0)));
+        }
+        self.blame_losers(run, &lost);
+    }
+
+    /// Workers of different fault domains that named the same confirm each other; an arbiter confirms everybody.
+    fn confirm(&mut self, run: &Run, won: Digest) {
+        let mut winners: Vec<(usize, u32, u32, bool)> = Vec::with_capacity(run.voted.len());
+        for position in &run.voted {
+            let attempt = &run.attempts[*position];
+            if attempt.counts_for(won)
+                && let Some(place) = self.crew.place(attempt.record.worker)
+            {
+                let (domain, is_arbiter) = (self.crew.fault_domain(place), self.crew.at(place).is_arbiter);
+                winners.push((place, domain, attempt.record.number, is_arbiter));
+            }
+        }
+        let has_arbiter = winners.iter().any(|(.., is_arbiter)| *is_arbiter);
+        for (place, domain, number, is_arbiter) in &winners {
+            let by = match winners.iter().any(|(_, other, ..)| other != domain) {
+                _ if *is_arbiter => continue,
+                _ if has_arbiter => Witness::Arbiter,
+                true => Witness::Peer,
+                false => continue,
+            };
+            let (at, attempt) = (self.now, Some(run.attempt_id(*number)));
+            let (worker, class) = (self.crew.at(*place).id, self.crew.at(*place).class);
+            let Some(known) = self.crew.get_mut(worker) else { continue };
+            for evidence in known.confirm(at, by).into_iter().flatten() {
+                self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+            }
+        }
+    }
+
+    /// Faults of integrity: a lone dissenter is suspect and the second time quarantined; the same wrong digest from two
+    /// workers is no accident.
+    fn blame_losers(&mut self, run: &mut Run, lost: &[(WorkerId, Digest, u32)]) {
+        if lost.is_empty() {
+            return;
+        }
+        if self.modules[run.module].is_nondeterministic {
+            let why = "trusted executions of its module have differed before";
+            return self.note(run, Note::NobodyBlamed { why });
+        }
+        for (worker, result, number) in lost {
+            let same = |other: &&(WorkerId, Digest, u32)| other.1 == *result && other.0 != *worker;
+            let with = lost.iter().filter(same).count();
+            // number 0 stands for the revision before
+            let attempt = Some(run.attempt_id(*number));
+            self.blame_one(run, *worker, attempt, with);
+        }
+    }
+
+    fn blame_one(&mut self, run: &mut Run, worker: WorkerId, attempt: Option<AttemptId>, with: usize) {
+        let now = self.now;
+        let Some(known) = self.crew.get(worker) else { return };
+        if known.quarantine.is_some() {
+            return;
+        }
+        let fate = match known.evidence.suspect_since {
+            _ if with > 0 => Fate::Colluded { with },
+            Some(since) if known.evidence.is_suspect(now) => {
+                Fate::Again { days: day_of(now).saturating_sub(since) }
+            }
+            _ => Fate::Suspect,
+        };
+        let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
+        self.note(run, Note::Blamed { worker, fate });
+        self.witness(worker, attempt, evidence);
+        let id = run.id;
+        let why = match fate {
+            Fate::Suspect => return self.followups.push(Followup::Doubt(worker)),
+            Fate::Again { days } => {
+                format!("its result of run {id} was wrong, as another one had been {days} days before")
+            }
+            Fate::Colluded { with } => {
+                format!("its result of run {id} was wrong, and {with} more workers named the very same")
+            }
+        };
+        self.followups.push(Followup::Quarantine(worker, why));
+    }
+
+    /// One vote stood alone.
+    pub(super) fn explain_vouched(&self, run: &mut Run, position: usize) {
+        let Some(rule) = run.rule() else { return };
+        let attempt = &run.attempts[position];
+        let Some(result) = attempt.ballot.as_ref().map(|ballot| ballot.result) else { return };
+        let (worker, weight) = (attempt.record.worker, attempt.weight);
+        let ppm = Rule::audit_ppm(weight.k_milli);
+        let (k_milli, error_ppb, epsilon_ppb) = (weight.k_milli, weight.error_ppb, rule.epsilon_ppb);
+        self.note(run, Note::Vouched { worker, result, k_milli, error_ppb, epsilon_ppb, ppm });
+    }
+
+    /// Executions that are trusted differ: the module is to blame, from now on and for everybody.
+    pub(super) fn nondeterministic(&mut self, run: &mut Run) {
+        let module = &mut self.modules[run.module];
+        if !std::mem::replace(&mut module.is_nondeterministic, true) {
+            let module = module.digest;
+            self.effects.push(Effect::NondeterministicModule { module, run: run.id });
+        }
+        self.note(run, Note::NobodyBlamed { why: "the module gives different results where it is trusted" });
+        self.fail(run, FailReason::Nondeterministic, "executions that are trusted gave different results");
+    }
+}
+
+impl Pool {
+    /// What a worker voted gives it away: nothing of it counts any more, and what rested on it is looked at again.
+    pub(super) fn distrust(&mut self, worker: WorkerId, why: String) {
+        if self.floor.crew.get(worker).is_none_or(|known| known.quarantine.is_some()) {
+            return;
+        }
+        self.floor.effects.push(Effect::QuarantineWorker { worker, why: why.clone() });
+        self.quarantine(worker, why);
+        self.floor.effects.push(Effect::Repair { worker });
+    }
+
+    /// A worker lost its confirmations: its votes in open runs weigh as much as it does now.
+    pub(super) fn doubt(&mut self, worker: WorkerId) {
+        let Some(place) = self.floor.crew.place(worker) else { return };
+        let known = self.floor.crew.at(place);
+        let held = known.holds.iter().map(|attempt| attempt.run);
+        let mut runs: Vec<RunId> = known.voted.iter().copied().chain(held).collect();
+        runs.sort_unstable();
+        runs.dedup();
+        for run in runs {
+            self.with_run(run, |floor, run| {
+                if run.is_settled() || run.rule().is_none() {
+                    return;
+                }
+                let weight = floor.crew.weight(place, floor.now);
+                let its = |state: &AttemptState| !matches!(state, AttemptState::Canceled);
+                let attempts = run.attempts.iter_mut();
+                for attempt in attempts.filter(|it| it.record.worker == worker && its(&it.record.state)) {
+                    attempt.weight = weight;
+                }
+                floor.note(run, Note::TrustLost { worker });
+                floor.advance(run);
+            });
+        }
+    }
+}
