@@ -1,24 +1,33 @@
 //! One liar among five.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::history::Client;
+use crate::support::Pool;
 use crate::support::remote::{Worker, crew, shown};
 use crate::{Bench, busy_echo, echo, echoed, pool_of_remotes};
 
 /// Modules that the runs are spread over: placement prefers who has one loaded, and everybody shall take part.
 const MODULES: usize = 8;
 
+/// How often the liar is let in again: it is put out after its second lie, and is to lie more often than that.
+const READMIT_EVERY: Duration = Duration::from_millis(50);
+
 /// What a run says of the liar.
 struct Seen {
+    /// Whether a vote of it was counted.
     has_lied: bool,
+    /// Votes of it, with those that counted no more because it was put out meanwhile.
+    lies: usize,
     /// Whether the dissenters are the liar if it voted, and nobody otherwise.
     is_named: bool,
     /// Attempts beyond the quorum that no fault explains.
     extra: usize,
 }
 
-/// 0 wrong finals, the liar named each time it voted, one extra attempt per disagreement at most.
+/// 0 wrong finals, the liar named each time its vote counted, one extra attempt for each of its votes at most.
 pub async fn outvoted(bench: &mut Bench) {
     let pool = pool_of_remotes(&[]).await;
     let dir = tempfile::tempdir().expect("a folder");
@@ -38,12 +47,15 @@ pub async fn outvoted(bench: &mut Bench) {
             echo(&modules[number % MODULES], key, n)
         };
         let check = |key: &str, run: &Value| echoed(key, run).map(|()| seen(run, liar, n));
-        let entries = client.drive(&format!("liar-{n}"), count, request, check).await;
+        let entries = tokio::select! {
+            entries = client.drive(&format!("liar-{n}"), count, request, check) => entries,
+            () = readmit(&pool, liar) => unreachable!("it never ends"),
+        };
         let seen: Vec<&Seen> = entries.iter().filter_map(|it| it.seen.as_ref()?.as_ref().ok()).collect();
         let lied = seen.iter().filter(|seen| seen.has_lied).count();
         let unnamed = seen.iter().filter(|seen| !seen.is_named).count();
         let extra = seen.iter().map(|seen| seen.extra).max().unwrap_or(0);
-        let needless = seen.iter().filter(|seen| seen.extra > usize::from(seen.has_lied)).count();
+        let needless = seen.iter().filter(|seen| seen.extra > seen.lies).count();
         bench.line(
             &format!("liar among 5, quorum {n}: runs where dissenters are not as it lied"),
             &unnamed.to_string(),
@@ -69,14 +81,26 @@ pub async fn outvoted(bench: &mut Bench) {
     bench.must(dissents == lies as u64, || format!("the pool counts {dissents} dissents of {lies} lies"));
 }
 
+async fn readmit(pool: &Pool, liar: &Worker) {
+    loop {
+        tokio::time::sleep(READMIT_EVERY).await;
+        if shown(pool, &liar.id).await["standing"] == "quarantined" {
+            let _ = pool.post(&format!("/v1/workers/{}/readmit", liar.id), &json!({})).await;
+        }
+    }
+}
+
 fn seen(run: &Value, liar: &Worker, n: u64) -> Seen {
     let attempts: Vec<&Value> = run["attempts"].as_array().into_iter().flatten().collect();
-    let has_lied = attempts.iter().any(|it| it["state"] == "voted" && it["worker"] == liar.id);
+    let votes = attempts.iter().filter(|it| it["worker"] == liar.id && it["state"] == "voted");
+    let has_lied = votes.clone().any(|it| it["won"].is_boolean());
+    let lies = votes.count();
     let named = &run["verdict"]["dissenters"];
     let expected = if has_lied { json!([liar.id]) } else { json!([]) };
     let sound = attempts.iter().filter(|it| it["state"] != "faulted").count();
     Seen {
         has_lied,
+        lies,
         is_named: *named == expected,
         extra: sound.saturating_sub(usize::try_from(n).unwrap_or(0)),
     }
