@@ -47,8 +47,9 @@ pub async fn outvoted(bench: &mut Bench) {
             echo(&modules[number % MODULES], key, n)
         };
         let check = |key: &str, run: &Value| echoed(key, run).map(|()| seen(run, liar, n));
+        let prefix = format!("liar-{n}");
         let entries = tokio::select! {
-            entries = client.drive(&format!("liar-{n}"), count, request, check) => entries,
+            entries = client.drive(&prefix, count, request, check) => entries,
             () = readmit(&pool, liar) => unreachable!("it never ends"),
         };
         let seen: Vec<&Seen> = entries.iter().filter_map(|it| it.seen.as_ref()?.as_ref().ok()).collect();
