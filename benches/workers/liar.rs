@@ -19,15 +19,15 @@ const READMIT_EVERY: Duration = Duration::from_millis(50);
 struct Seen {
     /// Whether a vote of it was counted.
     has_lied: bool,
-    /// Votes of it, with those that counted no more because it was put out meanwhile.
-    lies: usize,
+    /// Attempts of it, with those that counted no more or were taken from it because it was put out meanwhile.
+    held: usize,
     /// Whether the dissenters are the liar if it voted, and nobody otherwise.
     is_named: bool,
     /// Attempts beyond the quorum that no fault explains.
     extra: usize,
 }
 
-/// 0 wrong finals, the liar named each time its vote counted, one extra attempt for each of its votes at most.
+/// 0 wrong finals, the liar named each time its vote counted, one extra attempt for each of its attempts at most.
 pub async fn outvoted(bench: &mut Bench) {
     let pool = pool_of_remotes(&[]).await;
     let dir = tempfile::tempdir().expect("a folder");
@@ -56,7 +56,7 @@ pub async fn outvoted(bench: &mut Bench) {
         let lied = seen.iter().filter(|seen| seen.has_lied).count();
         let unnamed = seen.iter().filter(|seen| !seen.is_named).count();
         let extra = seen.iter().map(|seen| seen.extra).max().unwrap_or(0);
-        let needless = seen.iter().filter(|seen| seen.extra > seen.lies).count();
+        let needless = seen.iter().filter(|seen| seen.extra > seen.held).count();
         bench.line(
             &format!("liar among 5, quorum {n}: runs where dissenters are not as it lied"),
             &unnamed.to_string(),
@@ -93,15 +93,15 @@ async fn readmit(pool: &Pool, liar: &Worker) {
 
 fn seen(run: &Value, liar: &Worker, n: u64) -> Seen {
     let attempts: Vec<&Value> = run["attempts"].as_array().into_iter().flatten().collect();
-    let votes = attempts.iter().filter(|it| it["worker"] == liar.id && it["state"] == "voted");
-    let has_lied = votes.clone().any(|it| it["won"].is_boolean());
-    let lies = votes.count();
+    let held = attempts.iter().filter(|it| it["worker"] == liar.id);
+    let has_lied = held.clone().any(|it| it["state"] == "voted" && it["won"].is_boolean());
+    let held = held.count();
     let named = &run["verdict"]["dissenters"];
     let expected = if has_lied { json!([liar.id]) } else { json!([]) };
     let sound = attempts.iter().filter(|it| it["state"] != "faulted").count();
     Seen {
         has_lied,
-        lies,
+        held,
         is_named: *named == expected,
         extra: sound.saturating_sub(usize::try_from(n).unwrap_or(0)),
     }
