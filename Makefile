@@ -43,7 +43,7 @@ clippy:
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 deny: ## bans, licences, sources; advisories where their database can be reached
 	@command -v cargo-deny >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked

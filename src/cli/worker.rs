@@ -79,7 +79,7 @@ pub struct WorkerArgs {
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// For tests and demonstrations: lie[:PERCENT], collude[:PERCENT], slow:MS, drop:PERCENT, corrupt
+    /// For tests and demonstrations: lie or collude (or `lie:PERCENT`, `collude:PERCENT`), `slow:MS`, `drop:PERCENT`, corrupt
     #[arg(long, value_name = "KIND", hide_short_help = true)]
     pub unsafe_misbehave: Option<Misbehaviour>,
 }

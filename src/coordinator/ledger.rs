@@ -14,7 +14,7 @@ use crate::store::RecentFinal;
 
 /// Minutes that are kept: a day.
 pub const MINUTES_MAX: u64 = 24 * 60;
-/// Seconds over which [`Ledger::rate`] looks.
+/// Seconds over which [`Ledgers::rate`] looks.
 const RATE_SECONDS: u64 = 10;
 /// A minute in microseconds.
 const MINUTE_US: u64 = 60_000_000;

@@ -237,7 +237,7 @@ pub struct Beat {
 /// What happened. Each is applied whole, one at a time.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A new run. Use [`Pool::submit`], which answers whether it was accepted.
+    /// A new run. Use [`crate::Pool::submit`], which answers whether it was accepted.
     Submitted(Box<Submission>),
     /// The store committed a write of this run.
     Committed {
@@ -267,7 +267,7 @@ pub enum Event {
     },
     /// It is alive and grants so many attempts beyond those it holds. Absolute, so a lost one does no harm.
     ///
-    /// The pool takes one off with each [`Effect::Assign`] and never adds one by itself. An assignment that is on
+    /// The pool takes one off with each [`crate::Effect::Assign`] and never adds one by itself. An assignment that is on
     /// its way when the worker counts would be granted twice: the shell subtracts what it sent and the worker had
     /// not received, so that the figure holds at the moment at which the pool hears it.
     Credits {

@@ -1,4 +1,4 @@
-//! The public face: HTTP routes over the [`Service`](super::service::Service), the embedded web UI, and the connection loop.
+//! The public face: HTTP routes over the [`Service`], the embedded web UI, and the connection loop.
 //!
 //! Invariants: handlers are thin (take the request apart, call one use case, show the answer); every error is a problem of
 //! [`problem`]; every route is in the OpenAPI document, because the router is made from the same table. Nothing here decides

@@ -85,7 +85,7 @@ pub struct WasiOutput {
     pub stdout: Bytes,
     /// Standard error.
     pub stderr: Bytes,
-    /// Files under `/out`, sorted by path; none if their paths are too long together ([`OUTPUT_PATHS_BYTES_MAX`]).
+    /// Files under `/out`, sorted by path; none if their paths are too long together ([`vocabulary::spec::OUTPUT_PATHS_BYTES_MAX`]).
     pub files: Option<Vec<(GuestPath, Bytes)>>,
 }
 
