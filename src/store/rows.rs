@@ -1,0 +1,503 @@
+//! What goes into a store and comes out of it: plain data, the same for every backend.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::core::{self, AttemptRecord, Class, Explained, Final, Prior, Standing, Time, Weight, Witness};
+use crate::digest::Digest;
+use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::receipt::VoteProof;
+use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict, VerdictKind};
+use crate::spec::{Policy, RunSpec, Verify};
+
+/// A run as it is inserted.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// Its id.
+    pub id: RunId,
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Its owner's first term.
+    pub epoch: Epoch,
+    /// What it executes.
+    pub spec: Arc<RunSpec>,
+    /// Digest of the spec.
+    pub run_key: Digest,
+    /// The rest of what was asked.
+    pub policy: Policy,
+    /// When it was submitted.
+    pub created_at: Time,
+    /// The caller's key and the digest of the payload that came with it (I11).
+    pub idempotency: Option<(String, Digest)>,
+    /// The run that it repeats, if it is a rerun.
+    pub rerun_of: Option<RunId>,
+    /// Small inputs that came in the request: their rows are made in the same transaction. The run refers to each.
+    pub blobs: Vec<(Digest, Bytes)>,
+}
+
+/// A run as it is finished.
+#[derive(Clone, Debug)]
+pub struct FinalRun {
+    /// What the core decided.
+    pub record: Final,
+    /// The manifest of the result, if there is one.
+    pub manifest: Option<ResultManifest>,
+    /// Small outputs and the manifest itself; their rows are made in the same transaction. Every other blob of the
+    /// manifest must have its row already. The run refers to each, also to one that no manifest names.
+    pub blobs: Vec<(Digest, Bytes)>,
+    /// Dissenting attempts whose manifest (the digest) was kept for comparison; its row must exist or be in `blobs`.
+    pub dissents: Vec<(AttemptId, Digest)>,
+    /// The votes that were counted, those that lost included: what a receipt is made of.
+    pub votes: Vec<CastVote>,
+}
+
+/// A vote as its worker stated it, and what proves that it did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CastVote {
+    /// Number of the attempt.
+    pub number: u32,
+    /// Who voted.
+    pub worker: WorkerId,
+    /// Its Ed25519 public key: the worker's row may be gone when a receipt is asked for.
+    pub key: [u8; 32],
+    /// Who answers for it.
+    pub domain: String,
+    /// The assignment's nonce.
+    pub nonce: [u8; 16],
+    /// As what it was executed.
+    pub class: Class,
+    /// The machine code that was executed.
+    pub artifact: Digest,
+    /// What came out.
+    pub result: Digest,
+    /// Its signature. `None`: an embedded worker, which signs when a receipt is asked for.
+    pub proof: Option<Box<VoteProof>>,
+    /// What it weighed, under a policy that decides by credibility.
+    pub weight: Option<Weight>,
+}
+
+/// A conditional write.
+#[derive(Clone, Debug)]
+pub enum RunWrite {
+    /// Insert a run. With an `Insert` and a `Finish` of one run in one batch the row is written once.
+    Insert(Arc<NewRun>),
+    /// Record an attempt.
+    Attempt {
+        /// Whose.
+        run: RunId,
+        /// The writer's term.
+        epoch: Epoch,
+        /// The attempt.
+        record: AttemptRecord,
+        /// The run's explain log so far.
+        explain: Arc<Vec<Explained>>,
+    },
+    /// Finish a run.
+    Finish(Box<FinalRun>),
+}
+
+/// How a write ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum WriteAnswer {
+    /// It is durable.
+    Committed,
+    /// Another owner, or final already: nothing was changed.
+    Refused,
+    /// The idempotency key belongs to another run: nothing was inserted.
+    Duplicate {
+        /// That run.
+        run: RunId,
+        /// Whether its payload is the same.
+        same_payload: bool,
+    },
+    /// A blob that the run refers to has no row (any more): nothing was changed.
+    MissingBlob(Digest),
+}
+
+/// A run as it is read.
+#[derive(Clone, Debug)]
+pub struct StoredRun {
+    /// Its id.
+    pub id: RunId,
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Its owner's term.
+    pub epoch: Epoch,
+    /// `Queued` until it is final: what happens between is the owner's memory.
+    pub state: RunState,
+    /// Why it failed.
+    pub reason: Option<FailReason>,
+    /// What it executes.
+    pub spec: Arc<RunSpec>,
+    /// Digest of the spec.
+    pub run_key: Digest,
+    /// The rest of what was asked.
+    pub policy: Policy,
+    /// 0 until it is final.
+    pub revision: u32,
+    /// The agreed outcome.
+    pub outcome: Option<Outcome>,
+    /// What the votes say.
+    pub verdict: Verdict,
+    /// The result digest.
+    pub result: Option<Digest>,
+    /// The result's manifest.
+    pub manifest: Option<ResultManifest>,
+    /// Attempts that were written: all of a final run, the faulted ones of another.
+    pub attempts: Vec<AttemptRecord>,
+    /// Decisions that were written.
+    pub explain: Arc<Vec<Explained>>,
+    /// Attempts whose result did not win (or, where none won, each that was voted for) and whose manifest was kept.
+    pub dissents: Vec<(AttemptId, Digest)>,
+    /// The run that it repeats.
+    pub rerun_of: Option<RunId>,
+    /// When it was submitted.
+    pub created_at: Time,
+    /// When it ended.
+    pub finished_at: Option<Time>,
+}
+
+/// Which runs a list shows; a run has to pass every filter that is set.
+#[derive(Clone, Debug, Default)]
+pub struct RunFilter {
+    /// Of one workspace; `None` for all.
+    pub workspace: Option<WorkspaceId>,
+    /// In one of these states, none for all. `Queued` and `Running` both find every run that is not final.
+    pub states: Vec<RunState>,
+    /// Of one module.
+    pub module: Option<Digest>,
+    /// Final runs with an attempt on this worker. Runs that are not final pass: who holds them is their owner's memory.
+    pub worker: Option<WorkerId>,
+    /// Final runs with this verdict. Runs that are not final pass.
+    pub verdict: Option<VerdictKind>,
+    /// A text that occurs in the run's id, its module's digest or name (both whatever their case), its entry, or
+    /// one of its arguments.
+    pub text: Option<String>,
+    /// Created at or after.
+    pub since: Option<Time>,
+    /// Created before.
+    pub until: Option<Time>,
+}
+
+/// A page of runs.
+#[derive(Clone, Debug, Default)]
+pub struct FoundRuns {
+    /// Newest first. May be fewer than were asked for although there are more: a search looks at a bounded number.
+    pub runs: Vec<StoredRun>,
+    /// The cursor with which the search goes on; `None` if everything was looked at.
+    pub next: Option<RunId>,
+}
+
+/// What the figures need of a run that ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecentFinal {
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// How it ended.
+    pub state: RunState,
+    /// What the votes said.
+    pub verdict: VerdictKind,
+    /// Attempts that met a fault; drained ones are none.
+    pub faults: u32,
+    /// Attempts that were handed out after the first fault.
+    pub reruns: u32,
+    /// Votes that lost.
+    pub dissents: u32,
+    /// When it was submitted.
+    pub created_at: Time,
+    /// When it ended.
+    pub finished_at: Time,
+}
+
+/// What retention is about to delete.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Outlook {
+    /// When the oldest final run ended.
+    pub oldest_finished_at: Option<Time>,
+    /// Final runs that go at once.
+    pub due: u64,
+    /// Final runs that go within the next day if nothing new ends.
+    pub due_in_a_day: u64,
+}
+
+/// How much evidence is kept about each worker. What goes is gone: whoever computes something from evidence sees the
+/// rest only.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EvidenceRetention {
+    /// The newest so many stay, however old.
+    pub newest: u64,
+    /// Beyond them, what was seen at or after this stays …
+    pub since: Time,
+    /// … up to so many.
+    pub most: u64,
+    /// At most so many go in one call, so that the writer is not held up.
+    pub batch_max: u32,
+}
+
+/// Life cycle of a module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ModuleState {
+    /// Parsed and validated; its artifact is not there yet.
+    Analysed,
+    /// Being compiled.
+    Compiling,
+    /// Runs may start.
+    Ready,
+    /// Decided for good: it will never run here.
+    Refused,
+}
+
+/// A module's row.
+#[derive(Clone, Debug)]
+pub struct StoredModule {
+    /// Its id.
+    pub digest: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+    /// A name for people, as uploaded.
+    pub name: Option<String>,
+    /// Where it stands.
+    pub state: ModuleState,
+    /// The analysis, JSON text as the sandbox wrote it.
+    pub analysis: Option<String>,
+    /// Why it was refused: stable code and text.
+    pub refusal: Option<(String, String)>,
+    /// Why it is quarantined.
+    pub quarantined: Option<String>,
+    /// How its runs are verified that ask for nothing else; `None`: as the pool does.
+    pub verify: Option<Verify>,
+    /// When it was first uploaded.
+    pub created_at: Time,
+}
+
+/// A blob's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobRow {
+    /// Its size in bytes.
+    pub size: u64,
+    /// The bytes, if they are small.
+    pub inline: Option<Bytes>,
+}
+
+/// A token's row; the token itself is never stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// A number for people and for revoking.
+    pub id: u32,
+    /// SHA-256 of the token.
+    pub hash: Digest,
+    /// What people call it.
+    pub name: String,
+    /// Where it is valid.
+    pub workspace: WorkspaceId,
+    /// What it allows: `admin`, `submit`, `read`, `worker`.
+    pub scopes: Vec<String>,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it ends.
+    pub expires_at: Option<Time>,
+    /// The trust domain in which workers land that enrol with it; a worker's own name for its domain is never asked.
+    pub domain: Option<String>,
+    /// Whether workers that enrol with it are the operator's own machines.
+    pub owned: bool,
+    /// Whether they are trusted executors, which settle disputes and audits.
+    pub arbiter: bool,
+    /// When a request last came with it, to the minute.
+    pub last_used_at: Option<Time>,
+}
+
+/// A worker that asks to be enrolled.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Enrolment {
+    /// Its Ed25519 public key: the identity.
+    pub key: [u8; 32],
+    /// What people call it.
+    pub name: String,
+    /// Who answers for it: a token's domain, or the machine's own for an embedded one.
+    pub domain: String,
+    /// Whether it is an agent within the coordinator's process.
+    pub embedded: bool,
+    /// Whether it is the operator's own machine.
+    pub owned: bool,
+    /// Whether it is a trusted executor. Of an embedded worker this is what its latest enrolment says.
+    pub arbiter: bool,
+    /// The token that it came with.
+    pub token: Option<u32>,
+    /// Now.
+    pub at: Time,
+}
+
+/// A worker's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerRow {
+    /// Its number.
+    pub id: WorkerId,
+    /// Its Ed25519 public key: the identity.
+    pub key: [u8; 32],
+    /// What people call it.
+    pub name: String,
+    /// Who answers for it.
+    pub domain: String,
+    /// Whether it is an agent within the coordinator's process.
+    pub embedded: bool,
+    /// Whether it is the operator's own machine.
+    pub owned: bool,
+    /// Whether it is a trusted executor.
+    pub arbiter: bool,
+    /// What its evidence says, by class: the fold of all that was ever appended, trimmed since or not.
+    pub standings: BTreeMap<Digest, Standing>,
+    /// The token that it enrolled with.
+    pub enrolled_by: Option<u32>,
+    /// Why it is quarantined.
+    pub quarantined: Option<String>,
+    /// When it enrolled.
+    pub created_at: Time,
+    /// Its latest session; `None` if it never had one.
+    pub session: Option<WorkerSession>,
+}
+
+impl WorkerRow {
+    /// What is assumed of it without evidence.
+    pub fn prior(&self) -> Prior {
+        if self.owned { Prior::Owned } else { Prior::Foreign }
+    }
+
+    /// What its evidence says, if it executes as this class.
+    pub fn standing(&self, class: Digest) -> Standing {
+        self.standings.get(&class).copied().unwrap_or_default()
+    }
+}
+
+/// What a worker said of itself when its session began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerFacts {
+    /// What placement may ask for.
+    pub labels: BTreeMap<String, String>,
+    /// Its equivalence class.
+    pub class: Digest,
+    /// Its build.
+    pub version: String,
+    /// Attempts that it executes at once.
+    pub slots: u32,
+}
+
+/// A worker's latest session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSession {
+    /// What it said of itself.
+    pub facts: WorkerFacts,
+    /// When the session began; names it.
+    pub connected_at: Time,
+    /// When it ended. `None` while it lasts, and also after a coordinator that ended without a word: whether a worker
+    /// is connected is known to the owner only.
+    pub left_at: Option<Time>,
+    /// When it was last heard of, to the minute.
+    pub seen_at: Time,
+}
+
+/// Something that was seen of a worker; appended, never changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evidence {
+    /// Of whom.
+    pub worker: WorkerId,
+    /// In which class.
+    pub class: Digest,
+    /// What: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt`, `refused`; or a fact of its integrity, see
+    /// [`Evidence::integrity`].
+    pub kind: String,
+    /// So many of it: results that a confirmation stands for, 1 of everything else.
+    pub count: u32,
+    /// On which attempt.
+    pub attempt: AttemptId,
+    /// The result digest that it voted for, if it did.
+    pub result: Option<Digest>,
+    /// When.
+    pub at: Time,
+}
+
+/// Kinds of evidence that change a worker's standing.
+pub mod kind {
+    /// A worker of another fault domain computed the same.
+    pub const CONFIRMED: &str = "confirmed";
+    /// A trusted executor did.
+    pub const CONFIRMED_BY_ARBITER: &str = "confirmed_by_arbiter";
+    /// The golden corpus did.
+    pub const CONFIRMED_BY_GOLDEN: &str = "confirmed_by_golden";
+    /// Its result lost, and nobody else had named the same.
+    pub const LONE_DISSENT: &str = "lone_dissent";
+    /// Its result lost, and others had named the very same.
+    pub const COLLUSION: &str = "collusion";
+}
+
+impl Evidence {
+    /// How an entry is called, and how often it stands for. `None`: a readmission, which is
+    /// [`Store::quarantine_worker`]'s to record.
+    pub fn name_of(evidence: core::Evidence) -> Option<(&'static str, u32)> {
+        match evidence {
+            core::Evidence::Confirmed { count, by: Witness::Peer } => Some((kind::CONFIRMED, count)),
+            core::Evidence::Confirmed { count, by: Witness::Arbiter } => {
+                Some((kind::CONFIRMED_BY_ARBITER, count))
+            }
+            core::Evidence::Confirmed { count, by: Witness::Golden } => {
+                Some((kind::CONFIRMED_BY_GOLDEN, count))
+            }
+            core::Evidence::LoneDissent => Some((kind::LONE_DISSENT, 1)),
+            core::Evidence::Collusion => Some((kind::COLLUSION, 1)),
+            core::Evidence::Readmitted => None,
+        }
+    }
+
+    /// What it says of its worker's integrity. Faults of reliability say nothing of it.
+    pub fn integrity(&self) -> Option<core::Evidence> {
+        let confirmed = |by| Some(core::Evidence::Confirmed { count: self.count, by });
+        match self.kind.as_str() {
+            kind::CONFIRMED => confirmed(Witness::Peer),
+            kind::CONFIRMED_BY_ARBITER => confirmed(Witness::Arbiter),
+            kind::CONFIRMED_BY_GOLDEN => confirmed(Witness::Golden),
+            kind::LONE_DISSENT => Some(core::Evidence::LoneDissent),
+            kind::COLLUSION => Some(core::Evidence::Collusion),
+            _ => None,
+        }
+    }
+}
+
+/// What retention keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// Final runs that ended before this go.
+    pub finished_before: Time,
+    /// Of the rest, the newest so many stay.
+    pub runs_max: u64,
+    /// At most so many go in one call, so that the writer is not held up.
+    pub batch_max: u32,
+}
+
+/// What [`Store::take_garbage`] took.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Garbage {
+    /// Rows that went; fewer than the limit means that no more are left.
+    pub taken: u32,
+    /// Bytes of their blobs.
+    pub bytes: u64,
+    /// Those that had their bytes in the blob store: the caller deletes them there.
+    pub files: Vec<Digest>,
+}
+
+/// How much is stored, for people and metrics.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Runs.
+    pub runs: u64,
+    /// Runs that are not final.
+    pub runs_open: u64,
+    /// Modules.
+    pub modules: u64,
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Bytes of blobs that nothing refers to.
+    pub garbage_bytes: u64,
+}
