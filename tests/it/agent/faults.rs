@@ -40,9 +40,7 @@ async fn a_killed_runner_is_known_at_once_and_replaced() {
         pool.begun(attempt).await;
         let (victim, killed) = (busy_runner(), Instant::now());
         // The engine's handler takes the first SIGSEGV that nothing caused for a mistake of its own, and steps aside.
-        while kill(victim, signal) && is_alive(victim) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        poll(|| !kill(victim, signal) || !is_alive(victim), "the runner does not die").await;
         let (fault, begun_at, _) = pool.fault(attempt).await;
         assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
         let signal = Some(signal.as_raw());
