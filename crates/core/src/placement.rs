@@ -7,12 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Class;
-use super::Time;
 use super::bits::Bits;
 use super::credibility::Seat;
 use super::explain::Choice;
 use super::workers::{Crew, Worker};
+use super::{Class, Time, WorkerStanding};
 use vocabulary::id::WorkerId;
 
 /// The least that an attempt leases: below it the bookkeeping costs more than the memory.
@@ -142,6 +141,75 @@ pub(super) fn lacking(shape: &Shape, crew: &Crew) -> String {
         return format!("{with} has the {mebibytes} MiB of memory that it may use").trim_start().to_owned();
     }
     "may take another attempt of it".to_owned()
+}
+
+/// What keeps a worker from an attempt of a shape, whether it is free or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Bar {
+    /// It gets no work.
+    Standing(WorkerStanding),
+    /// It has an attempt of the run, or a vote.
+    Seated,
+    /// It has too little memory.
+    Memory,
+    /// It lacks a label.
+    Labels,
+    /// The run is bound to another class.
+    Class,
+    /// Its class is too small for the policy.
+    FewPeers,
+    /// It is kept for disputes and audits.
+    Arbiter,
+    /// An arbiter is wanted.
+    NoArbiter,
+    /// Its trust domain has a voter.
+    Domain,
+}
+
+/// Barred workers that are named at most.
+const NAMED_MAX: usize = 6;
+
+/// What keeps the workers from a shape that it does not avoid, some of them by name, and how many more there are. For words
+/// only: [`suited`] decides.
+pub(super) fn barred(shape: &Shape, crew: &Crew) -> (Vec<(WorkerId, Bar)>, usize) {
+    let others = || crew.iter().filter(|worker| !shape.avoided.contains(&worker.id));
+    let named = others().take(NAMED_MAX).map(|worker| (worker.id, bar(shape, worker, crew))).collect();
+    (named, others().count().saturating_sub(NAMED_MAX))
+}
+
+fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
+    let wants_arbiter = shape.seat == Seat::Arbiter;
+    let peers = |class| crew.iter().filter(|it| it.is_eligible() && it.class == class).count();
+    if !worker.is_eligible() {
+        Bar::Standing(worker.standing())
+    } else if shape.seated.contains(&worker.id) {
+        Bar::Seated
+    } else if worker.memory_bytes < shape.memory_bytes {
+        Bar::Memory
+    } else if shape.labels.as_ref().is_some_and(|labels| !worker.carries(labels)) {
+        Bar::Labels
+    } else if shape.class.is_some_and(|class| worker.class != class) {
+        Bar::Class
+    } else if wants_arbiter && !worker.is_arbiter {
+        Bar::NoArbiter
+    } else if worker.is_arbiter {
+        Bar::Arbiter
+    } else if shape.voters > 1 && shape.class.is_none() && peers(worker.class) < usize::from(shape.voters) {
+        Bar::FewPeers
+    } else {
+        Bar::Domain
+    }
+}
+
+/// Workers that suit a shape and cannot take an attempt of it now, some of them, and how many more there are.
+pub(super) fn busy(shape: &Shape, suited: &Suited, crew: &Crew) -> (Vec<WorkerId>, usize) {
+    let is_busy = |worker: &&Worker| {
+        let suits = crew.place(worker.id).is_some_and(|place| suited.places.contains(place));
+        suits && (worker.credits == 0 || worker.memory_free() < shape.memory_bytes)
+    };
+    let busy: Vec<WorkerId> = crew.iter().filter(is_busy).map(|worker| worker.id).collect();
+    let named = busy.iter().copied().take(NAMED_MAX).collect();
+    (named, busy.len().saturating_sub(NAMED_MAX))
 }
 
 /// Removes the workers that have a seat already, and those of their domains where domains matter.

@@ -10,7 +10,7 @@ use super::explain::Note;
 use super::floor::{Floor, Followup};
 use super::grace::Grace;
 use super::hash::Map;
-use super::placement::lacking;
+use super::placement::{busy, lacking};
 use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::{AttemptState, Config, Effect, Event, Submission, SubmitError, Time, Write, WriteKind};
@@ -440,7 +440,10 @@ impl Pool {
                     run.fresh_until = None;
                     run.is_relaxed = true;
                     let wait_ms = floor.config.fresh_worker_wait_ms;
-                    floor.note(run, Note::FreshWaitOver { wait_ms });
+                    let shape = run.ticket.map(|ticket| floor.queue.shape(floor.queue.shape_of(ticket)));
+                    let (busy, more) =
+                        shape.map(|(shape, suited)| busy(shape, suited, &floor.crew)).unwrap_or_default();
+                    floor.note(run, Note::FreshWaitOver { wait_ms, busy, more });
                     floor.advance(run);
                 }),
                 Timer::Timeout(attempt) => self.overdue(attempt),

@@ -3,6 +3,7 @@
 mod epochs;
 mod grace;
 mod placing;
+mod reruns;
 mod signs;
 
 use std::collections::BTreeMap;
