@@ -6,6 +6,7 @@
 mod args;
 mod blobs;
 mod call;
+mod callbacks;
 mod cert;
 mod client;
 mod connection;
@@ -101,6 +102,8 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
         Command::Verify(args) => return verify::verify(args, environment),
         Command::Receipt(args) => &args.connect,
         Command::Keys(args) => &args.connect,
+        Command::Callbacks(args) => &args.connect,
+        Command::Workspaces(args) => &args.connect,
         Command::Push(args) => &args.connect,
         Command::Modules(args) => &args.connect,
         Command::Run(args) => &args.connect,
@@ -125,6 +128,8 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Tokens(args) => tokens::tokens(&client, args).await,
             Command::Receipt(args) => receipt::receipt(&client, args).await,
             Command::Keys(args) => keys::keys(&client, args).await,
+            Command::Callbacks(args) => callbacks::callbacks(&client, args).await,
+            Command::Workspaces(args) => callbacks::workspaces(&client, args).await,
             Command::Serve(_)
             | Command::Worker(_)
             | Command::Completions(_)

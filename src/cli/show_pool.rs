@@ -2,7 +2,9 @@
 
 use super::show::second;
 use super::terminal::{plain, size, table};
-use crate::protocol::api::{Key, Timestamp, Token, Worker, WorkerStandingName};
+use crate::protocol::api::{
+    CallbackDelivery, DeliveryStateName, Key, Timestamp, Token, Worker, WorkerStandingName,
+};
 
 fn standing_name(standing: WorkerStandingName) -> &'static str {
     match standing {
@@ -67,6 +69,33 @@ pub fn keys(keys: &[Key]) -> String {
         [key.keyid.to_string(), second(key.valid_from), until]
     };
     table(["KEY", "FROM", "UNTIL"], &keys.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A list of deliveries of callbacks.
+pub fn deliveries(deliveries: &[CallbackDelivery]) -> String {
+    let row = |delivery: &CallbackDelivery| {
+        let state = match delivery.state {
+            DeliveryStateName::Pending => "pending",
+            DeliveryStateName::Delivered => "delivered",
+            DeliveryStateName::GivenUp => "given up",
+        };
+        let last = match (delivery.last_status, &delivery.last_error) {
+            (_, Some(error)) => plain(error),
+            (Some(status), None) => status.to_string(),
+            (None, None) => "-".to_owned(),
+        };
+        [
+            delivery.event.name().to_owned(),
+            delivery.revision.to_string(),
+            state.to_owned(),
+            delivery.tries.to_string(),
+            delivery.next_at.map_or_else(|| "-".to_owned(), second),
+            plain(&delivery.url),
+            last,
+        ]
+    };
+    let headers = ["EVENT", "REVISION", "STATE", "TRIES", "NEXT", "URL", "LAST"];
+    table(headers, &deliveries.iter().map(row).collect::<Vec<_>>())
 }
 
 /// A list of workers.

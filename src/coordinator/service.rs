@@ -5,6 +5,7 @@
 
 mod access;
 mod caches;
+mod callbacks;
 mod compare;
 mod figures;
 mod modules;
@@ -12,6 +13,7 @@ mod receipts;
 mod runs;
 mod streams;
 mod workers;
+mod workspaces;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +30,9 @@ pub use compare::AttemptResult;
 pub use figures::{Figures, WorkerReport};
 pub use runs::INLINE_SHARES_MAX;
 pub use streams::{STREAMS_MAX, Streams};
+pub use workspaces::{WorkspaceCache, name_of_workspace};
 
+use super::callbacks::Callbacks;
 use super::chores::RetentionConfig;
 use super::clock::Clock;
 use super::keys::Keyring;
@@ -43,7 +47,8 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
-    Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+    Delivery, DeliveryState, Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow,
+    Usage, WorkerRow, WorkspaceSettings,
 };
 use crate::store::{Store, StoreError};
 
@@ -261,6 +266,15 @@ pub enum ServiceError {
     /// The upload broke off.
     #[error("the body broke off: {0}")]
     BodyBroken(String),
+    /// The callback may not go there.
+    #[error("{0}")]
+    CallbackRefused(String),
+    /// Backpressure of what is to be told to others.
+    #[error("{pending} callbacks wait for their receivers: try again later")]
+    CallbacksFull {
+        /// Deliveries that are pending.
+        pending: u64,
+    },
     /// No room.
     #[error("the disk of the coordinator is full")]
     DiskFull,
@@ -362,6 +376,10 @@ pub struct Parts {
     pub pool: PoolService,
     /// What is signed with.
     pub keys: Arc<Keyring>,
+    /// What is told to others.
+    pub callbacks: Arc<Callbacks>,
+    /// What workspaces have settled, as it was last read.
+    pub workspaces: WorkspaceCache,
     /// The pool's events.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// The term of this process.
@@ -405,6 +423,16 @@ impl Service {
     /// Figures for `/metrics`.
     pub fn metrics(&self) -> &Metrics {
         &self.parts.metrics
+    }
+
+    /// The same, to be kept.
+    pub fn shared_metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.parts.metrics)
+    }
+
+    /// What is told to others.
+    pub fn callbacks(&self) -> Arc<Callbacks> {
+        Arc::clone(&self.parts.callbacks)
     }
 
     /// Whether runs are accepted.

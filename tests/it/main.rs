@@ -8,6 +8,7 @@ mod api_compare;
 mod api_figures;
 mod api_raw;
 mod bad_input;
+mod callbacks;
 mod cli;
 mod compiler;
 mod deaths;
@@ -20,6 +21,7 @@ mod pool;
 mod receipt;
 mod recovery;
 mod remote;
+mod settled;
 mod slow_readers;
 #[path = "../support/mod.rs"]
 mod support;

@@ -4,6 +4,7 @@
 
 pub mod digest;
 pub mod id;
+pub mod network;
 pub mod result;
 mod schema;
 pub mod spec;

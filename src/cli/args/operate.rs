@@ -8,6 +8,7 @@ use super::ConnectArgs;
 use crate::cli::parse::{self, ModuleRef};
 use crate::digest::Digest;
 use crate::id::WorkerId;
+use crate::spec::Verify;
 use crate::units::Period;
 
 /// List and manage workers
@@ -183,7 +184,11 @@ pub struct CallArgs {
     /// Variable of the guest's environment, which is empty otherwise; may be given often
     #[arg(short, long = "env", value_name = "K=V", value_parser = parse::pair)]
     pub env: Vec<(String, String)>,
-    /// So many workers compute it; the majority of equal results wins [default: 2]
+    /// How it is verified: standard (error at most 0.001), high (0.000001), quorum:N or once [default: the module's, the
+    /// workspace's, or the pool's]
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["quorum", "once"])]
+    pub verify: Option<Verify>,
+    /// So many workers compute it; the majority of equal results wins
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=15))]
     pub quorum: Option<u64>,
     /// One worker computes it and nothing is compared

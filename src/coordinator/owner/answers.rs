@@ -49,6 +49,9 @@ impl Owner {
             && let Some(open) = self.forget(run)
             && let Some(detail) = open.finished.clone()
         {
+            if open.new.policy.callback.is_some() {
+                self.parts.callback_made.notify_one();
+            }
             self.count_final(&detail.run);
             self.announce(open, detail);
         }

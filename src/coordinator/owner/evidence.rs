@@ -62,6 +62,7 @@ impl Owner {
         // not from its link: what a lost worker did not finish is told when that is gone
         let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
         let (at, kind) = (self.now(), kind.to_owned());
+        let attempt = Some(attempt);
         self.notes.noted.push(Evidence { worker, class: class.0, kind, count: 1, attempt, result, at });
     }
 
@@ -77,6 +78,7 @@ impl Owner {
             && let Some(attempt) = attempt
         {
             let kind = kind.to_owned();
+            let attempt = Some(attempt);
             let entry = Evidence { worker, class: class.0, kind, count, attempt, result: None, at };
             self.notes.noted.push(entry);
         }

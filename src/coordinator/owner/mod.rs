@@ -27,7 +27,7 @@ pub use macs::AssignmentKey;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use self::attention::Attention;
 use self::patience::Patience;
@@ -38,7 +38,9 @@ use super::open_run::{OpenRun, Waiter, join_waiters, recovered};
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
-use crate::core::{Class, Effect, Event, Joining, Pool, Submission, SubmitError, Time, WorkerView};
+use crate::core::{
+    Class, Effect, Event, Explained, Joining, Pool, Submission, SubmitError, Time, WorkerView,
+};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::store::{NewRun, RunWrite, Store, StoredRun, WorkerRow};
@@ -96,6 +98,8 @@ pub struct Parts {
     pub quarantined: super::pool_service::Quarantined,
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
+    /// Woken when a delivery was made.
+    pub callback_made: Arc<Notify>,
     /// How long a remote worker without a connection may take to come back, in milliseconds.
     pub reconnect_ms: u64,
 }
@@ -170,6 +174,11 @@ impl Owner {
     /// A module that an earlier life took out of service: runs of it that are taken over end.
     pub fn quarantine(&mut self, module: Digest, why: String) {
         self.step(Event::ModuleQuarantined { module, why });
+    }
+
+    /// A module whose trusted executions differed in an earlier life: nobody is blamed for a run of it.
+    pub fn nondeterministic(&mut self, module: Digest) {
+        self.step(Event::ModuleNondeterministic { module });
     }
 
     /// A module that was refused, or deleted, in an earlier life: runs of it that were taken over end.
@@ -337,7 +346,7 @@ impl Owner {
     }
 
     fn submit(&mut self, submit: Submit) {
-        let Submit { new, module_ready, live, wait, room, reply } = submit;
+        let Submit { new, module_ready, live, wait, room, reply, why_verify } = submit;
         let new = Arc::new(*new);
         if let Some((key, payload)) = &new.idempotency {
             if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
@@ -355,7 +364,8 @@ impl Owner {
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
-        let submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        let mut submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        submission.explained.extend(why_verify.map(|why| Explained::kept(new.created_at, why)));
         let answer = self.parts.pool.submit(self.now(), submission, &mut effects);
         match answer {
             Ok(()) => {

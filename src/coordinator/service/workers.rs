@@ -46,7 +46,7 @@ impl Service {
         id: WorkerId,
         why: String,
     ) -> Result<(), ServiceError> {
-        if !self.parts.store.quarantine_worker(id, Some(why.clone())).await? {
+        if !self.parts.store.quarantine_worker(id, Some(why.clone()), self.now()).await? {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, true);
@@ -55,7 +55,7 @@ impl Service {
 
     /// Lets a drained or quarantined worker work again.
     pub async fn readmit_worker(&self, _caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        if !self.parts.store.quarantine_worker(id, None).await? {
+        if !self.parts.store.quarantine_worker(id, None, self.now()).await? {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, false);

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::callbacks::{self, NewDelivery};
 use super::references::References;
 use super::values::{int, join, run_id, run_key, split, state_code};
 use crate::digest::Digest;
@@ -47,6 +48,7 @@ pub(super) struct FinishRow {
     /// Everything that the final refers to, the empty blob excepted.
     refers: BTreeSet<Digest>,
     blobs: HashMap<Digest, Bytes>,
+    callback: Option<NewDelivery>,
 }
 
 impl PreparedWrite {
@@ -100,6 +102,7 @@ impl FinishRow {
             votes: votes::encode(&run.votes),
             refers: refers.filter(|digest| *digest != Digest::EMPTY).collect(),
             blobs: run.blobs.iter().cloned().collect(),
+            callback: NewDelivery::of(run),
         }
     }
 }
@@ -227,13 +230,20 @@ impl<'c> Batch<'c> {
             self.references.hold(*digest, run.blobs.get(digest))?;
         }
         let outputs = join(&outputs);
-        match row {
-            Some(row) => self.update_row(row, run, &outputs)?,
-            None => {
-                if let Some(pending) = self.pending.remove(&run.run) {
-                    self.insert_row(&pending, Some((run, &outputs)))?;
-                }
+        let row = match (row, self.pending.remove(&run.run)) {
+            (Some(row), _) => {
+                self.update_row(row, run, &outputs)?;
+                row
             }
+            (None, Some(pending)) => {
+                self.insert_row(&pending, Some((run, &outputs)))?;
+                self.connection.last_insert_rowid()
+            }
+            // it was found there a few lines above
+            (None, None) => return Ok(WriteAnswer::Refused),
+        };
+        if let Some(delivery) = &run.callback {
+            callbacks::put(self.connection, row, delivery)?;
         }
         Ok(WriteAnswer::Committed)
     }

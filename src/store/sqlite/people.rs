@@ -243,6 +243,7 @@ pub(super) fn quarantine_worker(
     batch: &mut Batch<'_>,
     id: WorkerId,
     why: Option<&str>,
+    at: Time,
 ) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
     let was_out = connection
@@ -252,7 +253,7 @@ pub(super) fn quarantine_worker(
         .prepare_cached("UPDATE workers SET quarantined = ?2 WHERE id = ?1")?
         .execute(params![id.0, why])?;
     if why.is_none() && was_out {
-        evidence::begin_anew(connection, id)?;
+        evidence::begin_anew(connection, id, at)?;
     }
     Ok(changed > 0)
 }

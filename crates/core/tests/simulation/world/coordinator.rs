@@ -266,6 +266,7 @@ impl World {
             deadline_ms: (features.deadlines && rng.chance(20)).then(|| rng.range(500, 20_000)),
             priority: rng.below(3) as i8,
             durable: !(features.in_memory && rng.chance(30)),
+            callback: None,
         };
         Submission {
             run: RunId(u128::from(self.submitted) << 64 | u128::from(rng.next())),
