@@ -1,6 +1,7 @@
 //! The pool as a whole, one event at a time: what each rule makes of it.
 
 mod epochs;
+mod flows;
 mod grace;
 mod placing;
 mod signs;
