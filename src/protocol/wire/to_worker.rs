@@ -88,10 +88,10 @@ impl TryFrom<Assign> for Assignment {
 
     fn try_from(frame: Assign) -> Result<Assignment, WireError> {
         let attempt = AttemptId::from(frame.attempt);
+        // a field that this build does not know would change the result: reading it fails
         let spec: RunSpec =
             serde_json::from_slice(&frame.spec).map_err(|error| WireError::Malformed(error.to_string()))?;
-        // of what was understood, not of what came: a field that this build does not know would change the result
-        if spec.key() != frame.run_key {
+        if Digest::of(&frame.spec) != frame.run_key {
             return Err(WireError::RunKey(attempt));
         }
         Ok(Assignment {
