@@ -34,11 +34,10 @@ use crate::result::Fault;
 const GATHERED_MAX: usize = 512;
 /// Messages for the agent beyond which nothing more is read from the coordinator.
 const PENDING_MAX: usize = 4_096;
-/// What is said of ended attempts leaves together with what follows, while others are about to end: so many messages at
-/// most …
+/// What is said of ended attempts leaves together with what follows, while others are about to end: so many votes at most …
 const COMPANY_MAX: usize = 16;
 /// … and for so long at most: little beside what a run waits for where so many do.
-const COMPANY_WAIT: Duration = Duration::from_millis(5);
+const COMPANY_WAIT: Duration = Duration::from_millis(10);
 /// A coordinator is never taken for dead sooner.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Beyond the time for a drain: for telling the coordinator.
@@ -268,10 +267,13 @@ impl Link {
     /// Whether more is about to be said: then one message carries it, with one signature. A worker that has nothing else
     /// to execute does not wait, so that nobody waits for it.
     fn waits_for_company(&mut self) -> bool {
-        let is_usual =
-            |message: &FromAgent| matches!(message, FromAgent::Voted(_) | FromAgent::Credits { .. });
+        let is_vote = |message: &&FromAgent| matches!(message, FromAgent::Voted(_));
+        let is_other =
+            |message: &FromAgent| !matches!(message, FromAgent::Voted(_) | FromAgent::Credits { .. });
         let slots = self.parts.agent.slots as usize;
-        if self.holds.open() <= slots || self.outbox.len() >= COMPANY_MAX || !self.outbox.iter().all(is_usual)
+        if self.holds.open() <= slots
+            || self.outbox.iter().any(is_other)
+            || self.outbox.iter().filter(is_vote).count() >= COMPANY_MAX
         {
             self.company = None;
             return false;
