@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -197,7 +197,9 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let quarantined = pool_service::Quarantined::default();
     // embedded workers are new in each process; those on other machines outlive it and come back
     let returning = returning::expected(&store.workers().await?);
+    let open_runs = Arc::<AtomicUsize>::default();
     let parts = owner::Parts {
+        open_runs: Arc::clone(&open_runs),
         pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
@@ -231,6 +233,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
+        open_runs,
         commands: commands.clone(),
         store: Arc::clone(&store),
         clock,

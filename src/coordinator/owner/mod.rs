@@ -26,6 +26,7 @@ pub use macs::AssignmentKey;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -94,6 +95,8 @@ pub struct Parts {
     pub key: AssignmentKey,
     /// Whose tokens of sessions open nothing.
     pub quarantined: super::pool_service::Quarantined,
+    /// How many runs are open: kept for the sessions.
+    pub open_runs: Arc<AtomicUsize>,
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
     /// How long a remote worker without a connection may take to come back, in milliseconds.

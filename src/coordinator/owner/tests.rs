@@ -40,6 +40,7 @@ impl Bench {
         let clock = Clock::start(Time(0));
         let config = Config { start_grace_ms: 0, ..Config::default() };
         let owner = Owner::new(Parts {
+            open_runs: Arc::default(),
             pool: Pool::new(config, clock.now()),
             clock,
             store: Arc::clone(&store),

@@ -47,6 +47,12 @@ pub enum ToWorker {
         /// Since the welcome.
         messages: u64,
     },
+    /// How long votes may wait for each other from now on: nought where few runs are open, since somebody may wait for
+    /// just this one.
+    Patience {
+        /// In milliseconds.
+        ms: u16,
+    },
 }
 
 /// An assignment.
