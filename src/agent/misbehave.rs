@@ -42,6 +42,11 @@ pub enum Misbehaviour {
     },
     /// Votes honestly and delivers other bytes.
     Corrupt,
+    /// Answers the golden corpus as another build would, and so is of another class; it does nothing else wrong.
+    Corpus {
+        /// Which other build.
+        number: u32,
+    },
 }
 
 impl FromStr for Misbehaviour {
@@ -50,7 +55,7 @@ impl FromStr for Misbehaviour {
     fn from_str(text: &str) -> Result<Misbehaviour, String> {
         let refuse = || {
             Err(format!(
-                "`{text}` is no misbehaviour: expected lie[:PERCENT], collude[:PERCENT], slow:MS, drop:PERCENT or corrupt"
+                "`{text}` is no misbehaviour: expected lie[:PERCENT], collude[:PERCENT], slow:MS, drop:PERCENT, corrupt or corpus:N"
             ))
         };
         let (kind, figure) = text.split_once(':').map_or((text, None), |(kind, figure)| (kind, Some(figure)));
@@ -62,6 +67,10 @@ impl FromStr for Misbehaviour {
             ("slow", Some(ms), _) => Ok(Misbehaviour::Slow { ms }),
             ("drop", Some(_), Some(percent)) => Ok(Misbehaviour::Drop { percent }),
             ("corrupt", None, _) => Ok(Misbehaviour::Corrupt),
+            ("corpus", Some(number), _) => match u32::try_from(number) {
+                Ok(number) => Ok(Misbehaviour::Corpus { number }),
+                Err(_) => refuse(),
+            },
             _ => refuse(),
         }
     }
@@ -234,10 +243,11 @@ mod tests {
             ("slow:300", Misbehaviour::Slow { ms: 300 }),
             ("drop:10", Misbehaviour::Drop { percent: 10 }),
             ("corrupt", Misbehaviour::Corrupt),
+            ("corpus:2", Misbehaviour::Corpus { number: 2 }),
         ] {
             assert_eq!(text.parse(), Ok(kind));
         }
-        for wrong in ["", "slow", "drop", "lie:101", "corrupt:1", "lie:x", "steal"] {
+        for wrong in ["", "slow", "drop", "lie:101", "corrupt:1", "corpus", "lie:x", "steal"] {
             assert!(wrong.parse::<Misbehaviour>().is_err(), "{wrong}");
         }
     }
