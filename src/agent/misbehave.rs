@@ -47,6 +47,11 @@ pub enum Misbehaviour {
         /// Which other build.
         number: u32,
     },
+    /// Says that its CPU has another feature, and so is of another class for `det-1` only.
+    Cpu {
+        /// Which other CPU.
+        number: u32,
+    },
 }
 
 impl FromStr for Misbehaviour {
@@ -55,7 +60,7 @@ impl FromStr for Misbehaviour {
     fn from_str(text: &str) -> Result<Misbehaviour, String> {
         let refuse = || {
             Err(format!(
-                "`{text}` is no misbehaviour: expected lie[:PERCENT], collude[:PERCENT], slow:MS, drop:PERCENT, corrupt or corpus:N"
+                "`{text}` is no misbehaviour: expected lie[:PERCENT], collude[:PERCENT], slow:MS, drop:PERCENT, corrupt, corpus:N or cpu:N"
             ))
         };
         let (kind, figure) = text.split_once(':').map_or((text, None), |(kind, figure)| (kind, Some(figure)));
@@ -67,9 +72,10 @@ impl FromStr for Misbehaviour {
             ("slow", Some(ms), _) => Ok(Misbehaviour::Slow { ms }),
             ("drop", Some(_), Some(percent)) => Ok(Misbehaviour::Drop { percent }),
             ("corrupt", None, _) => Ok(Misbehaviour::Corrupt),
-            ("corpus", Some(number), _) => match u32::try_from(number) {
-                Ok(number) => Ok(Misbehaviour::Corpus { number }),
-                Err(_) => refuse(),
+            ("corpus" | "cpu", Some(number), _) => match (kind, u32::try_from(number)) {
+                ("corpus", Ok(number)) => Ok(Misbehaviour::Corpus { number }),
+                (_, Ok(number)) => Ok(Misbehaviour::Cpu { number }),
+                (_, Err(_)) => refuse(),
             },
             _ => refuse(),
         }
@@ -244,10 +250,11 @@ mod tests {
             ("drop:10", Misbehaviour::Drop { percent: 10 }),
             ("corrupt", Misbehaviour::Corrupt),
             ("corpus:2", Misbehaviour::Corpus { number: 2 }),
+            ("cpu:3", Misbehaviour::Cpu { number: 3 }),
         ] {
             assert_eq!(text.parse(), Ok(kind));
         }
-        for wrong in ["", "slow", "drop", "lie:101", "corrupt:1", "corpus", "lie:x", "steal"] {
+        for wrong in ["", "slow", "drop", "lie:101", "corrupt:1", "corpus", "cpu", "lie:x", "steal"] {
             assert!(wrong.parse::<Misbehaviour>().is_err(), "{wrong}");
         }
     }

@@ -81,7 +81,7 @@ pub struct WorkerArgs {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     /// For tests and demonstrations: lie or collude (or `lie:PERCENT`, `collude:PERCENT`), `slow:MS`, `drop:PERCENT`, corrupt,
-    /// or `corpus:N`: answer the golden corpus as another build would
+    /// `corpus:N` (answer the golden corpus as another build would), `cpu:N` (be of the class of another CPU)
     #[arg(long, value_name = "KIND", hide_short_help = true)]
     pub unsafe_misbehave: Option<Misbehaviour>,
 }
@@ -96,7 +96,8 @@ Exit codes: 0 after a drain, 1 when it is refused for good or cannot work, 2 wro
 
 --unsafe-misbehave makes a worker that does wrong on purpose, to show that the pool finds out: it lies (alone, or the same lie as
 every other such worker), is slow, loses votes, delivers other bytes than it voted
-for, or lands in a class of its own (`corpus:N`, as another build of the program would). Never use it on a pool that matters.";
+for, or lands in another class, as another
+build (`corpus:N`) or another CPU (`cpu:N`) would. Never use it on a pool that matters.";
 
 /// Works until it has drained.
 pub fn worker(args: &WorkerArgs, environment: &Environment) -> Result<u8, CliError> {
@@ -146,7 +147,8 @@ async fn parts(args: &WorkerArgs, exe: &Path, compiler: &Compiler) -> Result<Cla
     let failed = |error: corpus::CorpusError| CliError::Serve(error.to_string());
     let parts = corpus::prove(exe, compiler).await.map_err(failed)?;
     Ok(match args.unsafe_misbehave {
-        Some(Misbehaviour::Corpus { number }) => parts.as_if(number),
+        Some(Misbehaviour::Corpus { number }) => parts.as_another_build(number),
+        Some(Misbehaviour::Cpu { number }) => parts.as_another_cpu(number),
         _ => parts,
     })
 }

@@ -3,6 +3,7 @@
 mod epochs;
 mod grace;
 mod placing;
+mod portable;
 mod signs;
 
 use std::collections::BTreeMap;

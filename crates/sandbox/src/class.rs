@@ -82,10 +82,17 @@ impl ClassParts {
 
     /// Those of a machine that gave other answers: to play another build.
     #[must_use]
-    pub fn as_if(mut self, number: u32) -> ClassParts {
+    pub fn as_another_build(mut self, number: u32) -> ClassParts {
         for inputs in [&mut self.native, &mut self.portable, &mut self.portable_code] {
             inputs.corpus = Digest::of(&canonical_json(&(inputs.corpus, number)));
         }
+        self
+    }
+
+    /// Those of a machine whose CPU has one more feature: to play another CPU.
+    #[must_use]
+    pub fn as_another_cpu(mut self, number: u32) -> ClassParts {
+        self.native.cpu.get_or_insert_default().push(format!("played_{number}"));
         self
     }
 
