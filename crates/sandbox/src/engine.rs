@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | NaN bits | `det-1`: same machine code for all voters, proven by the class; `det-1-portable`: canonicalised | `nan_bits_are_the_same_on_every_sandbox`, `portable_tests` |
 //! | CPU features | explicit target and [`CpuLevel`]; the host's own features are never asked for; `det-1-portable`: the base of the architecture | `the_engine_uses_only_the_features_of_its_level` |
-//! | relaxed SIMD | deterministic lowerings | `relaxed_simd_has_one_result` |
+//! | relaxed SIMD | `det-1`: deterministic lowerings; `det-1-portable`: off, see [`features`] | `relaxed_simd_has_one_result`, `portable_code_has_no_relaxed_instructions` |
 //! | threads, shared memory | proposal off, built without | `proposals_outside_the_profile_are_refused` |
 //! | memory64, GC, exceptions, typed function references, custom page sizes | proposals off | the same |
 //! | stack depth | `max_wasm_stack` fixed; exact for one artifact, so in `det-1-portable` only votes of the same machine code are compared about it | `endless_recursion_overflows_at_the_same_depth` |
@@ -73,7 +73,7 @@ const KEEP_RESIDENT: usize = 1 << 20;
 /// globals and imports keep every admitted module below it.
 const INSTANCE_BYTES: usize = 32 << 20;
 
-/// The proposals of both profiles. Everything that is not named here is off.
+/// The proposals of `det-1`. Everything that is not named here is off.
 pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
     .union(WasmFeatures::SIGN_EXTENSION)
@@ -86,6 +86,17 @@ pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::FLOATS)
     .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::EXTENDED_CONST);
+
+/// The proposals of a profile.
+///
+/// `det-1-portable` goes without relaxed SIMD, though the lowering is the deterministic one: where a CPU has no fused
+/// multiply-add the engine calls a function for it, and the NaNs that come back are not canonicalised (wasmtime 48.0.8).
+pub(super) fn features(profile: Profile) -> WasmFeatures {
+    match profile {
+        Profile::Det1 => FEATURES,
+        Profile::Det1Portable => FEATURES.difference(WasmFeatures::RELAXED_SIMD),
+    }
+}
 
 /// What an engine is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -196,7 +207,8 @@ fn config(role: Role, variant: Variant, level: CpuLevel, policy: &str) -> wasmti
     code_generation(&mut config, variant.profile(), level);
     config.consume_fuel(variant.is_fueled()).epoch_interruption(false);
 
-    config.wasm_features(WasmFeatures::all(), false).wasm_features(FEATURES, true);
+    let features = features(variant.profile());
+    config.wasm_features(WasmFeatures::all(), false).wasm_features(features, true);
     config.relaxed_simd_deterministic(true).wasm_branch_hinting(false).shared_memory(false);
 
     config
@@ -356,7 +368,7 @@ mod tests {
         assert_eq!(engine.get_cranelift_nan_canonicalization(), Some(false));
         let portable = build(Role::Execute, Variant::Portable, CpuLevel::Baseline).unwrap();
         assert_eq!(portable.get_cranelift_nan_canonicalization(), Some(true));
-        assert!(portable.get_relaxed_simd_deterministic());
+        assert!(!portable.get_wasm_features().contains(WasmFeatures::RELAXED_SIMD));
         assert!(engine.get_relaxed_simd_deterministic());
         assert!(!engine.get_shared_memory());
     }

@@ -103,7 +103,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
 
 /// Executes guests. Build it before the process is confined: it opens the kernel's page map once.
 pub struct Sandbox {
-    /// By variant. Those of `det-1-portable` are built when they are first needed.
+    /// By variant. All are built before the process is confined, which could not do it any more.
     hosts: [OnceLock<Host>; Variant::ALL.len()],
     level: fn(Variant) -> CpuLevel,
 }
@@ -119,15 +119,16 @@ pub struct Loaded {
 }
 
 impl Sandbox {
-    /// Builds the engines of `det-1`: address space only, about a millisecond.
+    /// Builds the engines: address space only, about a millisecond.
     ///
     /// # Errors
     ///
     /// [`SandboxError::Engine`] if this machine cannot carry them (no address space, an unknown architecture).
     pub fn new() -> Result<Sandbox, SandboxError> {
         let sandbox = Sandbox::at(engine::level);
-        sandbox.host(Variant::Plain)?;
-        sandbox.host(Variant::Fueled)?;
+        for variant in Variant::ALL {
+            sandbox.host(variant)?;
+        }
         Ok(sandbox)
     }
 

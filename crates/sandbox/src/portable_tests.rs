@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::compile::compile_for;
 use super::corpus::{self, Case};
 use super::testing::file;
-use super::{CpuLevel, Execution, Invocation, Mount, Sandbox, Variant};
+use super::{CompileError, CpuLevel, Execution, Invocation, Mount, Sandbox, Variant, compile};
 use vocabulary::digest::Digest;
 use vocabulary::result::{Outcome, Trap};
 use vocabulary::spec::{FileInput, Limits, Profile};
@@ -154,7 +154,7 @@ fn portable_fuel_is_the_same_for_every_cpu() {
     let all = corpus::cases(Profile::Det1Portable);
     let enough: Vec<Case> =
         all.iter().cloned().filter(|it| !it.is_stack).map(|it| case(1 << 40, it)).collect();
-    let short: Vec<Case> = all.iter().cloned().take(8).map(|it| case(10_000, it)).collect();
+    let short: Vec<Case> = all.iter().cloned().take(7).map(|it| case(10_000, it)).collect();
     let used = |execution: &Execution| (execution.outcome.clone(), execution.fuel_used);
     let mut seen = Vec::new();
     for level in levels() {
@@ -184,6 +184,18 @@ fn portable_stacks_are_as_deep_as_their_machine_code_makes_them() {
         assert_eq!(depth(profile, CpuLevel::Baseline), first, "exact for one machine code");
         println!("{profile} on {}: {first} calls", std::env::consts::ARCH);
     }
+}
+
+#[test]
+fn portable_code_has_no_relaxed_instructions() {
+    // without FMA in the CPU the result is a NaN with the payload that was given: the engine's gap, see `features`
+    let text = r#"(module (func (export "f") (result i64) (i64x2.extract_lane 0 (f64x2.relaxed_madd
+        (v128.const i64x2 0x7ff0000000000001 0) (v128.const i64x2 0 0) (v128.const i64x2 0 0)))))"#;
+    let wasm = wat::parse_str(text).unwrap();
+    assert!(compile(&wasm, Variant::Plain).is_ok());
+    let refused = compile(&wasm, Variant::Portable);
+    let Err(CompileError::Unsupported(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("relaxed"), "{why}");
 }
 
 #[test]

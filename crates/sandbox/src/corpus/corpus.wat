@@ -330,31 +330,6 @@
       (br_if $again (local.get $rounds)))
     (global.get $hash))
 
-  ;; relaxed instructions, of which the profile has one meaning
-  (func (export "relaxed") (param $seed i64) (param $rounds i32) (result i64) (local $a v128) (local $b v128) (local $c v128)
-    (call $start (local.get $seed))
-    (loop $again
-      (local.set $a (call $f64x2)) (local.set $b (call $f64x2)) (local.set $c (call $f64x2))
-      (call $mixv (f64x2.relaxed_madd (local.get $a) (local.get $b) (local.get $c)))
-      (call $mixv (f64x2.relaxed_nmadd (local.get $a) (local.get $b) (local.get $c)))
-      (call $mixv (f64x2.relaxed_min (local.get $a) (local.get $b))) (call $mixv (f64x2.relaxed_max (local.get $a) (local.get $b)))
-      (call $mixv (i32x4.relaxed_trunc_f64x2_s_zero (local.get $a))) (call $mixv (i32x4.relaxed_trunc_f64x2_u_zero (local.get $a)))
-      (local.set $a (call $f32x4)) (local.set $b (call $f32x4)) (local.set $c (call $f32x4))
-      (call $mixv (f32x4.relaxed_madd (local.get $a) (local.get $b) (local.get $c)))
-      (call $mixv (f32x4.relaxed_nmadd (local.get $a) (local.get $b) (local.get $c)))
-      (call $mixv (f32x4.relaxed_min (local.get $a) (local.get $b))) (call $mixv (f32x4.relaxed_max (local.get $a) (local.get $b)))
-      (call $mixv (i32x4.relaxed_trunc_f32x4_s (local.get $a))) (call $mixv (i32x4.relaxed_trunc_f32x4_u (local.get $a)))
-      (local.set $a (call $i64x2)) (local.set $b (call $i64x2)) (local.set $c (call $i64x2))
-      (call $mixv (i8x16.relaxed_swizzle (local.get $a) (local.get $b)))
-      (call $mixv (i8x16.relaxed_laneselect (local.get $a) (local.get $b) (local.get $c)))
-      (call $mixv (i64x2.relaxed_laneselect (local.get $a) (local.get $b) (local.get $c)))
-      (call $mixv (i16x8.relaxed_q15mulr_s (local.get $a) (local.get $b)))
-      (call $mixv (i16x8.relaxed_dot_i8x16_i7x16_s (local.get $a) (local.get $b)))
-      (call $mixv (i32x4.relaxed_dot_i8x16_i7x16_add_s (local.get $a) (local.get $b) (local.get $c)))
-      (local.set $rounds (i32.sub (local.get $rounds) (i32.const 1)))
-      (br_if $again (local.get $rounds)))
-    (global.get $hash))
-
   ;; NaNs as they are, not hashed: made by arithmetic of numbers, and what becomes of payloads and signs that were given
   (func (export "nan") (param $a f64) (param $b f32) (param $zero f64)
     (result f64 f64 f64 f64 f64 f32 f32 f32 f64)
