@@ -23,7 +23,7 @@ impl Floor {
             let worker = self.crew.at(**place);
             worker.is_eligible()
                 && worker.memory_bytes >= run.memory_bytes
-                && run.class.is_none_or(|class| worker.class == class)
+                && run.class.is_none_or(|class| worker.class_of(run.kin) == class)
                 && run.labels.as_ref().is_none_or(|labels| worker.carries(labels))
         };
         self.crew.arbiters().iter().filter(suits).count() as u32

@@ -14,7 +14,11 @@ impl Pool {
     pub(super) fn joined(&mut self, joining: Joining) {
         let worker = joining.worker;
         let holds = joining.holds.clone();
-        let kept_class = self.floor.crew.get(worker).is_none_or(|known| known.class == joining.class);
+        let kept_class = self
+            .floor
+            .crew
+            .get(worker)
+            .is_none_or(|known| (known.class, known.portable) == (joining.class, joining.portable));
         let place = self.floor.crew.join(joining, self.floor.now);
         self.floor.watch_silence(place);
         let is_kept = |attempt: &AttemptId| {

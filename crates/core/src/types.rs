@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use super::Explained;
 use super::evidence::{Prior, Standing};
+use vocabulary::class::Portable;
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{Fault, Outcome};
-use vocabulary::spec::Policy;
+use vocabulary::spec::{Policy, Profile};
 
 /// Microseconds since the Unix epoch. The shell sees to it that it never goes back within a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -134,6 +135,8 @@ pub struct Submission {
     pub lottery: u64,
     /// Set if a final of this run is verified anew: then nothing is inserted and nobody is refused.
     pub reverify: Option<Reverify>,
+    /// The semantics: which of its classes a worker votes in.
+    pub profile: Profile,
 }
 
 /// A result that is verified anew, because a worker on which it rested is not trusted any more. Nothing is written about it
@@ -186,7 +189,7 @@ pub enum SubmitError {
 pub struct Joining {
     /// Its number, kept over reconnects.
     pub worker: WorkerId,
-    /// Its equivalence class.
+    /// Its equivalence class for `det-1`: covers all that it computes, so its evidence belongs to it.
     pub class: Class,
     /// Who answers for it. Where all workers share one domain, each counts as its own fault domain.
     pub domain: String,
@@ -208,6 +211,8 @@ pub struct Joining {
     pub prior: Prior,
     /// Whether it is a trusted executor of the operator, which settles disputes and audits.
     pub is_arbiter: bool,
+    /// Its classes for `det-1-portable`.
+    pub portable: Portable,
 }
 
 /// A worker's checked statement about an attempt: signature, class, artifact and binding were verified by the shell.

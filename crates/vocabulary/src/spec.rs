@@ -34,7 +34,45 @@ pub enum Profile {
     #[default]
     #[serde(rename = "det-1")]
     Det1,
-    // `det-1-portable` takes its place here with the verification of mixed pools.
+    /// Machine code that gives the same results on other CPUs and architectures: no CPU features beyond the
+    /// architecture's base, one bit pattern for every NaN that arithmetic makes. Only the depth at which a stack
+    /// overflows still belongs to the machine code.
+    #[serde(rename = "det-1-portable")]
+    Det1Portable,
+}
+
+impl Profile {
+    /// All of them.
+    pub const ALL: [Profile; 2] = [Profile::Det1, Profile::Det1Portable];
+
+    /// The name that JSON and the command line use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Det1 => "det-1",
+            Profile::Det1Portable => "det-1-portable",
+        }
+    }
+}
+
+/// The profile's name.
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a text is no profile.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is no profile: there are `det-1` and `det-1-portable`")]
+pub struct ParseProfileError(String);
+
+impl FromStr for Profile {
+    type Err = ParseProfileError;
+
+    fn from_str(text: &str) -> Result<Profile, ParseProfileError> {
+        let named = Profile::ALL.into_iter().find(|profile| profile.name() == text);
+        named.ok_or_else(|| ParseProfileError(text.chars().take(80).collect()))
+    }
 }
 
 /// An absolute path inside the guest: no `.`, `..`, empty or NUL parts; the root itself is not one.
@@ -428,6 +466,7 @@ mod tests {
         vary(&|s| s.files = [("/a".parse().unwrap(), FileInput::Blob(Digest::EMPTY))].into());
         vary(&|s| s.files = [("/a".parse().unwrap(), FileInput::Tree(Digest::EMPTY))].into());
         vary(&|s| s.clock = jiff::Timestamp::UNIX_EPOCH);
+        vary(&|s| s.profile = Profile::Det1Portable);
         vary(&|s| s.seed = 1);
         vary(&|s| s.limits.memory_bytes += 1);
         vary(&|s| s.limits.output_bytes += 1);
@@ -486,6 +525,15 @@ mod tests {
         {
             assert!(serde_json::from_str::<RunSpec>(&text.replace(from, to)).is_err(), "{to}");
         }
+    }
+
+    #[test]
+    fn profiles_are_written_as_they_are_named() {
+        for profile in Profile::ALL {
+            assert_eq!(serde_json::to_value(profile).unwrap(), profile.name());
+            assert_eq!(profile.name().parse(), Ok(profile));
+        }
+        assert!("det-2".parse::<Profile>().is_err());
     }
 
     #[test]

@@ -167,12 +167,15 @@ impl Link {
         Facts {
             version: VERSION,
             name: agent.name.clone(),
-            class: agent.class.0,
+            class: agent.classes.native.0,
             slots: agent.slots,
             memory_bytes: agent.memory_bytes,
             labels: agent.labels.clone().into_iter().collect(),
             holds: self.holds.shown(),
             build: agent.version.clone(),
+            portable: agent.classes.portable.results.0,
+            portable_code: agent.classes.portable.code.0,
+            about: agent.about.iter().filter_map(|inputs| serde_json::to_string(inputs).ok()).collect(),
         }
     }
 
@@ -204,7 +207,7 @@ impl Link {
         (self.parts.joined)(&Joined {
             worker: WorkerId(welcome.worker),
             domain: welcome.domain.clone(),
-            class: self.parts.agent.class,
+            classes: self.parts.agent.classes,
             coordinator: base.to_string(),
             quarantined: welcome.quarantined.clone(),
         });

@@ -50,6 +50,7 @@ impl Bench {
             commands,
             events: broadcast::Sender::new(16),
             modules: Arc::default(),
+            classes: Arc::default(),
             key: AssignmentKey::new(&[7; 32]),
             quarantined: Default::default(),
             epoch: Epoch(1),
@@ -79,7 +80,8 @@ impl Bench {
         self.workers.insert(worker, inbox);
         self.owner.handle(Command::Join { row: Box::new(row), to, session: 1, remote: None });
         let hello = FromAgent::Hello {
-            class: CLASS,
+            classes: Classes::alike(CLASS),
+            about: Vec::new(),
             slots: 8,
             memory_bytes: 1 << 40,
             labels: BTreeMap::new(),

@@ -25,7 +25,7 @@ use self::handshake::HANDSHAKE;
 use crate::id::{AttemptId, RunId};
 
 /// The version of the frames of this build.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The largest message that is taken, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// What is read at once: the library clears so much before each reading, and most messages are much shorter.

@@ -154,6 +154,9 @@ fn facts() -> Facts {
         labels: vec![("zone".to_owned(), "b".to_owned())],
         holds: vec![Hold { attempt: attempt().into(), epoch: 4, mac: [3; 32] }],
         build: "1".to_owned(),
+        portable: Digest::of(b"portable"),
+        portable_code: Digest::of(b"code"),
+        about: vec!["{}".to_owned()],
     }
 }
 

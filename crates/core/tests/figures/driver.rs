@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{
-    Class, Conclusion, Config, CountedVote, Effect, Event, Final, Joining, PastVote, Pool, Prior, Reverify,
-    Standing, Submission, Suspect, Time, Vote, Write, WriteKind, group_error_ppb, is_decisive, repair_order,
+    Class, Conclusion, Config, CountedVote, Effect, Event, Final, Joining, PastVote, Pool, Portable, Prior,
+    Reverify, Standing, Submission, Suspect, Time, Vote, Write, WriteKind, group_error_ppb, is_decisive,
+    repair_order,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::Outcome;
-use vocabulary::spec::{Policy, Verify};
+use vocabulary::spec::{Policy, Profile, Verify};
 
 use crate::behaviour::{Behaviour, Mind, truth};
 use crate::rng::Rng;
@@ -241,6 +242,7 @@ impl Driver {
             standing: Standing { k_milli: self.case.warm_k * 1_000, ..Standing::default() },
             prior: if is_arbiter { Prior::Owned } else { Prior::Foreign },
             is_arbiter,
+            portable: Portable::alike(Class(Digest::EMPTY)),
         };
         self.step(Event::WorkerJoined(Box::new(joining)));
         self.step(Event::Credits { worker, credits: slots });
@@ -261,6 +263,7 @@ impl Driver {
             explained: vec![],
             lottery: self.rng.next(),
             reverify,
+            profile: Profile::Det1,
         }
     }
 

@@ -5,7 +5,7 @@ use lockstep_core::{
     is_decisive,
 };
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
-use vocabulary::spec::{Placement, Policy, Retry, Verify};
+use vocabulary::spec::{Placement, Policy, Profile, Retry, Verify};
 
 use super::{Item, MEMORY, MS, START, World, config};
 use crate::agents::Told;
@@ -281,6 +281,7 @@ impl World {
             explained: vec![],
             lottery: rng.next() >> (rng.below(2) * 5),
             reverify: None,
+            profile: Profile::Det1,
         }
     }
 
