@@ -58,6 +58,8 @@ impl Bench {
                 standing: Standing::default(),
                 prior: Prior::Owned,
                 is_arbiter: false,
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             bench.step(Event::WorkerJoined(Box::new(joining)));
         }

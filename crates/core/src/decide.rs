@@ -382,6 +382,8 @@ mod tests {
                     standing: Standing::default(),
                     prior: Prior::Owned,
                     is_arbiter: false,
+                    for_votes: false,
+                    condemned_elsewhere: false,
                 };
                 world.step(Event::WorkerJoined(Box::new(joining)));
             }

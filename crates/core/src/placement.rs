@@ -254,6 +254,8 @@ mod tests {
                 standing: Standing::default(),
                 prior: Prior::Owned,
                 is_arbiter: false,
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             let place = crew.join(joining, Time(0));
             crew.update(place, |worker| worker.credits = 2);

@@ -67,6 +67,8 @@ mod tests {
                 standing: Standing::default(),
                 prior: Prior::Owned,
                 is_arbiter: false,
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             pool.step(Time(1), Event::WorkerJoined(Box::new(joining)), &mut Vec::new());
         }

@@ -43,6 +43,8 @@ fn joining(number: u32) -> Joining {
         standing: Standing::default(),
         prior: Prior::Owned,
         is_arbiter: false,
+        for_votes: false,
+        condemned_elsewhere: false,
     }
 }
 

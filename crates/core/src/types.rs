@@ -148,6 +148,21 @@ pub struct Reverify {
     pub voters: Vec<WorkerId>,
     /// Attempts of the run up to this number have been.
     pub attempts: u32,
+    /// Whose votes lost against it: those that named what it turns out to be were right.
+    pub dissents: Vec<Dissent>,
+}
+
+/// A vote that lost against a final.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dissent {
+    /// On which attempt.
+    pub number: u32,
+    /// Whose.
+    pub worker: WorkerId,
+    /// As what it was executed.
+    pub class: Class,
+    /// For what.
+    pub result: Digest,
 }
 
 /// Why a submission is not accepted. Nothing was changed.
@@ -208,6 +223,10 @@ pub struct Joining {
     pub prior: Prior,
     /// Whether it is a trusted executor of the operator, which settles disputes and audits.
     pub is_arbiter: bool,
+    /// Whether the pool itself quarantined it, for its votes: that ends when they turn out to have been right.
+    pub for_votes: bool,
+    /// Whether what it showed in another class is enough for a quarantine.
+    pub condemned_elsewhere: bool,
 }
 
 /// A worker's checked statement about an attempt: signature, class, artifact and binding were verified by the shell.

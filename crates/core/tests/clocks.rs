@@ -31,6 +31,8 @@ fn pool(config: Config) -> Pool {
         standing: Standing::default(),
         prior: Prior::Owned,
         is_arbiter: false,
+        for_votes: false,
+        condemned_elsewhere: false,
     };
     let mut effects = Vec::new();
     pool.step(START, Event::WorkerJoined(Box::new(joining)), &mut effects);

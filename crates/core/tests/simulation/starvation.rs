@@ -24,6 +24,8 @@ fn pool() -> Pool {
         standing: Standing::default(),
         prior: Prior::Owned,
         is_arbiter: false,
+        for_votes: false,
+        condemned_elsewhere: false,
     };
     pool.step(Time(1), Event::WorkerJoined(Box::new(joining)), &mut Vec::new());
     pool

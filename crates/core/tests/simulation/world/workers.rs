@@ -226,6 +226,8 @@ impl World {
                     standing: self.evidence[&worker],
                     prior: here.prior,
                     is_arbiter: here.is_arbiter,
+                    for_votes: self.oracle.is_out_for_votes(worker),
+                    condemned_elsewhere: false,
                 };
                 self.store.sessions.insert(worker);
                 self.step(Event::WorkerJoined(Box::new(joining)))
