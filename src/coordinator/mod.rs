@@ -17,6 +17,7 @@ mod open_run;
 mod owner;
 mod pool_service;
 mod pump;
+mod repair;
 mod returning;
 mod ring;
 pub mod service;
@@ -165,6 +166,7 @@ pub struct Running {
     stop_owner: oneshot::Sender<()>,
     pump: tokio::task::JoinHandle<Result<(), StoreError>>,
     chores: tokio::task::JoinHandle<()>,
+    repairer: tokio::task::JoinHandle<()>,
     workers: workers::Embedded,
     store: Arc<dyn Store>,
     failure: Failure,
@@ -195,6 +197,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
     let quarantined = pool_service::Quarantined::default();
+    let (repairs, repairs_ended) = repair::Handle::new();
     // embedded workers are new in each process; those on other machines outlive it and come back
     let returning = returning::expected(&store.workers().await?);
     let parts = owner::Parts {
@@ -209,6 +212,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         events: events.clone(),
         key: owner::AssignmentKey::new(&mac_key),
         quarantined: quarantined.clone(),
+        repair: repairs.clone(),
         epoch,
         // by then a worker that only lost its connection is back, and one that died is not waited for any longer
         reconnect_ms: config.core.worker_lost_ms / 3,
@@ -242,6 +246,13 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stopping: stopping.clone(),
     })
     .await?;
+    let repairer = repair::Repairer {
+        store: Arc::clone(&store),
+        commands: commands.clone(),
+        clock,
+        metrics: Arc::clone(&metrics),
+        handle: repairs.clone(),
+    };
     let blobs_of_chores = Arc::clone(&blobs);
     let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
@@ -274,6 +285,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         },
         inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
         usage: service::UsageCache::default(),
+        repair: repairs,
         streams: service::Streams::default(),
         ready: AtomicBool::new(true),
         stopping,
@@ -288,6 +300,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     service.resume_admissions().await?;
     service.wait_for_workers((config.workers + config.arbiters) as usize, JOIN_WAIT).await?;
     let _ = owner_queue.send(Command::Serving);
+    let repairer = tokio::spawn(repairer.run(repairs_ended));
     Ok(Running {
         address,
         token,
@@ -301,6 +314,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stop_owner,
         pump,
         chores,
+        repairer,
         workers,
         store,
         failure,
@@ -322,6 +336,7 @@ impl Running {
             stop_owner,
             mut pump,
             chores,
+            repairer,
             workers,
             store,
             failure,
@@ -352,6 +367,8 @@ impl Running {
             let _ = (&mut http).await;
         }
         http.abort();
+        // what it had verified goes on after the next start
+        repairer.abort();
         service.end_sessions().await;
         workers.stop().await;
         let _ = stop_owner.send(());

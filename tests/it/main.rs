@@ -20,6 +20,7 @@ mod pool;
 mod receipt;
 mod recovery;
 mod remote;
+mod repair;
 mod slow_readers;
 #[path = "../support/mod.rs"]
 mod support;
