@@ -5,13 +5,13 @@
 //! differ, never a module that was called nondeterministic (I15).
 
 use super::AttemptState;
-use super::Effect;
 use super::credibility::{Rule, group_error_ppb};
 use super::evidence::{Evidence, Witness, day_of};
 use super::explain::{Fate, Note};
 use super::floor::{Floor, Followup};
 use super::pool::Pool;
 use super::run::Run;
+use super::{Dissent, Effect};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 use vocabulary::result::FailReason;
@@ -33,7 +33,7 @@ impl Floor {
     pub(super) fn witness(&mut self, worker: WorkerId, attempt: Option<AttemptId>, evidence: Evidence) {
         let at = self.now;
         let Some(known) = self.crew.get_mut(worker) else { return };
-        known.learn(at, evidence);
+        known.learn(at, attempt.map(|attempt| attempt.run), evidence);
         let class = known.class;
         self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
     }
@@ -60,6 +60,30 @@ impl Floor {
             lost.extend(reverify.voters.iter().map(|worker| (*worker, known, 0)));
         }
         self.blame_losers(run, &lost);
+        self.absolve(run, won);
+    }
+
+    /// Those that had lost against the revision before, and had named what is known now to be right: what this run said
+    /// against them is taken back, and the quarantine too if it rested on nothing else.
+    fn absolve(&mut self, run: &mut Run, won: Digest) {
+        let Some(reverify) = run.reverify.as_ref().filter(|reverify| reverify.result != won) else { return };
+        let right: Vec<Dissent> =
+            reverify.dissents.iter().filter(|dissent| dissent.result == won).copied().collect();
+        for Dissent { number, worker, class, .. } in right {
+            let (at, attempt) = (self.now, Some(run.attempt_id(number)));
+            self.note(run, Note::Absolved { worker });
+            // of a worker that is not here, or has another class now, only the log is told
+            let evidence = Evidence::Absolved;
+            if let Some(known) = self.crew.get_mut(worker).filter(|known| known.class == class) {
+                known.learn(at, Some(run.id), evidence);
+                if known.is_cleared() {
+                    self.note(run, Note::Rehabilitated { worker });
+                    let why = format!("its result of run {} had been right", run.id);
+                    self.followups.push(Followup::Rehabilitate(worker, why));
+                }
+            }
+            self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+        }
     }
 
     /// Workers of different fault domains that named the same confirm each other; an arbiter confirms everybody.
@@ -113,7 +137,12 @@ impl Floor {
     fn blame_one(&mut self, run: &mut Run, worker: WorkerId, attempt: Option<AttemptId>, with: usize) {
         let now = self.now;
         let Some(known) = self.crew.get(worker) else { return };
+        let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
         if known.quarantine.is_some() {
+            // it is out; what else it did is kept, so that it is not let in for one thing while there are others
+            if !known.evidence.has_more {
+                self.witness(worker, attempt, evidence);
+            }
             return;
         }
         let fate = match known.evidence.suspect_since {
@@ -123,7 +152,6 @@ impl Floor {
             }
             _ => Fate::Suspect,
         };
-        let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
         self.note(run, Note::Blamed { worker, fate });
         self.witness(worker, attempt, evidence);
         let id = run.id;
@@ -169,7 +197,7 @@ impl Pool {
             return;
         }
         self.floor.effects.push(Effect::QuarantineWorker { worker, why: why.clone() });
-        self.quarantine(worker, why);
+        self.quarantine(worker, why, true);
         self.floor.effects.push(Effect::Repair { worker });
     }
 

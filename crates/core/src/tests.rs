@@ -46,6 +46,8 @@ fn joining(number: u32) -> Joining {
         prior: Prior::Owned,
         is_arbiter: false,
         portable: Portable::alike(Class(Digest::EMPTY)),
+        for_votes: false,
+        condemned_elsewhere: false,
     }
 }
 

@@ -151,6 +151,21 @@ pub struct Reverify {
     pub voters: Vec<WorkerId>,
     /// Attempts of the run up to this number have been.
     pub attempts: u32,
+    /// Whose votes lost against it: those that named what it turns out to be were right.
+    pub dissents: Vec<Dissent>,
+}
+
+/// A vote that lost against a final.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dissent {
+    /// On which attempt.
+    pub number: u32,
+    /// Whose.
+    pub worker: WorkerId,
+    /// As what it was executed.
+    pub class: Class,
+    /// For what.
+    pub result: Digest,
 }
 
 /// Why a submission is not accepted. Nothing was changed.
@@ -213,6 +228,10 @@ pub struct Joining {
     pub is_arbiter: bool,
     /// Its classes for `det-1-portable`.
     pub portable: Portable,
+    /// Whether the pool itself quarantined it, for its votes: that ends when they turn out to have been right.
+    pub for_votes: bool,
+    /// Whether what it showed in another class is enough for a quarantine.
+    pub condemned_elsewhere: bool,
 }
 
 /// A worker's checked statement about an attempt: signature, class, artifact and binding were verified by the shell.

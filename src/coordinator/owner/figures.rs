@@ -81,6 +81,10 @@ impl Owner {
     pub(super) fn handed_out(&mut self, run: RunId) {
         let now = self.now();
         let Some(open) = self.runs.get_mut(&run) else { return };
+        if open.anew.is_some() {
+            // nobody's open run
+            return;
+        }
         if !open.has_begun {
             open.has_begun = true;
             self.open.entry(open.new.workspace).or_default().1 += 1;

@@ -91,7 +91,8 @@ impl Quarantined {
         }
     }
 
-    fn has(&self, worker: WorkerId) -> bool {
+    /// Whether a worker is.
+    pub fn has(&self, worker: WorkerId) -> bool {
         self.all().contains(&worker)
     }
 

@@ -228,6 +228,8 @@ impl World {
                     prior: here.prior,
                     is_arbiter: here.is_arbiter,
                     portable: Portable::alike(here.class),
+                    for_votes: self.oracle.is_out_for_votes(worker),
+                    condemned_elsewhere: false,
                 };
                 self.store.sessions.insert(worker);
                 self.step(Event::WorkerJoined(Box::new(joining)))
