@@ -17,7 +17,7 @@ impl Bench {
     fn with_proven(count: u32, has_arbiter: bool) -> Bench {
         let mut bench = Bench::start(&[]);
         for number in 1..=count {
-            let standing = Standing { k_milli: PROVEN, suspect_since: None, day: 0 };
+            let standing = Standing { k_milli: PROVEN, ..Standing::default() };
             bench.join(Joining {
                 standing,
                 domain: format!("d{number}"),
@@ -96,6 +96,7 @@ impl Bench {
             revision: 1,
             voters: voters.iter().map(|number| worker(*number)).collect(),
             attempts: voters.len() as u32,
+            dissents: Vec::new(),
         };
         self.submit(Submission { reverify: Some(reverify), ..submission(run, 1, Verify::Standard) });
     }
