@@ -3,6 +3,7 @@
 mod epochs;
 mod grace;
 mod placing;
+mod repair;
 mod signs;
 
 use std::collections::BTreeMap;
