@@ -39,7 +39,11 @@ impl Pool {
         self.floor.effects.push(Effect::WorkerChanged { worker });
         self.reachable_again(place);
         self.is_back(worker);
-        if self.floor.crew.at(place).is_cleared() {
+        let known = self.floor.crew.at(place);
+        if known.quarantine.is_none() && known.evidence.condemns() {
+            let why = "its record in this class says that it lied: results of it turned out wrong".to_owned();
+            self.floor.followups.push(Followup::Quarantine(worker, why));
+        } else if known.is_cleared() {
             let why = "what its votes had said against it was taken back while it was away".to_owned();
             self.floor.followups.push(Followup::Rehabilitate(worker, why));
         }

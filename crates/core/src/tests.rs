@@ -5,6 +5,7 @@ mod flows;
 mod grace;
 mod placing;
 mod portable;
+mod repair;
 mod signs;
 
 use std::collections::BTreeMap;

@@ -148,11 +148,22 @@ pub struct Reverify {
     /// The final's revision.
     pub revision: u32,
     /// Who voted for it, quarantined or not. If it turns out wrong, they all named the same wrong digest.
-    pub voters: Vec<WorkerId>,
+    pub voters: Vec<PastVoter>,
     /// Attempts of the run up to this number have been.
     pub attempts: u32,
     /// Whose votes lost against it: those that named what it turns out to be were right.
     pub dissents: Vec<Dissent>,
+}
+
+/// Somebody who voted for a final, or confirmed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PastVoter {
+    /// Who.
+    pub worker: WorkerId,
+    /// As what it was executed, where that was kept.
+    pub class: Option<Class>,
+    /// Whether it is quarantined, as far as the store knows: the pool knows of those that joined it.
+    pub is_out: bool,
 }
 
 /// A vote that lost against a final.

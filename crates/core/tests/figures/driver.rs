@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{
-    Class, Conclusion, Config, CountedVote, Dissent, Effect, Event, Final, Joining, PastVote, Pool, Portable,
-    Prior, Reverify, Standing, Submission, Suspect, Time, Vote, Write, WriteKind, group_error_ppb,
-    is_decisive, repair_order,
+    Class, Conclusion, Config, CountedVote, Dissent, Effect, Event, Final, Joining, PastVote, PastVoter,
+    Pool, Portable, Prior, Reverify, Standing, Submission, Suspect, Time, Vote, Write, WriteKind,
+    group_error_ppb, is_decisive, repair_order,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
@@ -466,7 +466,8 @@ impl Driver {
             kept.is_open = true;
             let voters =
                 kept.votes.iter().filter(|vote| vote.result == kept.result && !vote.weight.is_arbiter);
-            let voters = voters.map(|vote| vote.worker).collect();
+            let voters =
+                voters.map(|vote| PastVoter { worker: vote.worker, class: None, is_out: false }).collect();
             let (result, revision, attempts) = (kept.result, kept.revision, kept.attempts);
             let lost = kept.votes.iter().filter(|vote| vote.result != kept.result);
             let dissents = lost.map(|vote| Dissent {
