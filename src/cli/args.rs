@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::callbacks::{CallbacksArgs, CallbacksCommand, WorkspacesArgs, WorkspacesCommand};
 pub use self::operate::{
-    BlobsArgs, BlobsCommand, CallArgs, CertArgs, ScopeArg, TokensArgs, TokensCommand, WorkersArgs,
-    WorkersCommand,
+    BlobsArgs, BlobsCommand, CallArgs, CertArgs, RepairsArgs, ScopeArg, TokensArgs, TokensCommand,
+    WorkersArgs, WorkersCommand,
 };
 pub use self::receipts::{KeysArgs, KeysCommand, ReceiptArgs, VerifyArgs};
 pub use self::serve::{LogFormat, ServeArgs};
@@ -21,7 +21,7 @@ use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::Clock;
-use crate::spec::Verify;
+use crate::spec::{Profile, Verify};
 use crate::units::{Period, Size};
 
 /// A self-hosted compute pool for WebAssembly with redundant, verified execution
@@ -56,6 +56,7 @@ pub enum Command {
     Call(CallArgs),
     Blobs(BlobsArgs),
     Workers(WorkersArgs),
+    Repairs(RepairsArgs),
     Tokens(TokensArgs),
     Keys(KeysArgs),
     Callbacks(CallbacksArgs),
@@ -234,6 +235,9 @@ pub struct InputArgs {
     /// Seed of every random source [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Semantics: `det-1`, or `det-1-portable`, whose results are the same on other CPUs [default: det-1]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<Profile>,
 }
 
 /// Bounds on the guest.
@@ -390,6 +394,9 @@ pub enum RunsCommand {
     Show {
         /// The run
         id: RunId,
+        /// As its final was in this revision, before it was corrected [default: as it is]
+        #[arg(long, value_name = "N")]
+        revision: Option<u32>,
     },
     /// Print the verified standard output
     Stdout {

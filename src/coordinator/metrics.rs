@@ -26,12 +26,6 @@ struct ByState {
     state: &'static str,
 }
 
-/// Label of finished runs, by what comparing said.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-struct ByVerdict {
-    verdict: &'static str,
-}
-
 /// Label of ended attempts.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ByEnd {
@@ -42,6 +36,12 @@ struct ByEnd {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ByWhy {
     why: &'static str,
+}
+
+/// Label of finals that were verified anew.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByVerdict {
+    verdict: &'static str,
 }
 
 /// Labels of answered requests.
@@ -66,6 +66,9 @@ pub struct Metrics {
     pub reruns: Counter,
     /// Votes that lost against an agreed result.
     pub dissents: Counter,
+    /// Finals that were put down to be verified anew.
+    pub reverifications_queued: Counter,
+    reverifications: Family<ByVerdict, Counter>,
     runs_finished: Family<ByState, Counter>,
     runs_judged: Family<ByVerdict, Counter>,
     callbacks_tried: Family<ByEnd, Counter>,
@@ -115,6 +118,8 @@ impl Metrics {
             runs_rejected: Counter::default(),
             reruns: Counter::default(),
             dissents: Counter::default(),
+            reverifications_queued: Counter::default(),
+            reverifications: Family::default(),
             runs_finished: Family::default(),
             runs_judged: Family::default(),
             callbacks_tried: Family::default(),
@@ -146,6 +151,11 @@ impl Metrics {
     /// An attempt ended. `how` is a word of a closed set: `voted`, `canceled` or the kind of its fault.
     pub fn attempt_ended(&self, how: &'static str) {
         self.attempts_ended.get_or_create(&ByEnd { how }).inc();
+    }
+
+    /// A final was verified anew. `verdict` is a word of a closed set.
+    pub fn reverified(&self, verdict: &'static str) {
+        self.reverifications.get_or_create(&ByVerdict { verdict }).inc();
     }
 
     /// A vote was not taken. `why` is a word of a closed set.
@@ -202,6 +212,16 @@ impl Metrics {
             "reruns",
             "Attempts handed out after a fault of an earlier one",
             self.reruns.clone(),
+        );
+        registry.register(
+            "reverifications_queued",
+            "Finals that were put down to be verified anew",
+            self.reverifications_queued.clone(),
+        );
+        registry.register(
+            "reverifications",
+            "Finals that were verified anew, by what came of it",
+            self.reverifications.clone(),
         );
         registry.register("runs_finished", "Runs that became final, by state", self.runs_finished.clone());
         registry.register("runs_judged", "Runs that became final, by verdict", self.runs_judged.clone());
@@ -276,6 +296,8 @@ mod tests {
         metrics.callback_tried("delivered");
         metrics.attempt_ended("voted");
         metrics.vote_refused("nonce");
+        metrics.reverifications_queued.inc_by(2);
+        metrics.reverified("corrected");
         metrics.request_answered("GET", "/v1/runs/{id}", 200, Duration::from_micros(300));
         let pool = Stats { queued: 7, slots: 4, ..Stats::default() };
         let text = metrics.render(pool, Usage { blob_bytes: 9, ..Usage::default() }, 5);
@@ -287,6 +309,8 @@ mod tests {
             "lockstep_callbacks_pending 5",
             "lockstep_attempts_ended_total{how=\"voted\"} 1",
             "lockstep_votes_refused_total{why=\"nonce\"} 1",
+            "lockstep_reverifications_queued_total 2",
+            "lockstep_reverifications_total{verdict=\"corrected\"} 1",
             "lockstep_http_requests_total{method=\"GET\",route=\"/v1/runs/{id}\",status=\"200\"} 1",
             "lockstep_run_seconds_bucket{le=\"0.005\"} 1",
             "lockstep_runs_queued 7",

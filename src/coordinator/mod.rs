@@ -10,6 +10,7 @@
 
 pub mod callbacks;
 pub mod chores;
+pub mod classes;
 pub mod clock;
 pub mod http;
 pub mod keys;
@@ -19,6 +20,7 @@ mod open_run;
 mod owner;
 mod pool_service;
 mod pump;
+mod repair;
 mod returning;
 mod ring;
 pub mod service;
@@ -33,7 +35,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::callbacks::{CallbackConfig, Callbacks, Deliverer};
 use self::chores::RetentionConfig;
+use self::classes::ClassBook;
 use self::clock::Clock;
 use self::keys::Keyring;
 use self::metrics::Metrics;
@@ -50,9 +53,11 @@ use self::pool_service::PoolService;
 use self::service::{
     Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
 };
+use crate::agent::corpus::{self, CorpusError};
 use crate::blobs::{BlobError, Blobs};
+use crate::class::{ClassInputs, Classes};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
-use crate::core::{self, Class, Pool, Time};
+use crate::core::{self, Pool, Time};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::spec::Verify;
@@ -70,8 +75,8 @@ const JOIN_WAIT: Duration = Duration::from_secs(10);
 /// What a coordinator with embedded workers is told.
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
-    /// The equivalence class of this machine and build.
-    pub class: Class,
+    /// The equivalence classes of this machine and build; what is `None` is found out by the golden corpus.
+    pub classes: Option<Classes>,
     /// Everything it keeps is below this folder.
     pub data: PathBuf,
     /// The program to start for runners and compilers: this one.
@@ -144,6 +149,9 @@ pub enum CoordinatorError {
     /// The compile service did not start.
     #[error("the compile service cannot be used")]
     Compiler(#[from] InfraError),
+    /// The golden corpus.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
     /// An embedded worker did not start.
     #[error("embedded worker {0} cannot be started: {1}")]
     Worker(u32, String),
@@ -174,6 +182,7 @@ pub struct Running {
     pump: tokio::task::JoinHandle<Result<(), StoreError>>,
     chores: tokio::task::JoinHandle<()>,
     deliverer: tokio::task::JoinHandle<()>,
+    repairer: tokio::task::JoinHandle<()>,
     workers: workers::Embedded,
     store: Arc<dyn Store>,
     failure: Failure,
@@ -192,6 +201,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let clock = Clock::start(store.newest_instant().await?);
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
     let compiler = Compiler::new(config.compiler.clone())?;
+    let proof = tokio::spawn(own_classes((config.classes, config.exe.clone()), compiler.clone()));
     let token = admin_token(&config.data, store.as_ref(), clock.now()).await?;
     let (keys, embedded) =
         Keyring::open(&config.data, store.as_ref(), config.workers + config.arbiters, clock.now()).await?;
@@ -205,20 +215,27 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let modules = Arc::new(ModuleCache::default());
     let callbacks = Arc::new(Callbacks::open(&config.callbacks, store.as_ref(), clock.now()).await?);
     let quarantined = pool_service::Quarantined::default();
+    let (own, about) = proof.await.map_err(|error| CoordinatorError::Task(error.to_string()))??;
+    let classes = Arc::new(ClassBook::of(about.clone()));
+    let (repairs, repairs_ended) = repair::Handle::new();
     // embedded workers are new in each process; those on other machines outlive it and come back
     let returning = returning::expected(&store.workers().await?);
+    let open_runs = Arc::<AtomicUsize>::default();
     let parts = owner::Parts {
+        open_runs: Arc::clone(&open_runs),
         pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
         metrics: Arc::clone(&metrics),
         modules: Arc::clone(&modules),
+        classes: Arc::clone(&classes),
         writes,
         commands: commands.clone(),
         events: events.clone(),
         key: owner::AssignmentKey::new(&mac_key),
         quarantined: quarantined.clone(),
+        repair: repairs.clone(),
         epoch,
         callback_made: Arc::clone(&callbacks.wake),
         // by then a worker that only lost its connection is back, and one that died is not waited for any longer
@@ -231,6 +248,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers = workers::Embedded::start(
         &config,
+        (own, &about),
         embedded,
         store.as_ref(),
         &blobs,
@@ -242,6 +260,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
+        open_runs,
         commands: commands.clone(),
         store: Arc::clone(&store),
         clock,
@@ -253,6 +272,13 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stopping: stopping.clone(),
     })
     .await?;
+    let repairer = repair::Repairer {
+        store: Arc::clone(&store),
+        commands: commands.clone(),
+        clock,
+        metrics: Arc::clone(&metrics),
+        handle: repairs.clone(),
+    };
     let blobs_of_chores = Arc::clone(&blobs);
     let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
@@ -263,6 +289,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         blobs,
         compiler,
         modules,
+        classes,
         tokens: TokenCache::default(),
         clock,
         metrics,
@@ -271,7 +298,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         events,
         epoch,
         facts: Facts {
-            class: config.class,
+            classes: own,
             module_bytes_max: config.module_bytes_max,
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
@@ -287,6 +314,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         },
         inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
         usage: service::UsageCache::default(),
+        repair: repairs,
         streams: service::Streams::default(),
         ready: AtomicBool::new(true),
         stopping: stopping.clone(),
@@ -303,6 +331,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     service.wait_for_workers((config.workers + config.arbiters) as usize, JOIN_WAIT).await?;
     let _ = owner_queue.send(Command::Serving);
     let deliverer = tokio::spawn(deliverer.run(stopping));
+    let repairer = tokio::spawn(repairer.run(repairs_ended));
     Ok(Running {
         address,
         token,
@@ -317,12 +346,26 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         pump,
         chores,
         deliverer,
+        repairer,
         workers,
         store,
         failure,
         listener,
         tls: config.tls,
     })
+}
+
+/// Finds out what class this machine and build is of, while the rest starts.
+async fn own_classes(
+    config: (Option<Classes>, PathBuf),
+    compiler: Compiler,
+) -> Result<(Classes, Vec<ClassInputs>), CoordinatorError> {
+    let (given, exe) = config;
+    if let Some(classes) = given {
+        return Ok((classes, Vec::new()));
+    }
+    let parts = corpus::prove(&exe, &compiler).await?;
+    Ok((parts.classes(), parts.all()))
 }
 
 impl Running {
@@ -339,6 +382,7 @@ impl Running {
             mut pump,
             chores,
             deliverer,
+            repairer,
             workers,
             store,
             failure,
@@ -369,6 +413,8 @@ impl Running {
             let _ = (&mut http).await;
         }
         http.abort();
+        // what it had verified goes on after the next start
+        repairer.abort();
         service.end_sessions().await;
         workers.stop().await;
         let _ = stop_owner.send(());

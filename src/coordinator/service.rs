@@ -10,6 +10,7 @@ mod compare;
 mod figures;
 mod modules;
 mod receipts;
+mod repairs;
 mod runs;
 mod streams;
 mod workers;
@@ -34,6 +35,7 @@ pub use workspaces::{WorkspaceCache, name_of_workspace};
 
 use super::callbacks::Callbacks;
 use super::chores::RetentionConfig;
+use super::classes::ClassBook;
 use super::clock::Clock;
 use super::keys::Keyring;
 use super::metrics::Metrics;
@@ -41,14 +43,15 @@ use super::owner::Command;
 pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
 use super::pool_service::{Admission, PoolService};
 use crate::blobs::{BlobError, Blobs};
+use crate::class::Classes;
 use crate::compiler::Compiler;
-use crate::core::{Class, Stats, Time};
+use crate::core::{Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
-    Delivery, DeliveryState, Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow,
-    Usage, WorkerRow, WorkspaceSettings,
+    Delivery, DeliveryState, Evidence, ModuleState, Outlook, Repair, Reverdict, RunFilter, StoredModule,
+    StoredRun, TokenRow, Usage, WorkerRow, WorkspaceSettings,
 };
 use crate::store::{Store, StoreError};
 
@@ -126,8 +129,10 @@ pub enum SubmitAnswer {
 /// What those who watch a run hear.
 #[derive(Clone, Debug)]
 pub enum RunEvent {
-    /// It changed. The last event is the final.
+    /// It changed. The final is the last event, but for those who want to hear of corrections.
     Changed(Arc<RunDetail>),
+    /// Its final was wrong and is another one now.
+    Corrected(Arc<RunDetail>),
     /// Output as it comes: unverified.
     Live {
         /// Of which attempt.
@@ -146,6 +151,8 @@ pub enum RunEvent {
 pub enum PoolEvent {
     /// A run changed.
     Run(RunId),
+    /// A final was wrong: it is of this revision now.
+    Corrected(RunId, u32),
     /// A worker changed.
     Worker(WorkerId),
     /// A module changed.
@@ -320,8 +327,8 @@ impl From<BlobError> for ServiceError {
 /// Facts of this process that callers may read.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The class of its own workers.
-    pub class: Class,
+    /// The classes of this machine and build.
+    pub classes: Classes,
     /// Largest module that it takes, in bytes.
     pub module_bytes_max: u64,
     /// Largest blob that it takes, in bytes.
@@ -368,6 +375,8 @@ pub struct Parts {
     pub tokens: TokenCache,
     /// Modules as runs need them.
     pub modules: Arc<ModuleCache>,
+    /// What classes are made of.
+    pub classes: Arc<ClassBook>,
     /// Time.
     pub clock: Clock,
     /// Figures.
@@ -388,6 +397,8 @@ pub struct Parts {
     pub facts: Facts,
     /// How much is stored, as of a moment ago.
     pub usage: UsageCache,
+    /// Who looks at what rested on a worker.
+    pub repair: super::repair::Handle,
     /// Event streams that are open.
     pub streams: Streams,
     /// Whether the restart is over and nothing is ending.
@@ -408,6 +419,11 @@ impl Service {
     #[cfg(test)]
     pub(crate) fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// What classes are made of, as far as somebody told.
+    pub fn classes(&self) -> &ClassBook {
+        &self.parts.classes
     }
 
     /// Facts of this process.

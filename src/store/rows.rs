@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Reverification;
 use crate::core::{self, AttemptRecord, Class, Explained, Final, Prior, Standing, Time, Weight, Witness};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
@@ -98,6 +99,9 @@ pub enum RunWrite {
     },
     /// Finish a run.
     Finish(Box<FinalRun>),
+    /// Put the next revision in the place of a final: refused unless it is of the revision before and no later owner's.
+    /// When the run ended stays; [`Final::finished_at`] is when this was found.
+    Correct(Box<FinalRun>),
 }
 
 /// How a write ended.
@@ -159,6 +163,10 @@ pub struct StoredRun {
     pub created_at: Time,
     /// When it ended.
     pub finished_at: Option<Time>,
+    /// When this revision replaced the one before; `None` of the first one.
+    pub corrected_at: Option<Time>,
+    /// What verifying this revision anew said last.
+    pub verification: Option<Reverification>,
 }
 
 /// Which runs a list shows; a run has to pass every filter that is set.
@@ -372,6 +380,8 @@ pub struct WorkerRow {
     pub enrolled_by: Option<u32>,
     /// Why it is quarantined.
     pub quarantined: Option<String>,
+    /// Whether the pool itself said so, for its votes.
+    pub for_votes: bool,
     /// When it enrolled.
     pub created_at: Time,
     /// Its latest session; `None` if it never had one.
@@ -387,6 +397,11 @@ impl WorkerRow {
     /// What its evidence says, if it executes as this class.
     pub fn standing(&self, class: Digest) -> Standing {
         self.standings.get(&class).copied().unwrap_or_default()
+    }
+
+    /// Whether what it showed in another class than this is enough for a quarantine.
+    pub fn is_condemned_elsewhere(&self, class: Digest) -> bool {
+        self.standings.iter().any(|(other, standing)| *other != class && standing.condemns())
     }
 }
 
@@ -451,6 +466,8 @@ pub mod kind {
     pub const COLLUSION: &str = "collusion";
     /// An operator let it in again: a newcomer.
     pub const READMITTED: &str = "readmitted";
+    /// Its result had been right: what the run said against it is taken back.
+    pub const ABSOLVED: &str = "absolved";
 }
 
 impl Evidence {
@@ -467,6 +484,7 @@ impl Evidence {
             }
             core::Evidence::LoneDissent => Some((kind::LONE_DISSENT, 1)),
             core::Evidence::Collusion => Some((kind::COLLUSION, 1)),
+            core::Evidence::Absolved => Some((kind::ABSOLVED, 1)),
             core::Evidence::Readmitted => None,
         }
     }
@@ -481,6 +499,7 @@ impl Evidence {
             kind::LONE_DISSENT => Some(core::Evidence::LoneDissent),
             kind::COLLUSION => Some(core::Evidence::Collusion),
             kind::READMITTED => Some(core::Evidence::Readmitted),
+            kind::ABSOLVED => Some(core::Evidence::Absolved),
             _ => None,
         }
     }

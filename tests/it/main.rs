@@ -18,9 +18,11 @@ mod limits;
 mod memory;
 mod operate;
 mod pool;
+mod portable;
 mod receipt;
 mod recovery;
 mod remote;
+mod repair;
 mod settled;
 mod slow_readers;
 #[path = "../support/mod.rs"]

@@ -57,6 +57,8 @@ pub(super) enum Note {
     Blamed { worker: WorkerId, fate: Fate },
     NobodyBlamed { why: &'static str },
     TrustLost { worker: WorkerId },
+    Absolved { worker: WorkerId },
+    Rehabilitated { worker: WorkerId },
     Hedged { number: u32, worker: WorkerId, took_ms: u64, slow_ms: u64 },
     Reverifies { result: Digest, revision: u32 },
     Parked { most: usize },
@@ -70,6 +72,7 @@ pub(super) enum Note {
     CollectsAnew,
     VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
     Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
+    OtherCode { number: u32, worker: WorkerId },
     Returned { number: u32, worker: WorkerId },
     HandedBack { number: u32, worker: WorkerId },
     Sign { number: u32, worker: WorkerId, sign: Sign },
@@ -268,6 +271,12 @@ impl fmt::Display for Note {
             Note::TrustLost { worker } => {
                 write!(f, "{worker} lost its confirmations elsewhere: its vote weighs less here")
             }
+            Note::Absolved { worker } => {
+                write!(f, "{worker} had named it before: that it lost then is not held against it any more")
+            }
+            Note::Rehabilitated { worker } => {
+                write!(f, "{worker} was quarantined for nothing else: it works again, with its standing")
+            }
             Note::Hedged { number, worker, took_ms, slow_ms } => {
                 write!(
                     f,
@@ -321,6 +330,11 @@ impl fmt::Display for Note {
             Note::Withdrawn { number, worker, why } => {
                 write!(f, "attempt {number} was taken from {worker}: {why}")
             }
+            Note::OtherCode { number, worker } => write!(
+                f,
+                "attempt {number} on {worker} is not compared: a stack overflowed, and where it does depends on the machine \
+                 code, which is another one there"
+            ),
             Note::Returned { number, worker } => {
                 write!(f, "{worker} came back and still holds attempt {number}")
             }

@@ -27,6 +27,8 @@ pub(super) enum Followup {
     Poisoned(u32, String),
     /// What a worker voted gives it away: nothing of it counts any more.
     Quarantine(WorkerId, String),
+    /// Nothing is left of what a worker was quarantined for.
+    Rehabilitate(WorkerId, String),
     /// A worker is trusted less: its open votes weigh less.
     Doubt(WorkerId),
     /// The arbiters are not who they were.
@@ -201,7 +203,7 @@ impl Floor {
         self.earn_hedge();
         let (worker, class, credits) = {
             let worker = self.crew.at(place);
-            (worker.id, worker.class, worker.credits)
+            (worker.id, worker.class_of(run.kin), worker.credits)
         };
         let number = run.next_number();
         let id = run.attempt_id(number);

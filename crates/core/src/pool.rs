@@ -10,6 +10,7 @@ use super::explain::Note;
 use super::floor::{Floor, Followup};
 use super::grace::Grace;
 use super::hash::Map;
+use super::kin::{Kin, is_of_the_code};
 use super::placement::{busy, lacking};
 use super::run::{Phase, Run};
 use super::timers::Timer;
@@ -203,7 +204,7 @@ impl Pool {
             }
             Event::Heartbeat { worker, beats } => self.beats(worker, beats),
             Event::WorkerDraining { worker, why } => self.drain(worker, why),
-            Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why),
+            Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why, false),
             Event::WorkerReadmitted { worker } => self.readmit(worker),
             Event::AttemptBegun { attempt, worker, at } => self.begun(attempt, worker, at),
             Event::AttemptVoted { attempt, epoch, worker, vote } => {
@@ -299,6 +300,7 @@ impl Pool {
                 Followup::Drain(worker, why) => self.drain(worker, why),
                 Followup::Poisoned(module, why) => self.poisoned(module, why),
                 Followup::Quarantine(worker, why) => self.distrust(worker, why),
+                Followup::Rehabilitate(worker, why) => self.rehabilitate(worker, why),
                 Followup::Doubt(worker) => self.doubt(worker),
                 Followup::Arbiters => {
                     for run in self.floor.queue.runs_for_arbiters() {
@@ -376,8 +378,15 @@ impl Pool {
             if known.ballot.is_some() {
                 return;
             }
+            // where a stack ends is compared within one machine code only
+            let is_compared = match run.kin {
+                Kin::Native => true,
+                Kin::Portable => !is_of_the_code(&vote.outcome),
+                Kin::PortableCode => false,
+            };
             if let Some(agreed) = run.agreed
                 && agreed != vote.result
+                && is_compared
             {
                 effects.push(Effect::Dissented { worker, attempt, result: vote.result });
             }

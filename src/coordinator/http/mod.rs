@@ -35,6 +35,7 @@ mod patient;
 mod pool;
 mod problem;
 mod receipts;
+mod repairs;
 mod runs;
 mod server;
 mod stats;
@@ -61,6 +62,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(receipts::get_receipt))
         .routes(routes!(callbacks::list_callbacks))
         .routes(routes!(callbacks::redeliver_callback))
+        .routes(routes!(repairs::list_revisions))
         .routes(routes!(events::run_events))
         .routes(routes!(bulk::cancel_runs))
         .routes(routes!(bulk::rerun_runs))
@@ -86,6 +88,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::quarantine_worker))
         .routes(routes!(workers::readmit_worker))
+        .routes(routes!(repairs::list_repairs))
         .routes(routes!(tokens::list_tokens, tokens::post_token))
         .routes(routes!(tokens::delete_token))
         .routes(routes!(receipts::list_keys))

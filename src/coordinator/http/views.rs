@@ -4,20 +4,22 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::coordinator::callbacks::{Secrets, event_of, name_of};
+use crate::coordinator::classes::ClassBook;
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
-    CurrentAttempt as CurrentHeld, Delivery, DeliveryState, Evidence, Facts, Figures, ModuleState, RunDetail,
-    StoredModule, StoredRun, TokenRow, WorkerReport, WorkerRow, WorkspaceSettings, name_of_workspace,
+    CurrentAttempt as CurrentHeld, Delivery, DeliveryState, Evidence, Facts, Figures, ModuleState,
+    Repair as RepairRow, Reverdict, RunDetail, StoredModule, StoredRun, TokenRow, WorkerReport, WorkerRow,
+    WorkspaceSettings, name_of_workspace,
 };
 use crate::core::{AttemptRecord, AttemptState, Prior, Standing, Time, WorkerStanding, WorkerView, day_of};
 use crate::id::{AttemptId, RunId};
 use crate::protocol::api::{
-    Attempt, AttemptStateName, CallbackDelivery, CallbackRequest, CallbackSecret, Clock, CurrentAttempt,
-    DeliveryStateName, EvidenceItem, EvidenceView, Explanation, HourCounts, InputFile, Key, Module,
-    ModuleStateName, Nondeterminism, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
-    PoolStats, PreviousSecret, Refusal, RetentionStats, RetentionView, Run, RunSummary, RunVerdict, Scope,
-    SpecView, StorageStats, Timestamp, Token, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
-    Workspace,
+    Attempt, AttemptStateName, CallbackDelivery, CallbackRequest, CallbackSecret, Clock, ConclusionName,
+    CurrentAttempt, DeliveryStateName, EvidenceItem, EvidenceView, Explanation, HourCounts, InputFile, Key,
+    Module, ModuleStateName, Nondeterminism, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
+    PoolStats, PreviousSecret, Refusal, Repair, RepairState, RetentionStats, RetentionView, Revision, Run,
+    RunSummary, RunVerdict, Scope, SpecView, StorageStats, Timestamp, Token, Verification, VerifyRequest,
+    Worker, WorkerDetail, WorkerStandingName, Workspace,
 };
 use crate::result::Verdict;
 use crate::spec::{FileInput, Placement, Policy, RunSpec};
@@ -59,6 +61,60 @@ pub fn run(detail: &RunDetail) -> Run {
         rerun_of: stored.rerun_of,
         created_at: stored.created_at.into(),
         finished_at: stored.finished_at.map(Timestamp::from),
+        corrected_at: stored.corrected_at.map(Timestamp::from),
+        verification: verification(stored),
+    }
+}
+
+/// What came of verifying a run anew; a correction came of that too.
+fn verification(stored: &StoredRun) -> Option<Verification> {
+    let found = stored.verification.as_ref().map(|found| (found.at, found.verdict));
+    let (at, verdict) = found.or(stored.corrected_at.map(|at| (at, Reverdict::Corrected)))?;
+    let conclusion = match verdict {
+        Reverdict::Confirmed => ConclusionName::Confirmed,
+        Reverdict::Corrected => ConclusionName::Corrected,
+        Reverdict::Undecided => ConclusionName::Undecided,
+        Reverdict::Nondeterministic => ConclusionName::Nondeterministic,
+        Reverdict::NotVerifiable => ConclusionName::NotVerifiable,
+    };
+    Some(Verification { reverified_at: at.into(), conclusion })
+}
+
+/// A revision of a run.
+pub fn revision(stored: &StoredRun) -> Revision {
+    Revision {
+        revision: stored.revision,
+        state: stored.state,
+        reason: stored.reason,
+        outcome: stored.outcome.clone(),
+        verdict: verdict(&stored.verdict),
+        result: stored.result,
+        decided_at: stored.corrected_at.or(stored.finished_at).map(Timestamp::from),
+        verification: verification(stored),
+    }
+}
+
+/// A worker whose finals are looked at.
+pub fn repair(repair: &RepairRow) -> Repair {
+    let state = match repair {
+        RepairRow { lifted_at: Some(_), .. } => RepairState::Lifted,
+        RepairRow { is_complete: false, .. } => RepairState::Looking,
+        RepairRow { pending: 1.., .. } => RepairState::Verifying,
+        _ => RepairState::Done,
+    };
+    Repair {
+        worker: repair.worker,
+        since: repair.since.into(),
+        why: repair.why.clone(),
+        state,
+        finals: repair.finals,
+        found: repair.looked_at,
+        decisive: repair.decisive,
+        pending: repair.pending,
+        confirmed: repair.confirmed,
+        corrected: repair.corrected,
+        undecided: repair.undecided,
+        not_verifiable: repair.not_verifiable,
     }
 }
 
@@ -186,11 +242,12 @@ pub fn module(stored: &StoredModule) -> Module {
 }
 
 /// A worker, from its row and what the pool sees of it, if it is connected.
-pub fn worker(row: &WorkerRow, view: Option<&WorkerView>, now: Time) -> Worker {
-    match view {
+pub fn worker(row: &WorkerRow, view: Option<&WorkerView>, now: Time, classes: &ClassBook) -> Worker {
+    let worker = match view {
         Some(view) => connected(row, view, now),
         None => gone(row, now),
-    }
+    };
+    Worker { class_parts: worker.class.and_then(|class| classes.get(class)), ..worker }
 }
 
 fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
@@ -234,6 +291,9 @@ fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
         connected_at: row.session.as_ref().map(|session| session.connected_at.into()),
         left_at: None,
         heard_at: view.heard_at.into(),
+        class_parts: None,
+        portable_class: Some(view.portable.results.0),
+        portable_peers: view.portable_peers as u64,
     }
 }
 
@@ -297,11 +357,14 @@ fn gone(row: &WorkerRow, now: Time) -> Worker {
         // a coordinator that was killed could not record the end
         left_at: session.map(|session| session.left_at.unwrap_or(session.seen_at).into()),
         heard_at: session.map_or(row.created_at, |session| session.seen_at).into(),
+        class_parts: None,
+        portable_class: None,
+        portable_peers: 0,
     }
 }
 
 /// A worker with what it does and what was seen of it.
-pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
+pub fn worker_detail(report: &WorkerReport, classes: &ClassBook) -> WorkerDetail {
     let attempt = |held: &CurrentHeld| CurrentAttempt {
         run: held.attempt.run,
         number: held.attempt.number,
@@ -309,7 +372,7 @@ pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
         started_at: held.begun_at.map(Timestamp::from),
         cpu_ms: milliseconds(held.cpu_us),
     };
-    let worker = worker(&report.row, report.view.as_ref(), report.at);
+    let worker = worker(&report.row, report.view.as_ref(), report.at, classes);
     WorkerDetail {
         heard_ago_ms: report.at.ms_since(worker.heard_at.into()),
         worker,

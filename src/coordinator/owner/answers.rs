@@ -49,10 +49,11 @@ impl Owner {
             && let Some(open) = self.forget(run)
             && let Some(detail) = open.finished.clone()
         {
-            if open.new.policy.callback.is_some() {
-                self.parts.callback_made.notify_one();
+            self.final_committed(&detail);
+            match open.anew {
+                None => self.count_final(&detail.run),
+                Some(_) => self.corrected(&detail),
             }
-            self.count_final(&detail.run);
             self.announce(open, detail);
         }
         self.step(Event::Committed { run, write: kind });

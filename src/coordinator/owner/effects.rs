@@ -68,13 +68,12 @@ impl Owner {
             Effect::Evidence { worker, class, attempt, at, evidence } => {
                 self.testified((worker, class), attempt, at, evidence);
             }
+            Effect::Rehabilitated { worker, why } => self.rehabilitated(worker, &why),
+            // the quarantine's own write has put it down, and wakes who looks
             Effect::Repair { worker } => {
-                tracing::warn!(%worker, "finals that rest on its votes are not verified anew yet");
+                tracing::info!(%worker, "finals that rest on its votes are looked at")
             }
-            Effect::Reverified(done) => {
-                tracing::info!(run = %done.last.run, conclusion = ?done.conclusion, "a final was verified anew");
-                self.forget(done.last.run);
-            }
+            Effect::Reverified(done) => self.reverified(*done),
             Effect::NondeterministicModule { module, run } => self.blame_module(module, run),
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
             Effect::Faulted { worker, attempt, fault } => self.faulted(worker, attempt, &fault),
@@ -96,6 +95,7 @@ impl Owner {
         open.writes_in_flight += 1;
         let has_patience = open.acks.is_empty() && !open.finals.is_empty();
         let new = Arc::clone(&open.new);
+        let is_correction = matches!(write, Write::Correct(_));
         self.writes.extend(self.patience.take(run).map(RunWrite::Insert));
         match write {
             Write::Insert { .. } if has_patience => self.patience.keep(self.now(), new),
@@ -104,11 +104,11 @@ impl Owner {
                 let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
             }
-            // the store refuses it as long as it knows no revisions: what is final stays (I7)
             Write::Finish(last) | Write::Correct(last) => {
                 self.keep_disputed(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
-                learn_artifacts(&mut self.artifacts, open, &last);
+                let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
+                learn_artifacts(&mut self.artifacts, code, open, &last);
                 open.finished = Some(Arc::new(open.final_detail(&last)));
                 let mut blobs = Vec::new();
                 let mut manifest = None;
@@ -123,7 +123,12 @@ impl Owner {
                 let votes = open.counted(&last);
                 let callback = open.new.policy.callback.clone();
                 let last = FinalRun { record: *last, manifest, blobs, dissents, votes, callback };
-                self.writes.push(RunWrite::Finish(Box::new(last)));
+                let last = Box::new(last);
+                self.writes.push(if is_correction {
+                    RunWrite::Correct(last)
+                } else {
+                    RunWrite::Finish(last)
+                });
             }
         }
     }
@@ -149,7 +154,8 @@ impl Owner {
 
     fn finished_in_memory(&mut self, last: Final) {
         let Some(open) = self.forget(last.run) else { return };
-        learn_artifacts(&mut self.artifacts, &open, &last);
+        let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
+        learn_artifacts(&mut self.artifacts, code, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
         self.count_final(&detail.run);
         if !open.dissents.is_empty()
@@ -227,27 +233,6 @@ impl Owner {
         let Some(open) = self.runs.get(&attempt.run) else { return };
         let digests = open.reported.get(&result).map(Reported::missing).unwrap_or_default();
         self.ask(attempt, worker, digests);
-    }
-
-    /// Stores the quarantine of a worker whose votes gave it away; the pool keeps it out already.
-    fn quarantine_worker(&mut self, worker: WorkerId, why: String) {
-        tracing::warn!(%worker, %why, "worker quarantined");
-        self.parts.quarantined.set(worker, true);
-        let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
-        let store = Arc::clone(&self.parts.store);
-        let at = self.now();
-        tokio::spawn(async move {
-            // a full disk must not let it in again at the next start
-            let mut pause = QUARANTINE_PAUSE;
-            while let Err(error) = store.quarantine_worker(worker, Some(why.clone()), at).await {
-                tracing::error!(%error, %worker, "quarantine was not stored");
-                if !matches!(error, StoreError::Full) {
-                    break;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
-            }
-        });
     }
 
     /// Stores that a module is nondeterministic; the pool blames nobody for it any more.

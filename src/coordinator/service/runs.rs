@@ -197,7 +197,7 @@ impl Service {
         self.with_outputs(run).await.map(Arc::new)
     }
 
-    /// A stored run with its small outputs.
+    /// A run with what is shown along.
     pub(super) async fn with_outputs(&self, run: StoredRun) -> Result<RunDetail, ServiceError> {
         let (mut stdout, mut stderr) = (None, None);
         if let Some(manifest) = &run.manifest {

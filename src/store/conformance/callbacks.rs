@@ -119,6 +119,23 @@ pub(crate) async fn a_delivery_is_due_until_it_succeeds_or_is_given_up(place: &d
     assert_eq!(due(&*store, 40).await, [id(2), id(3)]);
 }
 
+pub(crate) async fn a_correction_makes_a_delivery_of_its_own(place: &dyn Place) {
+    let store = place.open().await;
+    insert_all(&*store, [1]).await;
+    assert_eq!(write(&*store, told(1, Time(5), "https://a.example")).await.unwrap(), WriteAnswer::Committed);
+    let mut second =
+        FinalRun { callback: Some(Callback { url: "https://a.example".into() }), ..canceled(1, Time(77)) };
+    second.record.revision = 2;
+    assert_eq!(write(&*store, correct(second.clone())).await.unwrap(), WriteAnswer::Committed);
+    // refused the second time, which tells nobody again
+    assert_eq!(write(&*store, correct(second)).await.unwrap(), WriteAnswer::Refused);
+    let both = store.callbacks(run_id(1)).await.unwrap();
+    let seen: Vec<_> = both.iter().map(|one| (one.id.revision, one.created_at, one.next_at)).collect();
+    assert_eq!(seen, [(1, Time(5), Some(Time(5))), (2, Time(77), Some(Time(77)))]);
+    assert!(store.redeliver_callback(run_id(1), None, Time(90)).await.unwrap());
+    assert_eq!(store.callbacks(run_id(1)).await.unwrap()[1].since, Time(90), "the newest, if none is named");
+}
+
 pub(crate) async fn a_delivery_goes_with_its_run(place: &dyn Place) {
     let store = place.open().await;
     insert_all(&*store, [1, 2]).await;

@@ -36,8 +36,9 @@ fn receiver(url: &str) -> &str {
     rest.split(['/', '?', '#']).next().unwrap_or(rest)
 }
 
-/// Makes a delivery in the transaction of its final.
-pub(super) fn put(connection: &Connection, run: i64, delivery: &NewDelivery) -> rusqlite::Result<()> {
+/// Makes a delivery in the transaction of its final, or of the correction that is in its place now.
+pub(super) fn put(connection: &Connection, run: i64, delivery: Option<&NewDelivery>) -> rusqlite::Result<()> {
+    let Some(delivery) = delivery else { return Ok(()) };
     connection
         .prepare_cached(
             "INSERT OR IGNORE INTO callbacks (run, revision, url, receiver, created_at, since, next_at)

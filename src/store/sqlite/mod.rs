@@ -12,6 +12,7 @@ mod people;
 mod readers;
 mod reads;
 mod references;
+mod repairs;
 mod rows;
 mod schema;
 mod search;
@@ -32,10 +33,11 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, CallbackId, CastVote, Delivery, DueCallbacks, Enrolment, Evidence, EvidenceRetention, Failure,
-    FoundRuns, Garbage, ModuleState, Nondeterminism, Outlook, RecentFinal, Retention, RunFilter, RunWrite,
-    SkippedCallbacks, Store, StoreError, StoredModule, StoredRun, TokenRow, Tried, Usage, WorkerFacts,
-    WorkerRow, WorkspaceSettings, WriteAnswer,
+    BlobRow, CallbackId, CastVote, Concluded, Delivery, DueCallbacks, DueSuspect, Enrolment, Evidence,
+    EvidenceRetention, Failure, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, Outlook, Quarantine,
+    RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store, StoreError, StoredModule,
+    StoredRun, SupportedFinal, TokenRow, Tried, Usage, WorkerFacts, WorkerRow, WorkspaceSettings,
+    WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -189,8 +191,20 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| reads::run(connection, id)).await
     }
 
-    async fn votes(&self, id: RunId) -> Result<Option<Vec<CastVote>>, StoreError> {
-        self.readers.call(move |connection| reads::votes(connection, id)).await
+    async fn votes(&self, id: RunId, revision: u32) -> Result<Option<Vec<CastVote>>, StoreError> {
+        self.readers.call(move |connection| repairs::votes(connection, id, revision)).await
+    }
+
+    async fn confirmations(&self, id: RunId) -> Result<Vec<CastVote>, StoreError> {
+        self.readers.call(move |connection| repairs::confirmations(connection, id)).await
+    }
+
+    async fn revision(&self, id: RunId, revision: u32) -> Result<Option<StoredRun>, StoreError> {
+        self.readers.call(move |connection| repairs::revision(connection, id, revision)).await
+    }
+
+    async fn revisions(&self, id: RunId) -> Result<Vec<StoredRun>, StoreError> {
+        self.readers.call(move |connection| repairs::revisions(connection, id)).await
     }
 
     async fn runs(
@@ -397,10 +411,39 @@ impl Store for SqliteStore {
     async fn quarantine_worker(
         &self,
         id: WorkerId,
-        why: Option<String>,
+        quarantine: Option<Quarantine>,
         at: Time,
     ) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| people::quarantine_worker(batch, id, why.as_deref(), at)).await
+        self.writer.call(move |batch| people::quarantine_worker(batch, id, quarantine.as_ref(), at)).await
+    }
+
+    async fn lift_quarantine(&self, id: WorkerId, at: Time) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| repairs::lift(batch, id, at)).await
+    }
+
+    async fn repairs(&self) -> Result<Vec<Repair>, StoreError> {
+        self.readers.call(repairs::repairs).await
+    }
+
+    async fn supported_finals(
+        &self,
+        worker: WorkerId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<SupportedFinal>, StoreError> {
+        self.readers.call(move |connection| repairs::supported(connection, worker, after, limit)).await
+    }
+
+    async fn put_suspects(&self, worker: WorkerId, looked: Looked) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| repairs::put(batch, worker, &looked)).await
+    }
+
+    async fn due_suspects(&self, now: Time, limit: u32) -> Result<Vec<DueSuspect>, StoreError> {
+        self.writer.call(move |batch| repairs::due(batch, now, limit)).await
+    }
+
+    async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError> {
+        self.writer.call(move |batch| repairs::conclude(batch, run, &concluded)).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {
