@@ -74,6 +74,8 @@ pub struct PoolService {
     sessions: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     next: AtomicU64,
+    /// Of all workers that are connected.
+    slots: AtomicUsize,
 }
 
 /// Workers that are quarantined, as everybody in this process knows them.
@@ -118,12 +120,8 @@ impl PoolService {
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             next: AtomicU64::new(1),
+            slots: AtomicUsize::new(0),
         })
-    }
-
-    /// Workers that are connected, one at least.
-    fn connected(&self) -> usize {
-        SESSIONS_MAX.saturating_sub(self.sessions.available_permits()).max(1)
     }
 
     /// Carries a connection from its handshake to its end.

@@ -94,7 +94,10 @@ impl Bench {
         let reverify = Reverify {
             result: vote(known).result,
             revision: 1,
-            voters: voters.iter().map(|number| worker(*number)).collect(),
+            voters: voters
+                .iter()
+                .map(|number| PastVoter { worker: worker(*number), class: None, is_out: false })
+                .collect(),
             attempts: voters.len() as u32,
             dissents: Vec::new(),
         };
