@@ -267,6 +267,7 @@ impl World {
             priority: rng.below(3) as i8,
             durable: !(features.in_memory && rng.chance(30)),
         };
+        let profile = Profile::Det1;
         Submission {
             run: RunId(u128::from(self.submitted) << 64 | u128::from(rng.next())),
             epoch: Epoch(self.epoch),
@@ -281,7 +282,7 @@ impl World {
             explained: vec![],
             lottery: rng.next() >> (rng.below(2) * 5),
             reverify: None,
-            profile: Profile::Det1,
+            profile,
         }
     }
 
