@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::operate::{
-    BlobsArgs, BlobsCommand, CallArgs, CertArgs, ScopeArg, TokensArgs, TokensCommand, WorkersArgs,
-    WorkersCommand,
+    BlobsArgs, BlobsCommand, CallArgs, CertArgs, RepairsArgs, ScopeArg, TokensArgs, TokensCommand,
+    WorkersArgs, WorkersCommand,
 };
 pub use self::receipts::{KeysArgs, KeysCommand, ReceiptArgs, VerifyArgs};
 pub use self::serve::{LogFormat, ServeArgs};
@@ -54,6 +54,7 @@ pub enum Command {
     Call(CallArgs),
     Blobs(BlobsArgs),
     Workers(WorkersArgs),
+    Repairs(RepairsArgs),
     Tokens(TokensArgs),
     Keys(KeysArgs),
     Cert(CertArgs),
@@ -372,6 +373,9 @@ pub enum RunsCommand {
     Show {
         /// The run
         id: RunId,
+        /// As its final was in this revision, before it was corrected [default: as it is]
+        #[arg(long, value_name = "N")]
+        revision: Option<u32>,
     },
     /// Print the verified standard output
     Stdout {

@@ -18,6 +18,7 @@ mod live;
 mod modules;
 mod parse;
 mod receipt;
+mod repairs;
 mod replay;
 mod result;
 mod run;
@@ -109,6 +110,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
         Command::Blobs(args) => &args.connect,
         Command::Workers(args) => &args.connect,
         Command::Tokens(args) => &args.connect,
+        Command::Repairs(args) => &args.connect,
     };
     let client = client_for(connect, environment)?;
     // One thread does: a client waits for one server.
@@ -120,6 +122,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Run(args) => run::run(&client, args).await,
             Command::Runs(args) => runs::runs(&client, args).await,
             Command::Workers(args) => workers::workers(&client, args).await,
+            Command::Repairs(args) => repairs::repairs(&client, args).await,
             Command::Call(args) => call::call(&client, args).await,
             Command::Blobs(args) => blobs::blobs(&client, args).await,
             Command::Tokens(args) => tokens::tokens(&client, args).await,

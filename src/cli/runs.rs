@@ -19,10 +19,12 @@ pub async fn runs(client: &Client, args: &RunsArgs) -> Result<u8, CliError> {
     match &args.command {
         None => list(client, &args.filter, json).await?,
         Some(RunsCommand::List(filter)) => list(client, filter, json).await?,
-        Some(RunsCommand::Show { id }) => match (json, result::get(client, *id).await?) {
-            (true, run) => screen.json(&run)?,
-            (false, run) => screen.text(&show::run(&run))?,
-        },
+        Some(RunsCommand::Show { id, revision }) => {
+            match (json, result::get_at(client, *id, *revision).await?) {
+                (true, run) => screen.json(&run)?,
+                (false, run) => screen.text(&show::run(&run))?,
+            }
+        }
         Some(RunsCommand::Stdout { id, raw }) => outputs(client, *id, *raw, &[StreamName::Stdout]).await?,
         Some(RunsCommand::Stderr { id, raw }) => {
             let run = with_result(client, *id).await?;

@@ -3,7 +3,7 @@
 use super::terminal::{duration, plain, size, table};
 use crate::digest::Digest;
 use crate::protocol::api::{
-    Attempt, AttemptStateName, Module, ModuleStateName, Run, RunSummary, RunVerdict, Timestamp,
+    Attempt, AttemptStateName, Module, ModuleStateName, Run, RunSummary, RunVerdict, Timestamp, Verification,
 };
 use crate::result::{FailReason, Outcome, RunState, VerdictKind};
 
@@ -51,6 +51,23 @@ pub fn verdict(verdict: &RunVerdict) -> String {
     }
     let names: Vec<_> = verdict.dissenters.iter().map(ToString::to_string).collect();
     format!("{words}; {} voted otherwise", names.join(", "))
+}
+
+/// That a run's final was corrected, as a sentence without its full stop.
+pub fn correction(run: &Run) -> Option<String> {
+    let at = run.corrected_at?;
+    let before = run.revision.saturating_sub(1);
+    Some(format!(
+        "corrected: this is revision {} since {}; revision {before} was wrong, `lockstep runs show {} --revision {before}`",
+        run.revision,
+        second(at),
+        run.id
+    ))
+}
+
+/// What came of verifying a run anew, as a phrase.
+fn verified_anew(verification: &Verification) -> String {
+    format!("{} at {}", verification.conclusion.name().replace('_', " "), second(verification.reverified_at))
 }
 
 fn short(digest: Option<&Digest>) -> String {
@@ -137,6 +154,12 @@ pub fn run(run: &Run) -> String {
     }
     if let Some(at) = run.finished_at {
         lines.push(("took", duration(elapsed_ms(run.created_at, at))));
+    }
+    if let Some(corrected) = correction(run) {
+        lines.push(("revision", corrected));
+    }
+    if let Some(verification) = &run.verification {
+        lines.push(("anew", verified_anew(verification)));
     }
     if let Some(fuel) = run.fuel_used {
         lines.push(("fuel used", fuel.to_string()));
@@ -337,6 +360,25 @@ mod tests {
             "1  w1      -         -                   1.5 ms  1.2 ms  faulted: it reached its timeout and was killed",
             "2  w2      2cf24dba  exited with code 0  1.5 ms  1.2 ms  voted",
             "    +0.002 s  two equal votes",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_corrected_says_so_and_where_the_wrong_one_is() {
+        let mut sample = sample::run();
+        assert!(correction(&sample).is_none() && !run(&sample).contains("revision"));
+        sample.revision = 2;
+        sample.corrected_at = Some("2026-01-02T00:00:00Z".parse().unwrap());
+        sample.verification = serde_json::from_value(
+            serde_json::json!({"reverified_at": "2026-01-03T00:00:00Z", "conclusion": "confirmed"}),
+        )
+        .unwrap();
+        let text = run(&sample);
+        for part in [
+            "corrected: this is revision 2 since 2026-01-02T00:00:00Z; revision 1 was wrong",
+            "anew       confirmed at 2026-01-03T00:00:00Z",
         ] {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }

@@ -34,6 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Attempts at once: more on one machine is a slip of the finger.
 const SLOTS_MAX: u64 = 1_024;
+/// Slots for which one thread sends and receives: their messages leave it mostly idle.
+const SLOTS_PER_THREAD: u32 = 16;
 
 /// Work for a coordinator on another machine
 ///
@@ -108,10 +110,28 @@ pub fn worker(args: &WorkerArgs, environment: &Environment) -> Result<u8, CliErr
             "THIS WORKER MISBEHAVES ON PURPOSE (--unsafe-misbehave): its results are not to be trusted"
         );
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
-    runtime.block_on(work(args, environment))?;
+    runtime(args, environment)?.block_on(work(args, environment))?;
     Ok(0)
+}
+
+/// One thread does for a worker of ordinary size, since what takes long is a process or has a thread of its own; and it need
+/// not be woken by another one for each message, which takes as much time as the message.
+fn runtime(args: &WorkerArgs, environment: &Environment) -> Result<tokio::runtime::Runtime, CliError> {
+    let threads = usize::try_from(slots(args, environment)? / SLOTS_PER_THREAD).unwrap_or(1);
+    let mut builder = match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads.max(1)).enable_all().build().map_err(CliError::Runtime)
+}
+
+fn slots(args: &WorkerArgs, environment: &Environment) -> Result<u32, CliError> {
+    let cores = u64::from(Machine::of_process().cores);
+    let slots = match args.slots {
+        Some(slots) => slots,
+        None => set(environment, "LOCKSTEP_SLOTS")?.unwrap_or(cores).clamp(1, SLOTS_MAX),
+    };
+    Ok(u32::try_from(slots).unwrap_or(1))
 }
 
 async fn work(args: &WorkerArgs, environment: &Environment) -> Result<(), CliError> {
@@ -156,11 +176,7 @@ async fn parts(args: &WorkerArgs, exe: &Path, compiler: &Compiler) -> Result<Cla
 async fn config(args: &WorkerArgs, environment: &Environment) -> Result<(RemoteConfig, Compiler), CliError> {
     let exe = std::env::current_exe().map_err(CliError::Runtime)?;
     let machine = Machine::of_process();
-    let slots = match args.slots {
-        Some(slots) => slots,
-        None => set(environment, "LOCKSTEP_SLOTS")?.unwrap_or(u64::from(machine.cores)).clamp(1, SLOTS_MAX),
-    };
-    let slots = u32::try_from(slots).unwrap_or(1);
+    let slots = slots(args, environment)?;
     let memory = match args.memory {
         Some(memory) => memory,
         None => set(environment, "LOCKSTEP_MEMORY")?.unwrap_or(Size(machine.memory_bytes / 10 * 8)),

@@ -38,6 +38,12 @@ struct ByWhy {
     why: &'static str,
 }
 
+/// Label of finals that were verified anew.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByVerdict {
+    verdict: &'static str,
+}
+
 /// Labels of answered requests.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ByRoute {
@@ -60,6 +66,9 @@ pub struct Metrics {
     pub reruns: Counter,
     /// Votes that lost against an agreed result.
     pub dissents: Counter,
+    /// Finals that were put down to be verified anew.
+    pub reverifications_queued: Counter,
+    reverifications: Family<ByVerdict, Counter>,
     runs_finished: Family<ByState, Counter>,
     attempts_ended: Family<ByEnd, Counter>,
     votes_refused: Family<ByWhy, Counter>,
@@ -106,6 +115,8 @@ impl Metrics {
             runs_rejected: Counter::default(),
             reruns: Counter::default(),
             dissents: Counter::default(),
+            reverifications_queued: Counter::default(),
+            reverifications: Family::default(),
             runs_finished: Family::default(),
             attempts_ended: Family::default(),
             votes_refused: Family::default(),
@@ -129,6 +140,11 @@ impl Metrics {
     /// An attempt ended. `how` is a word of a closed set: `voted`, `canceled` or the kind of its fault.
     pub fn attempt_ended(&self, how: &'static str) {
         self.attempts_ended.get_or_create(&ByEnd { how }).inc();
+    }
+
+    /// A final was verified anew. `verdict` is a word of a closed set.
+    pub fn reverified(&self, verdict: &'static str) {
+        self.reverifications.get_or_create(&ByVerdict { verdict }).inc();
     }
 
     /// A vote was not taken. `why` is a word of a closed set.
@@ -184,6 +200,16 @@ impl Metrics {
             "reruns",
             "Attempts handed out after a fault of an earlier one",
             self.reruns.clone(),
+        );
+        registry.register(
+            "reverifications_queued",
+            "Finals that were put down to be verified anew",
+            self.reverifications_queued.clone(),
+        );
+        registry.register(
+            "reverifications",
+            "Finals that were verified anew, by what came of it",
+            self.reverifications.clone(),
         );
         registry.register("runs_finished", "Runs that became final, by state", self.runs_finished.clone());
         registry.register("attempts_ended", "Attempts that ended, by how", self.attempts_ended.clone());
@@ -250,6 +276,8 @@ mod tests {
         metrics.run_finished(RunState::Succeeded, Duration::from_millis(3));
         metrics.attempt_ended("voted");
         metrics.vote_refused("nonce");
+        metrics.reverifications_queued.inc_by(2);
+        metrics.reverified("corrected");
         metrics.request_answered("GET", "/v1/runs/{id}", 200, Duration::from_micros(300));
         let pool = Stats { queued: 7, slots: 4, ..Stats::default() };
         let text = metrics.render(pool, Usage { blob_bytes: 9, ..Usage::default() });
@@ -258,6 +286,8 @@ mod tests {
             "lockstep_runs_finished_total{state=\"succeeded\"} 1",
             "lockstep_attempts_ended_total{how=\"voted\"} 1",
             "lockstep_votes_refused_total{why=\"nonce\"} 1",
+            "lockstep_reverifications_queued_total 2",
+            "lockstep_reverifications_total{verdict=\"corrected\"} 1",
             "lockstep_http_requests_total{method=\"GET\",route=\"/v1/runs/{id}\",status=\"200\"} 1",
             "lockstep_run_seconds_bucket{le=\"0.005\"} 1",
             "lockstep_runs_queued 7",

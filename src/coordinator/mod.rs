@@ -18,6 +18,7 @@ mod open_run;
 mod owner;
 mod pool_service;
 mod pump;
+mod repair;
 mod returning;
 mod ring;
 pub mod service;
@@ -32,7 +33,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -172,6 +173,7 @@ pub struct Running {
     stop_owner: oneshot::Sender<()>,
     pump: tokio::task::JoinHandle<Result<(), StoreError>>,
     chores: tokio::task::JoinHandle<()>,
+    repairer: tokio::task::JoinHandle<()>,
     workers: workers::Embedded,
     store: Arc<dyn Store>,
     failure: Failure,
@@ -205,9 +207,12 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let quarantined = pool_service::Quarantined::default();
     let (own, about) = proof.await.map_err(|error| CoordinatorError::Task(error.to_string()))??;
     let classes = Arc::new(ClassBook::of(about.clone()));
+    let (repairs, repairs_ended) = repair::Handle::new();
     // embedded workers are new in each process; those on other machines outlive it and come back
     let returning = returning::expected(&store.workers().await?);
+    let open_runs = Arc::<AtomicUsize>::default();
     let parts = owner::Parts {
+        open_runs: Arc::clone(&open_runs),
         pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
@@ -220,6 +225,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         events: events.clone(),
         key: owner::AssignmentKey::new(&mac_key),
         quarantined: quarantined.clone(),
+        repair: repairs.clone(),
         epoch,
         // by then a worker that only lost its connection is back, and one that died is not waited for any longer
         reconnect_ms: config.core.worker_lost_ms / 3,
@@ -243,6 +249,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
+        open_runs,
         commands: commands.clone(),
         store: Arc::clone(&store),
         clock,
@@ -254,6 +261,13 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stopping: stopping.clone(),
     })
     .await?;
+    let repairer = repair::Repairer {
+        store: Arc::clone(&store),
+        commands: commands.clone(),
+        clock,
+        metrics: Arc::clone(&metrics),
+        handle: repairs.clone(),
+    };
     let blobs_of_chores = Arc::clone(&blobs);
     let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
@@ -287,6 +301,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         },
         inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
         usage: service::UsageCache::default(),
+        repair: repairs,
         streams: service::Streams::default(),
         ready: AtomicBool::new(true),
         stopping,
@@ -301,6 +316,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     service.resume_admissions().await?;
     service.wait_for_workers((config.workers + config.arbiters) as usize, JOIN_WAIT).await?;
     let _ = owner_queue.send(Command::Serving);
+    let repairer = tokio::spawn(repairer.run(repairs_ended));
     Ok(Running {
         address,
         token,
@@ -314,6 +330,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stop_owner,
         pump,
         chores,
+        repairer,
         workers,
         store,
         failure,
@@ -348,6 +365,7 @@ impl Running {
             stop_owner,
             mut pump,
             chores,
+            repairer,
             workers,
             store,
             failure,
@@ -378,6 +396,8 @@ impl Running {
             let _ = (&mut http).await;
         }
         http.abort();
+        // what it had verified goes on after the next start
+        repairer.abort();
         service.end_sessions().await;
         workers.stop().await;
         let _ = stop_owner.send(());

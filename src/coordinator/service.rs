@@ -9,6 +9,7 @@ mod compare;
 mod figures;
 mod modules;
 mod receipts;
+mod repairs;
 mod runs;
 mod streams;
 mod workers;
@@ -45,7 +46,8 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
-    Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+    Evidence, ModuleState, Outlook, Repair, Reverdict, RunFilter, StoredModule, StoredRun, TokenRow, Usage,
+    WorkerRow,
 };
 use crate::store::{Store, StoreError};
 
@@ -123,8 +125,10 @@ pub enum SubmitAnswer {
 /// What those who watch a run hear.
 #[derive(Clone, Debug)]
 pub enum RunEvent {
-    /// It changed. The last event is the final.
+    /// It changed. The final is the last event, but for those who want to hear of corrections.
     Changed(Arc<RunDetail>),
+    /// Its final was wrong and is another one now.
+    Corrected(Arc<RunDetail>),
     /// Output as it comes: unverified.
     Live {
         /// Of which attempt.
@@ -143,6 +147,8 @@ pub enum RunEvent {
 pub enum PoolEvent {
     /// A run changed.
     Run(RunId),
+    /// A final was wrong: it is of this revision now.
+    Corrected(RunId, u32),
     /// A worker changed.
     Worker(WorkerId),
     /// A module changed.
@@ -374,6 +380,8 @@ pub struct Parts {
     pub facts: Facts,
     /// How much is stored, as of a moment ago.
     pub usage: UsageCache,
+    /// Who looks at what rested on a worker.
+    pub repair: super::repair::Handle,
     /// Event streams that are open.
     pub streams: Streams,
     /// Whether the restart is over and nothing is ending.

@@ -2,13 +2,15 @@
 //!
 //! The trait [`Store`] has one method per use case. A backend promises: a write that was answered is durable; a batch
 //! is one transaction in which each write stands for itself (a refused one never aborts the others); a run's row
-//! changes only for the owner's epoch and never after its final (I6, I7); references of blobs are counted in the
+//! changes only for the owner's epoch and never after its final (I6, I7), but that a correction puts the next revision in its
+//! place and keeps the one before, outputs and votes included (I2, I12); references of blobs are counted in the
 //! transaction of the row that refers. The conformance suite holds every backend to it.
 //!
 //! It knows no HTTP, no scheduling rule and no file: large blobs live behind [`crate::blobs`], here are their rows.
 
 mod failure;
 mod records;
+mod repairs;
 mod rows;
 pub mod sqlite;
 mod votes;
@@ -24,6 +26,7 @@ use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::Verify;
 
 pub use failure::Failure;
+pub use repairs::*;
 pub use rows::*;
 
 /// Blobs up to this size live in their row; larger ones in the blob store, with their row here.
@@ -64,9 +67,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// A run.
     async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError>;
-    /// The votes of a final ([`FinalRun::votes`]), by attempt as they were written. `None`: the run is not there, is not
-    /// final, or became so under a build that kept none.
-    async fn votes(&self, id: RunId) -> Result<Option<Vec<CastVote>>, StoreError>;
+    /// The votes of a revision of a final ([`FinalRun::votes`]), by attempt as they were written. `None`: the run is not there,
+    /// has no such revision, or became final under a build that kept none.
+    async fn votes(&self, id: RunId, revision: u32) -> Result<Option<Vec<CastVote>>, StoreError>;
+    /// The votes that confirmed the present revision of a final when it was verified anew; empty if none did.
+    async fn confirmations(&self, id: RunId) -> Result<Vec<CastVote>, StoreError>;
+    /// A final as it was (or is) in one revision.
+    async fn revision(&self, id: RunId, revision: u32) -> Result<Option<StoredRun>, StoreError>;
+    /// All revisions of a final, the first one first, a bounded number; none of a run that is not there or not final.
+    async fn revisions(&self, id: RunId) -> Result<Vec<StoredRun>, StoreError>;
     /// Runs, newest first (by id), before `cursor`, at most `limit`. Looks at a bounded number of rows, see
     /// [`FoundRuns`]. Ids are expected to be UUIDv7 whose time is within an hour of their `created_at`.
     async fn runs(
@@ -160,9 +169,34 @@ pub trait Store: Send + Sync + 'static {
     async fn forget_worker(&self, id: WorkerId) -> Result<bool, StoreError>;
     /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
-    /// Sets or clears a worker's quarantine; false if there is none. One that is cleared makes a newcomer: nothing is left
-    /// of its standing.
-    async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError>;
+    /// Sets or clears a worker's quarantine; false if there is no such worker. In the same write as a quarantine its finals are
+    /// put down to be looked at, see [`Store::repairs`]. One that is cleared makes a newcomer: nothing is left of its standing.
+    async fn quarantine_worker(
+        &self,
+        id: WorkerId,
+        quarantine: Option<Quarantine>,
+    ) -> Result<bool, StoreError>;
+    /// Ends a quarantine that the pool made for a worker's votes, because they had been right: its standing stays, and its
+    /// finals are not looked at any more. False, and nothing changes, if there is no such quarantine.
+    async fn lift_quarantine(&self, id: WorkerId, at: Time) -> Result<bool, StoreError>;
+    /// The workers whose finals are or were looked at, those that were taken out last first: one row for each, of its latest
+    /// quarantine.
+    async fn repairs(&self) -> Result<Vec<Repair>, StoreError>;
+    /// Finals in which this worker voted for what won (or confirmed it), in the order in which what they rest on last
+    /// changed, after `after`.
+    async fn supported_finals(
+        &self,
+        worker: WorkerId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<SupportedFinal>, StoreError>;
+    /// Records that finals of this worker were looked at, and which of them are to be verified anew. False, and nothing
+    /// changes, if nobody wants to know any more, or if others were looked at since.
+    async fn put_suspects(&self, worker: WorkerId, looked: Looked) -> Result<bool, StoreError>;
+    /// Of the finals that are to be verified anew those whose turn it is, the weakest first, each once.
+    async fn due_suspects(&self, now: Time, limit: u32) -> Result<Vec<DueSuspect>, StoreError>;
+    /// Records what came of one; of corrections [`RunWrite::Correct`] does.
+    async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError>;
     /// Appends evidence, in this order, and folds it into the standings of its workers.
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError>;
     /// Evidence of a worker with its position in the log, newest first, before position `before`, at most `limit`.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{FinalRun, NewRun, StoreError};
+use super::{FinalRun, NewRun, Reverdict, Reverification, StoreError};
 use crate::core::{AttemptRecord, AttemptState, Explained, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
@@ -98,6 +98,8 @@ pub struct Ending {
     pub explain: Arc<Vec<Explained>>,
     /// Dissenting attempts whose manifest was kept.
     pub dissents: Vec<(AttemptId, Digest)>,
+    /// When this replaced the revision before, if it did.
+    pub corrected_at: Option<Time>,
 }
 
 /// An [`Ending`] as it is written.
@@ -112,6 +114,8 @@ struct EndingOut<'a> {
     attempts: Vec<Attempt>,
     explain: Vec<Line>,
     dissents: Vec<(u32, Digest)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrected_at: Option<u64>,
 }
 
 /// An [`Ending`] as it is read.
@@ -126,6 +130,9 @@ struct EndingIn {
     attempts: Vec<Attempt>,
     explain: Vec<Line>,
     dissents: Vec<(u32, Digest)>,
+    /// Of corrections only; those who do not know it ignore it, so the version stays.
+    #[serde(default)]
+    corrected_at: Option<u64>,
 }
 
 impl Ending {
@@ -142,6 +149,7 @@ impl Ending {
             attempts: record.attempts.iter().map(Attempt::from).collect(),
             explain: record.explain.iter().map(Line::from).collect(),
             dissents: run.dissents.iter().map(|(attempt, digest)| (attempt.number, *digest)).collect(),
+            corrected_at: (record.revision > 1).then_some(record.finished_at.0),
         })
     }
 
@@ -159,6 +167,7 @@ impl Ending {
             attempts: record.attempts.into_iter().map(AttemptRecord::from).collect(),
             explain: Arc::new(record.explain.into_iter().map(Explained::from).collect()),
             dissents: dissents.map(|(number, digest)| (AttemptId { run, number }, digest)).collect(),
+            corrected_at: record.corrected_at.map(Time),
         })
     }
 }
@@ -188,6 +197,41 @@ pub fn encode_explain(explain: &[Explained]) -> Vec<u8> {
 pub fn decode_explain(bytes: &[u8]) -> Result<Arc<Vec<Explained>>, StoreError> {
     let log: Log = decode("explain log", bytes)?;
     Ok(Arc::new(log.lines.into_iter().map(Explained::from).collect()))
+}
+
+/// Mirror of [`Reverification`].
+#[derive(Serialize, Deserialize)]
+struct Anew {
+    at: u64,
+    verdict: String,
+    explain: Vec<Line>,
+}
+
+/// Encodes what verifying a final anew said.
+pub fn encode_reverification(found: &Reverification) -> Vec<u8> {
+    encode(Anew {
+        at: found.at.0,
+        verdict: found.verdict.name().to_owned(),
+        explain: found.explain.iter().map(Line::from).collect(),
+    })
+}
+
+/// Decodes it.
+pub fn decode_reverification(bytes: &[u8]) -> Result<Reverification, StoreError> {
+    let what = "reverification";
+    let anew: Anew = decode(what, bytes)?;
+    let all = [
+        Reverdict::Confirmed,
+        Reverdict::Corrected,
+        Reverdict::Undecided,
+        Reverdict::Nondeterministic,
+        Reverdict::NotVerifiable,
+    ];
+    let unknown =
+        || StoreError::Decode { what, why: format!("`{}` is not known to this build", anew.verdict) };
+    let verdict = all.into_iter().find(|verdict| verdict.name() == anew.verdict).ok_or_else(unknown)?;
+    let explain = Arc::new(anew.explain.into_iter().map(Explained::from).collect());
+    Ok(Reverification { at: Time(anew.at), verdict, explain })
 }
 
 /// Mirror of [`AttemptRecord`]; times are microseconds since the Unix epoch.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Reverification;
 use crate::core::{self, AttemptRecord, Class, Explained, Final, Prior, Standing, Time, Weight, Witness};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
@@ -96,6 +97,9 @@ pub enum RunWrite {
     },
     /// Finish a run.
     Finish(Box<FinalRun>),
+    /// Put the next revision in the place of a final: refused unless it is of the revision before and no later owner's.
+    /// When the run ended stays; [`Final::finished_at`] is when this was found.
+    Correct(Box<FinalRun>),
 }
 
 /// How a write ended.
@@ -157,6 +161,10 @@ pub struct StoredRun {
     pub created_at: Time,
     /// When it ended.
     pub finished_at: Option<Time>,
+    /// When this revision replaced the one before; `None` of the first one.
+    pub corrected_at: Option<Time>,
+    /// What verifying this revision anew said last.
+    pub verification: Option<Reverification>,
 }
 
 /// Which runs a list shows; a run has to pass every filter that is set.
@@ -352,6 +360,8 @@ pub struct WorkerRow {
     pub enrolled_by: Option<u32>,
     /// Why it is quarantined.
     pub quarantined: Option<String>,
+    /// Whether the pool itself said so, for its votes.
+    pub for_votes: bool,
     /// When it enrolled.
     pub created_at: Time,
     /// Its latest session; `None` if it never had one.
@@ -367,6 +377,11 @@ impl WorkerRow {
     /// What its evidence says, if it executes as this class.
     pub fn standing(&self, class: Digest) -> Standing {
         self.standings.get(&class).copied().unwrap_or_default()
+    }
+
+    /// Whether what it showed in another class than this is enough for a quarantine.
+    pub fn is_condemned_elsewhere(&self, class: Digest) -> bool {
+        self.standings.iter().any(|(other, standing)| *other != class && standing.condemns())
     }
 }
 
@@ -429,6 +444,8 @@ pub mod kind {
     pub const LONE_DISSENT: &str = "lone_dissent";
     /// Its result lost, and others had named the very same.
     pub const COLLUSION: &str = "collusion";
+    /// Its result had been right: what the run said against it is taken back.
+    pub const ABSOLVED: &str = "absolved";
 }
 
 impl Evidence {
@@ -445,6 +462,7 @@ impl Evidence {
             }
             core::Evidence::LoneDissent => Some((kind::LONE_DISSENT, 1)),
             core::Evidence::Collusion => Some((kind::COLLUSION, 1)),
+            core::Evidence::Absolved => Some((kind::ABSOLVED, 1)),
             core::Evidence::Readmitted => None,
         }
     }
@@ -458,6 +476,7 @@ impl Evidence {
             kind::CONFIRMED_BY_GOLDEN => confirmed(Witness::Golden),
             kind::LONE_DISSENT => Some(core::Evidence::LoneDissent),
             kind::COLLUSION => Some(core::Evidence::Collusion),
+            kind::ABSOLVED => Some(core::Evidence::Absolved),
             _ => None,
         }
     }

@@ -21,6 +21,7 @@ mod portable;
 mod receipt;
 mod recovery;
 mod remote;
+mod repair;
 mod slow_readers;
 #[path = "../support/mod.rs"]
 mod support;

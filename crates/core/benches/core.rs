@@ -60,6 +60,8 @@ impl Bench {
                 prior: Prior::Owned,
                 is_arbiter: false,
                 portable: Portable::alike(Class(Digest::EMPTY)),
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             bench.step(Event::WorkerJoined(Box::new(joining)));
         }

@@ -385,6 +385,8 @@ mod tests {
                     prior: Prior::Owned,
                     is_arbiter: false,
                     portable: Portable::alike(Class(Digest::EMPTY)),
+                    for_votes: false,
+                    condemned_elsewhere: false,
                 };
                 world.step(Event::WorkerJoined(Box::new(joining)));
             }

@@ -56,6 +56,8 @@ pub(super) enum Note {
     Blamed { worker: WorkerId, fate: Fate },
     NobodyBlamed { why: &'static str },
     TrustLost { worker: WorkerId },
+    Absolved { worker: WorkerId },
+    Rehabilitated { worker: WorkerId },
     Hedged { number: u32, worker: WorkerId, took_ms: u64, slow_ms: u64 },
     Reverifies { result: Digest, revision: u32 },
     Parked { most: usize },
@@ -264,6 +266,12 @@ impl fmt::Display for Note {
             Note::NobodyBlamed { why } => write!(f, "nobody is blamed: {why}"),
             Note::TrustLost { worker } => {
                 write!(f, "{worker} lost its confirmations elsewhere: its vote weighs less here")
+            }
+            Note::Absolved { worker } => {
+                write!(f, "{worker} had named it before: that it lost then is not held against it any more")
+            }
+            Note::Rehabilitated { worker } => {
+                write!(f, "{worker} was quarantined for nothing else: it works again, with its standing")
             }
             Note::Hedged { number, worker, took_ms, slow_ms } => {
                 write!(

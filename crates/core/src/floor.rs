@@ -27,6 +27,8 @@ pub(super) enum Followup {
     Poisoned(u32, String),
     /// What a worker voted gives it away: nothing of it counts any more.
     Quarantine(WorkerId, String),
+    /// Nothing is left of what a worker was quarantined for.
+    Rehabilitate(WorkerId, String),
     /// A worker is trusted less: its open votes weigh less.
     Doubt(WorkerId),
     /// The arbiters are not who they were.

@@ -59,11 +59,11 @@ mod workers;
 
 pub use credibility::{Opinion, Rule, Seat, Weighing, Weight, group_error_ppb, weigh};
 pub use effects::*;
-pub use evidence::{Evidence, Prior, Standing, Witness, day_of};
+pub use evidence::{Evidence, LAPSES_MAX, Lapse, Prior, Standing, Witness, day_of};
 pub use explain::Explained;
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
-pub use repair::{PastVote, Suspect, is_decisive, repair_order};
+pub use repair::{PastVote, Suspect, is_decisive, repair_order, what_is_left_ppb};
 pub use types::*;
 pub use views::*;
 pub use vocabulary::class::Portable;

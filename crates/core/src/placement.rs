@@ -260,6 +260,8 @@ mod tests {
                 prior: Prior::Owned,
                 is_arbiter: false,
                 portable: Portable::alike(Class(Digest::EMPTY)),
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             let place = crew.join(joining, Time(0));
             crew.update(place, |worker| worker.credits = 2);

@@ -204,7 +204,7 @@ impl Pool {
             }
             Event::Heartbeat { worker, beats } => self.beats(worker, beats),
             Event::WorkerDraining { worker, why } => self.drain(worker, why),
-            Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why),
+            Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why, false),
             Event::WorkerReadmitted { worker } => self.readmit(worker),
             Event::AttemptBegun { attempt, worker, at } => self.begun(attempt, worker, at),
             Event::AttemptVoted { attempt, epoch, worker, vote } => {
@@ -300,6 +300,7 @@ impl Pool {
                 Followup::Drain(worker, why) => self.drain(worker, why),
                 Followup::Poisoned(module, why) => self.poisoned(module, why),
                 Followup::Quarantine(worker, why) => self.distrust(worker, why),
+                Followup::Rehabilitate(worker, why) => self.rehabilitate(worker, why),
                 Followup::Doubt(worker) => self.doubt(worker),
                 Followup::Arbiters => {
                     for run in self.floor.queue.runs_for_arbiters() {

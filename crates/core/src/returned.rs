@@ -68,6 +68,8 @@ mod tests {
                 prior: Prior::Owned,
                 is_arbiter: false,
                 portable: Portable::alike(Class(Digest::EMPTY)),
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             pool.step(Time(1), Event::WorkerJoined(Box::new(joining)), &mut Vec::new());
         }

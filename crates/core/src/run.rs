@@ -317,7 +317,7 @@ impl Run {
         let mut held = sorted(self.attempts.iter().filter(|attempt| !attempt.is_returned));
         if let Some(reverify) = &self.reverify {
             // whoever voted for what is doubted is asked last
-            held.extend(&reverify.voters);
+            held.extend(reverify.voters.iter().map(|voter| voter.worker));
             held.sort_unstable();
             held.dedup();
         }

@@ -1,9 +1,11 @@
 //! The pool as a whole, one event at a time: what each rule makes of it.
 
 mod epochs;
+mod flows;
 mod grace;
 mod placing;
 mod portable;
+mod repair;
 mod signs;
 
 use std::collections::BTreeMap;
@@ -45,6 +47,8 @@ fn joining(number: u32) -> Joining {
         prior: Prior::Owned,
         is_arbiter: false,
         portable: Portable::alike(Class(Digest::EMPTY)),
+        for_votes: false,
+        condemned_elsewhere: false,
     }
 }
 

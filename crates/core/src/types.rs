@@ -148,9 +148,35 @@ pub struct Reverify {
     /// The final's revision.
     pub revision: u32,
     /// Who voted for it, quarantined or not. If it turns out wrong, they all named the same wrong digest.
-    pub voters: Vec<WorkerId>,
+    pub voters: Vec<PastVoter>,
     /// Attempts of the run up to this number have been.
     pub attempts: u32,
+    /// Whose votes lost against it: those that named what it turns out to be were right.
+    pub dissents: Vec<Dissent>,
+}
+
+/// Somebody who voted for a final, or confirmed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PastVoter {
+    /// Who.
+    pub worker: WorkerId,
+    /// As what it was executed, where that was kept.
+    pub class: Option<Class>,
+    /// Whether it is quarantined, as far as the store knows: the pool knows of those that joined it.
+    pub is_out: bool,
+}
+
+/// A vote that lost against a final.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dissent {
+    /// On which attempt.
+    pub number: u32,
+    /// Whose.
+    pub worker: WorkerId,
+    /// As what it was executed.
+    pub class: Class,
+    /// For what.
+    pub result: Digest,
 }
 
 /// Why a submission is not accepted. Nothing was changed.
@@ -213,6 +239,10 @@ pub struct Joining {
     pub is_arbiter: bool,
     /// Its classes for `det-1-portable`.
     pub portable: Portable,
+    /// Whether the pool itself quarantined it, for its votes: that ends when they turn out to have been right.
+    pub for_votes: bool,
+    /// Whether what it showed in another class is enough for a quarantine.
+    pub condemned_elsewhere: bool,
 }
 
 /// A worker's checked statement about an attempt: signature, class, artifact and binding were verified by the shell.

@@ -32,6 +32,8 @@ fn pool(config: Config) -> Pool {
         prior: Prior::Owned,
         is_arbiter: false,
         portable: Portable::alike(Class(Digest::EMPTY)),
+        for_votes: false,
+        condemned_elsewhere: false,
     };
     let mut effects = Vec::new();
     pool.step(START, Event::WorkerJoined(Box::new(joining)), &mut effects);

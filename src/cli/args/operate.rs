@@ -43,7 +43,7 @@ pub enum WorkersCommand {
         #[arg(required = true)]
         workers: Vec<WorkerId>,
     },
-    /// Give it nothing and don't count its votes until it is readmitted
+    /// Give it nothing and don't count its votes until it is readmitted; verify anew what rested on it
     Quarantine {
         /// The worker, such as w2
         worker: WorkerId,
@@ -63,6 +63,20 @@ pub enum WorkersCommand {
         #[arg(required = true)]
         workers: Vec<WorkerId>,
     },
+}
+
+/// Show what is verified anew, and what came of it
+///
+/// When a worker is quarantined, the results that would not have been without its votes are verified anew, the weakest first.
+/// One that was wrong is corrected: `lockstep runs show` says so, and its earlier revision stays readable.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep repairs
+  lockstep runs show ID --revision 1")]
+pub struct RepairsArgs {
+    #[command(flatten)]
+    pub connect: ConnectArgs,
 }
 
 /// List, make and revoke access tokens

@@ -34,6 +34,7 @@ mod patient;
 mod pool;
 mod problem;
 mod receipts;
+mod repairs;
 mod runs;
 mod server;
 mod stats;
@@ -57,6 +58,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(runs::get_stderr))
         .routes(routes!(runs::get_file))
         .routes(routes!(receipts::get_receipt))
+        .routes(routes!(repairs::list_revisions))
         .routes(routes!(events::run_events))
         .routes(routes!(bulk::cancel_runs))
         .routes(routes!(bulk::rerun_runs))
@@ -82,6 +84,7 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::quarantine_worker))
         .routes(routes!(workers::readmit_worker))
+        .routes(routes!(repairs::list_repairs))
         .routes(routes!(tokens::list_tokens, tokens::post_token))
         .routes(routes!(tokens::delete_token))
         .routes(routes!(receipts::list_keys))

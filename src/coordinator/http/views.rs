@@ -6,16 +6,17 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::coordinator::classes::ClassBook;
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
-    CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, StoredModule, StoredRun,
-    TokenRow, WorkerReport, WorkerRow,
+    CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, Repair as RepairRow, Reverdict,
+    RunDetail, StoredModule, StoredRun, TokenRow, WorkerReport, WorkerRow,
 };
 use crate::core::{AttemptRecord, AttemptState, Prior, Standing, Time, WorkerStanding, WorkerView, day_of};
 use crate::id::{AttemptId, RunId, WorkspaceId};
 use crate::protocol::api::{
-    Attempt, AttemptStateName, Clock, CurrentAttempt, EvidenceItem, EvidenceView, Explanation, HourCounts,
-    InputFile, Key, Module, ModuleStateName, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
-    PoolStats, Refusal, RetentionStats, RetentionView, Run, RunSummary, RunVerdict, Scope, SpecView,
-    StorageStats, Timestamp, Token, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
+    Attempt, AttemptStateName, Clock, ConclusionName, CurrentAttempt, EvidenceItem, EvidenceView,
+    Explanation, HourCounts, InputFile, Key, Module, ModuleStateName, Output, OutputFile, PlacementMode,
+    PlacementRequest, PolicyView, PoolStats, Refusal, Repair, RepairState, RetentionStats, RetentionView,
+    Revision, Run, RunSummary, RunVerdict, Scope, SpecView, StorageStats, Timestamp, Token, Verification,
+    VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
 };
 use crate::result::Verdict;
 use crate::spec::{FileInput, Placement, Policy, RunSpec};
@@ -57,6 +58,60 @@ pub fn run(detail: &RunDetail) -> Run {
         rerun_of: stored.rerun_of,
         created_at: stored.created_at.into(),
         finished_at: stored.finished_at.map(Timestamp::from),
+        corrected_at: stored.corrected_at.map(Timestamp::from),
+        verification: verification(stored),
+    }
+}
+
+/// What came of verifying a run anew; a correction came of that too.
+fn verification(stored: &StoredRun) -> Option<Verification> {
+    let found = stored.verification.as_ref().map(|found| (found.at, found.verdict));
+    let (at, verdict) = found.or(stored.corrected_at.map(|at| (at, Reverdict::Corrected)))?;
+    let conclusion = match verdict {
+        Reverdict::Confirmed => ConclusionName::Confirmed,
+        Reverdict::Corrected => ConclusionName::Corrected,
+        Reverdict::Undecided => ConclusionName::Undecided,
+        Reverdict::Nondeterministic => ConclusionName::Nondeterministic,
+        Reverdict::NotVerifiable => ConclusionName::NotVerifiable,
+    };
+    Some(Verification { reverified_at: at.into(), conclusion })
+}
+
+/// A revision of a run.
+pub fn revision(stored: &StoredRun) -> Revision {
+    Revision {
+        revision: stored.revision,
+        state: stored.state,
+        reason: stored.reason,
+        outcome: stored.outcome.clone(),
+        verdict: verdict(&stored.verdict),
+        result: stored.result,
+        decided_at: stored.corrected_at.or(stored.finished_at).map(Timestamp::from),
+        verification: verification(stored),
+    }
+}
+
+/// A worker whose finals are looked at.
+pub fn repair(repair: &RepairRow) -> Repair {
+    let state = match repair {
+        RepairRow { lifted_at: Some(_), .. } => RepairState::Lifted,
+        RepairRow { is_complete: false, .. } => RepairState::Looking,
+        RepairRow { pending: 1.., .. } => RepairState::Verifying,
+        _ => RepairState::Done,
+    };
+    Repair {
+        worker: repair.worker,
+        since: repair.since.into(),
+        why: repair.why.clone(),
+        state,
+        finals: repair.finals,
+        found: repair.looked_at,
+        decisive: repair.decisive,
+        pending: repair.pending,
+        confirmed: repair.confirmed,
+        corrected: repair.corrected,
+        undecided: repair.undecided,
+        not_verifiable: repair.not_verifiable,
     }
 }
 

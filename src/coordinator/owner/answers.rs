@@ -49,7 +49,11 @@ impl Owner {
             && let Some(open) = self.forget(run)
             && let Some(detail) = open.finished.clone()
         {
-            self.count_final(&detail.run);
+            self.final_committed(&detail);
+            match open.anew {
+                None => self.count_final(&detail.run),
+                Some(_) => self.corrected(&detail),
+            }
             self.announce(open, detail);
         }
         self.step(Event::Committed { run, write: kind });

@@ -66,13 +66,12 @@ impl Owner {
             Effect::Evidence { worker, class, attempt, at, evidence } => {
                 self.testified((worker, class), attempt, at, evidence);
             }
+            Effect::Rehabilitated { worker, why } => self.rehabilitated(worker, &why),
+            // the quarantine's own write has put it down, and wakes who looks
             Effect::Repair { worker } => {
-                tracing::warn!(%worker, "finals that rest on its votes are not verified anew yet");
+                tracing::info!(%worker, "finals that rest on its votes are looked at")
             }
-            Effect::Reverified(done) => {
-                tracing::info!(run = %done.last.run, conclusion = ?done.conclusion, "a final was verified anew");
-                self.forget(done.last.run);
-            }
+            Effect::Reverified(done) => self.reverified(*done),
             Effect::NondeterministicModule { module, run } => {
                 tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
             }
@@ -96,6 +95,7 @@ impl Owner {
         open.writes_in_flight += 1;
         let has_patience = open.acks.is_empty() && !open.finals.is_empty();
         let new = Arc::clone(&open.new);
+        let is_correction = matches!(write, Write::Correct(_));
         self.writes.extend(self.patience.take(run).map(RunWrite::Insert));
         match write {
             Write::Insert { .. } if has_patience => self.patience.keep(self.now(), new),
@@ -104,7 +104,6 @@ impl Owner {
                 let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
             }
-            // the store refuses it as long as it knows no revisions: what is final stays (I7)
             Write::Finish(last) | Write::Correct(last) => {
                 self.keep_disputed(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
@@ -122,8 +121,12 @@ impl Owner {
                 }
                 let dissents = open.dissents.clone();
                 let votes = open.counted(&last);
-                let last = FinalRun { record: *last, manifest, blobs, dissents, votes };
-                self.writes.push(RunWrite::Finish(Box::new(last)));
+                let last = Box::new(FinalRun { record: *last, manifest, blobs, dissents, votes });
+                self.writes.push(if is_correction {
+                    RunWrite::Correct(last)
+                } else {
+                    RunWrite::Finish(last)
+                });
             }
         }
     }
@@ -228,26 +231,6 @@ impl Owner {
         let Some(open) = self.runs.get(&attempt.run) else { return };
         let digests = open.reported.get(&result).map(Reported::missing).unwrap_or_default();
         self.ask(attempt, worker, digests);
-    }
-
-    /// Stores the quarantine of a worker whose votes gave it away; the pool keeps it out already.
-    fn quarantine_worker(&mut self, worker: WorkerId, why: String) {
-        tracing::warn!(%worker, %why, "worker quarantined");
-        self.parts.quarantined.set(worker, true);
-        let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
-        let store = Arc::clone(&self.parts.store);
-        tokio::spawn(async move {
-            // a full disk must not let it in again at the next start
-            let mut pause = QUARANTINE_PAUSE;
-            while let Err(error) = store.quarantine_worker(worker, Some(why.clone())).await {
-                tracing::error!(%error, %worker, "quarantine was not stored");
-                if !matches!(error, StoreError::Full) {
-                    break;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
-            }
-        });
     }
 
     fn quarantine_module(&mut self, module: Digest, why: String) {

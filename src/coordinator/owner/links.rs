@@ -92,7 +92,8 @@ impl Owner {
             WorkerOrder::Drain(_) | WorkerOrder::Quarantine(_) => {}
         }
         // one whose session is over is known to the pool as it was
-        let is_remembered = matches!(order, WorkerOrder::Readmit) && self.parts.pool.worker(worker).is_some();
+        let is_remembered =
+            !matches!(order, WorkerOrder::Drain(_)) && self.parts.pool.worker(worker).is_some();
         if known || is_remembered {
             self.step(match order {
                 WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },

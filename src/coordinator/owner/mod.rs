@@ -5,6 +5,7 @@
 //! It awaits nothing but its queue and its timer: whatever takes time (store, blobs, agents) is another task that
 //! answers with a command.
 
+mod anew;
 mod answers;
 mod attention;
 mod collect;
@@ -13,6 +14,7 @@ mod dissent;
 mod effects;
 mod evidence;
 mod figures;
+mod finals;
 mod links;
 mod macs;
 mod outbox;
@@ -26,6 +28,7 @@ pub use macs::AssignmentKey;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -97,6 +100,10 @@ pub struct Parts {
     pub key: AssignmentKey,
     /// Whose tokens of sessions open nothing.
     pub quarantined: super::pool_service::Quarantined,
+    /// How many runs are open: kept for the sessions.
+    pub open_runs: Arc<AtomicUsize>,
+    /// Who looks at what rested on a worker.
+    pub repair: super::repair::Handle,
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
     /// How long a remote worker without a connection may take to come back, in milliseconds.
@@ -252,7 +259,7 @@ impl Owner {
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }
-        self.notes.leave(&self.parts.store);
+        self.notes.leave(&self.parts.store, &self.parts.repair);
     }
 
     fn handle(&mut self, command: Command) {
@@ -335,6 +342,7 @@ impl Owner {
             Command::Worker(worker, reply) => {
                 let _ = reply.send(self.worker_now(worker));
             }
+            Command::VerifyAnew(anew) => self.verify_anew(*anew),
             Command::Restored(finals, covered) => self.ledgers.restore(&finals, covered),
         }
     }
@@ -382,6 +390,9 @@ impl Owner {
     /// Forgets an open run and tells everybody who waits for it why.
     fn fail(&mut self, run: RunId, error: ServiceError) {
         let Some(open) = self.forget(run) else { return };
+        if open.anew.is_some() {
+            self.drop_anew(run);
+        }
         for waiter in open.acks.into_iter().chain(open.finals) {
             let _ = waiter.send(Err(error.clone()));
         }
@@ -390,7 +401,9 @@ impl Owner {
     /// Removes an open run.
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
-        self.left(&open);
+        if open.anew.is_none() {
+            self.left(&open);
+        }
         for (attempt, worker) in &open.collecting {
             self.asked.remove(&(*worker, *attempt));
         }
@@ -414,7 +427,8 @@ impl Owner {
     }
 
     fn acknowledge_to(&mut self, workspace: WorkspaceId, run: RunId, reply: Waiter) {
-        match self.runs.get_mut(&run).filter(|open| open.new.workspace == workspace) {
+        let is_its = |open: &&mut OpenRun| open.new.workspace == workspace && open.anew.is_none();
+        match self.runs.get_mut(&run).filter(is_its) {
             Some(open) if !open.visible => join_waiters(&mut open.acks, reply),
             _ => {
                 let seen = self.see(workspace, run);
@@ -464,6 +478,8 @@ impl Owner {
             prior: link.row.prior(),
             is_arbiter: link.row.arbiter,
             portable: hello.classes.portable,
+            for_votes: link.row.for_votes,
+            condemned_elsewhere: link.row.is_condemned_elsewhere(hello.classes.native.0),
         }
     }
 }

@@ -6,13 +6,16 @@ use bytes::Bytes;
 
 use super::*;
 use crate::coordinator::pump::Written;
+use crate::coordinator::repair::Ended;
 use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
-use crate::core::{Config, WorkerStanding};
+use crate::core::{Config, Standing, WorkerStanding};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, ToAgent, VoteReport};
 use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState};
 use crate::spec::{Policy, RunSpec, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Failure, FinalRun, ModuleState, StoredModule, WriteAnswer};
+
+mod anew;
 
 const CLASS: Class = Class(Digest::EMPTY);
 
@@ -20,6 +23,7 @@ struct Bench {
     owner: Owner,
     writes: mpsc::UnboundedReceiver<Vec<RunWrite>>,
     commands: mpsc::UnboundedReceiver<Command>,
+    ended: mpsc::UnboundedReceiver<Ended>,
     workers: BTreeMap<WorkerId, mpsc::Receiver<ToAgent>>,
     store: Arc<dyn Store>,
     _dir: tempfile::TempDir,
@@ -37,9 +41,11 @@ impl Bench {
         let blobs = Blobs::open(&dir.path().join("blobs"), Arc::clone(&store), Failure::new()).unwrap();
         let (commands, queue) = mpsc::unbounded_channel();
         let (writes, written) = mpsc::unbounded_channel();
+        let (repair, ended) = crate::coordinator::repair::Handle::new();
         let clock = Clock::start(Time(0));
         let config = Config { start_grace_ms: 0, ..Config::default() };
         let owner = Owner::new(Parts {
+            open_runs: Arc::default(),
             pool: Pool::new(config, clock.now()),
             clock,
             store: Arc::clone(&store),
@@ -52,14 +58,21 @@ impl Bench {
             classes: Arc::default(),
             key: AssignmentKey::new(&[7; 32]),
             quarantined: Default::default(),
+            repair,
             epoch: Epoch(1),
             reconnect_ms: 1_000,
         });
-        Bench { owner, writes: written, commands: queue, workers: BTreeMap::new(), store, _dir: dir }
+        let workers = BTreeMap::new();
+        Bench { owner, writes: written, commands: queue, ended, workers, store, _dir: dir }
     }
 
     /// A worker of eight slots opens its session.
     fn join(&mut self, number: u32) -> WorkerId {
+        self.join_with(number, Standing::default())
+    }
+
+    /// One with a record.
+    fn join_with(&mut self, number: u32, standing: Standing) -> WorkerId {
         let worker = WorkerId(number);
         let row = WorkerRow {
             id: worker,
@@ -70,8 +83,9 @@ impl Bench {
             enrolled_by: None,
             owned: true,
             arbiter: false,
-            standings: BTreeMap::new(),
+            standings: [(CLASS.0, standing)].into(),
             quarantined: None,
+            for_votes: false,
             created_at: Time(0),
             session: None,
         };
@@ -148,7 +162,7 @@ impl Bench {
             self.owner.handle(Command::Written(answers));
             self.owner.flush();
             finals.extend(writes.into_iter().filter_map(|write| match write {
-                RunWrite::Finish(last) => Some(*last),
+                RunWrite::Finish(last) | RunWrite::Correct(last) => Some(*last),
                 _ => None,
             }));
         }

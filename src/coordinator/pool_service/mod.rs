@@ -9,7 +9,7 @@ mod session;
 mod token;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct Parts {
     pub worker_lost_ms: u64,
     /// Whose tokens of sessions open nothing.
     pub quarantined: Quarantined,
+    /// How many runs are open.
+    pub open_runs: Arc<AtomicUsize>,
     /// Ends all sessions.
     pub stopping: CancellationToken,
 }
@@ -89,7 +91,8 @@ impl Quarantined {
         }
     }
 
-    fn has(&self, worker: WorkerId) -> bool {
+    /// Whether a worker is.
+    pub fn has(&self, worker: WorkerId) -> bool {
         self.all().contains(&worker)
     }
 
@@ -116,6 +119,11 @@ impl PoolService {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             next: AtomicU64::new(1),
         })
+    }
+
+    /// Workers that are connected, one at least.
+    fn connected(&self) -> usize {
+        SESSIONS_MAX.saturating_sub(self.sessions.available_permits()).max(1)
     }
 
     /// Carries a connection from its handshake to its end.

@@ -25,6 +25,10 @@ use crate::receipt::{RootSignature, VoteProof, merkle, verify_root};
 const OUTBOUND_MAX: usize = 16 * 1024;
 /// Messages of the owner that are put together at once.
 const GATHERED_MAX: usize = 512;
+/// Where so many runs are open for each session, some more milliseconds are little beside what one of them takes: votes
+/// wait for each other, so that one message and one signature carry several.
+const MANY_RUNS: usize = 16;
+const PATIENCE_MS: u16 = 5;
 /// What a session's messages may take until the owner has heard them, in KiB. A message counts as at least [`MESSAGE_KIB_MIN`].
 const UNHEARD_KIB_MAX: u32 = 32 * 1024;
 const MESSAGE_KIB_MIN: u32 = 64;
@@ -142,6 +146,12 @@ impl PoolService {
         Ok(messages)
     }
 
+    /// How long a worker's votes may wait for each other now.
+    fn patience_ms(&self) -> u16 {
+        let many = MANY_RUNS * self.connected();
+        if self.parts.open_runs.load(Ordering::Relaxed) >= many { PATIENCE_MS } else { 0 }
+    }
+
     async fn speak(
         &self,
         sink: &mut SplitSink<WebSocket, Message>,
@@ -154,7 +164,7 @@ impl PoolService {
         let mut renew = tokio::time::interval(Duration::from_millis(token::RENEW_MS));
         // the first token came with the welcome
         renew.reset();
-        let (mut gathered, mut batch, mut told) = (Vec::new(), Batch::default(), 0);
+        let (mut gathered, mut batch, mut told, mut patience_ms) = (Vec::new(), Batch::default(), 0, 0);
         loop {
             let mut ping = false;
             tokio::select! {
@@ -174,6 +184,10 @@ impl PoolService {
             if heard != told {
                 told = heard;
                 let _ = batch.push(&ToWorker::Taken { messages: heard });
+            }
+            if patience_ms != self.patience_ms() {
+                patience_ms = self.patience_ms();
+                let _ = batch.push(&ToWorker::Patience { ms: patience_ms });
             }
             let mut outgoing = Vec::new();
             for message in gathered.drain(..) {

@@ -22,9 +22,14 @@ use crate::spec::Verify;
 use crate::store::{CastVote, StoredRun};
 
 impl Service {
-    /// The receipt of a run's result: the bytes of the envelope.
-    pub async fn receipt(&self, caller: &Caller, id: RunId) -> Result<Bytes, ServiceError> {
-        let detail = self.run(caller, id).await?;
+    /// The receipt of a run's result, as it is or as it was in a revision: the bytes of the envelope.
+    pub async fn receipt(
+        &self,
+        caller: &Caller,
+        id: RunId,
+        revision: Option<u32>,
+    ) -> Result<Bytes, ServiceError> {
+        let detail = self.run_at(caller, id, revision).await?;
         let run = &detail.run;
         let refuse = |why: String| Err(ServiceError::NoReceipt(why));
         if !run.state.is_final() {
@@ -39,7 +44,7 @@ impl Service {
         let Some(result) = run.result else {
             return refuse(format!("run {id} ended without a result that could be certified"));
         };
-        let Some(votes) = self.parts.store.votes(id).await? else {
+        let Some(votes) = self.parts.store.votes(id, run.revision).await? else {
             return refuse(format!(
                 "run {id} ended under a build that kept no proofs of votes: run it again for a receipt"
             ));
@@ -94,7 +99,9 @@ fn predicate(
         votes.into_iter().map(|vote| proven(&parts.keys, run, vote)).collect::<Result<Vec<_>, _>>()?;
     let (votes, dissents): (Vec<_>, Vec<_>) = votes.into_iter().partition(|vote| vote.result == result);
     let class = votes.first().map(|vote| vote.class).ok_or_else(|| broken("vote for it"))?;
-    let finished_at = timestamp(run.finished_at.ok_or_else(|| broken("end"))?);
+    // a correction is decided later than its run had ended
+    let ended_at = run.corrected_at.or(run.finished_at).ok_or_else(|| broken("end"))?;
+    let finished_at = timestamp(ended_at);
     let manifest = run.manifest.clone();
     Ok(Predicate {
         run: run.id,
@@ -107,7 +114,7 @@ fn predicate(
         manifest: manifest.filter(|manifest| manifest.canonical().len() <= CONTENT_BYTES_MAX),
         outcome,
         verdict: run.verdict.clone(),
-        rule: rule(run.policy.verify),
+        rule: rule(run.policy.verify, run.revision),
         class,
         class_inputs: class_inputs(&parts.classes, class),
         votes,
@@ -155,8 +162,12 @@ fn proven(keys: &Keyring, run: &StoredRun, vote: CastVote) -> Result<Vote, Servi
     Ok(proven)
 }
 
-/// The rule as receipts name it.
-fn rule(verify: Verify) -> Rule {
+/// The rule as receipts name it. Whatever was asked for, a correction is decided by credibility.
+fn rule(verify: Verify, revision: u32) -> Rule {
+    let verify = match verify.epsilon_ppb() {
+        None if revision > 1 => Verify::Standard,
+        _ => verify,
+    };
     let (policy, n) = match verify {
         Verify::Once => ("once", None),
         Verify::Quorum { n } => ("quorum", Some(n)),

@@ -184,12 +184,17 @@ impl Service {
         }
         let stored = self.parts.store.run(id).await?.filter(|run| run.workspace == caller.workspace);
         let Some(run) = stored else { return Err(no_run(id)) };
+        self.with_outputs(run).await.map(Arc::new)
+    }
+
+    /// A run with what is shown along.
+    pub(super) async fn with_outputs(&self, run: StoredRun) -> Result<RunDetail, ServiceError> {
         let (mut stdout, mut stderr) = (None, None);
         if let Some(manifest) = &run.manifest {
             stdout = self.small(manifest.stdout.digest, manifest.stdout.size).await?;
             stderr = self.small(manifest.stderr.digest, manifest.stderr.size).await?;
         }
-        Ok(Arc::new(RunDetail { run, stdout, stderr }))
+        Ok(RunDetail { run, stdout, stderr })
     }
 
     /// An output of a run whose bytes need not be read from the blob store. Small ones of a run that is not written are

@@ -6,6 +6,7 @@ use super::super::owner::{Command, WorkerOrder};
 use super::{Caller, Service, ServiceError, WorkerRow};
 use crate::core::WorkerView;
 use crate::id::WorkerId;
+use crate::store::Quarantine;
 
 impl Service {
     /// The workers that are enrolled, by number; with what the pool sees of those that are connected.
@@ -39,18 +40,22 @@ impl Service {
     }
 
     /// Takes a worker out: it gets nothing and its open votes count for nothing. One that is not connected is refused
-    /// work when it comes back.
+    /// work when it comes back. What rested on it is verified anew, see [`Service::repairs`].
     pub async fn quarantine_worker(
         &self,
         _caller: &Caller,
         id: WorkerId,
         why: String,
     ) -> Result<(), ServiceError> {
-        if !self.parts.store.quarantine_worker(id, Some(why.clone())).await? {
+        let quarantine = Quarantine { why: why.clone(), at: self.now(), for_votes: false };
+        if !self.parts.store.quarantine_worker(id, Some(quarantine)).await? {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, true);
-        self.order(id, WorkerOrder::Quarantine(why)).await.map(drop)
+        self.order(id, WorkerOrder::Quarantine(why)).await?;
+        // now that nothing new rests on it
+        self.parts.repair.wake();
+        Ok(())
     }
 
     /// Lets a drained or quarantined worker work again.

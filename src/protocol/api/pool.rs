@@ -239,7 +239,7 @@ pub struct EvidenceItem {
     /// Its position in the worker's log: grows with time.
     pub number: u64,
     /// What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
-    /// `confirmed_by_arbiter`, `lone_dissent` or `collusion`.
+    /// `confirmed_by_arbiter`, `lone_dissent` or `collusion`, or `absolved`: what that run had said against it is taken back.
     pub kind: String,
     /// Results that a confirmation stands for; 1 of everything else.
     pub count: u32,

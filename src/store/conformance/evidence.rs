@@ -99,7 +99,7 @@ pub(crate) async fn the_standing_of_a_worker_is_the_fold_of_its_whole_log(place:
     ];
     let folded = |class: &str, log: &[Evidence]| {
         let of_class = log.iter().filter(|seen| seen.class == digest(class));
-        Standing::of(of_class.filter_map(|seen| Some((seen.at, seen.integrity()?))))
+        Standing::of(of_class.filter_map(|seen| Some((seen.at, Some(seen.attempt.run), seen.integrity()?))))
     };
     store.append_evidence(log[..3].to_vec()).await.unwrap();
     store.append_evidence(log[3..].to_vec()).await.unwrap();
@@ -117,7 +117,7 @@ pub(crate) async fn the_standing_of_a_worker_is_the_fold_of_its_whole_log(place:
     assert_eq!(store.enrol_worker(enrolment).await.unwrap().standings, expected.into());
     // a quarantine keeps what is known, its end makes a newcomer; to readmit one that was not out changes nothing
     assert!(store.quarantine_worker(worker.id, None).await.unwrap());
-    assert!(store.quarantine_worker(worker.id, Some("lied".to_owned())).await.unwrap());
+    assert!(store.quarantine_worker(worker.id, quarantine(1, true)).await.unwrap());
     assert_eq!(standings(&*store).await, expected.into());
     assert!(store.quarantine_worker(worker.id, None).await.unwrap());
     assert_eq!(standings(&*store).await, [].into());

@@ -9,6 +9,7 @@ pub(crate) mod evidence;
 pub(crate) mod fixtures;
 pub(crate) mod model;
 pub(crate) mod people;
+pub(crate) mod repairs;
 pub(crate) mod retention;
 pub(crate) mod rows;
 pub(crate) mod runs;
@@ -91,6 +92,12 @@ macro_rules! conformance {
                 retention_by_count_keeps_the_newest,
                 retention_is_bounded_and_frees_what_nothing_else_refers_to,
                 a_deleted_run_frees_its_idempotency_key;
+            repairs:
+                a_correction_takes_the_place_of_the_revision_before,
+                what_earlier_revisions_refer_to_stays_as_long_as_their_run,
+                finals_are_found_by_those_that_they_rest_on,
+                a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost,
+                a_quarantine_is_lifted_only_if_it_was_for_votes;
             rows:
                 modules_are_put_changed_quarantined_listed_and_deleted,
                 a_module_of_an_open_run_stays,

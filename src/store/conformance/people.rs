@@ -97,7 +97,7 @@ pub(crate) async fn workers_are_enrolled_once_per_key(place: &dyn Place) {
     for worker in &workers {
         assert_eq!((worker.embedded, worker.enrolled_by.is_none()), (worker.key[0] == 0, worker.key[0] == 0));
     }
-    assert!(store.quarantine_worker(workers[0].id, Some("lied".to_owned())).await.unwrap());
+    assert!(store.quarantine_worker(workers[0].id, quarantine(1, false)).await.unwrap());
     assert!(!store.quarantine_worker(WorkerId(99), None).await.unwrap());
     let other = Enrolment {
         name: "other".to_owned(),
@@ -212,6 +212,7 @@ impl Model {
             arbiter: enrolment.arbiter,
             standings: BTreeMap::new(),
             quarantined: None,
+            for_votes: false,
             created_at: enrolment.at,
             session: None,
         };
@@ -258,11 +259,12 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
             }
         }
         Step::Quarantine { number, on } => {
-            let why = on.then(|| "a test".to_owned());
-            let there = store.quarantine_worker(WorkerId(number), why.clone()).await.unwrap();
+            let new = quarantine(5, number % 2 == 0).filter(|_| on);
+            let there = store.quarantine_worker(WorkerId(number), new.clone()).await.unwrap();
             assert_eq!(there, model.workers.contains_key(&number));
             if let Some(worker) = model.workers.get_mut(&number) {
-                worker.quarantined = why;
+                worker.for_votes = new.as_ref().is_some_and(|new| new.for_votes);
+                worker.quarantined = new.map(|new| new.why);
             }
         }
         Step::Forget { number } => {

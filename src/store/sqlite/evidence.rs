@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::batch::Batch;
 use super::values::{int, run_id, run_key, time, uint};
 use super::writer::Abort;
-use crate::core::Standing;
+use crate::core::{LAPSES_MAX, Lapse, Standing};
 use crate::digest::Digest;
-use crate::id::{AttemptId, WorkerId};
+use crate::id::{AttemptId, RunId, WorkerId};
 use crate::store::{Evidence, EvidenceRetention};
 
 /// See [`crate::store::Store::append_evidence`].
@@ -33,7 +33,12 @@ pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(),
         ])?;
         if let Some(entry) = seen.integrity() {
             let known = standing(connection, seen.worker, seen.class)?;
-            put_standing(connection, seen.worker, seen.class, known.with(seen.at, entry))?;
+            put_standing(
+                connection,
+                seen.worker,
+                seen.class,
+                known.with(seen.at, Some(seen.attempt.run), entry),
+            )?;
         }
     }
     Ok(())
@@ -41,12 +46,58 @@ pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(),
 
 fn standing(connection: &Connection, worker: WorkerId, class: Digest) -> rusqlite::Result<Standing> {
     let known = connection
-        .prepare_cached("SELECT k_milli, suspect_since, day FROM standings WHERE worker = ?1 AND class = ?2")?
-        .query_row(params![worker.0, class.as_bytes()], |row| {
-            Ok(Standing { k_milli: uint(row.get(0)?), suspect_since: row.get(1)?, day: row.get(2)? })
-        })
+        .prepare_cached(
+            "SELECT k_milli, suspect_since, day, lapses, has_more FROM standings WHERE worker = ?1 AND class = ?2",
+        )?
+        .query_row(params![worker.0, class.as_bytes()], |row| stored_standing(row, 0))
         .optional()?;
     Ok(known.unwrap_or_default())
+}
+
+/// A standing, its columns from `at` on.
+fn stored_standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
+    Ok(Standing {
+        k_milli: uint(row.get(at)?),
+        suspect_since: row.get(at + 1)?,
+        day: row.get(at + 2)?,
+        lapses: split_lapses(&row.get::<_, Option<Vec<u8>>>(at + 3)?.unwrap_or_default()),
+        has_more: row.get(at + 4)?,
+    })
+}
+
+/// Bytes of a lapse: run, whether it is lone (1) and had one before it (2), the two days, confirmations.
+const LAPSE_BYTES: usize = 16 + 1 + 4 + 4 + 8;
+
+fn join_lapses(standing: &Standing) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for lapse in standing.lapses.iter().flatten() {
+        bytes.extend(lapse.run.0.to_be_bytes());
+        bytes.push(u8::from(lapse.is_lone) | u8::from(lapse.suspect_before.is_some()) << 1);
+        bytes.extend(lapse.day.to_be_bytes());
+        bytes.extend(lapse.suspect_before.unwrap_or(0).to_be_bytes());
+        bytes.extend(lapse.k_milli.to_be_bytes());
+    }
+    bytes
+}
+
+fn split_lapses(bytes: &[u8]) -> [Option<Lapse>; LAPSES_MAX] {
+    let mut lapses = [None; LAPSES_MAX];
+    let (all, _) = bytes.as_chunks::<LAPSE_BYTES>();
+    for (place, bytes) in lapses.iter_mut().zip(all) {
+        let (mut run, mut day, mut before, mut k_milli) = ([0; 16], [0; 4], [0; 4], [0; 8]);
+        run.copy_from_slice(&bytes[..16]);
+        day.copy_from_slice(&bytes[17..21]);
+        before.copy_from_slice(&bytes[21..25]);
+        k_milli.copy_from_slice(&bytes[25..]);
+        *place = Some(Lapse {
+            run: RunId(u128::from_be_bytes(run)),
+            is_lone: bytes[16] & 1 > 0,
+            day: u32::from_be_bytes(day),
+            k_milli: u64::from_be_bytes(k_milli),
+            suspect_before: (bytes[16] & 2 > 0).then_some(u32::from_be_bytes(before)),
+        });
+    }
+    lapses
 }
 
 fn put_standing(
@@ -57,15 +108,17 @@ fn put_standing(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO standings (worker, class, k_milli, suspect_since, day)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO standings (worker, class, k_milli, suspect_since, day, lapses, has_more)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             worker.0,
             class.as_bytes(),
             int(standing.k_milli),
             standing.suspect_since,
-            standing.day
+            standing.day,
+            join_lapses(&standing),
+            standing.has_more,
         ])?;
     Ok(())
 }
@@ -74,12 +127,13 @@ fn put_standing(
 pub(super) fn standings(
     connection: &Connection,
 ) -> rusqlite::Result<BTreeMap<u32, BTreeMap<Digest, Standing>>> {
-    let mut select =
-        connection.prepare_cached("SELECT worker, class, k_milli, suspect_since, day FROM standings")?;
+    let mut select = connection.prepare_cached(
+        "SELECT worker, class, k_milli, suspect_since, day, lapses, has_more FROM standings",
+    )?;
     let mut rows = select.query([])?;
     let mut all = BTreeMap::<u32, BTreeMap<Digest, Standing>>::new();
     while let Some(row) = rows.next()? {
-        let standing = Standing { k_milli: uint(row.get(2)?), suspect_since: row.get(3)?, day: row.get(4)? };
+        let standing = stored_standing(row, 2)?;
         all.entry(row.get(0)?).or_default().insert(Digest::from_bytes(row.get(1)?), standing);
     }
     Ok(all)

@@ -11,6 +11,7 @@ mod people;
 mod readers;
 mod reads;
 mod references;
+mod repairs;
 mod rows;
 mod schema;
 mod search;
@@ -31,9 +32,10 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, CastVote, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, ModuleState,
-    Outlook, RecentFinal, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun,
-    TokenRow, Usage, WorkerFacts, WorkerRow, WriteAnswer,
+    BlobRow, CastVote, Concluded, DueSuspect, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns,
+    Garbage, Looked, ModuleState, Outlook, Quarantine, RecentFinal, Repair, Retention, RunFilter, RunWrite,
+    Store, StoreError, StoredModule, StoredRun, SupportedFinal, TokenRow, Usage, WorkerFacts, WorkerRow,
+    WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -187,8 +189,20 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| reads::run(connection, id)).await
     }
 
-    async fn votes(&self, id: RunId) -> Result<Option<Vec<CastVote>>, StoreError> {
-        self.readers.call(move |connection| reads::votes(connection, id)).await
+    async fn votes(&self, id: RunId, revision: u32) -> Result<Option<Vec<CastVote>>, StoreError> {
+        self.readers.call(move |connection| repairs::votes(connection, id, revision)).await
+    }
+
+    async fn confirmations(&self, id: RunId) -> Result<Vec<CastVote>, StoreError> {
+        self.readers.call(move |connection| repairs::confirmations(connection, id)).await
+    }
+
+    async fn revision(&self, id: RunId, revision: u32) -> Result<Option<StoredRun>, StoreError> {
+        self.readers.call(move |connection| repairs::revision(connection, id, revision)).await
+    }
+
+    async fn revisions(&self, id: RunId) -> Result<Vec<StoredRun>, StoreError> {
+        self.readers.call(move |connection| repairs::revisions(connection, id)).await
     }
 
     async fn runs(
@@ -346,8 +360,41 @@ impl Store for SqliteStore {
         self.readers.call(people::workers).await
     }
 
-    async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| people::quarantine_worker(batch, id, why.as_deref())).await
+    async fn quarantine_worker(
+        &self,
+        id: WorkerId,
+        quarantine: Option<Quarantine>,
+    ) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| people::quarantine_worker(batch, id, quarantine.as_ref())).await
+    }
+
+    async fn lift_quarantine(&self, id: WorkerId, at: Time) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| repairs::lift(batch, id, at)).await
+    }
+
+    async fn repairs(&self) -> Result<Vec<Repair>, StoreError> {
+        self.readers.call(repairs::repairs).await
+    }
+
+    async fn supported_finals(
+        &self,
+        worker: WorkerId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<SupportedFinal>, StoreError> {
+        self.readers.call(move |connection| repairs::supported(connection, worker, after, limit)).await
+    }
+
+    async fn put_suspects(&self, worker: WorkerId, looked: Looked) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| repairs::put(batch, worker, &looked)).await
+    }
+
+    async fn due_suspects(&self, now: Time, limit: u32) -> Result<Vec<DueSuspect>, StoreError> {
+        self.writer.call(move |batch| repairs::due(batch, now, limit)).await
+    }
+
+    async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError> {
+        self.writer.call(move |batch| repairs::conclude(batch, run, &concluded)).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {

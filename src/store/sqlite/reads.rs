@@ -12,8 +12,7 @@ use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
 use crate::spec::Verify;
 use crate::store::records::{self, Ending, Request};
-use crate::store::votes as cast;
-use crate::store::{BlobRow, CastVote, ModuleState, StoreError, StoredModule, StoredRun, Usage};
+use crate::store::{BlobRow, ModuleState, Reverification, StoreError, StoredModule, StoredRun, Usage};
 
 /// Why a query has no answer.
 pub(super) enum ReadError {
@@ -44,7 +43,7 @@ pub(super) fn own_or_sql(error: ReadError) -> Abort {
 }
 
 pub(super) const RUN_COLUMNS: &str =
-    "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain";
+    "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain, reverified";
 
 pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
     let id = run_id(row.get(1)?);
@@ -70,6 +69,8 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         rerun_of: request.rerun_of,
         created_at: time(row.get(5)?),
         finished_at: row.get::<_, Option<i64>>(6)?.map(time),
+        corrected_at: None,
+        verification: None,
     };
     if !state.is_final() {
         run.attempts = attempts(connection, row.get(0)?)?;
@@ -79,7 +80,19 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         return Ok(run);
     }
     let ending = Ending::decode(id, row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?)?;
-    Ok(StoredRun {
+    let found = row.get_ref(10)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+    Ok(ended(run, ending, found.map(records::decode_reverification).transpose()?))
+}
+
+/// A run with how it ended. What verifying it anew decided follows what was decided before.
+pub(super) fn ended(run: StoredRun, ending: Ending, found: Option<Reverification>) -> StoredRun {
+    let mut explain = ending.explain;
+    if let Some(found) = found.as_ref().filter(|found| !found.explain.is_empty()) {
+        Arc::make_mut(&mut explain).extend(found.explain.iter().cloned());
+    }
+    StoredRun {
+        corrected_at: ending.corrected_at,
+        verification: found,
         reason: ending.reason,
         revision: ending.revision,
         outcome: ending.outcome,
@@ -87,10 +100,10 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         result: ending.result,
         manifest: ending.manifest,
         attempts: ending.attempts,
-        explain: ending.explain,
+        explain,
         dissents: ending.dissents,
         ..run
-    })
+    }
 }
 
 fn attempts(connection: &Connection, run: i64) -> Result<Vec<crate::core::AttemptRecord>, ReadError> {
@@ -123,15 +136,6 @@ fn select_runs(
 pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<StoredRun>, ReadError> {
     let sql = format!("SELECT {RUN_COLUMNS} FROM runs WHERE id = ?1");
     Ok(select_runs(connection, &sql, &[&run_key(id)])?.pop())
-}
-
-/// See [`crate::store::Store::votes`].
-pub(super) fn votes(connection: &Connection, id: RunId) -> Result<Option<Vec<CastVote>>, ReadError> {
-    let votes: Option<Option<Vec<u8>>> = connection
-        .prepare_cached("SELECT votes FROM runs WHERE id = ?1")?
-        .query_row(params![run_key(id)], |row| row.get(0))
-        .optional()?;
-    Ok(votes.flatten().map(|bytes| cast::decode(&bytes)).transpose()?)
 }
 
 /// See [`crate::store::Store::open_runs`].

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::batch::Batch;
 use super::reads;
 use super::references::{self, delete_blob, insert_blob};
+use super::repairs;
 use super::values::{int, uint};
 use super::writer::Abort;
 use crate::core::Time;
@@ -201,7 +202,7 @@ pub(super) type Cutoff = Option<(i64, i64)>;
 pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff) -> Result<u32, Abort> {
     let (connection, references) = batch.rows()?;
     let mut select = connection.prepare_cached(
-        "SELECT finished_at, row, inputs, outputs FROM runs WHERE finished_at IS NOT NULL
+        "SELECT finished_at, row, inputs, outputs, seq, supporters FROM runs WHERE finished_at IS NOT NULL
          ORDER BY finished_at, row LIMIT ?1",
     )?;
     let before = int(retention.finished_before.0);
@@ -212,14 +213,16 @@ pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff
         if place.0 >= before && Some(place) > cutoff {
             break;
         }
-        gone.push(place.1);
+        let supporters = row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default();
+        gone.push((place.1, row.get::<_, Option<i64>>(4)?.unwrap_or(0), supporters));
         for digest in references::of_run(row.get_ref(2)?, row.get_ref(3)?)? {
             references.release(digest);
         }
     }
     drop(rows);
     let mut delete = connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?;
-    for row in &gone {
+    for (row, seq, supporters) in &gone {
+        repairs::forget_run(connection, *row, *seq, supporters)?;
         delete.execute(params![row])?;
     }
     Ok(u32::try_from(gone.len()).unwrap_or(u32::MAX))

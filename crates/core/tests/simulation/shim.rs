@@ -68,10 +68,14 @@ pub enum Mutant {
     ForgetsRepair,
     /// Corrects a result that was confirmed.
     CorrectsAnyway,
+    /// Lets in whom it has just caught.
+    ForgivesLiars,
+    /// Takes back what was said against somebody who had not been right.
+    AbsolvesAnybody,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 27] = [
+    pub const ALL: [Mutant; 29] = [
         Mutant::AssignsTwice,
         Mutant::ForgetsExclusion,
         Mutant::DropsFinish,
@@ -99,6 +103,8 @@ impl Mutant {
         Mutant::BlamesNondeterminism,
         Mutant::ForgetsRepair,
         Mutant::CorrectsAnyway,
+        Mutant::ForgivesLiars,
+        Mutant::AbsolvesAnybody,
     ];
 
     /// What a check may say when it notices.
@@ -133,6 +139,8 @@ impl Mutant {
             Mutant::BlamesNondeterminism => &["I15"],
             Mutant::ForgetsRepair => &["repair"],
             Mutant::CorrectsAnyway => &["I2"],
+            Mutant::ForgivesLiars => &["I14"],
+            Mutant::AbsolvesAnybody => &["integrity"],
         }
     }
 }
@@ -305,6 +313,25 @@ impl Shim {
                         *effect = Effect::Write(Write::Correct(Box::new(done.last.clone())));
                     }
                 }
+            }
+            Some(Mutant::ForgivesLiars) => {
+                let caught = effects.iter().find_map(|effect| match effect {
+                    Effect::QuarantineWorker { worker, why } => Some((*worker, why.clone())),
+                    _ => None,
+                });
+                effects.extend(caught.map(|(worker, why)| Effect::Rehabilitated { worker, why }));
+            }
+            Some(Mutant::AbsolvesAnybody) => {
+                let blamed = effects.iter().find_map(|effect| match effect {
+                    Effect::Evidence { evidence: Evidence::LoneDissent, .. } => Some(effect.clone()),
+                    _ => None,
+                });
+                effects.extend(blamed.map(|effect| match effect {
+                    Effect::Evidence { worker, class, attempt, at, .. } => {
+                        Effect::Evidence { worker, class, attempt, at, evidence: Evidence::Absolved }
+                    }
+                    other => other,
+                }));
             }
             Some(Mutant::WritesStale) => {
                 for effect in effects {

@@ -27,6 +27,8 @@ fn pool() -> Pool {
         prior: Prior::Owned,
         is_arbiter: false,
         portable: Portable::alike(Class(Digest::EMPTY)),
+        for_votes: false,
+        condemned_elsewhere: false,
     };
     pool.step(Time(1), Event::WorkerJoined(Box::new(joining)), &mut Vec::new());
     pool

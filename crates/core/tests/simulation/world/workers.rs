@@ -228,6 +228,8 @@ impl World {
                     is_arbiter: here.is_arbiter,
                     // no guest overflows its stack here: all give the same results
                     portable: Portable { results: PORTABLE_RESULTS, code: here.class },
+                    for_votes: self.oracle.is_out_for_votes(worker),
+                    condemned_elsewhere: false,
                 };
                 self.store.sessions.insert(worker);
                 self.step(Event::WorkerJoined(Box::new(joining)))
