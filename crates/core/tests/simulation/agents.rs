@@ -7,9 +7,6 @@ use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, WorkerId};
 use vocabulary::result::Fault;
 
-/// The class of every worker for portable results.
-pub const PORTABLE_RESULTS: Class = Class(Digest::from_bytes([3; 32]));
-
 /// What a worker says to the coordinator.
 #[derive(Clone, Debug)]
 pub enum Said {

@@ -8,9 +8,8 @@ use lockstep_core::{
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault, Outcome, RunState, VerdictKind};
-use vocabulary::spec::{Placement, Profile, Retry, Verify};
+use vocabulary::spec::{Placement, Retry, Verify};
 
-use crate::agents::PORTABLE_RESULTS;
 use crate::credibility::Books;
 use crate::shim::{Shim, finished};
 
@@ -385,9 +384,7 @@ impl Oracle {
             Some(found) if found.is_live && found.epoch == epoch => {
                 found.is_live = false;
                 let (result, outcome, is_there) = vote;
-                let native = class.expect("a worker joins before it votes");
-                let is_portable = known.submission.profile == Profile::Det1Portable;
-                let class = if is_portable { PORTABLE_RESULTS } else { native };
+                let class = class.expect("a worker joins before it votes");
                 known.votes.push(Heard {
                     number: attempt.number,
                     worker,
@@ -696,9 +693,8 @@ impl Known {
         let seated =
             seated.chain(self.votes.iter().map(|vote| vote.worker)).chain(self.discarded.iter().copied());
         let seated: BTreeSet<WorkerId> = seated.filter(|worker| !books.is_arbiter(*worker)).collect();
-        let is_portable = self.submission.profile == Profile::Det1Portable;
-        let is_kin = |view: &&WorkerView| is_portable || view.class == chosen.class;
-        let same_class = workers.iter().filter(suits).filter(carries).filter(is_kin);
+        let same_class =
+            workers.iter().filter(suits).filter(carries).filter(|view| view.class == chosen.class);
         let domains: BTreeSet<&str> = same_class.map(|view| view.domain.as_str()).collect();
         let shares = workers.iter().any(|view| seated.contains(&view.worker) && view.domain == chosen.domain);
         if shares && domains.len() >= voters.max(seated.len() + 1) {

@@ -284,7 +284,6 @@ impl World {
             priority: rng.below(3) as i8,
             durable: !(features.in_memory && rng.chance(30)),
         };
-        let profile = Profile::Det1;
         Submission {
             run: RunId(u128::from(self.submitted) << 64 | u128::from(rng.next())),
             epoch: Epoch(self.epoch),
@@ -299,7 +298,7 @@ impl World {
             explained: vec![],
             lottery: rng.next() >> (rng.below(2) * 5),
             reverify: None,
-            profile,
+            profile: Profile::Det1,
         }
     }
 

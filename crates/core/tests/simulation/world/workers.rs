@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::{Event, Joining, Portable, Time, Vote};
+use lockstep_core::Portable;
+use lockstep_core::{Event, Joining, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch};
 use vocabulary::result::{Fault, Outcome};
 
 use super::{Item, MS, Nature, SECOND, World};
-use crate::agents::{Held, Inbox, PORTABLE_RESULTS, Said, Told, truth};
+use crate::agents::{Held, Inbox, Said, Told, truth};
 
 impl World {
     pub(super) fn says(&mut self, agent: usize, said: Said) {
@@ -226,8 +227,7 @@ impl World {
                     standing: self.evidence[&worker],
                     prior: here.prior,
                     is_arbiter: here.is_arbiter,
-                    // no guest overflows its stack here: all give the same results
-                    portable: Portable { results: PORTABLE_RESULTS, code: here.class },
+                    portable: Portable::alike(here.class),
                     for_votes: self.oracle.is_out_for_votes(worker),
                     condemned_elsewhere: false,
                 };
