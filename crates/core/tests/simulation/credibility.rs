@@ -12,12 +12,15 @@ use vocabulary::spec::Verify;
 use crate::oracle::{Heard, Known, Oracle};
 use crate::shim::finished;
 
+/// Everything that was ever said of a worker, each with the run that it is about.
+type Said = Vec<(Option<RunId>, Evidence)>;
+
 /// What is known of the workers.
 #[derive(Default)]
 pub struct Books {
     k: BTreeMap<WorkerId, f64>,
-    /// Of each worker everything that was ever said, and what it began with.
-    logs: BTreeMap<WorkerId, (f64, Vec<(Option<RunId>, Evidence)>)>,
+    /// Of each worker what it began with, and its log.
+    logs: BTreeMap<WorkerId, (f64, Said)>,
     faulty: BTreeMap<WorkerId, f64>,
     arbiters: BTreeSet<WorkerId>,
     pub nondeterministic: BTreeSet<Digest>,
