@@ -1,6 +1,7 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
 mod callbacks;
+mod drill;
 mod operate;
 mod receipts;
 mod serve;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::callbacks::{CallbacksArgs, CallbacksCommand, WorkspacesArgs, WorkspacesCommand};
+pub use self::drill::{Behaviour, DrillArgs};
 pub use self::operate::{
     BlobsArgs, BlobsCommand, CallArgs, CertArgs, RepairsArgs, ScopeArg, TokensArgs, TokensCommand,
     WorkersArgs, WorkersCommand,
@@ -47,6 +49,7 @@ First steps:
 pub enum Command {
     Serve(Box<ServeArgs>),
     Worker(Box<WorkerArgs>),
+    Drill(DrillArgs),
     Push(PushArgs),
     Modules(ModulesArgs),
     Run(Box<RunArgs>),

@@ -394,7 +394,7 @@ fn no_other(barred: &[(WorkerId, Bar)], more: usize, f: &mut fmt::Formatter<'_>)
 }
 
 /// A probability in parts per billion, as 9.8e-4.
-struct Ppb(u64);
+pub(super) struct Ppb(pub(super) u64);
 
 impl fmt::Display for Ppb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
