@@ -339,7 +339,7 @@ impl fmt::Display for Note {
 }
 
 /// A probability in parts per billion, as 9.8e-4.
-struct Ppb(u64);
+pub(super) struct Ppb(pub(super) u64);
 
 impl fmt::Display for Ppb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

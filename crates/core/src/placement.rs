@@ -27,6 +27,8 @@ pub(super) struct Shape {
     pub memory_bytes: u64,
     /// Workers of one class that the policy needs; 1 for `once`.
     pub voters: u8,
+    /// Whether votes are weighed: then the operator's own machines count one by one and not as one domain.
+    pub is_weighed: bool,
     /// Who is asked.
     pub seat: Seat,
     /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
@@ -50,6 +52,22 @@ pub(super) struct Suited {
     pub short_since: Option<Time>,
 }
 
+impl Shape {
+    /// Whether a worker could ever execute it.
+    pub(super) fn suits(&self, worker: &Worker) -> bool {
+        worker.is_eligible()
+            && worker.memory_bytes >= self.memory_bytes
+            && self.labels.as_ref().is_none_or(|labels| worker.carries(labels))
+            && self.class.is_none_or(|class| worker.class == class)
+    }
+
+    /// Where a worker sits: with all of its trust domain, or apart.
+    fn place_of<'a>(&self, worker: &'a Worker) -> (&'a str, u32) {
+        let apart = self.is_weighed && worker.is_apart();
+        (worker.domain.as_str(), if apart { worker.id.0 } else { 0 })
+    }
+}
+
 /// Memory that is leased for a run that may use `memory_bytes`: rounded up to an eighth of its power of two, so that
 /// callers cannot make a shape of their own by an odd byte more.
 pub(super) fn leased_bytes(memory_bytes: u64) -> u64 {
@@ -64,12 +82,7 @@ pub(super) fn leased_bytes(memory_bytes: u64) -> u64 {
 /// fault domain of its own.
 /// `short_since` is what was known before; it is kept while the shape stays short.
 pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now: Time) -> Suited {
-    let carries = |worker: &Worker| shape.labels.as_ref().is_none_or(|labels| worker.carries(labels));
-    let mut candidates: Vec<&Worker> = crew
-        .iter()
-        .filter(|worker| worker.is_eligible() && worker.memory_bytes >= shape.memory_bytes)
-        .filter(|worker| carries(worker) && shape.class.is_none_or(|class| worker.class == class))
-        .collect();
+    let mut candidates: Vec<&Worker> = crew.iter().filter(|worker| shape.suits(worker)).collect();
     if shape.seat == Seat::Arbiter {
         return suited_arbiters(shape, &candidates, crew);
     }
@@ -82,12 +95,19 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         there = classes.values().copied().max().unwrap_or(0);
         candidates.retain(|worker| classes[&worker.class] >= usize::from(shape.voters));
     }
-    // arbiters are kept for disputes and audits, unless there is nobody else
-    if !crew.arbiters().is_empty() && candidates.iter().any(|worker| !worker.is_arbiter) {
-        candidates.retain(|worker| !worker.is_arbiter);
+    // arbiters are kept for disputes and audits, unless there is nobody else (any more)
+    let mut arbiters: Vec<&Worker> = Vec::new();
+    if !crew.arbiters().is_empty() {
+        (arbiters, candidates) = candidates.into_iter().partition(|worker| worker.is_arbiter);
     }
     if !shape.seated.is_empty() {
         unseat(shape, &mut candidates, crew);
+        arbiters.retain(|worker| !shape.seated.contains(&worker.id));
+    }
+    if candidates.is_empty() {
+        candidates = arbiters;
+    }
+    if !shape.seated.is_empty() {
         there = candidates.len();
     }
     // as long as no class is settled, it takes one that is large enough for the whole policy
@@ -146,16 +166,17 @@ pub(super) fn lacking(shape: &Shape, crew: &Crew) -> String {
 
 /// Removes the workers that have a seat already, and those of their domains where domains matter.
 fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
-    let domains: BTreeSet<&str> = candidates.iter().map(|worker| worker.domain.as_str()).collect();
+    let domains: BTreeSet<(&str, u32)> = candidates.iter().map(|worker| shape.place_of(worker)).collect();
     // an arbiter sits beside the voters, not among them
     let is_voter = |worker: &&WorkerId| crew.get(**worker).is_none_or(|worker| !worker.is_arbiter);
     let seats = usize::from(shape.voters).max(shape.seated.iter().filter(is_voter).count() + 1);
-    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
     if shape.voters > 1 && domains.len() >= seats {
         let seated = shape.seated.iter().filter(is_voter).filter_map(|worker| crew.get(*worker));
-        taken.extend(seated.map(|worker| worker.domain.as_str()));
+        taken.extend(seated.map(|worker| shape.place_of(worker)));
     }
-    candidates.retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(worker.domain.as_str()));
+    candidates
+        .retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(&shape.place_of(worker)));
 }
 
 /// Whether a free worker could take an attempt of this shape now.
@@ -266,6 +287,7 @@ mod tests {
             labels: None,
             memory_bytes: 1 << 20,
             voters,
+            is_weighed: false,
             seat: Seat::Voter,
             missing: voters.saturating_sub(seated.len() as u8).max(1),
             class: None,

@@ -48,7 +48,7 @@ const LOCKSTEP_OUTCOME: HeaderName = HeaderName::from_static("lockstep-outcome")
         ("entry" = Option<String>, Query, description = "Exported function; `_start` by default"),
         ("arg" = Option<Vec<String>>, Query, description = "An argument; may come several times, in order"),
         ("env" = Option<Vec<String>>, Query, description = "A variable as `NAME=value`; may come several times"),
-        ("verify" = Option<String>, Query, description = "`once`, `quorum` or `quorum:N`; `quorum:2` by default"),
+        ("verify" = Option<String>, Query, description = "`standard`, `high`, `once` or `quorum:N`; by default what the module or the pool says"),
         ("timeout_ms" = Option<u64>, Query, description = "Wall time of one attempt; 30000 by default"),
         ("wait_ms" = Option<u64>, Query, description = "How long to wait for the answer; 60000 by default"),
         ("durable" = Option<bool>, Query, description = "Whether the run is stored; true by default"),

@@ -29,7 +29,7 @@ const run = {
 
 it("asks for nothing that was not filled in", () => {
   const form = { ...emptyForm(), module: "sha256:ab", live: false };
-  expect(requestOf(form, {})).toEqual({ module: "sha256:ab", verify: { policy: "quorum", n: 2 } });
+  expect(requestOf(form, {})).toEqual({ module: "sha256:ab", verify: { policy: "standard" } });
 });
 
 it("submits an earlier run again as it was", () => {

@@ -56,7 +56,7 @@ export function emptyForm(): Form {
     outputMib: "",
     fileMib: "",
     fuel: "",
-    verify: "quorum",
+    verify: "standard",
     quorum: 2,
     retry: "",
     attemptsMax: "",

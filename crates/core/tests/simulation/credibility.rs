@@ -32,6 +32,10 @@ impl Books {
         }
     }
 
+    pub fn is_owned(&self, worker: WorkerId) -> bool {
+        self.faulty.get(&worker).is_some_and(|faulty| *faulty < 0.1)
+    }
+
     pub fn is_arbiter(&self, worker: WorkerId) -> bool {
         self.arbiters.contains(&worker)
     }
