@@ -1,5 +1,6 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
+mod drill;
 mod operate;
 mod receipts;
 mod serve;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use self::drill::{Behaviour, DrillArgs};
 pub use self::operate::{
     BlobsArgs, BlobsCommand, CallArgs, CertArgs, ScopeArg, TokensArgs, TokensCommand, WorkersArgs,
     WorkersCommand,
@@ -45,6 +47,7 @@ First steps:
 pub enum Command {
     Serve(Box<ServeArgs>),
     Worker(Box<WorkerArgs>),
+    Drill(DrillArgs),
     Push(PushArgs),
     Modules(ModulesArgs),
     Run(Box<RunArgs>),

@@ -9,6 +9,7 @@ mod call;
 mod cert;
 mod client;
 mod connection;
+mod drill;
 mod error;
 mod events;
 mod exit;
@@ -96,6 +97,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
     let connect = match command {
         Command::Serve(args) => return serve::serve(args, environment),
         Command::Worker(args) => return worker::worker(args, environment),
+        Command::Drill(args) => return drill::drill(args),
         Command::Completions(args) => return completions(args),
         Command::Cert(args) => return cert::cert(args),
         Command::Verify(args) => return verify::verify(args, environment),
@@ -127,6 +129,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Keys(args) => keys::keys(&client, args).await,
             Command::Serve(_)
             | Command::Worker(_)
+            | Command::Drill(_)
             | Command::Completions(_)
             | Command::Cert(_)
             | Command::Verify(_) => Ok(0),

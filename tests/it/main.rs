@@ -13,6 +13,7 @@ mod compiler;
 mod deaths;
 mod deploy;
 mod disk_full;
+mod drill;
 mod limits;
 mod memory;
 mod operate;
