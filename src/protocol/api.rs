@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::core::Time;
 
 mod compare;
+mod divergence;
 mod pool;
 mod problem;
 mod receipt;
@@ -24,6 +25,7 @@ mod run;
 mod stats;
 
 pub use compare::*;
+pub use divergence::*;
 pub use pool::*;
 pub use problem::*;
 pub use receipt::*;

@@ -24,6 +24,7 @@ mod bulk;
 mod call;
 mod compare;
 mod content;
+mod divergence;
 mod events;
 mod extract;
 mod lists;

@@ -563,7 +563,8 @@ export interface paths {
         /**
          * Compare two attempts
          * @description Byte by byte, on the server: whether the outputs are equal, where the first difference is, and a few bytes around it.
-         *     Of results that lost a vote one is kept for each digest; `gone` if one of the two was not.
+         *     With it: which rule decided, what an arbiter found, and whether those who lost were blamed. Of results that lost a vote
+         *     one is kept for each digest; `gone` if one of the two was not.
          */
         get: operations["diff"];
         put?: never;
@@ -912,6 +913,21 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description What trusted executors of the operator found when they executed a run. */
+        Arbitration: {
+            /** @description Numbers of the attempts of others that named the same; none if the arbiters did not agree with each other. */
+            agreed_with: number[];
+            /**
+             * Format: int32
+             * @description How often they executed it to the end.
+             */
+            executions: number;
+            /**
+             * @description The different results that they named, in the order in which they did: more than one means that the module is
+             *     nondeterministic.
+             */
+            results: components["schemas"]["Digest"][];
+        };
         /** @description One execution of a run on one worker. */
         Attempt: {
             /** @description When it was handed out. */
@@ -1052,6 +1068,7 @@ export interface components {
         Clock: string;
         /** @description What two attempts gave out, compared byte by byte. */
         Comparison: {
+            arbiter: components["schemas"]["Arbitration"] | null;
             /** @description Everything in which the two results differ: `outcome`, `fuel`, and streams as in `stream`; 100 at most. */
             differing: string[];
             /** @description Whether there are more than are listed. */
@@ -1065,8 +1082,12 @@ export interface components {
             first_difference: number | null;
             /** @description The one side. */
             left: components["schemas"]["Side"];
+            /** @description All votes of the run that lost, and whether they were held against their workers; if no result won, all votes. */
+            outvoted: components["schemas"]["Outvoted"][];
             /** @description The other. */
             right: components["schemas"]["Side"];
+            /** @description Which rule decided between the results of the run, as a sentence without its full stop. */
+            rule: string;
             /** @description Of which run. */
             run: components["schemas"]["RunId"];
             /** @description What is compared: `stdout`, `stderr` or `file:/out/PATH`. */
@@ -1451,6 +1472,22 @@ export interface components {
              * @description Their number.
              */
             size: number;
+        };
+        /** @description A vote that lost, or one of those of which none won. */
+        Outvoted: {
+            /**
+             * Format: int32
+             * @description Number of the attempt.
+             */
+            attempt: number;
+            /** @description Whether it was held against the worker. */
+            blamed: boolean;
+            /** @description What it named. */
+            result: components["schemas"]["Digest"];
+            /** @description Why, or why not, in words. */
+            why: string;
+            /** @description Whose vote it was. */
+            worker: components["schemas"]["WorkerId"];
         };
         /**
          * @description How workers are chosen.
