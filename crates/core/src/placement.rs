@@ -90,12 +90,7 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     }
     let mut there = candidates.len();
     if shape.voters > 1 && shape.class.is_none() {
-        let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
-        for worker in &candidates {
-            *classes.entry(worker.class_of(shape.kin)).or_default() += 1;
-        }
-        there = classes.values().copied().max().unwrap_or(0);
-        candidates.retain(|worker| classes[&worker.class_of(shape.kin)] >= usize::from(shape.voters));
+        there = keep_large_classes(shape, &mut candidates);
     }
     // arbiters are kept for disputes and audits, unless there is nobody else (any more)
     let mut arbiters: Vec<&Worker> = Vec::new();
@@ -122,6 +117,28 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         }
     }
     Suited { places, there, short_since: is_short.then(|| short_since.unwrap_or(now)) }
+}
+
+/// Keeps those whose class has as many workers as the policy needs, and of these the ones with as many trust domains, if
+/// there are such: a class is what its workers say that they are, so one domain could make up a class of its own, have runs
+/// bound to it, and be alone there. The size of the largest class.
+fn keep_large_classes(shape: &Shape, candidates: &mut Vec<&Worker>) -> usize {
+    let voters = usize::from(shape.voters);
+    let mut classes: BTreeMap<Class, (usize, BTreeSet<(&str, u32)>)> = BTreeMap::new();
+    for worker in &*candidates {
+        let (workers, domains) = classes.entry(worker.class_of(shape.kin)).or_default();
+        *workers += 1;
+        domains.insert(shape.place_of(worker));
+    }
+    let is_broad = |(workers, domains): &(usize, BTreeSet<_>)| *workers >= voters && domains.len() >= voters;
+    if classes.values().any(is_broad) {
+        classes.retain(|_, group| is_broad(group));
+    }
+    let largest = classes.values().map(|(workers, _)| *workers).max().unwrap_or(0);
+    candidates.retain(|worker| {
+        classes.get(&worker.class_of(shape.kin)).is_some_and(|(workers, _)| *workers >= voters)
+    });
+    largest
 }
 
 /// The arbiters among the candidates. One that voted may do so again, if there is no other; they are never too few,
@@ -202,7 +219,8 @@ pub(super) fn barred(shape: &Shape, crew: &Crew) -> (Vec<(WorkerId, Bar)>, usize
 
 fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
     let wants_arbiter = shape.seat == Seat::Arbiter;
-    let peers = |class| crew.iter().filter(|it| it.is_eligible() && it.class == class).count();
+    let class = worker.class_of(shape.kin);
+    let peers = || crew.iter().filter(|it| it.is_eligible() && it.class_of(shape.kin) == class).count();
     if !worker.is_eligible() {
         Bar::Standing(worker.standing())
     } else if shape.seated.contains(&worker.id) {
@@ -211,13 +229,13 @@ fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
         Bar::Memory
     } else if shape.labels.as_ref().is_some_and(|labels| !worker.carries(labels)) {
         Bar::Labels
-    } else if shape.class.is_some_and(|class| worker.class != class) {
+    } else if shape.class.is_some_and(|bound| class != bound) {
         Bar::Class
     } else if wants_arbiter && !worker.is_arbiter {
         Bar::NoArbiter
     } else if worker.is_arbiter {
         Bar::Arbiter
-    } else if shape.voters > 1 && shape.class.is_none() && peers(worker.class) < usize::from(shape.voters) {
+    } else if shape.voters > 1 && shape.class.is_none() && peers() < usize::from(shape.voters) {
         Bar::FewPeers
     } else {
         Bar::Domain

@@ -30,11 +30,16 @@ async fn act(args: &DrillArgs) -> Result<u8, CliError> {
     let roster = Roster::of(args);
     let mut interrupted = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
     let mut terminated = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
+    // a terminal that closes must not leave the processes behind
+    let mut hung_up = signal(SignalKind::hangup()).map_err(CliError::Runtime)?;
+    let mut quit = signal(SignalKind::quit()).map_err(CliError::Runtime)?;
     let mut pool = DrillPool::prepare()?;
     let ended = tokio::select! {
         figures = exercise(args, &roster, &mut pool) => Some(figures),
         _ = interrupted.recv() => None,
         _ = terminated.recv() => None,
+        _ = hung_up.recv() => None,
+        _ = quit.recv() => None,
     };
     let log = matches!(ended, Some(Err(_))).then(|| pool.last_words());
     pool.stop().await;

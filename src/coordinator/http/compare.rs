@@ -247,7 +247,7 @@ pub async fn diff(
         // a file that is there on one side only differs from its first byte on
         _ => (false, Some(0)),
     };
-    let arbiters = service.arbiters_of(id).await?;
+    let arbiters = service.arbiters_of(&detail.run).await?;
     let arbiter = divergence::arbitration(&detail.run, &arbiters);
     Ok(Json(Comparison {
         run: id,

@@ -16,7 +16,7 @@ use crate::core::{AttemptRecord, AttemptState};
 use crate::digest::Digest;
 use crate::id::{RunId, WorkerId};
 use crate::result::ResultManifest;
-use crate::store::CastVote;
+use crate::store::{CastVote, StoredRun};
 
 /// The largest manifest that is read: it names as many files as a guest may leave.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -86,10 +86,10 @@ impl Service {
     }
 
     /// The arbiters that could have executed a run: those that are enrolled, and those that its votes remember.
-    pub async fn arbiters_of(&self, run: RunId) -> Result<BTreeSet<WorkerId>, ServiceError> {
+    pub async fn arbiters_of(&self, run: &StoredRun) -> Result<BTreeSet<WorkerId>, ServiceError> {
         let rows = self.parts.store.workers().await?;
         let enrolled = rows.into_iter().filter(|row| row.arbiter).map(|row| row.id);
-        let votes = self.parts.store.votes(run).await?.unwrap_or_default();
+        let votes = self.parts.store.votes(run.id, run.revision).await?.unwrap_or_default();
         let is_arbiter = |vote: &CastVote| vote.weight.is_some_and(|weight| weight.is_arbiter);
         let remembered = votes.into_iter().filter(is_arbiter).map(|vote| vote.worker);
         Ok(enrolled.chain(remembered).collect())
