@@ -1,11 +1,16 @@
 // Names for the generated types. The console reads what the API says and computes no state and no verdict of its own.
 
+import type * as coming from "./coming";
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
 export type Attempt = Schemas["Attempt"];
 export type BulkItem = Schemas["BulkItem"];
+export type CacheUse = coming.CacheUse;
+export type CacheView = coming.CacheView;
+export type CallbackDelivery = coming.CallbackDelivery;
+export type ClassInputs = coming.ClassInputs;
 export type Comparison = Schemas["Comparison"];
 export type Explanation = Schemas["Explanation"];
 export type Fault = Schemas["Fault"];
@@ -18,11 +23,14 @@ export type NewToken = Schemas["NewToken"];
 export type Outcome = Schemas["Outcome"];
 export type Output = Schemas["Output"];
 export type OutputFile = Schemas["OutputFile"];
+export type Profile = coming.Profile;
 export type Problem = Schemas["Problem"];
-export type Run = Schemas["Run"];
-export type RunRequest = Schemas["RunRequest"];
+export type Repair = coming.Repair;
+export type Revision = coming.Revision;
+export type Run = coming.Run;
+export type RunRequest = coming.RunRequest;
 export type RunState = Schemas["RunState"];
-export type RunSummary = Schemas["RunSummary"];
+export type RunSummary = coming.RunSummary;
 export type Scope = Schemas["Scope"];
 export type Series = Schemas["Series"];
 export type Side = Schemas["Side"];
@@ -31,8 +39,11 @@ export type StreamName = Schemas["StreamName"];
 export type Token = Schemas["Token"];
 export type TokenRequest = Schemas["TokenRequest"];
 export type Verdict = Schemas["RunVerdict"];
-export type Worker = Schemas["Worker"];
-export type WorkerDetail = Schemas["WorkerDetail"];
+export type WithdrawRequest = coming.WithdrawRequest;
+export type Withdrawn = coming.Withdrawn;
+export type Verification = coming.Verification;
+export type Worker = coming.Worker;
+export type WorkerDetail = coming.WorkerDetail;
 
 export interface Page<T> {
   items: T[];
@@ -55,4 +66,4 @@ export interface Analysis {
   wit?: string | null;
 }
 
-export type Module = Omit<Schemas["Module"], "analysis"> & { analysis: Analysis | null };
+export type Module = Omit<coming.Module, "analysis"> & { analysis: Analysis | null };
