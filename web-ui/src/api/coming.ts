@@ -128,3 +128,19 @@ type Evidence = Omit<Schemas["EvidenceItem"], "run" | "attempt"> & { run: string
 export type Worker = Schemas["Worker"] & Classes;
 export type WorkerDetail = Schemas["WorkerDetail"] & Classes & { evidence: { counts: Record<string, number>; recent: Evidence[] } };
 export type Module = Schemas["Module"] & { nondeterministic?: { run: string; at: string } | null };
+
+export interface Arbitration {
+  executions: number;
+  agreed_with: number[];
+  results: string[];
+}
+
+export interface Outvoted {
+  attempt: number;
+  worker: string;
+  result: string;
+  blamed: boolean;
+  why: string;
+}
+
+export type Comparison = Schemas["Comparison"] & { arbitration?: Arbitration | null; rule?: string; outvoted?: Outvoted[] };

@@ -5,13 +5,14 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
+export type Arbitration = coming.Arbitration;
 export type Attempt = Schemas["Attempt"];
 export type BulkItem = Schemas["BulkItem"];
 export type CacheUse = coming.CacheUse;
 export type CacheView = coming.CacheView;
 export type CallbackDelivery = coming.CallbackDelivery;
 export type ClassInputs = coming.ClassInputs;
-export type Comparison = Schemas["Comparison"];
+export type Comparison = coming.Comparison;
 export type Explanation = Schemas["Explanation"];
 export type Fault = Schemas["Fault"];
 export type Info = Schemas["Info"];

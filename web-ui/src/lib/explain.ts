@@ -60,8 +60,3 @@ export function decisionOf(explain: Pick<Explanation, "text">[]): Decision | nul
   }
   return null;
 }
-
-/** What the log says of who is to blame for votes that differ. */
-export function blameLines(explain: Pick<Explanation, "text">[]): string[] {
-  return explain.map(({ text }) => text).filter((text) => /\bnobody is blamed\b|alone named another|very same wrong/.test(text));
-}
