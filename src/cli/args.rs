@@ -19,7 +19,7 @@ use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::Clock;
-use crate::spec::Verify;
+use crate::spec::{Profile, Verify};
 use crate::units::{Period, Size};
 
 /// A self-hosted compute pool for WebAssembly with redundant, verified execution
@@ -231,6 +231,9 @@ pub struct InputArgs {
     /// Seed of every random source [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Semantics: `det-1`, or `det-1-portable`, whose results are the same on other CPUs [default: det-1]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<Profile>,
 }
 
 /// Bounds on the guest.

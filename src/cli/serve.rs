@@ -16,7 +16,6 @@ use crate::compiler::{CompileLimits, CompilerConfig};
 use crate::config::{Environment, Layers, Machine, ServeConfig};
 use crate::coordinator::chores::RetentionConfig;
 use crate::coordinator::{self, CoordinatorConfig};
-use crate::sandbox::ClassInputs;
 use crate::tls::{self, ServerTls};
 
 /// Starts a server and returns when it has stopped.
@@ -177,7 +176,6 @@ fn coordinator_config(
     tls: Option<tls::Acceptor>,
 ) -> Result<CoordinatorConfig, CliError> {
     let exe = std::env::current_exe().map_err(CliError::Runtime)?;
-    let class = ClassInputs::of_this_machine().map_err(|error| CliError::Serve(error.to_string()))?.class();
     let compiler = CompilerConfig {
         cache_dir: config.data.join("cache"),
         cache_bytes_max: config.compiler.cache_bytes_max,
@@ -193,7 +191,7 @@ fn coordinator_config(
         concurrency: config.threads.max(1),
     };
     Ok(CoordinatorConfig {
-        class,
+        classes: None,
         data: config.data.clone(),
         exe,
         workers: config.workers.count,

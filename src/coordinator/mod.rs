@@ -8,6 +8,7 @@
 //! their runners (their runs are taken up at the next start); the owner ends; the pump writes what it has; the store closes.
 
 pub mod chores;
+pub mod classes;
 pub mod clock;
 pub mod http;
 pub mod keys;
@@ -32,7 +33,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -40,6 +41,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::chores::RetentionConfig;
+use self::classes::ClassBook;
 use self::clock::Clock;
 use self::keys::Keyring;
 use self::metrics::Metrics;
@@ -48,9 +50,11 @@ use self::pool_service::PoolService;
 use self::service::{
     Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
 };
+use crate::agent::corpus::{self, CorpusError};
 use crate::blobs::{BlobError, Blobs};
+use crate::class::{ClassInputs, Classes};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
-use crate::core::{self, Class, Pool, Time};
+use crate::core::{self, Pool, Time};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::spec::Verify;
@@ -68,8 +72,8 @@ const JOIN_WAIT: Duration = Duration::from_secs(10);
 /// What a coordinator with embedded workers is told.
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
-    /// The equivalence class of this machine and build.
-    pub class: Class,
+    /// The equivalence classes of this machine and build; what is `None` is found out by the golden corpus.
+    pub classes: Option<Classes>,
     /// Everything it keeps is below this folder.
     pub data: PathBuf,
     /// The program to start for runners and compilers: this one.
@@ -140,6 +144,9 @@ pub enum CoordinatorError {
     /// The compile service did not start.
     #[error("the compile service cannot be used")]
     Compiler(#[from] InfraError),
+    /// The golden corpus.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
     /// An embedded worker did not start.
     #[error("embedded worker {0} cannot be started: {1}")]
     Worker(u32, String),
@@ -185,6 +192,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let clock = Clock::start(store.newest_instant().await?);
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
     let compiler = Compiler::new(config.compiler.clone())?;
+    let proof = tokio::spawn(own_classes((config.classes, config.exe.clone()), compiler.clone()));
     let token = admin_token(&config.data, store.as_ref(), clock.now()).await?;
     let (keys, embedded) =
         Keyring::open(&config.data, store.as_ref(), config.workers + config.arbiters, clock.now()).await?;
@@ -197,16 +205,21 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
     let quarantined = pool_service::Quarantined::default();
+    let (own, about) = proof.await.map_err(|error| CoordinatorError::Task(error.to_string()))??;
+    let classes = Arc::new(ClassBook::of(about.clone()));
     let (repairs, repairs_ended) = repair::Handle::new();
     // embedded workers are new in each process; those on other machines outlive it and come back
     let returning = returning::expected(&store.workers().await?);
+    let open_runs = Arc::<AtomicUsize>::default();
     let parts = owner::Parts {
+        open_runs: Arc::clone(&open_runs),
         pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
         blobs: Arc::clone(&blobs),
         metrics: Arc::clone(&metrics),
         modules: Arc::clone(&modules),
+        classes: Arc::clone(&classes),
         writes,
         commands: commands.clone(),
         events: events.clone(),
@@ -224,6 +237,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers = workers::Embedded::start(
         &config,
+        (own, &about),
         embedded,
         store.as_ref(),
         &blobs,
@@ -235,6 +249,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
+        open_runs,
         commands: commands.clone(),
         store: Arc::clone(&store),
         clock,
@@ -263,13 +278,14 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         blobs,
         compiler,
         modules,
+        classes,
         tokens: TokenCache::default(),
         clock,
         metrics,
         events,
         epoch,
         facts: Facts {
-            class: config.class,
+            classes: own,
             module_bytes_max: config.module_bytes_max,
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
@@ -321,6 +337,19 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         listener,
         tls: config.tls,
     })
+}
+
+/// Finds out what class this machine and build is of, while the rest starts.
+async fn own_classes(
+    config: (Option<Classes>, PathBuf),
+    compiler: Compiler,
+) -> Result<(Classes, Vec<ClassInputs>), CoordinatorError> {
+    let (given, exe) = config;
+    if let Some(classes) = given {
+        return Ok((classes, Vec::new()));
+    }
+    let parts = corpus::prove(&exe, &compiler).await?;
+    Ok((parts.classes(), parts.all()))
 }
 
 impl Running {

@@ -15,11 +15,13 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use super::owner::Command;
 use crate::core::{
-    AttemptState, Dissent, Explained, PastVote, Reverify, Time, Weight, day_of, is_decisive, what_is_left_ppb,
+    AttemptState, Class, Dissent, Explained, PastVote, PastVoter, Reverify, Time, Weight, day_of,
+    is_decisive, what_is_left_ppb,
 };
 use crate::digest::Digest;
 use crate::id::{RunId, WorkerId};
 use crate::result::FailReason;
+use crate::spec::Verify;
 use crate::store::{
     CastVote, Concluded, DueSuspect, Looked, ModuleState, Repair, Reverdict, Reverification, Store,
     StoreError, StoredRun, SupportedFinal, Suspicion, WorkerRow,
@@ -235,13 +237,11 @@ impl Repairer {
             return self.give_up(id, run.revision, Reverdict::NotVerifiable, "an input is gone").await;
         }
         let votes = self.store.votes(id, run.revision).await.unwrap_or_default().unwrap_or_default();
-        let mut reverify = reverify(&run, result, &votes, numbers);
+        let workers = self.store.workers().await?;
+        let out = workers.iter().filter(|row| row.quarantined.is_some()).map(|row| row.id).collect();
         // who confirmed what turns out wrong named it too
-        let confirmed = self.store.confirmations(id).await?;
-        let confirmed = confirmed.iter().filter(|vote| !vote.weight.is_some_and(|weight| weight.is_arbiter));
-        reverify.voters.extend(confirmed.map(|vote| vote.worker));
-        reverify.voters.sort_unstable();
-        reverify.voters.dedup();
+        let confirmations = self.store.confirmations(id).await?;
+        let reverify = reverify(&run, result, (&votes, &confirmations), &out, numbers);
         tracing::info!(run = %id, revision = run.revision, tries, "a final is verified anew");
         open.insert(id, tries);
         let _ = self.commands.send(Command::VerifyAnew(Box::new(Anew { run, reverify })));
@@ -313,14 +313,25 @@ impl Repairer {
 }
 
 /// What the core has to know of a final that is verified anew.
-fn reverify(run: &StoredRun, result: Digest, votes: &[CastVote], numbers: u32) -> Reverify {
+fn reverify(
+    run: &StoredRun,
+    result: Digest,
+    (votes, confirmations): (&[CastVote], &[CastVote]),
+    out: &BTreeSet<WorkerId>,
+    numbers: u32,
+) -> Reverify {
     let named = |number: u32| votes.iter().find(|vote| vote.number == number);
-    let is_arbiter = |number| named(number).and_then(|vote| vote.weight).is_some_and(|it| it.is_arbiter);
-    let (mut voters, mut dissents) = (Vec::new(), Vec::new());
+    let is_arbiter = |vote: &CastVote| vote.weight.is_some_and(|weight| weight.is_arbiter);
+    let confirmed = confirmations.iter().filter(|vote| !is_arbiter(vote));
+    let mut voters: BTreeMap<WorkerId, Option<Class>> =
+        confirmed.map(|vote| (vote.worker, Some(vote.class))).collect();
+    let mut dissents = Vec::new();
     for attempt in &run.attempts {
         let (number, worker) = (attempt.number, attempt.worker);
         match attempt.state {
-            AttemptState::Voted { won: Some(true), .. } if !is_arbiter(number) => voters.push(worker),
+            AttemptState::Voted { won: Some(true), .. } if !named(number).is_some_and(is_arbiter) => {
+                voters.insert(worker, named(number).map(|vote| vote.class));
+            }
             AttemptState::Voted { won: Some(false), result, .. } => {
                 // of votes that were not kept nobody knows as what they were executed
                 let class = named(number).map(|vote| vote.class);
@@ -330,6 +341,8 @@ fn reverify(run: &StoredRun, result: Digest, votes: &[CastVote], numbers: u32) -
         }
     }
     let attempts = run.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0).max(numbers);
+    let voter = |(worker, class)| PastVoter { worker, class, is_out: out.contains(&worker) };
+    let voters = voters.into_iter().map(voter).collect();
     Reverify { result, revision: run.revision, voters, attempts, dissents }
 }
 
@@ -399,12 +412,21 @@ impl Workers {
             .filter(|(worker, (_, at))| self.is_out(**worker, *at))
             .map(|(worker, _)| *worker)
             .collect();
-        if !out.contains(&of) {
+        // once it was confirmed, it rests on those that confirmed it as long as they count
+        let confirmed = !found.confirmations.is_empty();
+        if !out.contains(&of)
+            || (confirmed && found.confirmations.iter().all(|vote| !out.contains(&vote.worker)))
+        {
             return None;
         }
+        // what was verified anew was decided by credibility, whatever had been asked for
+        let verify = match run.policy.verify.epsilon_ppb() {
+            None if confirmed || run.revision > 1 => Verify::Standard,
+            _ => run.policy.verify,
+        };
         let votes: Vec<PastVote> = votes.into_values().map(|(vote, _)| vote).collect();
         let is_out = |worker| out.contains(&worker);
-        let is_suspect = is_decisive(run.policy.verify, won, &votes, is_out);
+        let is_suspect = is_decisive(verify, won, &votes, is_out);
         let error_ppb = what_is_left_ppb(won, &votes, is_out);
         is_suspect.then_some(Suspicion { run: run.id, error_ppb, finished_at })
     }

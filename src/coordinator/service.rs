@@ -31,6 +31,7 @@ pub use runs::INLINE_SHARES_MAX;
 pub use streams::{STREAMS_MAX, Streams};
 
 use super::chores::RetentionConfig;
+use super::classes::ClassBook;
 use super::clock::Clock;
 use super::keys::Keyring;
 use super::metrics::Metrics;
@@ -38,8 +39,9 @@ use super::owner::Command;
 pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
 use super::pool_service::{Admission, PoolService};
 use crate::blobs::{BlobError, Blobs};
+use crate::class::Classes;
 use crate::compiler::Compiler;
-use crate::core::{Class, Stats, Time};
+use crate::core::{Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
@@ -312,8 +314,8 @@ impl From<BlobError> for ServiceError {
 /// Facts of this process that callers may read.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The class of its own workers.
-    pub class: Class,
+    /// The classes of this machine and build.
+    pub classes: Classes,
     /// Largest module that it takes, in bytes.
     pub module_bytes_max: u64,
     /// Largest blob that it takes, in bytes.
@@ -360,6 +362,8 @@ pub struct Parts {
     pub tokens: TokenCache,
     /// Modules as runs need them.
     pub modules: Arc<ModuleCache>,
+    /// What classes are made of.
+    pub classes: Arc<ClassBook>,
     /// Time.
     pub clock: Clock,
     /// Figures.
@@ -398,6 +402,11 @@ impl Service {
     #[cfg(test)]
     pub(crate) fn parts(&self) -> &Parts {
         &self.parts
+    }
+
+    /// What classes are made of, as far as somebody told.
+    pub fn classes(&self) -> &ClassBook {
+        &self.parts.classes
     }
 
     /// Facts of this process.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::id::{AttemptId, WorkerId};
+use crate::id::{AttemptId, Class, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, INLINE_BYTES_MAX, ToAgent, VoteReport};
 use crate::result::{Outcome, OutputRef, ResultManifest};
 use crate::store::sqlite::tests::held;
@@ -34,7 +34,7 @@ impl Stage {
         let retention =
             RetentionConfig { age_ms: 60_000, runs_max: 1_000, evidence_max: 1_000, evidence_age_ms: 60_000 };
         let config = CoordinatorConfig {
-            class: CLASS,
+            classes: Some(Classes::alike(CLASS)),
             data: dir.path().join("data"),
             exe: std::env::current_exe().unwrap(),
             workers: 0,
@@ -129,7 +129,8 @@ impl Stage {
         commands.send(joined).ok().unwrap();
         let say = move |message| commands.send(Command::Said(worker, 1, message)).is_ok();
         say(FromAgent::Hello {
-            class: CLASS,
+            classes: Classes::alike(CLASS),
+            about: Vec::new(),
             slots: 4,
             memory_bytes: 4 << 30,
             labels: std::collections::BTreeMap::new(),

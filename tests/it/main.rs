@@ -17,6 +17,7 @@ mod limits;
 mod memory;
 mod operate;
 mod pool;
+mod portable;
 mod receipt;
 mod recovery;
 mod remote;

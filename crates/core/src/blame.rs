@@ -11,10 +11,23 @@ use super::explain::{Fate, Note};
 use super::floor::{Floor, Followup};
 use super::pool::Pool;
 use super::run::Run;
-use super::{Dissent, Effect};
+use super::{Dissent, Effect, PastVoter};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 use vocabulary::result::FailReason;
+
+/// A vote that lost.
+struct Lost {
+    voter: PastVoter,
+    result: Digest,
+    /// Of its attempt; 0 stands for the revision before.
+    number: u32,
+}
+
+/// Why a worker is out that lied with others.
+fn colluded(run: RunId, with: usize) -> String {
+    format!("its result of run {run} was wrong, and {with} more workers named the very same")
+}
 
 impl Floor {
     /// Arbiters that could execute a run.
@@ -23,7 +36,7 @@ impl Floor {
             let worker = self.crew.at(**place);
             worker.is_eligible()
                 && worker.memory_bytes >= run.memory_bytes
-                && run.class.is_none_or(|class| worker.class == class)
+                && run.class.is_none_or(|class| worker.class_of(run.kin) == class)
                 && run.labels.as_ref().is_none_or(|labels| worker.carries(labels))
         };
         self.crew.arbiters().iter().filter(suits).count() as u32
@@ -45,19 +58,21 @@ impl Floor {
             self.note(run, Note::Weighed { error_ppb, epsilon_ppb: rule.epsilon_ppb });
         }
         self.confirm(run, won);
-        let losers = |run: &Run| -> Vec<(WorkerId, Digest, u32)> {
-            let lost = run.voted.iter().filter_map(|position| {
-                let attempt = &run.attempts[*position];
-                let ballot = attempt.ballot.as_ref().filter(|it| it.counts && it.result != won)?;
-                Some((attempt.record.worker, ballot.result, attempt.record.number))
-            });
-            lost.collect()
-        };
-        let mut lost = losers(run);
+        let lost = run.voted.iter().filter_map(|position| {
+            let attempt = &run.attempts[*position];
+            let ballot = attempt.ballot.as_ref().filter(|it| it.counts && it.result != won)?;
+            let (worker, number) = (attempt.record.worker, attempt.record.number);
+            Some(Lost {
+                voter: PastVoter { worker, class: None, is_out: false },
+                result: ballot.result,
+                number,
+            })
+        });
+        let mut lost: Vec<Lost> = lost.collect();
         if let Some(reverify) = run.reverify.as_ref().filter(|reverify| reverify.result != won) {
             // those that named the result of before are not among the voters of now
-            let known = reverify.result;
-            lost.extend(reverify.voters.iter().map(|worker| (*worker, known, 0)));
+            let result = reverify.result;
+            lost.extend(reverify.voters.iter().map(|voter| Lost { voter: *voter, result, number: 0 }));
         }
         self.blame_losers(run, &lost);
         self.absolve(run, won);
@@ -117,7 +132,7 @@ impl Floor {
 
     /// Faults of integrity: a lone dissenter is suspect and the second time quarantined; the same wrong digest from two
     /// workers is no accident.
-    fn blame_losers(&mut self, run: &mut Run, lost: &[(WorkerId, Digest, u32)]) {
+    fn blame_losers(&mut self, run: &mut Run, lost: &[Lost]) {
         if lost.is_empty() {
             return;
         }
@@ -125,18 +140,37 @@ impl Floor {
             let why = "trusted executions of its module have differed before";
             return self.note(run, Note::NobodyBlamed { why });
         }
-        for (worker, result, number) in lost {
-            let same = |other: &&(WorkerId, Digest, u32)| other.1 == *result && other.0 != *worker;
+        for Lost { voter, result, number } in lost {
+            let same = |other: &&Lost| other.result == *result && other.voter.worker != voter.worker;
             let with = lost.iter().filter(same).count();
             // number 0 stands for the revision before
             let attempt = Some(run.attempt_id(*number));
-            self.blame_one(run, *worker, attempt, with);
+            self.blame_one(run, *voter, attempt, with);
         }
     }
 
-    fn blame_one(&mut self, run: &mut Run, worker: WorkerId, attempt: Option<AttemptId>, with: usize) {
-        let now = self.now;
-        let Some(known) = self.crew.get(worker) else { return };
+    /// A voter of before that has not joined this pool: its log is told, and it is kept out if that is enough.
+    fn blame_absent(&mut self, run: &mut Run, voter: PastVoter, attempt: Option<AttemptId>, with: usize) {
+        let PastVoter { worker, class: Some(class), is_out } = voter else { return };
+        let at = self.now;
+        let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
+        self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+        if is_out {
+            return;
+        }
+        // of a lone one its log knows whether it is the second: then it is kept out when it joins
+        let fate = if with > 0 { Fate::Colluded { with } } else { Fate::Suspect };
+        self.note(run, Note::Blamed { worker, fate });
+        if with > 0 {
+            self.followups.push(Followup::Quarantine(worker, colluded(run.id, with)));
+        }
+    }
+
+    fn blame_one(&mut self, run: &mut Run, voter: PastVoter, attempt: Option<AttemptId>, with: usize) {
+        let (now, worker) = (self.now, voter.worker);
+        let Some(known) = self.crew.get(worker) else {
+            return self.blame_absent(run, voter, attempt, with);
+        };
         let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
         if known.quarantine.is_some() {
             // it is out; what else it did is kept, so that it is not let in for one thing while there are others
@@ -160,9 +194,7 @@ impl Floor {
             Fate::Again { days } => {
                 format!("its result of run {id} was wrong, as another one had been {days} days before")
             }
-            Fate::Colluded { with } => {
-                format!("its result of run {id} was wrong, and {with} more workers named the very same")
-            }
+            Fate::Colluded { with } => colluded(id, with),
         };
         self.followups.push(Followup::Quarantine(worker, why));
     }
@@ -193,7 +225,7 @@ impl Floor {
 impl Pool {
     /// What a worker voted gives it away: nothing of it counts any more, and what rested on it is looked at again.
     pub(super) fn distrust(&mut self, worker: WorkerId, why: String) {
-        if self.floor.crew.get(worker).is_none_or(|known| known.quarantine.is_some()) {
+        if self.floor.crew.get(worker).is_some_and(|known| known.quarantine.is_some()) {
             return;
         }
         self.floor.effects.push(Effect::QuarantineWorker { worker, why: why.clone() });

@@ -144,7 +144,7 @@ impl Standing {
     /// Loses its confirmations by a fault of integrity.
     fn lapse(&mut self, about: Option<RunId>, is_lone: bool) {
         let (day, k_milli) = (self.day, std::mem::take(&mut self.k_milli));
-        let is_over = |lapse: Lapse| lapse.is_lone && day.saturating_sub(lapse.day) > SUSPECT_DAYS;
+        let is_over = |lapse: Lapse| !lapse.condemns() && day.saturating_sub(lapse.day) > SUSPECT_DAYS;
         if self.lapses[LAPSES_MAX - 1].is_some() && self.lapses[0].is_some_and(is_over) {
             self.lapses[0] = None;
             self.lapses.rotate_left(1);

@@ -71,6 +71,7 @@ pub(super) enum Note {
     CollectsAnew,
     VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
     Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
+    OtherCode { number: u32, worker: WorkerId },
     Returned { number: u32, worker: WorkerId },
     HandedBack { number: u32, worker: WorkerId },
     Sign { number: u32, worker: WorkerId, sign: Sign },
@@ -325,6 +326,11 @@ impl fmt::Display for Note {
             Note::Withdrawn { number, worker, why } => {
                 write!(f, "attempt {number} was taken from {worker}: {why}")
             }
+            Note::OtherCode { number, worker } => write!(
+                f,
+                "attempt {number} on {worker} is not compared: a stack overflowed, and where it does depends on the machine \
+                 code, which is another one there"
+            ),
             Note::Returned { number, worker } => {
                 write!(f, "{worker} came back and still holds attempt {number}")
             }

@@ -202,7 +202,7 @@ impl Floor {
         self.earn_hedge();
         let (worker, class, credits) = {
             let worker = self.crew.at(place);
-            (worker.id, worker.class, worker.credits)
+            (worker.id, worker.class_of(run.kin), worker.credits)
         };
         let number = run.next_number();
         let id = run.attempt_id(number);

@@ -38,6 +38,7 @@ mod floor;
 mod grace;
 mod hash;
 mod hedge;
+mod kin;
 mod modules;
 mod placement;
 mod pool;
@@ -65,6 +66,7 @@ pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
 pub use repair::{PastVote, Suspect, is_decisive, repair_order, what_is_left_ppb};
 pub use types::*;
 pub use views::*;
+pub use vocabulary::class::Portable;
 pub use vocabulary::id::Class;
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::Time;
 use super::bits::Bits;
 use super::credibility::Seat;
 use super::explain::Choice;
+use super::kin::Kin;
 use super::workers::{Crew, Worker};
 use vocabulary::id::WorkerId;
 
@@ -31,6 +32,8 @@ pub(super) struct Shape {
     pub seat: Seat,
     /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
     pub missing: u8,
+    /// Which of a worker's classes counts.
+    pub kin: Kin,
     /// The class that the run is bound to.
     pub class: Option<Class>,
     /// Workers with a live attempt or a vote of the run, ascending: never again (I4, I5).
@@ -68,7 +71,9 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     let mut candidates: Vec<&Worker> = crew
         .iter()
         .filter(|worker| worker.is_eligible() && worker.memory_bytes >= shape.memory_bytes)
-        .filter(|worker| carries(worker) && shape.class.is_none_or(|class| worker.class == class))
+        .filter(|worker| {
+            carries(worker) && shape.class.is_none_or(|class| worker.class_of(shape.kin) == class)
+        })
         .collect();
     if shape.seat == Seat::Arbiter {
         return suited_arbiters(shape, &candidates, crew);
@@ -77,10 +82,10 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     if shape.voters > 1 && shape.class.is_none() {
         let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
         for worker in &candidates {
-            *classes.entry(worker.class).or_default() += 1;
+            *classes.entry(worker.class_of(shape.kin)).or_default() += 1;
         }
         there = classes.values().copied().max().unwrap_or(0);
-        candidates.retain(|worker| classes[&worker.class] >= usize::from(shape.voters));
+        candidates.retain(|worker| classes[&worker.class_of(shape.kin)] >= usize::from(shape.voters));
     }
     // arbiters are kept for disputes and audits, unless there is nobody else
     if !crew.arbiters().is_empty() && candidates.iter().any(|worker| !worker.is_arbiter) {
@@ -236,7 +241,7 @@ pub(super) fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Joining, Prior, Standing};
+    use crate::{Joining, Portable, Prior, Standing};
     use vocabulary::digest::Digest;
 
     fn crew(workers: &[(u32, &str, u8)]) -> Crew {
@@ -254,6 +259,7 @@ mod tests {
                 standing: Standing::default(),
                 prior: Prior::Owned,
                 is_arbiter: false,
+                portable: Portable::alike(Class(Digest::EMPTY)),
                 for_votes: false,
                 condemned_elsewhere: false,
             };
@@ -270,6 +276,7 @@ mod tests {
             voters,
             seat: Seat::Voter,
             missing: voters.saturating_sub(seated.len() as u8).max(1),
+            kin: Kin::Native,
             class: None,
             seated: seated.iter().map(|worker| WorkerId(*worker)).collect(),
             avoided: vec![],

@@ -10,6 +10,7 @@ use super::explain::Note;
 use super::floor::{Floor, Followup};
 use super::grace::Grace;
 use super::hash::Map;
+use super::kin::{Kin, is_of_the_code};
 use super::placement::lacking;
 use super::run::{Phase, Run};
 use super::timers::Timer;
@@ -377,8 +378,15 @@ impl Pool {
             if known.ballot.is_some() {
                 return;
             }
+            // where a stack ends is compared within one machine code only
+            let is_compared = match run.kin {
+                Kin::Native => true,
+                Kin::Portable => !is_of_the_code(&vote.outcome),
+                Kin::PortableCode => false,
+            };
             if let Some(agreed) = run.agreed
                 && agreed != vote.result
+                && is_compared
             {
                 effects.push(Effect::Dissented { worker, attempt, result: vote.result });
             }

@@ -14,7 +14,11 @@ impl Pool {
     pub(super) fn joined(&mut self, joining: Joining) {
         let worker = joining.worker;
         let holds = joining.holds.clone();
-        let kept_class = self.floor.crew.get(worker).is_none_or(|known| known.class == joining.class);
+        let kept_class = self
+            .floor
+            .crew
+            .get(worker)
+            .is_none_or(|known| (known.class, known.portable) == (joining.class, joining.portable));
         let place = self.floor.crew.join(joining, self.floor.now);
         self.floor.watch_silence(place);
         let is_kept = |attempt: &AttemptId| {
@@ -35,7 +39,11 @@ impl Pool {
         self.floor.effects.push(Effect::WorkerChanged { worker });
         self.reachable_again(place);
         self.is_back(worker);
-        if self.floor.crew.at(place).is_cleared() {
+        let known = self.floor.crew.at(place);
+        if known.quarantine.is_none() && known.evidence.condemns() {
+            let why = "its record in this class says that it lied: results of it turned out wrong".to_owned();
+            self.floor.followups.push(Followup::Quarantine(worker, why));
+        } else if known.is_cleared() {
             let why = "what its votes had said against it was taken back while it was away".to_owned();
             self.floor.followups.push(Followup::Rehabilitate(worker, why));
         }

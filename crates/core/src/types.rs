@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use super::Explained;
 use super::evidence::{Prior, Standing};
+use vocabulary::class::Portable;
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{Fault, Outcome};
-use vocabulary::spec::Policy;
+use vocabulary::spec::{Policy, Profile};
 
 /// Microseconds since the Unix epoch. The shell sees to it that it never goes back within a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -134,6 +135,8 @@ pub struct Submission {
     pub lottery: u64,
     /// Set if a final of this run is verified anew: then nothing is inserted and nobody is refused.
     pub reverify: Option<Reverify>,
+    /// The semantics: which of its classes a worker votes in.
+    pub profile: Profile,
 }
 
 /// A result that is verified anew, because a worker on which it rested is not trusted any more. Nothing is written about it
@@ -145,11 +148,22 @@ pub struct Reverify {
     /// The final's revision.
     pub revision: u32,
     /// Who voted for it, quarantined or not. If it turns out wrong, they all named the same wrong digest.
-    pub voters: Vec<WorkerId>,
+    pub voters: Vec<PastVoter>,
     /// Attempts of the run up to this number have been.
     pub attempts: u32,
     /// Whose votes lost against it: those that named what it turns out to be were right.
     pub dissents: Vec<Dissent>,
+}
+
+/// Somebody who voted for a final, or confirmed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PastVoter {
+    /// Who.
+    pub worker: WorkerId,
+    /// As what it was executed, where that was kept.
+    pub class: Option<Class>,
+    /// Whether it is quarantined, as far as the store knows: the pool knows of those that joined it.
+    pub is_out: bool,
 }
 
 /// A vote that lost against a final.
@@ -201,7 +215,7 @@ pub enum SubmitError {
 pub struct Joining {
     /// Its number, kept over reconnects.
     pub worker: WorkerId,
-    /// Its equivalence class.
+    /// Its equivalence class for `det-1`: covers all that it computes, so its evidence belongs to it.
     pub class: Class,
     /// Who answers for it. Where all workers share one domain, each counts as its own fault domain.
     pub domain: String,
@@ -223,6 +237,8 @@ pub struct Joining {
     pub prior: Prior,
     /// Whether it is a trusted executor of the operator, which settles disputes and audits.
     pub is_arbiter: bool,
+    /// Its classes for `det-1-portable`.
+    pub portable: Portable,
     /// Whether the pool itself quarantined it, for its votes: that ends when they turn out to have been right.
     pub for_votes: bool,
     /// Whether what it showed in another class is enough for a quarantine.

@@ -10,7 +10,7 @@ use super::bits::Bits;
 use super::credibility::{Weight, arbiter_weight};
 use super::evidence::{Evidence, Prior, Standing, Witness, day_of};
 use super::hash::Map;
-use super::{Class, Joining, Time, WorkerStanding, WorkerView};
+use super::{Class, Joining, Portable, Time, WorkerStanding, WorkerView};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 
@@ -68,6 +68,7 @@ pub(super) struct Worker {
     pub evidence: Standing,
     pub prior: Prior,
     pub is_arbiter: bool,
+    pub portable: Portable,
     /// Confirmations by peers and by arbiters that were not told yet.
     pending: [u32; 2],
     /// Its trust domain, by number.
@@ -106,6 +107,7 @@ impl Worker {
             evidence: joining.standing,
             prior: joining.prior,
             is_arbiter: joining.is_arbiter,
+            portable: joining.portable,
             pending: [0; 2],
             domain_number,
         }
@@ -190,8 +192,8 @@ impl Worker {
         due
     }
 
-    /// As others may see it; `peers` are the other active workers of its class.
-    pub(super) fn view(&self, peers: usize) -> WorkerView {
+    /// As others may see it; `peers` are the other active workers of its class, and of that for portable results.
+    pub(super) fn view(&self, [peers, portable_peers]: [usize; 2]) -> WorkerView {
         WorkerView {
             worker: self.id,
             standing: self.standing(),
@@ -212,6 +214,8 @@ impl Worker {
             evidence: self.evidence,
             error_ppb: self.evidence.error_ppb(self.prior),
             is_arbiter: self.is_arbiter,
+            portable: self.portable,
+            portable_peers,
         }
     }
 }
@@ -333,6 +337,7 @@ impl Crew {
                 worker.is_arbiter = joining.is_arbiter;
                 worker.domain_number = domain_number;
                 worker.class = joining.class;
+                worker.portable = joining.portable;
                 worker.domain = joining.domain;
                 worker.labels = joining.labels;
                 worker.slots = joining.slots;

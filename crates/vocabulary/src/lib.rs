@@ -2,6 +2,7 @@
 //!
 //! Invariant: equal things have equal bytes, so that digests can be compared. It knows nobody who uses it.
 
+pub mod class;
 pub mod digest;
 pub mod id;
 pub mod result;

@@ -165,7 +165,7 @@ impl From<ServiceError> for ApiError {
             ServiceError::TooFewWorkers { wanted, there } => {
                 let detail = format!(
                     "a quorum of {wanted} needs {wanted} workers of one class, and there are {there}: ask for a \
-                     smaller `n`, or start more workers"
+                     smaller `n`, start more workers, or ask for `det-1-portable`, under which other CPUs compare"
                 );
                 ApiError::new(Code::TooFewWorkers, detail).at("/verify/n")
             }

@@ -70,12 +70,13 @@ fn server(service: &Service) -> ServerFacts {
     let (started_at, uptime_ms) = service.uptime();
     ServerFacts {
         engine: engine_name(),
-        class: facts.class.0,
-        profiles: vec![Profile::Det1],
+        class: facts.classes.native.0,
+        profiles: Profile::ALL.to_vec(),
         listen: facts.listen.to_string(),
         tls: facts.tls,
         started_at: started_at.into(),
         uptime_ms,
+        portable_class: facts.classes.portable.results.0,
     }
 }
 

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::coordinator::classes::ClassBook;
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
     CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, Repair as RepairRow, Reverdict,
@@ -234,11 +235,12 @@ pub fn module(stored: &StoredModule) -> Module {
 }
 
 /// A worker, from its row and what the pool sees of it, if it is connected.
-pub fn worker(row: &WorkerRow, view: Option<&WorkerView>, now: Time) -> Worker {
-    match view {
+pub fn worker(row: &WorkerRow, view: Option<&WorkerView>, now: Time, classes: &ClassBook) -> Worker {
+    let worker = match view {
         Some(view) => connected(row, view, now),
         None => gone(row, now),
-    }
+    };
+    Worker { class_parts: worker.class.and_then(|class| classes.get(class)), ..worker }
 }
 
 fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
@@ -282,6 +284,9 @@ fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
         connected_at: row.session.as_ref().map(|session| session.connected_at.into()),
         left_at: None,
         heard_at: view.heard_at.into(),
+        class_parts: None,
+        portable_class: Some(view.portable.results.0),
+        portable_peers: view.portable_peers as u64,
     }
 }
 
@@ -345,11 +350,14 @@ fn gone(row: &WorkerRow, now: Time) -> Worker {
         // a coordinator that was killed could not record the end
         left_at: session.map(|session| session.left_at.unwrap_or(session.seen_at).into()),
         heard_at: session.map_or(row.created_at, |session| session.seen_at).into(),
+        class_parts: None,
+        portable_class: None,
+        portable_peers: 0,
     }
 }
 
 /// A worker with what it does and what was seen of it.
-pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
+pub fn worker_detail(report: &WorkerReport, classes: &ClassBook) -> WorkerDetail {
     let attempt = |held: &CurrentHeld| CurrentAttempt {
         run: held.attempt.run,
         number: held.attempt.number,
@@ -357,7 +365,7 @@ pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
         started_at: held.begun_at.map(Timestamp::from),
         cpu_ms: milliseconds(held.cpu_us),
     };
-    let worker = worker(&report.row, report.view.as_ref(), report.at);
+    let worker = worker(&report.row, report.view.as_ref(), report.at, classes);
     WorkerDetail {
         heard_ago_ms: report.at.ms_since(worker.heard_at.into()),
         worker,

@@ -107,7 +107,8 @@ impl Owner {
             Write::Finish(last) | Write::Correct(last) => {
                 self.keep_disputed(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
-                learn_artifacts(&mut self.artifacts, open, &last);
+                let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
+                learn_artifacts(&mut self.artifacts, code, open, &last);
                 open.finished = Some(Arc::new(open.final_detail(&last)));
                 let mut blobs = Vec::new();
                 let mut manifest = None;
@@ -151,7 +152,8 @@ impl Owner {
 
     fn finished_in_memory(&mut self, last: Final) {
         let Some(open) = self.forget(last.run) else { return };
-        learn_artifacts(&mut self.artifacts, &open, &last);
+        let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
+        learn_artifacts(&mut self.artifacts, code, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
         self.count_final(&detail.run);
         if !open.dissents.is_empty()

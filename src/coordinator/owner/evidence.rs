@@ -116,6 +116,10 @@ impl Owner {
 
     /// Stores the quarantine of a worker whose votes gave it away; the pool keeps it out already.
     pub(super) fn quarantine_worker(&mut self, worker: WorkerId, why: String) {
+        if self.parts.quarantined.has(worker) && self.parts.pool.worker(worker).is_none() {
+            // it is out already, and has not joined since: what was said then stands
+            return;
+        }
         tracing::warn!(%worker, %why, "worker quarantined");
         self.parts.quarantined.set(worker, true);
         let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));

@@ -27,7 +27,7 @@ impl Owner {
         session: u64,
         remote: Option<Remote>,
     ) {
-        let (worker, class) = (row.id, self.links.get(&row.id).and_then(|old| old.class));
+        let (worker, classes) = (row.id, self.links.get(&row.id).and_then(|old| old.classes));
         // the session in the row is an earlier one; this one begins with the worker's first word
         let row = WorkerRow { session: None, ..row };
         let link = Link {
@@ -35,7 +35,7 @@ impl Owner {
             to: Some(Outbox::new(to)),
             session,
             remote,
-            class,
+            classes,
             sent: 0,
             has_drained: false,
             cpu_us: HashMap::new(),

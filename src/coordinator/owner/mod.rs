@@ -28,6 +28,7 @@ pub use macs::AssignmentKey;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -40,6 +41,7 @@ use super::open_run::{OpenRun, Waiter, join_waiters, recovered};
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
+use crate::class::Classes;
 use crate::core::{Class, Effect, Event, Joining, Pool, Submission, SubmitError, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
@@ -63,7 +65,7 @@ struct Link {
     session: u64,
     remote: Option<Remote>,
     /// Known from its Hello.
-    class: Option<Class>,
+    classes: Option<Classes>,
     /// Assignments sent in this session: what a grant must be held against.
     sent: u64,
     /// CPU time of what it holds, in microseconds, as of its last heartbeat.
@@ -92,10 +94,14 @@ pub struct Parts {
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// What is known of modules; emptied when the poison rule quarantines one.
     pub modules: Arc<super::service::ModuleCache>,
+    /// What classes are made of.
+    pub classes: Arc<super::classes::ClassBook>,
     /// Ties answers to assignments, and draws audits.
     pub key: AssignmentKey,
     /// Whose tokens of sessions open nothing.
     pub quarantined: super::pool_service::Quarantined,
+    /// How many runs are open: kept for the sessions.
+    pub open_runs: Arc<AtomicUsize>,
     /// Who looks at what rested on a worker.
     pub repair: super::repair::Handle,
     /// The term in which this process owns what it takes.
@@ -104,7 +110,7 @@ pub struct Parts {
     pub reconnect_ms: u64,
 }
 
-/// Class, module, and whether the code counts fuel.
+/// Class of the machine code, module, and whether it counts fuel.
 type ArtifactKey = (Class, Digest, bool);
 
 /// The owner; see the module.
@@ -461,25 +467,26 @@ impl Owner {
     fn joining(&self, link: &Link, hello: Hello) -> Joining {
         Joining {
             worker: link.row.id,
-            class: hello.class,
+            class: hello.classes.native,
             domain: link.row.domain.clone(),
             labels: hello.labels,
             slots: hello.slots,
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
             quarantined: link.row.quarantined.is_some(),
-            standing: link.row.standing(hello.class.0),
+            standing: link.row.standing(hello.classes.native.0),
             prior: link.row.prior(),
             is_arbiter: link.row.arbiter,
+            portable: hello.classes.portable,
             for_votes: link.row.for_votes,
-            condemned_elsewhere: link.row.is_condemned_elsewhere(hello.class.0),
+            condemned_elsewhere: link.row.is_condemned_elsewhere(hello.classes.native.0),
         }
     }
 }
 
 /// A worker's first word, its MACs checked.
 struct Hello {
-    class: Class,
+    classes: Classes,
     slots: u32,
     memory_bytes: u64,
     labels: BTreeMap<String, String>,
@@ -502,6 +509,7 @@ fn submission(new: &NewRun, module_ready: bool, lottery: u64) -> Submission {
         explained: Vec::new(),
         lottery,
         reverify: None,
+        profile: new.spec.profile,
     }
 }
 

@@ -45,6 +45,7 @@ impl Bench {
         let clock = Clock::start(Time(0));
         let config = Config { start_grace_ms: 0, ..Config::default() };
         let owner = Owner::new(Parts {
+            open_runs: Arc::default(),
             pool: Pool::new(config, clock.now()),
             clock,
             store: Arc::clone(&store),
@@ -54,6 +55,7 @@ impl Bench {
             commands,
             events: broadcast::Sender::new(16),
             modules: Arc::default(),
+            classes: Arc::default(),
             key: AssignmentKey::new(&[7; 32]),
             quarantined: Default::default(),
             repair,
@@ -91,7 +93,8 @@ impl Bench {
         self.workers.insert(worker, inbox);
         self.owner.handle(Command::Join { row: Box::new(row), to, session: 1, remote: None });
         let hello = FromAgent::Hello {
-            class: CLASS,
+            classes: Classes::alike(CLASS),
+            about: Vec::new(),
             slots: 8,
             memory_bytes: 1 << 40,
             labels: BTreeMap::new(),

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::coordinator::testing::{PATIENCE, eventually, new_run};
-use crate::core::{AttemptRecord, Class, Final};
+use crate::core::{AttemptRecord, Final};
 use crate::id::Epoch;
 use crate::result::{Outcome, RunState, Verdict};
-use crate::spec::{Policy, Verify};
+use crate::spec::Policy;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Enrolment, Failure, FinalRun, NewRun, Quarantine, RunWrite, StoredModule, WriteAnswer};
 
@@ -148,6 +148,10 @@ async fn quarantine(store: &dyn Store, worker: u32, at: u64) {
     assert!(store.quarantine_worker(WorkerId(worker), Some(quarantine)).await.unwrap());
 }
 
+fn voter(number: u32, is_out: bool) -> PastVoter {
+    PastVoter { worker: WorkerId(number), class: Some(CLASS), is_out }
+}
+
 fn stays(run: RunId, verdict: Reverdict) -> Ended {
     Ended::Stays(Box::new(Stays {
         run,
@@ -171,17 +175,18 @@ async fn the_weakest_come_first_and_a_restart_forgets_nothing() {
     let mut bench = Bench::over(Arc::clone(&store), dir);
     quarantine(&*store, 1, 20).await;
     bench.handle.wake();
+    // one newcomer against another is less than nobody at all
     let first = bench.asks().await;
-    assert_eq!((first.run.id, &first.reverify.voters[..]), (alone, &[WorkerId(1)][..]));
-    let second = bench.asks().await;
-    assert_eq!(second.run.id, checked);
-    let of_second = second.reverify;
-    assert_eq!((of_second.attempts, of_second.voters), (3, vec![WorkerId(1), WorkerId(2)]));
+    assert_eq!(first.run.id, checked);
+    let of_first = first.reverify;
+    assert_eq!((of_first.attempts, of_first.voters), (3, vec![voter(1, true), voter(2, false)]));
     let dissent = Dissent { number: 3, worker: WorkerId(3), class: CLASS, result: Digest::of(b"other") };
-    assert_eq!(of_second.dissents, [dissent], "who lost may have been right");
+    assert_eq!(of_first.dissents, [dissent], "who lost may have been right");
+    let second = bench.asks().await;
+    assert_eq!((second.run.id, second.reverify.voters), (alone, vec![voter(1, true)]));
     // what had been handed out is handed out again
     let mut bench = bench.again();
-    assert_eq!([bench.asks().await.run.id, bench.asks().await.run.id], [alone, checked]);
+    assert_eq!([bench.asks().await.run.id, bench.asks().await.run.id], [checked, alone]);
     bench.handle.tell(stays(alone, Reverdict::Confirmed));
     bench.handle.tell(stays(checked, Reverdict::Undecided));
     eventually(async || (bench.repair().await.confirmed == 1).then_some(())).await;
@@ -262,4 +267,33 @@ async fn what_ends_while_its_voter_is_taken_out_is_looked_at_too() {
 async fn put_module_of_a_run(store: &dyn Store) {
     ended(store, Verify::Once, &[2], &[], 5).await;
     put_module(store).await;
+}
+
+#[tokio::test]
+async fn what_was_confirmed_rests_on_those_that_confirmed_it() {
+    let (store, dir) = store().await;
+    let run = ended(&*store, Verify::Quorum { n: 2 }, &[1, 2], &[], 10).await;
+    put_module(&*store).await;
+    quarantine(&*store, 1, 20).await;
+    let mut bench = Bench::over(Arc::clone(&store), dir);
+    let anew = bench.asks().await;
+    let mut vote = store.votes(run, 1).await.unwrap().unwrap().remove(0);
+    (vote.number, vote.worker) = (7, WorkerId(3));
+    vote.weight = Some(Weight { error_ppb: 100_000, k_milli: 900_000, domain: 3, is_arbiter: true });
+    let Ended::Stays(mut confirmed) = stays(run, Reverdict::Confirmed) else { panic!("it stays") };
+    confirmed.confirmations = vec![vote];
+    bench.handle.tell(Ended::Stays(confirmed));
+    // it is looked at once more, and that is the end of it
+    eventually(async || (bench.repair().await.looked_at == 2).then_some(())).await;
+    bench.handle.wake();
+    let done = bench.repair().await;
+    assert_eq!((done.confirmed, done.decisive, done.pending, anew.run.id), (1, 1, 0, run));
+    assert!(bench.commands.try_recv().is_err());
+    // unless who confirmed it is out as well
+    quarantine(&*store, 3, 30).await;
+    bench.handle.wake();
+    let again = bench.asks().await;
+    assert_eq!(again.run.id, run);
+    let blamed: Vec<WorkerId> = again.reverify.voters.iter().map(|voter| voter.worker).collect();
+    assert_eq!(blamed, [1, 2].map(WorkerId), "an arbiter is trusted for what it is");
 }

@@ -4,21 +4,20 @@
 //! signature of ours. It does not know how a receipt is checked.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::classes::ClassBook;
 use super::super::clock::timestamp;
 use super::super::keys::{Keyring, PublishedKey, RotateError};
-use super::{Caller, Service, ServiceError};
-use crate::core::Class;
+use super::{Caller, Parts, Service, ServiceError};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::receipt::{
     Batch, CONTENT_BYTES_MAX, Hex, Predicate, PublicKey, Rule, SignedWhen, Statement, Vote, VoteProof,
     fraction,
 };
-use crate::sandbox::ClassInputs;
 use crate::spec::Verify;
 use crate::store::{CastVote, StoredRun};
 
@@ -53,7 +52,7 @@ impl Service {
         let (parts, detail) = (Arc::clone(&self.parts), Arc::clone(&detail));
         // signatures and canonical JSON: a millisecond or two
         let made = tokio::task::spawn_blocking(move || {
-            let predicate = predicate(&parts.keys, &detail.run, result, votes)?;
+            let predicate = predicate(&parts, &detail.run, result, votes)?;
             let payload = |now| {
                 let at = timestamp(now);
                 Statement::new(Predicate { issued_at: at, ..predicate }).canonical()
@@ -89,14 +88,15 @@ impl Service {
 
 /// What a receipt says of a run; the time of its signature is still to come.
 fn predicate(
-    keys: &Keyring,
+    parts: &Parts,
     run: &StoredRun,
     result: Digest,
     votes: Vec<CastVote>,
 ) -> Result<Predicate, ServiceError> {
     let broken = |what: &str| ServiceError::Internal(format!("run {} has a result and no {what}", run.id));
     let outcome = run.outcome.clone().ok_or_else(|| broken("outcome"))?;
-    let votes = votes.into_iter().map(|vote| proven(keys, run, vote)).collect::<Result<Vec<_>, _>>()?;
+    let votes =
+        votes.into_iter().map(|vote| proven(&parts.keys, run, vote)).collect::<Result<Vec<_>, _>>()?;
     let (votes, dissents): (Vec<_>, Vec<_>) = votes.into_iter().partition(|vote| vote.result == result);
     let class = votes.first().map(|vote| vote.class).ok_or_else(|| broken("vote for it"))?;
     // a correction is decided later than its run had ended
@@ -116,7 +116,7 @@ fn predicate(
         verdict: run.verdict.clone(),
         rule: rule(run.policy.verify, run.revision),
         class,
-        class_inputs: class_inputs(Class(class)),
+        class_inputs: class_inputs(&parts.classes, class),
         votes,
         dissents,
         created_at: timestamp(run.created_at),
@@ -177,14 +177,7 @@ fn rule(verify: Verify, revision: u32) -> Rule {
     Rule { policy: policy.to_owned(), n, epsilon: verify.epsilon_ppb().map(fraction) }
 }
 
-/// What a class is the digest of, if it is that of this machine and build.
-fn class_inputs(class: Class) -> Option<BTreeMap<String, serde_json::Value>> {
-    type Known = (Class, BTreeMap<String, serde_json::Value>);
-    static HERE: OnceLock<Option<Known>> = OnceLock::new();
-    let here = HERE.get_or_init(|| {
-        let inputs = ClassInputs::of_this_machine().ok()?;
-        let map = serde_json::from_value(serde_json::to_value(&inputs).ok()?).ok()?;
-        Some((inputs.class(), map))
-    });
-    here.as_ref().filter(|(known, _)| *known == class).map(|(_, map)| map.clone())
+/// What a class is the digest of, if it is this machine's, or that of a worker which told.
+fn class_inputs(classes: &ClassBook, class: Digest) -> Option<BTreeMap<String, serde_json::Value>> {
+    serde_json::from_value(serde_json::to_value(classes.get(class)?).ok()?).ok()
 }

@@ -9,6 +9,7 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{LimitsView, PolicyView, RetentionView, Scope, Timestamp, VerifyRequest};
+use crate::class::ClassInputs;
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 use crate::spec::Profile;
@@ -146,7 +147,8 @@ pub struct Worker {
     /// Its build, as it said last.
     #[schema(required)]
     pub version: Option<String>,
-    /// Its equivalence class, as it said last: only votes of one class are compared. Null if it never connected.
+    /// Its equivalence class for `det-1`, as it said last: only votes of one class are compared, and its record belongs to it.
+    /// Null if it never connected.
     #[schema(required)]
     pub class: Option<Digest>,
     /// Other active workers of its class. With none, what it computes cannot be compared.
@@ -179,6 +181,17 @@ pub struct Worker {
     pub left_at: Option<Timestamp>,
     /// When it was last heard of.
     pub heard_at: Timestamp,
+    /// What `class` is the digest of. Null if nobody told since the coordinator started.
+    #[serde(default)]
+    #[schema(required)]
+    pub class_parts: Option<ClassInputs>,
+    /// Its class for `det-1-portable`, where it votes together with other CPUs. Null while it is not connected.
+    #[serde(default)]
+    #[schema(required)]
+    pub portable_class: Option<Digest>,
+    /// Other active workers of that class.
+    #[serde(default)]
+    pub portable_peers: u64,
 }
 
 /// A worker with what it does now and what was seen of it.
@@ -339,7 +352,7 @@ pub struct Info {
 pub struct ServerFacts {
     /// The engine that executes guests, with its version.
     pub engine: String,
-    /// The class of this machine and build.
+    /// The class of this machine and build for `det-1`.
     pub class: Digest,
     /// The semantics that a run may ask for.
     pub profiles: Vec<Profile>,
@@ -351,6 +364,8 @@ pub struct ServerFacts {
     pub started_at: Timestamp,
     /// How long ago that is, in milliseconds.
     pub uptime_ms: u64,
+    /// The class of this machine and build for `det-1-portable`.
+    pub portable_class: Digest,
 }
 
 /// The bounds of what is taken.

@@ -22,7 +22,7 @@ pub struct Repair {
     pub state: RepairState,
     /// Finals in which it had voted for what won, when it was taken out.
     pub finals: u64,
-    /// Finals that were looked at so far: those, and what ended just then.
+    /// How many were looked at so far: those, what ended just then, and once more what changed since (a confirmation).
     pub found: u64,
     /// Of these, such as would not have been without its vote: they are verified anew.
     pub decisive: u64,

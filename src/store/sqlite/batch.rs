@@ -115,7 +115,8 @@ impl FinishRow {
 
 /// Whose votes were for what won.
 fn supporters(run: &FinalRun) -> BTreeSet<WorkerId> {
-    let attempts = run.record.attempts.iter();
+    let has_result = run.record.result.is_some();
+    let attempts = run.record.attempts.iter().filter(|_| has_result);
     let won = attempts.filter(|it| matches!(it.state, AttemptState::Voted { won: Some(true), .. }));
     won.map(|attempt| attempt.worker).collect()
 }

@@ -136,7 +136,11 @@ async fn finals_of_before_are_found_by_those_that_they_rest_on() {
         let at = ending.as_ref().map(|_| 50);
         let state = i64::from(ending.is_some());
         let row = rusqlite::params![
-            values::run_key(run_id(number)), state, at, Request::encode(&new_run(number)), ending
+            values::run_key(run_id(number)),
+            state,
+            at,
+            Request::encode(&new_run(number)),
+            ending
         ];
         connection.execute(insert, row).unwrap();
     }
@@ -155,9 +159,7 @@ async fn finals_of_before_are_found_by_those_that_they_rest_on() {
     assert_eq!((repair.worker, repair.finals, repair.is_complete), (WorkerId(2), 2, false));
     assert!(repair.since > Time(1_700_000_000_000_000));
     // what ends from now on comes behind them
-    let mut end = canceled(1, Time(60));
-    end.record.attempts = final_run(1, Time(60)).record.attempts;
-    assert_eq!(write(&*store, finish(end)).await.unwrap(), WriteAnswer::Committed);
+    assert_eq!(write(&*store, finish(final_run(1, Time(60)))).await.unwrap(), WriteAnswer::Committed);
     let behind = store.supported_finals(WorkerId(2), found[1].seq, 9).await.unwrap();
     assert_eq!(behind.iter().map(|last| last.run.id).collect::<Vec<_>>(), [run_id(1)]);
     store.close().await;

@@ -135,6 +135,7 @@ export interface paths {
         /**
          * Watch the pool
          * @description Server-sent events. `open`: from here on nothing is missed. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
+         *     `corrected`: the final of a run was wrong, and is of this revision now (`Correction`).
          *     `resync`: some were lost, because the reader was too slow or because the stream was opened again (`Last-Event-ID` says
          *     that there was one before; what came in between is not kept): read everything again (`Resync`).
          */
@@ -384,6 +385,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/repairs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what is verified anew
+         * @description One item for each worker that was quarantined, on one page, the latest first: how many finals rested on it, and what
+         *     became of those that would not have been without it. A final that turns out wrong is replaced by its next revision.
+         */
+        get: operations["list_repairs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs": {
         parameters: {
             query?: never;
@@ -461,7 +483,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read a run */
+        /**
+         * Read a run
+         * @description As it is or, with `revision`, as its final was before it was corrected.
+         */
         get: operations["get_run"];
         put?: never;
         post?: never;
@@ -584,7 +609,8 @@ export interface paths {
         /**
          * Watch a run
          * @description Server-sent events. A stream that is opened again begins anew: nothing is lost. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
-         *     it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final, nothing follows (`RunEnd`).
+         *     it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final (`RunEnd`); nothing follows, unless `corrections` are asked for: then the stream stays open, and
+         *     `corrected` says that the final was wrong and is another one now (`Correction`), with the run behind it.
          */
         get: operations["run_events"];
         put?: never;
@@ -652,6 +678,27 @@ export interface paths {
          *     `durable: false` cannot be rerun.
          */
         post: operations["rerun_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/revisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the revisions of a run
+         * @description The first one first, on one page; empty while the run has not ended. `GET /v1/runs/{id}?revision=` reads each with its
+         *     attempts and explanations, and so do `stdout`, `stderr`, `files` and `receipt`.
+         */
+        get: operations["list_revisions"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1072,6 +1119,21 @@ export interface components {
             /** @description What is compared: `stdout`, `stderr` or `file:/out/PATH`. */
             stream: string;
         };
+        /**
+         * @description How verifying a final anew ended.
+         * @enum {string}
+         */
+        ConclusionName: "confirmed" | "corrected" | "undecided" | "nondeterministic" | "not_verifiable";
+        /** @description Data of the event `corrected`: a final was wrong, and is of this revision now. Read the run again. */
+        Correction: {
+            /** @description Which run. */
+            id: components["schemas"]["RunId"];
+            /**
+             * Format: int32
+             * @description What it is now.
+             */
+            revision: number;
+        };
         /** @description An attempt that a worker holds. */
         CurrentAttempt: {
             /**
@@ -1113,7 +1175,7 @@ export interface components {
             count: number;
             /**
              * @description What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
-             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`.
+             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`, or `absolved`: what that run had said against it is taken back.
              */
             kind: string;
             /**
@@ -1625,6 +1687,68 @@ export interface components {
             /** @description The same for people. */
             text: string;
         };
+        /** @description A worker that was taken out, and what becomes of the finals that rested on it. */
+        Repair: {
+            /**
+             * Format: int64
+             * @description Right: trusted voters found the same.
+             */
+            confirmed: number;
+            /**
+             * Format: int64
+             * @description Wrong: there is a revision more.
+             */
+            corrected: number;
+            /**
+             * Format: int64
+             * @description Of these, such as would not have been without its vote: they are verified anew.
+             */
+            decisive: number;
+            /**
+             * Format: int64
+             * @description Finals in which it had voted for what won, when it was taken out.
+             */
+            finals: number;
+            /**
+             * Format: int64
+             * @description How many were looked at so far: those, what ended just then, and once more what changed since (a confirmation).
+             */
+            found: number;
+            /**
+             * Format: int64
+             * @description Given up, because module, input or run are not kept any more, or because trusted executions differ.
+             */
+            not_verifiable: number;
+            /**
+             * Format: int64
+             * @description Of these, those that wait or are being verified.
+             */
+            pending: number;
+            /** @description Since when. */
+            since: components["schemas"]["Timestamp"];
+            /** @description How far it is. */
+            state: components["schemas"]["RepairState"];
+            /**
+             * Format: int64
+             * @description Given up, because nobody could tell as often as it was tried.
+             */
+            undecided: number;
+            /** @description Why. */
+            why: string;
+            /** @description Whose votes count no more. */
+            worker: components["schemas"]["WorkerId"];
+        };
+        /** @description One page of a list */
+        RepairPage: {
+            items: components["schemas"]["Repair"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /**
+         * @description How far a repair is.
+         * @enum {string}
+         */
+        RepairState: "looking" | "verifying" | "done" | "lifted";
         /** @description Data of the event `resync` of the pool's stream: events were lost, read everything again that is shown. */
         Resync: {
             /** @description Why. */
@@ -1688,12 +1812,36 @@ export interface components {
          * @enum {string}
          */
         Retry: "reassign" | "never";
+        /** @description A revision of a run's final. */
+        Revision: {
+            decided_at: components["schemas"]["Timestamp"] | null;
+            outcome: components["schemas"]["Outcome"] | null;
+            reason: components["schemas"]["FailReason"] | null;
+            result: components["schemas"]["Digest"] | null;
+            /**
+             * Format: int32
+             * @description 1, and one more for each correction.
+             */
+            revision: number;
+            /** @description How it says that the run ended. */
+            state: components["schemas"]["RunState"];
+            /** @description What comparing the votes said. */
+            verdict: components["schemas"]["RunVerdict"];
+            verification: components["schemas"]["Verification"] | null;
+        };
+        /** @description One page of a list */
+        RevisionPage: {
+            items: components["schemas"]["Revision"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
         /** @description A run as it is read back. */
         Run: {
             /** @description Every attempt so far. */
             attempts: components["schemas"]["Attempt"][];
             /** @description Whether an earlier result answered. Always false: results are not reused yet. */
             cached: boolean;
+            corrected_at: components["schemas"]["Timestamp"] | null;
             /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
             /** @description Every decision so far, in words. */
@@ -1731,6 +1879,7 @@ export interface components {
             stdout: components["schemas"]["Output"] | null;
             /** @description What comparing the votes says. */
             verdict: components["schemas"]["RunVerdict"];
+            verification: components["schemas"]["Verification"] | null;
         };
         /** @description Data of the event `end`: nothing follows. */
         RunEnd: {
@@ -2209,6 +2358,13 @@ export interface components {
          * @enum {string}
          */
         VerdictKind: "pending" | "agreed" | "vouched" | "unchecked" | "disputed" | "nondeterministic";
+        /** @description What came of verifying a final anew. */
+        Verification: {
+            /** @description What: this revision stays, it is itself a correction, or nothing could be said. */
+            conclusion: components["schemas"]["ConclusionName"];
+            /** @description When that was known. */
+            reverified_at: components["schemas"]["Timestamp"];
+        };
         /**
          * @description A rule of verification.
          * @enum {string}
@@ -3219,6 +3375,35 @@ export interface operations {
             };
         };
     };
+    list_repairs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the repairs */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RepairPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_runs: {
         parameters: {
             query?: {
@@ -3389,6 +3574,8 @@ export interface operations {
             query?: {
                 /** @description How long the answer waits for the run's end, in milliseconds, up to 300000; 0 by default. */
                 wait_ms?: number;
+                /** @description A revision of its final, from 1; the present one by default. A revision is not waited for. */
+                revision?: number;
             };
             header?: never;
             path: {
@@ -3652,7 +3839,10 @@ export interface operations {
     };
     run_events: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Whether to stay after the run's end and hear of corrections. */
+                corrections?: boolean;
+            };
             header?: never;
             path: {
                 id: components["schemas"]["RunId"];
@@ -3683,7 +3873,10 @@ export interface operations {
     };
     get_file: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;
@@ -3734,7 +3927,10 @@ export interface operations {
     };
     get_receipt: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1; the present one by default. */
+                revision?: number;
+            };
             header?: never;
             path: {
                 id: components["schemas"]["RunId"];
@@ -3797,9 +3993,43 @@ export interface operations {
             };
         };
     };
-    get_stderr: {
+    list_revisions: {
         parameters: {
             query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the revisions */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevisionPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_stderr: {
+        parameters: {
+            query?: {
+                /** @description A revision, from 1; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;
@@ -3849,7 +4079,10 @@ export interface operations {
     };
     get_stdout: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{
-    Class, Conclusion, Config, CountedVote, Dissent, Effect, Event, Final, Joining, PastVote, Pool, Prior,
-    Reverify, Standing, Submission, Suspect, Time, Vote, Write, WriteKind, group_error_ppb, is_decisive,
-    repair_order,
+    Class, Conclusion, Config, CountedVote, Dissent, Effect, Event, Final, Joining, PastVote, PastVoter,
+    Pool, Portable, Prior, Reverify, Standing, Submission, Suspect, Time, Vote, Write, WriteKind,
+    group_error_ppb, is_decisive, repair_order,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::Outcome;
-use vocabulary::spec::{Policy, Verify};
+use vocabulary::spec::{Policy, Profile, Verify};
 
 use crate::behaviour::{Behaviour, Mind, truth};
 use crate::rng::Rng;
@@ -253,6 +253,7 @@ impl Driver {
             standing: Standing { k_milli: self.case.warm_k * 1_000, ..Standing::default() },
             prior: if is_arbiter { Prior::Owned } else { Prior::Foreign },
             is_arbiter,
+            portable: Portable::alike(Class(Digest::EMPTY)),
             for_votes: false,
             condemned_elsewhere: false,
         };
@@ -275,6 +276,7 @@ impl Driver {
             explained: vec![],
             lottery: self.rng.next(),
             reverify,
+            profile: Profile::Det1,
         }
     }
 
@@ -464,7 +466,8 @@ impl Driver {
             kept.is_open = true;
             let voters =
                 kept.votes.iter().filter(|vote| vote.result == kept.result && !vote.weight.is_arbiter);
-            let voters = voters.map(|vote| vote.worker).collect();
+            let voters =
+                voters.map(|vote| PastVoter { worker: vote.worker, class: None, is_out: false }).collect();
             let (result, revision, attempts) = (kept.result, kept.revision, kept.attempts);
             let lost = kept.votes.iter().filter(|vote| vote.result != kept.result);
             let dissents = lost.map(|vote| Dissent {

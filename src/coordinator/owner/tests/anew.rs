@@ -3,7 +3,7 @@
 use super::*;
 use crate::coordinator::repair::Anew;
 use crate::coordinator::service::PoolEvent;
-use crate::core::{Reverify, Standing};
+use crate::core::{PastVoter, Reverify, day_of};
 use crate::store::Reverdict;
 
 /// A pool in which w1 vouched alone for a final, and two that are trusted have joined since.
@@ -17,7 +17,8 @@ async fn believed() -> (Bench, Arc<RunDetail>) {
     let detail = answer.await.unwrap().unwrap();
     assert_eq!((detail.run.id, detail.run.revision), (run, 1));
     assert!(matches!(bench.hears(liar), ToAgent::Release(_)));
-    let trusted = Standing { k_milli: 500_000, ..Standing::default() };
+    let day = day_of(bench.owner.now());
+    let trusted = Standing { k_milli: 500_000, day, ..Standing::default() };
     for number in [2, 3] {
         bench.join_with(number, trusted);
     }
@@ -29,7 +30,7 @@ fn anew(detail: &RunDetail) -> Command {
     let reverify = Reverify {
         result: detail.run.result.unwrap(),
         revision: detail.run.revision,
-        voters: vec![WorkerId(1)],
+        voters: vec![PastVoter { worker: WorkerId(1), class: Some(CLASS), is_out: true }],
         attempts: 1,
         dissents: Vec::new(),
     };

@@ -1,11 +1,11 @@
 //! The coordinator's side of a world: what its shell does with effects, its store, and its restarts.
 
 use lockstep_core::{
-    AttemptRecord, AttemptState, Class, Dissent, Effect, Event, PastVote, Reverify, Submission, SubmitError,
-    Time, Weight, Write, is_decisive,
+    AttemptRecord, AttemptState, Class, Dissent, Effect, Event, PastVote, PastVoter, Reverify, Submission,
+    SubmitError, Time, Weight, Write, is_decisive,
 };
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
-use vocabulary::spec::{Placement, Policy, Retry, Verify};
+use vocabulary::spec::{Placement, Policy, Profile, Retry, Verify};
 
 use super::{Item, MEMORY, MS, START, World, config};
 use crate::agents::Told;
@@ -139,7 +139,7 @@ impl World {
         let reverify = Reverify {
             result: last.result.expect("only results are verified anew"),
             revision: last.revision,
-            voters: voters.filter(|worker| !self.agents[worker.0 as usize - 1].is_arbiter).collect(),
+            voters: voters.filter_map(|worker| self.past_voter(worker)).collect(),
             attempts: last.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0),
             dissents: last.attempts.iter().filter_map(|attempt| self.dissent(attempt)).collect(),
         };
@@ -158,6 +158,13 @@ impl World {
         let answer = self.pool.submit(Time(self.now), submission, &mut effects);
         answer.map_err(|error| format!("repair: {run} was refused: {error}"))?;
         self.follow(effects)
+    }
+
+    /// Somebody who voted for a final and is no arbiter.
+    fn past_voter(&self, worker: WorkerId) -> Option<PastVoter> {
+        let agent = &self.agents[worker.0 as usize - 1];
+        let is_out = self.oracle.is_quarantined(worker);
+        (!agent.is_arbiter).then_some(PastVoter { worker, class: Some(agent.class), is_out })
     }
 
     /// The vote of an attempt, if it lost.
@@ -291,6 +298,7 @@ impl World {
             explained: vec![],
             lottery: rng.next() >> (rng.below(2) * 5),
             reverify: None,
+            profile: Profile::Det1,
         }
     }
 
