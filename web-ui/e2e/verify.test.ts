@@ -14,7 +14,7 @@ let browser: Browser;
 const modules: Record<string, string> = {};
 
 beforeAll(async () => {
-  [pool, browser] = [await Pool.start({ workers: 3, slots: 2, cache: true, words: ["--callback-allow", "loopback"] }), await launch()];
+  [pool, browser] = [await Pool.start({ workers: 3, slots: 2, cache: true, words: process.env["E2E_NO_CALLBACKS"] ? [] : ["--callback-allow", "loopback"] }), await launch()];
   for (const name of ["primes", "misbehave", "hello"]) modules[name] = await pool.push(prebuilt(`${name}.wasm`), `${name}.wasm`);
 });
 afterAll(async () => {

@@ -24,6 +24,7 @@ import type {
   Withdrawn,
   Worker,
   WorkerDetail,
+  Workspace,
 } from "./types";
 
 export class ApiError extends Error {
@@ -92,6 +93,10 @@ function post<T>(path: string, body?: unknown, headers: Record<string, string> =
   return json<T>(path, { method: "POST", headers: typed, body: JSON.stringify(body) });
 }
 
+function put<T>(path: string, body: unknown): Promise<T> {
+  return json<T>(path, { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+}
+
 export function query(parameters: Record<string, string | number | null | undefined>): string {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");
   return given.length === 0 ? "" : `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`;
@@ -139,6 +144,12 @@ export const api = {
   quarantineModule: (digest: string, why: string) => post<Module>(`/v1/modules/${id(digest)}/quarantine`, { why }),
   readmitModule: (digest: string) => post<Module>(`/v1/modules/${id(digest)}/readmit`),
   deleteModule: (digest: string) => send(`/v1/modules/${id(digest)}`, { method: "DELETE" }),
+  verifyModule: (digest: string, verify: Run["policy"]["verify"] | null) =>
+    verify === null
+      ? json<Module>(`/v1/modules/${id(digest)}/verify`, { method: "DELETE" })
+      : put<Module>(`/v1/modules/${id(digest)}/verify`, verify),
+  workspace: (name: string) => json<Workspace>(`/v1/workspaces/${id(name)}`),
+  settleWorkspace: (name: string, verify: Run["policy"]["verify"] | null) => put<Workspace>(`/v1/workspaces/${id(name)}`, { verify }),
   workers: () => json<Page<Worker>>("/v1/workers?limit=200"),
   worker: (worker: string) => json<WorkerDetail>(`/v1/workers/${id(worker)}`),
   drainWorker: (worker: string) => post<Worker>(`/v1/workers/${id(worker)}/drain`),

@@ -4,42 +4,6 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
-export interface Verification {
-  reverified_at: string;
-  conclusion: "confirmed" | "corrected" | "undecided" | "nondeterministic" | "not_verifiable";
-}
-
-export interface Revision {
-  revision: number;
-  state: Schemas["RunState"];
-  reason: Schemas["FailReason"] | null;
-  outcome: Schemas["Outcome"] | null;
-  verdict: Schemas["RunVerdict"];
-  result: string | null;
-  decided_at: string | null;
-  verification: Verification | null;
-}
-
-export interface Repair {
-  worker: string;
-  since: string;
-  why: string;
-  state: "looking" | "verifying" | "done" | "lifted";
-  finals: number;
-  found: number;
-  decisive: number;
-  pending: number;
-  confirmed: number;
-  corrected: number;
-  undecided: number;
-  not_verifiable: number;
-}
-
-export interface Correction {
-  id: string;
-  revision: number;
-}
-
 export interface CallbackRequest {
   url: string;
 }
@@ -93,6 +57,15 @@ export interface ClassInputs {
   engines?: string[];
 }
 
+interface Classes {
+  class_parts?: ClassInputs | null;
+  portable_class?: string | null;
+  portable_peers?: number;
+}
+
+export type Profile = "det-1" | "det-1-portable";
+export type Worker = Schemas["Worker"] & Classes;
+
 export type CacheUse = "use" | "refresh" | "off";
 
 interface Answered {
@@ -106,26 +79,16 @@ export type Run = Omit<Schemas["Run"], "policy" | "spec"> &
   Answered & {
     policy: Policy;
     spec: Omit<Schemas["SpecView"], "profile"> & { profile: Profile };
-    corrected_at?: string | null;
-    verification?: Verification | null;
   };
 export type RunSummary = Schemas["RunSummary"] & Answered;
-export type Profile = "det-1" | "det-1-portable";
 export type RunRequest = Omit<Schemas["RunRequest"], "cache" | "profile"> & {
+  profile?: Profile;
   cache?: CacheUse;
   callback?: CallbackRequest;
-  profile?: Profile;
 };
-
-interface Classes {
-  class_parts?: ClassInputs | null;
-  portable_class?: string | null;
-  portable_peers?: number;
-}
 
 type Evidence = Omit<Schemas["EvidenceItem"], "run" | "attempt"> & { run: string | null; attempt: number | null };
 
-export type Worker = Schemas["Worker"] & Classes;
 export type WorkerDetail = Schemas["WorkerDetail"] & Classes & { evidence: { counts: Record<string, number>; recent: Evidence[] } };
 export type Module = Schemas["Module"] & { nondeterministic?: { run: string; at: string } | null };
 
@@ -144,3 +107,8 @@ export interface Outvoted {
 }
 
 export type Comparison = Schemas["Comparison"] & { arbitration?: Arbitration | null; rule?: string; outvoted?: Outvoted[] };
+
+export interface Workspace {
+  name: string;
+  verify: Schemas["VerifyRequest"] | null;
+}

@@ -26,8 +26,8 @@ export type Output = Schemas["Output"];
 export type OutputFile = Schemas["OutputFile"];
 export type Profile = coming.Profile;
 export type Problem = Schemas["Problem"];
-export type Repair = coming.Repair;
-export type Revision = coming.Revision;
+export type Repair = Schemas["Repair"];
+export type Revision = Schemas["Revision"];
 export type Run = coming.Run;
 export type RunRequest = coming.RunRequest;
 export type RunState = Schemas["RunState"];
@@ -42,9 +42,10 @@ export type TokenRequest = Schemas["TokenRequest"];
 export type Verdict = Schemas["RunVerdict"];
 export type WithdrawRequest = coming.WithdrawRequest;
 export type Withdrawn = coming.Withdrawn;
-export type Verification = coming.Verification;
+export type Verification = Schemas["Verification"];
 export type Worker = coming.Worker;
 export type WorkerDetail = coming.WorkerDetail;
+export type Workspace = coming.Workspace;
 
 export interface Page<T> {
   items: T[];
