@@ -290,6 +290,7 @@ async fn fill(data: &std::path::Path) {
                 blobs: Vec::new(),
                 dissents: Vec::new(),
                 votes: Vec::new(),
+                callback: None,
             })));
         }
         store.write_runs(Arc::new(writes)).await.expect("written");

@@ -96,6 +96,7 @@ fn final_run(number: u64) -> FinalRun {
         dissents: vec![],
         votes: vec![vote(1), vote(2)],
         manifest: Some(manifest),
+        callback: None,
     }
 }
 

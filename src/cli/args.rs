@@ -1,5 +1,7 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
+mod callbacks;
+mod drill;
 mod operate;
 mod receipts;
 mod serve;
@@ -8,6 +10,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use self::callbacks::{CallbacksArgs, CallbacksCommand, WorkspacesArgs, WorkspacesCommand};
+pub use self::drill::{Behaviour, DrillArgs};
 pub use self::operate::{
     BlobsArgs, BlobsCommand, CallArgs, CertArgs, RepairsArgs, ScopeArg, TokensArgs, TokensCommand,
     WorkersArgs, WorkersCommand,
@@ -45,6 +49,7 @@ First steps:
 pub enum Command {
     Serve(Box<ServeArgs>),
     Worker(Box<WorkerArgs>),
+    Drill(DrillArgs),
     Push(PushArgs),
     Modules(ModulesArgs),
     Run(Box<RunArgs>),
@@ -57,6 +62,8 @@ pub enum Command {
     Repairs(RepairsArgs),
     Tokens(TokensArgs),
     Keys(KeysArgs),
+    Callbacks(CallbacksArgs),
+    Workspaces(WorkspacesArgs),
     Cert(CertArgs),
     Completions(CompletionsArgs),
 }
@@ -146,7 +153,7 @@ pub enum ModulesCommand {
         #[arg(value_parser = parse::verify_or_pool)]
         policy: VerifyOrPool,
     },
-    /// Put a quarantined module back into service
+    /// Put a quarantined module back into service, and take one that gave different results for deterministic again
     Readmit {
         /// Digest, or its first digits
         module: ModuleRef,
@@ -286,8 +293,11 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub priority: Option<i64>,
     /// Keep the run in memory only: faster, and gone when the server restarts
-    #[arg(long, conflicts_with_all = ["idempotency_key", "detach"])]
+    #[arg(long, conflicts_with_all = ["idempotency_key", "detach", "callback"])]
     pub no_durable: bool,
+    /// Tell this URL when the run is final, with a signed POST
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub callback: Option<String>,
     /// A repeated submission with the same key is the same run [default: a new random key]
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -349,6 +359,9 @@ pub struct RunsFilter {
     /// Only runs of this module: digest, or its first digits
     #[arg(long)]
     pub module: Option<ModuleRef>,
+    /// Only runs with this verdict; `agreed` means compared, `vouched` that one trusted worker stood alone
+    #[arg(long, value_enum)]
+    pub verdict: Option<VerdictArg>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
@@ -362,6 +375,17 @@ pub enum StateArg {
     Succeeded,
     Failed,
     Canceled,
+}
+
+/// What comparing the votes of a run said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerdictArg {
+    Pending,
+    Agreed,
+    Vouched,
+    Unchecked,
+    Disputed,
+    Nondeterministic,
 }
 
 /// What to do with a run.

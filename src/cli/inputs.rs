@@ -17,8 +17,8 @@ use super::error::CliError;
 use super::upload::push_blob;
 use crate::digest::Digest;
 use crate::protocol::api::{
-    Blob, InputBytes, InputFile, LimitsRequest, PlacementMode, PlacementRequest, RunRequest, VerifyPolicy,
-    VerifyRequest,
+    Blob, CallbackRequest, InputBytes, InputFile, LimitsRequest, PlacementMode, PlacementRequest, RunRequest,
+    VerifyPolicy, VerifyRequest,
 };
 use crate::spec::Retry;
 use crate::tree;
@@ -58,6 +58,7 @@ pub async fn request_of(client: &Client, args: &RunArgs, module: Digest) -> Resu
         priority: *priority,
         durable: no_durable.then_some(false),
         live: args.output.live.then_some(true),
+        callback: args.policy.callback.clone().map(|url| CallbackRequest { url }),
         ..RunRequest::default()
     })
 }

@@ -6,9 +6,11 @@
 mod args;
 mod blobs;
 mod call;
+mod callbacks;
 mod cert;
 mod client;
 mod connection;
+mod drill;
 mod error;
 mod events;
 mod exit;
@@ -97,11 +99,14 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
     let connect = match command {
         Command::Serve(args) => return serve::serve(args, environment),
         Command::Worker(args) => return worker::worker(args, environment),
+        Command::Drill(args) => return drill::drill(args),
         Command::Completions(args) => return completions(args),
         Command::Cert(args) => return cert::cert(args),
         Command::Verify(args) => return verify::verify(args, environment),
         Command::Receipt(args) => &args.connect,
         Command::Keys(args) => &args.connect,
+        Command::Callbacks(args) => &args.connect,
+        Command::Workspaces(args) => &args.connect,
         Command::Push(args) => &args.connect,
         Command::Modules(args) => &args.connect,
         Command::Run(args) => &args.connect,
@@ -128,8 +133,11 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Tokens(args) => tokens::tokens(&client, args).await,
             Command::Receipt(args) => receipt::receipt(&client, args).await,
             Command::Keys(args) => keys::keys(&client, args).await,
+            Command::Callbacks(args) => callbacks::callbacks(&client, args).await,
+            Command::Workspaces(args) => callbacks::workspaces(&client, args).await,
             Command::Serve(_)
             | Command::Worker(_)
+            | Command::Drill(_)
             | Command::Completions(_)
             | Command::Cert(_)
             | Command::Verify(_) => Ok(0),

@@ -14,6 +14,7 @@ use super::error::CliError;
 use super::telemetry;
 use crate::compiler::{CompileLimits, CompilerConfig};
 use crate::config::{Environment, Layers, Machine, ServeConfig};
+use crate::coordinator::callbacks::CallbackConfig;
 use crate::coordinator::chores::RetentionConfig;
 use crate::coordinator::{self, CoordinatorConfig};
 use crate::tls::{self, ServerTls};
@@ -65,6 +66,8 @@ fn layers(args: &ServeArgs, environment: &Environment) -> Result<Layers, CliErro
         ("worker_memory", args.worker_memory.map(|size| size.to_string())),
         ("tls_cert", text_of(args.tls_cert.as_deref())?),
         ("tls_key", text_of(args.tls_key.as_deref())?),
+        ("callback_allow", (!args.callback_allow.is_empty()).then(|| args.callback_allow.join(","))),
+        ("callback_ca", text_of(args.callback_ca.as_deref())?),
         ("allow_plaintext", args.allow_plaintext.then(|| "true".to_owned())),
     ];
     for (key, value) in flags {
@@ -219,6 +222,7 @@ fn coordinator_config(
         admission_wait: Duration::from_millis(config.limits.admission_wait_ms),
         http_drain: Duration::from_millis(config.limits.http_drain_ms),
         tls,
+        callbacks: CallbackConfig { allow: config.callback_allow.clone(), ca: config.callback_ca.clone() },
     })
 }
 

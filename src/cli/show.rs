@@ -4,6 +4,7 @@ use super::terminal::{duration, plain, size, table};
 use crate::digest::Digest;
 use crate::protocol::api::{
     Attempt, AttemptStateName, Module, ModuleStateName, Run, RunSummary, RunVerdict, Timestamp, Verification,
+    VerifyRequest,
 };
 use crate::result::{FailReason, Outcome, RunState, VerdictKind};
 
@@ -164,6 +165,9 @@ pub fn run(run: &Run) -> String {
     if let Some(fuel) = run.fuel_used {
         lines.push(("fuel used", fuel.to_string()));
     }
+    if let Some(callback) = &run.policy.callback {
+        lines.push(("callback", plain(&callback.url)));
+    }
     if let Some(first) = run.rerun_of {
         lines.push(("repeats", first.to_string()));
     }
@@ -202,7 +206,7 @@ pub fn runs(runs: &[RunSummary]) -> String {
             run.id.to_string(),
             run.state.name().to_owned(),
             ending(run.state, run.reason, run.outcome.as_ref()),
-            verdict_name(run.verdict.kind).to_owned(),
+            run.verdict.kind.name().to_owned(),
             run.module.short(),
             run.attempt_count.to_string(),
             took,
@@ -213,17 +217,6 @@ pub fn runs(runs: &[RunSummary]) -> String {
     table(headers, &runs.iter().map(row).collect::<Vec<_>>())
 }
 
-fn verdict_name(kind: VerdictKind) -> &'static str {
-    match kind {
-        VerdictKind::Pending => "pending",
-        VerdictKind::Agreed => "agreed",
-        VerdictKind::Vouched => "vouched",
-        VerdictKind::Unchecked => "unchecked",
-        VerdictKind::Disputed => "disputed",
-        VerdictKind::Nondeterministic => "nondeterministic",
-    }
-}
-
 fn analysis_text<'a>(module: &'a Module, field: &str) -> Option<&'a str> {
     module.analysis.as_ref()?.get(field)?.as_str()
 }
@@ -231,6 +224,7 @@ fn analysis_text<'a>(module: &'a Module, field: &str) -> Option<&'a str> {
 fn module_state(module: &Module) -> String {
     match module.state {
         _ if module.quarantined.is_some() => "quarantined",
+        _ if module.nondeterministic.is_some() => "nondeterministic",
         ModuleStateName::Analysed => "analysed",
         ModuleStateName::Compiling => "compiling",
         ModuleStateName::Ready => "ready",
@@ -253,6 +247,12 @@ pub fn verifiable(module: &Module) -> &'static str {
 pub fn module_notes(module: &Module) -> Vec<String> {
     let notes = module.analysis.as_ref().and_then(|analysis| analysis.get("notes")?.as_array());
     notes.into_iter().flatten().filter_map(|note| note.as_str().map(plain)).collect()
+}
+
+/// A policy of verification in words.
+pub fn verify_words(verify: &VerifyRequest) -> String {
+    let n = verify.n.map(|n| format!(" of {n}")).unwrap_or_default();
+    format!("{}{n}", verify.policy.name())
 }
 
 /// A list of modules.
@@ -293,9 +293,15 @@ pub fn module(module: &Module) -> String {
     if let Some(why) = &module.quarantined {
         add("quarantine", why);
     }
+    if let Some(found) = &module.nondeterministic {
+        let at = second(found.at);
+        add(
+            "differs",
+            &format!("where it is trusted, as run {} showed on {at}: nobody is blamed for it", found.run),
+        );
+    }
     if let Some(verify) = &module.verify {
-        let n = verify.n.map(|n| format!(" of {n}")).unwrap_or_default();
-        add("verified", &format!("{}{n}", verify.policy.name()));
+        add("verified", &verify_words(verify));
     }
     for note in module_notes(module) {
         add("note", &note);

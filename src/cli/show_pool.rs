@@ -3,7 +3,9 @@
 use super::show::second;
 use super::terminal::{plain, size, table};
 use crate::class::ClassInputs;
-use crate::protocol::api::{Key, Timestamp, Token, Worker, WorkerStandingName};
+use crate::protocol::api::{
+    CallbackDelivery, DeliveryStateName, Key, Scope, Timestamp, Token, Worker, WorkerStandingName,
+};
 
 fn standing_name(standing: WorkerStandingName) -> &'static str {
     match standing {
@@ -95,6 +97,33 @@ pub fn keys(keys: &[Key]) -> String {
     table(["KEY", "FROM", "UNTIL"], &keys.iter().map(row).collect::<Vec<_>>())
 }
 
+/// A list of deliveries of callbacks.
+pub fn deliveries(deliveries: &[CallbackDelivery]) -> String {
+    let row = |delivery: &CallbackDelivery| {
+        let state = match delivery.state {
+            DeliveryStateName::Pending => "pending",
+            DeliveryStateName::Delivered => "delivered",
+            DeliveryStateName::GivenUp => "given up",
+        };
+        let last = match (delivery.last_status, &delivery.last_error) {
+            (_, Some(error)) => plain(error),
+            (Some(status), None) => status.to_string(),
+            (None, None) => "-".to_owned(),
+        };
+        [
+            delivery.event.name().to_owned(),
+            delivery.revision.to_string(),
+            state.to_owned(),
+            delivery.tries.to_string(),
+            delivery.next_at.map_or_else(|| "-".to_owned(), second),
+            plain(&delivery.url),
+            last,
+        ]
+    };
+    let headers = ["EVENT", "REVISION", "STATE", "TRIES", "NEXT", "URL", "LAST"];
+    table(headers, &deliveries.iter().map(row).collect::<Vec<_>>())
+}
+
 /// A list of workers.
 pub fn workers(workers: &[Worker]) -> String {
     let row = |worker: &Worker| {
@@ -162,14 +191,27 @@ pub fn tokens(tokens: &[Token]) -> String {
             token.id.to_string(),
             plain(&token.name),
             scopes.join(","),
-            plain(token.domain.as_deref().unwrap_or("-")),
+            enrols(token),
             second(token.created_at),
             at(token.expires_at, "never"),
             at(token.last_used_at, "never"),
         ]
     };
-    let headers = ["ID", "NAME", "SCOPES", "DOMAIN", "CREATED", "EXPIRES", "LAST USED"];
+    let headers = ["ID", "NAME", "SCOPES", "WORKERS", "CREATED", "EXPIRES", "LAST USED"];
     table(headers, &tokens.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Whose machines enrol with a token.
+fn enrols(token: &Token) -> String {
+    if !token.scopes.contains(&Scope::Worker) {
+        return "-".to_owned();
+    }
+    let whose = match (token.arbiter, token.owned) {
+        (true, _) => "arbiters",
+        (false, true) => "own",
+        (false, false) => "foreign",
+    };
+    format!("{}, {whose}", plain(token.domain.as_deref().unwrap_or("default")))
 }
 
 #[cfg(test)]
@@ -231,6 +273,6 @@ mod tests {
         }))
         .unwrap();
         let list = tokens(&[token]);
-        assert!(list.contains("rack-2") && list.contains("never"), "{list}");
+        assert!(list.contains("rack-2, foreign") && list.contains("never"), "{list}");
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Environment, Machine};
 use crate::core;
+use crate::network::Networks;
 use crate::spec::Verify;
 use crate::units::{Period, Size};
 
@@ -114,6 +115,11 @@ pub(super) struct Settings {
     pub(super) retention_evidence_age: Period,
     /// An uploaded blob that no run refers to yet stays at least so long.
     pub(super) upload_keep: Period,
+
+    /// Networks that callbacks may reach although they are not public, in plain HTTP too: `10.0.0.0/8,loopback`.
+    pub(super) callback_allow: Networks,
+    /// PEM file of certificate authorities by which receivers of callbacks are trusted, beside the system's.
+    pub(super) callback_ca: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -128,7 +134,7 @@ impl Default for Settings {
             tls_key: None,
             workers: 3,
             arbiters: 0,
-            verify: VerifyText(Verify::Quorum { n: 2 }),
+            verify: VerifyText(Verify::Standard),
             slots: None,
             worker_memory: None,
             heartbeat: Period::seconds(1),
@@ -165,6 +171,8 @@ impl Default for Settings {
             retention_evidence: 10_000,
             retention_evidence_age: Period::seconds(30 * 86_400),
             upload_keep: Period::seconds(86_400),
+            callback_allow: Networks::default(),
+            callback_ca: None,
         }
     }
 }
@@ -192,6 +200,10 @@ pub struct ServeConfig {
     pub compiler: CompilerConfig,
     /// What is kept, and how long.
     pub retention: RetentionConfig,
+    /// Networks that callbacks may reach although they are not public.
+    pub callback_allow: Networks,
+    /// File of authorities by which receivers of callbacks are trusted too.
+    pub callback_ca: Option<PathBuf>,
 }
 
 /// The embedded workers.
@@ -367,6 +379,8 @@ impl Settings {
                 evidence_age_ms: self.retention_evidence_age.ms,
                 upload_keep_ms: self.upload_keep.ms,
             },
+            callback_allow: self.callback_allow,
+            callback_ca: self.callback_ca,
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Life of a run: `http` validates ([`submission`]), [`service`] checks inputs and module, [`owner`] applies the submission
 //! to the core and carries out the effects (assignments to agents, writes through the [`pump`]), agents report, the
-//! owner checks their votes, collects outputs into the blob store, finishes, and answers whoever waits.
+//! owner checks their votes, collects outputs into the blob store, finishes, and answers whoever waits. [`callbacks`] tells
+//! those who asked to be told.
 //!
 //! Shutdown order: no new runs (`readyz` says so); HTTP finishes what it answers; agents are dropped, which kills
 //! their runners (their runs are taken up at the next start); the owner ends; the pump writes what it has; the store closes.
 
+pub mod callbacks;
 pub mod chores;
 pub mod classes;
 pub mod clock;
@@ -40,6 +42,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::callbacks::{CallbackConfig, Callbacks, Deliverer};
 use self::chores::RetentionConfig;
 use self::classes::ClassBook;
 use self::clock::Clock;
@@ -118,6 +121,8 @@ pub struct CoordinatorConfig {
     pub http_drain: Duration,
     /// Speaks TLS with this, and nothing else.
     pub tls: Option<tls::Acceptor>,
+    /// Who may be told of runs.
+    pub callbacks: CallbackConfig,
 }
 
 /// Why a coordinator did not start, or had to end.
@@ -153,6 +158,9 @@ pub enum CoordinatorError {
     /// A use case at the start.
     #[error("the start failed")]
     Start(#[from] ServiceError),
+    /// Nothing can be sent to others.
+    #[error("callbacks cannot be sent: {0}")]
+    Callbacks(String),
     /// The listener.
     #[error("serving ended")]
     Serve(#[source] std::io::Error),
@@ -173,6 +181,7 @@ pub struct Running {
     stop_owner: oneshot::Sender<()>,
     pump: tokio::task::JoinHandle<Result<(), StoreError>>,
     chores: tokio::task::JoinHandle<()>,
+    deliverer: tokio::task::JoinHandle<()>,
     repairer: tokio::task::JoinHandle<()>,
     workers: workers::Embedded,
     store: Arc<dyn Store>,
@@ -204,6 +213,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
+    let callbacks = Arc::new(Callbacks::open(&config.callbacks, store.as_ref(), clock.now()).await?);
     let quarantined = pool_service::Quarantined::default();
     let (own, about) = proof.await.map_err(|error| CoordinatorError::Task(error.to_string()))??;
     let classes = Arc::new(ClassBook::of(about.clone()));
@@ -227,6 +237,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         quarantined: quarantined.clone(),
         repair: repairs.clone(),
         epoch,
+        callback_made: Arc::clone(&callbacks.wake),
         // by then a worker that only lost its connection is back, and one that died is not waited for any longer
         reconnect_ms: config.core.worker_lost_ms / 3,
     };
@@ -282,6 +293,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         tokens: TokenCache::default(),
         clock,
         metrics,
+        callbacks,
+        workspaces: service::WorkspaceCache::default(),
         events,
         epoch,
         facts: Facts {
@@ -304,8 +317,9 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         repair: repairs,
         streams: service::Streams::default(),
         ready: AtomicBool::new(true),
-        stopping,
+        stopping: stopping.clone(),
     });
+    let deliverer = Deliverer::new(&config.callbacks, service.clone(), Arc::clone(&store), clock)?;
     let chores = tokio::spawn(chores::run(
         service.clone(),
         Arc::clone(&store),
@@ -316,6 +330,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     service.resume_admissions().await?;
     service.wait_for_workers((config.workers + config.arbiters) as usize, JOIN_WAIT).await?;
     let _ = owner_queue.send(Command::Serving);
+    let deliverer = tokio::spawn(deliverer.run(stopping));
     let repairer = tokio::spawn(repairer.run(repairs_ended));
     Ok(Running {
         address,
@@ -330,6 +345,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stop_owner,
         pump,
         chores,
+        deliverer,
         repairer,
         workers,
         store,
@@ -365,6 +381,7 @@ impl Running {
             stop_owner,
             mut pump,
             chores,
+            deliverer,
             repairer,
             workers,
             store,
@@ -412,6 +429,8 @@ impl Running {
             };
         }
         chores.abort();
+        // it was told to stop; what is on its way is sent again by the next life
+        deliverer.abort();
         store.close().await;
         ended
     }
@@ -447,6 +466,9 @@ async fn recover(owner: &mut Owner, store: &dyn Store) -> Result<(), StoreError>
             };
             owner.recover(&run, is_ready);
         }
+    }
+    for module in store.nondeterministic_modules().await? {
+        owner.nondeterministic(module);
     }
     // nothing will ever admit these: their runs end, once all of them are there
     for module in refused {
@@ -498,8 +520,8 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
         name: "admin of the first start".to_owned(),
         scopes,
         expires_at: None,
-        domain: None,
-        owned: false,
+        domain: Some(core::OWN_DOMAIN.to_owned()),
+        owned: true,
         arbiter: false,
     };
     store_token(store, &text, spec, now).await?;

@@ -167,6 +167,7 @@ mod tests {
             blobs,
             dissents: Vec::new(),
             votes: Vec::new(),
+            callback: None,
         }))
     }
 

@@ -21,7 +21,7 @@ use crate::core::{
 use crate::digest::Digest;
 use crate::id::{RunId, WorkerId};
 use crate::result::FailReason;
-use crate::spec::Verify;
+use crate::spec::{Profile, RunSpec, Verify};
 use crate::store::{
     CastVote, Concluded, DueSuspect, Looked, ModuleState, Repair, Reverdict, Reverification, Store,
     StoreError, StoredRun, SupportedFinal, Suspicion, WorkerRow,
@@ -241,6 +241,8 @@ impl Repairer {
         let out = workers.iter().filter(|row| row.quarantined.is_some()).map(|row| row.id).collect();
         // who confirmed what turns out wrong named it too
         let confirmations = self.store.confirmations(id).await?;
+        let [votes, confirmations] =
+            [votes, confirmations].map(|votes| in_evidence(&run.spec, votes, &workers));
         let reverify = reverify(&run, result, (&votes, &confirmations), &out, numbers);
         tracing::info!(run = %id, revision = run.revision, tries, "a final is verified anew");
         open.insert(id, tries);
@@ -312,6 +314,28 @@ impl Repairer {
     }
 }
 
+/// The class to which the evidence of a vote belongs: the one that its worker has for `det-1`. A vote on a run of the other
+/// profile names another class; then it is the one that the worker had last.
+fn evidence_class(profile: Profile, vote: &CastVote, row: Option<&WorkerRow>) -> Class {
+    match profile {
+        Profile::Det1 => vote.class,
+        Profile::Det1Portable => {
+            let session = row.and_then(|row| row.session.as_ref());
+            Class(session.map_or(Digest::EMPTY, |session| session.facts.class))
+        }
+    }
+}
+
+/// Votes with the classes to which their evidence belongs.
+fn in_evidence(spec: &RunSpec, votes: Vec<CastVote>, workers: &[WorkerRow]) -> Vec<CastVote> {
+    let row = |worker| workers.iter().find(|row| row.id == worker);
+    let named = |vote: CastVote| {
+        let class = evidence_class(spec.profile, &vote, row(vote.worker));
+        CastVote { class, ..vote }
+    };
+    votes.into_iter().map(named).collect()
+}
+
 /// What the core has to know of a final that is verified anew.
 fn reverify(
     run: &StoredRun,
@@ -374,12 +398,17 @@ impl Workers {
     }
 
     /// What a vote weighs: as much as then, unless its worker is trusted less now.
-    fn past(&self, worker: WorkerId, result: Digest, vote: Option<&CastVote>) -> PastVote {
+    fn past(
+        &self,
+        profile: Profile,
+        (worker, result): (WorkerId, Digest),
+        vote: Option<&CastVote>,
+    ) -> PastVote {
         let row = self.rows.get(&worker);
         let known = vote.and_then(|vote| vote.weight);
         let mut weight = known.unwrap_or(Weight { domain: worker.0, ..Weight::UNKNOWN });
         if let Some(row) = row.filter(|_| !weight.is_arbiter) {
-            let class = vote.map_or(Digest::EMPTY, |vote| vote.class.0);
+            let class = vote.map_or(Digest::EMPTY, |vote| evidence_class(profile, vote, Some(row)).0);
             let standing = row.standing(class).aged(day_of(self.now));
             let error_ppb = standing.error_ppb(row.prior());
             match known {
@@ -399,13 +428,16 @@ impl Workers {
         let mut votes: BTreeMap<WorkerId, (PastVote, Time)> = BTreeMap::new();
         for attempt in &run.attempts {
             if let AttemptState::Voted { result, won: Some(_), .. } = attempt.state {
-                let vote = self.past(attempt.worker, result, named(attempt.number));
+                let vote = self.past(run.spec.profile, (attempt.worker, result), named(attempt.number));
                 votes.insert(attempt.worker, (vote, attempt.ended_at.unwrap_or(finished_at)));
             }
         }
         let confirmed_at = run.verification.as_ref().map_or(finished_at, |found| found.at);
         for vote in &found.confirmations {
-            votes.insert(vote.worker, (self.past(vote.worker, vote.result, Some(vote)), confirmed_at));
+            votes.insert(
+                vote.worker,
+                (self.past(run.spec.profile, (vote.worker, vote.result), Some(vote)), confirmed_at),
+            );
         }
         let out: BTreeSet<WorkerId> = votes
             .iter()

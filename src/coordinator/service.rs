@@ -5,6 +5,7 @@
 
 mod access;
 mod caches;
+mod callbacks;
 mod compare;
 mod figures;
 mod modules;
@@ -13,6 +14,7 @@ mod repairs;
 mod runs;
 mod streams;
 mod workers;
+mod workspaces;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +31,9 @@ pub use compare::AttemptResult;
 pub use figures::{Figures, WorkerReport};
 pub use runs::INLINE_SHARES_MAX;
 pub use streams::{STREAMS_MAX, Streams};
+pub use workspaces::{WorkspaceCache, name_of_workspace};
 
+use super::callbacks::Callbacks;
 use super::chores::RetentionConfig;
 use super::classes::ClassBook;
 use super::clock::Clock;
@@ -46,12 +50,12 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
-    Evidence, ModuleState, Outlook, Repair, Reverdict, RunFilter, StoredModule, StoredRun, TokenRow, Usage,
-    WorkerRow,
+    Delivery, DeliveryState, Evidence, ModuleState, Outlook, Repair, Reverdict, RunFilter, StoredModule,
+    StoredRun, TokenRow, Usage, WorkerRow, WorkspaceSettings,
 };
 use crate::store::{Store, StoreError};
 
-/// The trust domain of workers whose token names none.
+/// The trust domain of workers whose token names none: foreign ones, and tokens of before the operator's own had one.
 const DOMAIN_DEFAULT: &str = "default";
 
 /// Who calls: made from a token's row.
@@ -238,6 +242,18 @@ pub enum ServiceError {
         /// There.
         there: usize,
     },
+    /// Workers that could not satisfy a policy which weighs votes, if all of them agreed.
+    #[error("`{verify}` cannot be kept by the {there} workers that are there")]
+    Undecidable {
+        /// The policy.
+        verify: Verify,
+        /// Workers of the class that would do best.
+        there: usize,
+        /// Fault domains among them.
+        domains: usize,
+        /// The error that they leave at best, in parts per billion.
+        error_ppb: u64,
+    },
     /// The worker has a session: it cannot be forgotten.
     #[error("the worker is connected: stop it first")]
     WorkerConnected,
@@ -269,6 +285,15 @@ pub enum ServiceError {
     /// The upload broke off.
     #[error("the body broke off: {0}")]
     BodyBroken(String),
+    /// The callback may not go there.
+    #[error("{0}")]
+    CallbackRefused(String),
+    /// Backpressure of what is to be told to others.
+    #[error("{pending} callbacks wait for their receivers: try again later")]
+    CallbacksFull {
+        /// Deliveries that are pending.
+        pending: u64,
+    },
     /// No room.
     #[error("the disk of the coordinator is full")]
     DiskFull,
@@ -372,6 +397,10 @@ pub struct Parts {
     pub pool: PoolService,
     /// What is signed with.
     pub keys: Arc<Keyring>,
+    /// What is told to others.
+    pub callbacks: Arc<Callbacks>,
+    /// What workspaces have settled, as it was last read.
+    pub workspaces: WorkspaceCache,
     /// The pool's events.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// The term of this process.
@@ -422,6 +451,16 @@ impl Service {
     /// Figures for `/metrics`.
     pub fn metrics(&self) -> &Metrics {
         &self.parts.metrics
+    }
+
+    /// The same, to be kept.
+    pub fn shared_metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.parts.metrics)
+    }
+
+    /// What is told to others.
+    pub fn callbacks(&self) -> Arc<Callbacks> {
+        Arc::clone(&self.parts.callbacks)
     }
 
     /// Whether runs are accepted.

@@ -64,6 +64,7 @@ impl Stage {
             admission_wait: Duration::from_secs(1),
             http_drain: Duration::from_secs(1),
             tls: None,
+            callbacks: Default::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let running = start(config, listener).await.unwrap();
@@ -80,6 +81,7 @@ impl Stage {
             quarantined: None,
             verify: None,
             created_at: Time(1),
+            nondeterministic: None,
         };
         running.store.put_module(row).await.unwrap();
         let router = http::router(Arc::new(running.service.clone()));

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::Time;
 
+mod callback;
 mod compare;
 mod pool;
 mod problem;
@@ -24,6 +25,7 @@ mod request;
 mod run;
 mod stats;
 
+pub use callback::*;
 pub use compare::*;
 pub use pool::*;
 pub use problem::*;

@@ -8,6 +8,7 @@
 //!
 //! It knows no HTTP, no scheduling rule and no file: large blobs live behind [`crate::blobs`], here are their rows.
 
+mod callbacks;
 mod failure;
 mod records;
 mod repairs;
@@ -25,6 +26,7 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::Verify;
 
+pub use callbacks::*;
 pub use failure::Failure;
 pub use repairs::*;
 pub use rows::*;
@@ -111,8 +113,14 @@ pub trait Store: Send + Sync + 'static {
         state: ModuleState,
         refusal: Option<(String, String)>,
     ) -> Result<bool, StoreError>;
-    /// Sets or clears (`None`) a module's quarantine; false if there is no such module.
-    async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
+    /// Takes a module out of service; false if there is no such module.
+    async fn quarantine_module(&self, digest: Digest, why: String) -> Result<bool, StoreError>;
+    /// Says what showed a module to be nondeterministic; false if there is no such module, or that was said before.
+    async fn blame_module(&self, digest: Digest, found: Nondeterminism) -> Result<bool, StoreError>;
+    /// Clears a module's quarantine, and whatever it was found out to be; false if there is no such module.
+    async fn readmit_module(&self, digest: Digest) -> Result<bool, StoreError>;
+    /// Modules that are nondeterministic, for the restart.
+    async fn nondeterministic_modules(&self) -> Result<Vec<Digest>, StoreError>;
     /// Says how a module's runs are verified that ask for nothing else (`None`: as the pool does); false if there is no such
     /// module.
     async fn set_module_verify(&self, digest: Digest, verify: Option<Verify>) -> Result<bool, StoreError>;
@@ -123,6 +131,32 @@ pub trait Store: Send + Sync + 'static {
     async fn modules(&self, cursor: Option<Digest>, limit: u32) -> Result<Vec<StoredModule>, StoreError>;
     /// Deletes a module that no open run uses: `Refused` if one does, `Committed` if it is gone (or never was).
     async fn delete_module(&self, digest: Digest) -> Result<WriteAnswer, StoreError>;
+
+    /// What a workspace has settled.
+    async fn workspace(&self, id: WorkspaceId) -> Result<WorkspaceSettings, StoreError>;
+    /// Settles something else, in place of what it had settled.
+    async fn put_workspace(&self, id: WorkspaceId, settings: WorkspaceSettings) -> Result<(), StoreError>;
+
+    /// Deliveries that are due at `now`, those that have waited longest first, at most `limit`; none of `skip`.
+    async fn due_callbacks(
+        &self,
+        now: Time,
+        skip: SkippedCallbacks,
+        limit: u32,
+    ) -> Result<DueCallbacks, StoreError>;
+    /// Takes a note of how a try of a delivery ended. False, and nothing changes, if it is not pending any more or somebody
+    /// asked for it again since `tries` tries had been made.
+    async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError>;
+    /// The deliveries of a run, by revision.
+    async fn callbacks(&self, run: RunId) -> Result<Vec<Delivery>, StoreError>;
+    /// Makes a run's delivery due at `at`, however it ended, with all of its tries before it; the newest revision's if none is
+    /// named. False if there is none.
+    async fn redeliver_callback(
+        &self,
+        run: RunId,
+        revision: Option<u32>,
+        at: Time,
+    ) -> Result<bool, StoreError>;
 
     /// Makes a blob's row, or finds it there, and pins it against collection until `pin_until`. True if it was there.
     async fn put_blob(&self, digest: Digest, row: BlobRow, pin_until: Time) -> Result<bool, StoreError>;
@@ -170,11 +204,13 @@ pub trait Store: Send + Sync + 'static {
     /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
     /// Sets or clears a worker's quarantine; false if there is no such worker. In the same write as a quarantine its finals are
-    /// put down to be looked at, see [`Store::repairs`]. One that is cleared makes a newcomer: nothing is left of its standing.
+    /// put down to be looked at, see [`Store::repairs`]. One that is cleared (at `at`) makes a newcomer: nothing is left of
+    /// its standing, and its log says so.
     async fn quarantine_worker(
         &self,
         id: WorkerId,
         quarantine: Option<Quarantine>,
+        at: Time,
     ) -> Result<bool, StoreError>;
     /// Ends a quarantine that the pool made for a worker's votes, because they had been right: its standing stays, and its
     /// finals are not looked at any more. False, and nothing changes, if there is no such quarantine.
@@ -215,6 +251,8 @@ pub trait Store: Send + Sync + 'static {
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Sets one, unless it is there; answers what is there now.
     async fn init_meta(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError>;
+    /// Sets one, whatever is there.
+    async fn put_meta(&self, name: &str, value: Vec<u8>) -> Result<(), StoreError>;
 
     /// How much is stored.
     async fn usage(&self) -> Result<Usage, StoreError>;

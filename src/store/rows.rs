@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::receipt::VoteProof;
 use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict, VerdictKind};
-use crate::spec::{Policy, RunSpec, Verify};
+use crate::spec::{Callback, Policy, RunSpec, Verify};
 
 /// A run as it is inserted.
 #[derive(Clone, Debug)]
@@ -52,6 +52,8 @@ pub struct FinalRun {
     pub dissents: Vec<(AttemptId, Digest)>,
     /// The votes that were counted, those that lost included: what a receipt is made of.
     pub votes: Vec<CastVote>,
+    /// Who is to be told: a delivery of this revision is made in the same transaction.
+    pub callback: Option<Callback>,
 }
 
 /// A vote as its worker stated it, and what proves that it did.
@@ -278,6 +280,24 @@ pub struct StoredModule {
     pub verify: Option<Verify>,
     /// When it was first uploaded.
     pub created_at: Time,
+    /// What showed that it gives different results where it is trusted, if something did.
+    pub nondeterministic: Option<Nondeterminism>,
+}
+
+/// How a module was found out to be nondeterministic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nondeterminism {
+    /// The run that showed it.
+    pub run: RunId,
+    /// When.
+    pub at: Time,
+}
+
+/// What a workspace has settled for all of its runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WorkspaceSettings {
+    /// How runs are verified that ask for nothing else, and whose module does neither; `None`: as the pool does.
+    pub verify: Option<Verify>,
 }
 
 /// A blob's row.
@@ -424,8 +444,8 @@ pub struct Evidence {
     pub kind: String,
     /// So many of it: results that a confirmation stands for, 1 of everything else.
     pub count: u32,
-    /// On which attempt.
-    pub attempt: AttemptId,
+    /// On which attempt; `None` for an operator's word.
+    pub attempt: Option<AttemptId>,
     /// The result digest that it voted for, if it did.
     pub result: Option<Digest>,
     /// When.
@@ -444,6 +464,8 @@ pub mod kind {
     pub const LONE_DISSENT: &str = "lone_dissent";
     /// Its result lost, and others had named the very same.
     pub const COLLUSION: &str = "collusion";
+    /// An operator let it in again: a newcomer.
+    pub const READMITTED: &str = "readmitted";
     /// Its result had been right: what the run said against it is taken back.
     pub const ABSOLVED: &str = "absolved";
 }
@@ -476,6 +498,7 @@ impl Evidence {
             kind::CONFIRMED_BY_GOLDEN => confirmed(Witness::Golden),
             kind::LONE_DISSENT => Some(core::Evidence::LoneDissent),
             kind::COLLUSION => Some(core::Evidence::Collusion),
+            kind::READMITTED => Some(core::Evidence::Readmitted),
             kind::ABSOLVED => Some(core::Evidence::Absolved),
             _ => None,
         }

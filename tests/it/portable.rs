@@ -37,7 +37,7 @@ async fn machines_with_other_cpus_vote_together_under_the_portable_profile() {
     assert!(problem["detail"].as_str().unwrap().contains("det-1-portable"), "{problem}");
     let run = pool.run(request("det-1-portable")).await;
     assert_eq!((&run["state"], votes(&run)), (&json!("succeeded"), (&json!("agreed"), &json!(2))), "{run}");
-    assert_eq!(run["profile"], "det-1-portable");
+    assert_eq!(run["spec"]["profile"], "det-1-portable", "{run}");
 
     // a stack that overflows: both execute the same machine code, so they agree
     let endless = wat("(module (func $f (export \"f\") (result i64) (i64.add (call $f) (i64.const 1))))");

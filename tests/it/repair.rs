@@ -6,6 +6,7 @@ use futures_util::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::support::receiver::Receiver;
 use crate::support::remote::{Worker, figure, ready, shown, texts};
 use crate::support::{Pool, eventually, guest};
 
@@ -93,6 +94,42 @@ async fn certified(pool: &Pool, run: &str, revision: u32) -> lockstep::receipt::
     assert_eq!(response.status(), 200);
     let checked = lockstep::receipt::check(&response.bytes().await.unwrap()).unwrap();
     checked.statement.predicate
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correction_is_told_to_whom_the_final_was_told() {
+    let receiver = Receiver::start().await;
+    let args = ["--workers", "0", "--arbiters", "1", "--slots", "1", "--callback-allow", "loopback"];
+    let pool = Pool::with(&[&args[..], &["--set", "heartbeat=100ms"]].concat()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let one = joins(&pool, dir.path(), "one", Some(COLLUDES)).await;
+    let _other = joins(&pool, dir.path(), "other", Some(COLLUDES)).await;
+    ready(&pool, 3).await;
+    let module = pool.push(guest("misbehave.wasm")).await;
+    let request = json!({"module": module, "args": ["args", "true"], "verify": {"policy": "quorum", "n": 2},
+        "timeout_ms": 60_000, "callback": {"url": receiver.url("/hook")}});
+    let run = pool.run(request).await;
+    assert!(is_lie(&run), "{run}");
+    let told = receiver.first(1).await.remove(0);
+    assert_eq!(told.header("webhook-id"), format!("{}_1", id(&run)));
+    assert_eq!(told.json()["data"]["stdout"]["text"], run["stdout"]["text"]);
+    cli(&pool, &["workers", "quarantine", &one.id, "--why", "it lied"]).await;
+    let corrected = receiver.first(2).await.remove(1);
+    assert_eq!(corrected.header("webhook-id"), format!("{}_2", id(&run)));
+    assert_eq!(corrected.header("lockstep-event"), "run.corrected");
+    let (body, (_, secret)) = (corrected.json(), pool.get("/v1/callbacks/secret").await);
+    assert!(corrected.is_signed_with(secret["secret"].as_str().unwrap()));
+    assert_eq!((&body["type"], &body["data"]["revision"]), (&json!("run.corrected"), &json!(2)), "{body}");
+    assert_eq!(body["data"]["stdout"]["text"], "true\n");
+    assert!(body["timestamp"].as_str() > told.json()["timestamp"].as_str(), "{body}");
+    let path = format!("/v1/runs/{}/callbacks", id(&run));
+    let both = eventually("both are delivered", async || {
+        let both = pool.get(&path).await.1["items"].as_array().unwrap().clone();
+        both.iter().all(|one| one["state"] == "delivered").then_some(both)
+    })
+    .await;
+    let events: Vec<_> = both.iter().map(|one| (one["event"].clone(), one["revision"].clone())).collect();
+    assert_eq!(events, [(json!("run.final"), json!(1)), (json!("run.corrected"), json!(2))]);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use super::attempt::Attempt;
 use super::credibility::Seat;
 use super::explain::Note;
 use super::modules::Modules;
-use super::placement::{Draw, choose, draw, lacking};
+use super::placement::{Draw, barred, choose, draw, lacking};
 use super::queue::Queue;
 use super::repair::Repair;
 use super::run::Run;
@@ -149,10 +149,11 @@ impl Floor {
         self.unqueue(run);
         if !shape.avoided.is_empty() {
             if self.queue.suited(&shape, &self.crew, self.now).1.places.is_empty() {
+                let (barred, more) = barred(&shape, &self.crew);
                 run.is_relaxed = true;
                 shape.avoided.clear();
                 self.unset_fresh(run);
-                self.note(run, Note::NoOther);
+                self.note(run, Note::NoOther { barred, more });
             } else if run.fresh_until.is_none() {
                 let wait_ms = self.config.fresh_worker_wait_ms;
                 let at = self.now.plus_ms(wait_ms);

@@ -7,13 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Class;
-use super::Time;
 use super::bits::Bits;
 use super::credibility::Seat;
 use super::explain::Choice;
 use super::kin::Kin;
 use super::workers::{Crew, Worker};
+use super::{Class, Time, WorkerStanding};
 use vocabulary::id::WorkerId;
 
 /// The least that an attempt leases: below it the bookkeeping costs more than the memory.
@@ -28,6 +27,8 @@ pub(super) struct Shape {
     pub memory_bytes: u64,
     /// Workers of one class that the policy needs; 1 for `once`.
     pub voters: u8,
+    /// Whether votes are weighed: then the operator's own machines count one by one and not as one domain.
+    pub is_weighed: bool,
     /// Who is asked.
     pub seat: Seat,
     /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
@@ -53,6 +54,22 @@ pub(super) struct Suited {
     pub short_since: Option<Time>,
 }
 
+impl Shape {
+    /// Whether a worker could ever execute it.
+    pub(super) fn suits(&self, worker: &Worker) -> bool {
+        worker.is_eligible()
+            && worker.memory_bytes >= self.memory_bytes
+            && self.labels.as_ref().is_none_or(|labels| worker.carries(labels))
+            && self.class.is_none_or(|class| worker.class_of(self.kin) == class)
+    }
+
+    /// Where a worker sits: with all of its trust domain, or apart.
+    fn place_of<'a>(&self, worker: &'a Worker) -> (&'a str, u32) {
+        let apart = self.is_weighed && worker.is_apart();
+        (worker.domain.as_str(), if apart { worker.id.0 } else { 0 })
+    }
+}
+
 /// Memory that is leased for a run that may use `memory_bytes`: rounded up to an eighth of its power of two, so that
 /// callers cannot make a shape of their own by an odd byte more.
 pub(super) fn leased_bytes(memory_bytes: u64) -> u64 {
@@ -67,14 +84,7 @@ pub(super) fn leased_bytes(memory_bytes: u64) -> u64 {
 /// fault domain of its own.
 /// `short_since` is what was known before; it is kept while the shape stays short.
 pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now: Time) -> Suited {
-    let carries = |worker: &Worker| shape.labels.as_ref().is_none_or(|labels| worker.carries(labels));
-    let mut candidates: Vec<&Worker> = crew
-        .iter()
-        .filter(|worker| worker.is_eligible() && worker.memory_bytes >= shape.memory_bytes)
-        .filter(|worker| {
-            carries(worker) && shape.class.is_none_or(|class| worker.class_of(shape.kin) == class)
-        })
-        .collect();
+    let mut candidates: Vec<&Worker> = crew.iter().filter(|worker| shape.suits(worker)).collect();
     if shape.seat == Seat::Arbiter {
         return suited_arbiters(shape, &candidates, crew);
     }
@@ -87,12 +97,19 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         there = classes.values().copied().max().unwrap_or(0);
         candidates.retain(|worker| classes[&worker.class_of(shape.kin)] >= usize::from(shape.voters));
     }
-    // arbiters are kept for disputes and audits, unless there is nobody else
-    if !crew.arbiters().is_empty() && candidates.iter().any(|worker| !worker.is_arbiter) {
-        candidates.retain(|worker| !worker.is_arbiter);
+    // arbiters are kept for disputes and audits, unless there is nobody else (any more)
+    let mut arbiters: Vec<&Worker> = Vec::new();
+    if !crew.arbiters().is_empty() {
+        (arbiters, candidates) = candidates.into_iter().partition(|worker| worker.is_arbiter);
     }
     if !shape.seated.is_empty() {
         unseat(shape, &mut candidates, crew);
+        arbiters.retain(|worker| !shape.seated.contains(&worker.id));
+    }
+    if candidates.is_empty() {
+        candidates = arbiters;
+    }
+    if !shape.seated.is_empty() {
         there = candidates.len();
     }
     // as long as no class is settled, it takes one that is large enough for the whole policy
@@ -149,18 +166,88 @@ pub(super) fn lacking(shape: &Shape, crew: &Crew) -> String {
     "may take another attempt of it".to_owned()
 }
 
+/// What keeps a worker from an attempt of a shape, whether it is free or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Bar {
+    /// It gets no work.
+    Standing(WorkerStanding),
+    /// It has an attempt of the run, or a vote.
+    Seated,
+    /// It has too little memory.
+    Memory,
+    /// It lacks a label.
+    Labels,
+    /// The run is bound to another class.
+    Class,
+    /// Its class is too small for the policy.
+    FewPeers,
+    /// It is kept for disputes and audits.
+    Arbiter,
+    /// An arbiter is wanted.
+    NoArbiter,
+    /// Its trust domain has a voter.
+    Domain,
+}
+
+/// Barred workers that are named at most.
+const NAMED_MAX: usize = 6;
+
+/// What keeps the workers from a shape that it does not avoid, some of them by name, and how many more there are. For words
+/// only: [`suited`] decides.
+pub(super) fn barred(shape: &Shape, crew: &Crew) -> (Vec<(WorkerId, Bar)>, usize) {
+    let others = || crew.iter().filter(|worker| !shape.avoided.contains(&worker.id));
+    let named = others().take(NAMED_MAX).map(|worker| (worker.id, bar(shape, worker, crew))).collect();
+    (named, others().count().saturating_sub(NAMED_MAX))
+}
+
+fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
+    let wants_arbiter = shape.seat == Seat::Arbiter;
+    let peers = |class| crew.iter().filter(|it| it.is_eligible() && it.class == class).count();
+    if !worker.is_eligible() {
+        Bar::Standing(worker.standing())
+    } else if shape.seated.contains(&worker.id) {
+        Bar::Seated
+    } else if worker.memory_bytes < shape.memory_bytes {
+        Bar::Memory
+    } else if shape.labels.as_ref().is_some_and(|labels| !worker.carries(labels)) {
+        Bar::Labels
+    } else if shape.class.is_some_and(|class| worker.class != class) {
+        Bar::Class
+    } else if wants_arbiter && !worker.is_arbiter {
+        Bar::NoArbiter
+    } else if worker.is_arbiter {
+        Bar::Arbiter
+    } else if shape.voters > 1 && shape.class.is_none() && peers(worker.class) < usize::from(shape.voters) {
+        Bar::FewPeers
+    } else {
+        Bar::Domain
+    }
+}
+
+/// Workers that suit a shape and cannot take an attempt of it now, some of them, and how many more there are.
+pub(super) fn busy(shape: &Shape, suited: &Suited, crew: &Crew) -> (Vec<WorkerId>, usize) {
+    let is_busy = |worker: &&Worker| {
+        let suits = crew.place(worker.id).is_some_and(|place| suited.places.contains(place));
+        suits && (worker.credits == 0 || worker.memory_free() < shape.memory_bytes)
+    };
+    let busy: Vec<WorkerId> = crew.iter().filter(is_busy).map(|worker| worker.id).collect();
+    let named = busy.iter().copied().take(NAMED_MAX).collect();
+    (named, busy.len().saturating_sub(NAMED_MAX))
+}
+
 /// Removes the workers that have a seat already, and those of their domains where domains matter.
 fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
-    let domains: BTreeSet<&str> = candidates.iter().map(|worker| worker.domain.as_str()).collect();
+    let domains: BTreeSet<(&str, u32)> = candidates.iter().map(|worker| shape.place_of(worker)).collect();
     // an arbiter sits beside the voters, not among them
     let is_voter = |worker: &&WorkerId| crew.get(**worker).is_none_or(|worker| !worker.is_arbiter);
     let seats = usize::from(shape.voters).max(shape.seated.iter().filter(is_voter).count() + 1);
-    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
     if shape.voters > 1 && domains.len() >= seats {
         let seated = shape.seated.iter().filter(is_voter).filter_map(|worker| crew.get(*worker));
-        taken.extend(seated.map(|worker| worker.domain.as_str()));
+        taken.extend(seated.map(|worker| shape.place_of(worker)));
     }
-    candidates.retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(worker.domain.as_str()));
+    candidates
+        .retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(&shape.place_of(worker)));
 }
 
 /// Whether a free worker could take an attempt of this shape now.
@@ -274,6 +361,7 @@ mod tests {
             labels: None,
             memory_bytes: 1 << 20,
             voters,
+            is_weighed: false,
             seat: Seat::Voter,
             missing: voters.saturating_sub(seated.len() as u8).max(1),
             kin: Kin::Native,

@@ -1,11 +1,13 @@
 //! The pool as a whole, one event at a time: what each rule makes of it.
 
+mod deciding;
 mod epochs;
 mod flows;
 mod grace;
 mod placing;
 mod portable;
 mod repair;
+mod reruns;
 mod signs;
 
 use std::collections::BTreeMap;

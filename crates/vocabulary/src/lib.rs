@@ -5,6 +5,7 @@
 pub mod class;
 pub mod digest;
 pub mod id;
+pub mod network;
 pub mod result;
 mod schema;
 pub mod spec;

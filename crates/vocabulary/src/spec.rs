@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -379,7 +380,7 @@ impl FromStr for Verify {
 /// What a run has that is put together without a word about it; what a pool's runs get is a setting of the pool.
 impl Default for Verify {
     fn default() -> Verify {
-        Verify::Quorum { n: 2 }
+        Verify::Standard
     }
 }
 
@@ -428,6 +429,16 @@ pub struct Policy {
     pub priority: i8,
     /// Written to the store before it is acknowledged.
     pub durable: bool,
+    /// Who is told when a revision of the run becomes final; only with `durable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
+}
+
+/// Where a run's end is told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Callback {
+    /// An `http` or `https` URL, checked when the run was submitted. Shared, because policies are copied.
+    pub url: Arc<str>,
 }
 
 impl Default for Policy {
@@ -441,6 +452,7 @@ impl Default for Policy {
             deadline_ms: None,
             priority: 0,
             durable: true,
+            callback: None,
         }
     }
 }

@@ -27,7 +27,7 @@ pub struct ServeArgs {
     /// Embedded workers beside them that settle disputes and audits [default: 0]
     #[arg(long, value_name = "N")]
     pub arbiters: Option<u32>,
-    /// How results are verified of runs that don't say: standard, high, once or quorum:N [default: quorum:2]
+    /// How results are verified of runs that don't say: standard, high, once or quorum:N [default: standard]
     #[arg(long, value_name = "POLICY")]
     pub verify: Option<Verify>,
     /// Attempts that each worker executes at once [default: cores / workers]
@@ -45,6 +45,12 @@ pub struct ServeArgs {
     /// Listen beyond loopback without TLS: tokens and data travel in the clear
     #[arg(long)]
     pub allow_plaintext: bool,
+    /// Let callbacks reach this network (or `loopback`) although it is not public, in plain HTTP too; may be given often
+    #[arg(long, value_name = "CIDR")]
+    pub callback_allow: Vec<String>,
+    /// Trust the receivers of callbacks by these authorities (PEM) too, beside the system's
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub callback_ca: Option<PathBuf>,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,

@@ -22,6 +22,7 @@ use super::service::Service;
 mod blobs;
 mod bulk;
 mod call;
+mod callbacks;
 mod compare;
 mod content;
 mod events;
@@ -41,8 +42,9 @@ mod stats;
 mod system;
 mod tokens;
 mod ui;
-mod views;
+pub(in crate::coordinator) mod views;
 mod workers;
+mod workspaces;
 
 pub use server::{ServerConfig, serve};
 
@@ -58,6 +60,8 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(runs::get_stderr))
         .routes(routes!(runs::get_file))
         .routes(routes!(receipts::get_receipt))
+        .routes(routes!(callbacks::list_callbacks))
+        .routes(routes!(callbacks::redeliver_callback))
         .routes(routes!(repairs::list_revisions))
         .routes(routes!(events::run_events))
         .routes(routes!(bulk::cancel_runs))
@@ -89,6 +93,9 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(tokens::delete_token))
         .routes(routes!(receipts::list_keys))
         .routes(routes!(receipts::rotate_key))
+        .routes(routes!(callbacks::get_secret))
+        .routes(routes!(callbacks::rotate_secret))
+        .routes(routes!(workspaces::get_workspace, workspaces::put_workspace))
         // the coordinator itself
         .routes(routes!(events::pool_events))
         .routes(routes!(stats::stats))

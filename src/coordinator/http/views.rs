@@ -3,20 +3,23 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::coordinator::callbacks::{Secrets, event_of, name_of};
 use crate::coordinator::classes::ClassBook;
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
-    CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, Repair as RepairRow, Reverdict,
-    RunDetail, StoredModule, StoredRun, TokenRow, WorkerReport, WorkerRow,
+    CurrentAttempt as CurrentHeld, Delivery, DeliveryState, Evidence, Facts, Figures, ModuleState,
+    Repair as RepairRow, Reverdict, RunDetail, StoredModule, StoredRun, TokenRow, WorkerReport, WorkerRow,
+    WorkspaceSettings, name_of_workspace,
 };
 use crate::core::{AttemptRecord, AttemptState, Prior, Standing, Time, WorkerStanding, WorkerView, day_of};
-use crate::id::{AttemptId, RunId, WorkspaceId};
+use crate::id::{AttemptId, RunId};
 use crate::protocol::api::{
-    Attempt, AttemptStateName, Clock, ConclusionName, CurrentAttempt, EvidenceItem, EvidenceView,
-    Explanation, HourCounts, InputFile, Key, Module, ModuleStateName, Output, OutputFile, PlacementMode,
-    PlacementRequest, PolicyView, PoolStats, Refusal, Repair, RepairState, RetentionStats, RetentionView,
-    Revision, Run, RunSummary, RunVerdict, Scope, SpecView, StorageStats, Timestamp, Token, Verification,
-    VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
+    Attempt, AttemptStateName, CallbackDelivery, CallbackRequest, CallbackSecret, Clock, ConclusionName,
+    CurrentAttempt, DeliveryStateName, EvidenceItem, EvidenceView, Explanation, HourCounts, InputFile, Key,
+    Module, ModuleStateName, Nondeterminism, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
+    PoolStats, PreviousSecret, Refusal, Repair, RepairState, RetentionStats, RetentionView, Revision, Run,
+    RunSummary, RunVerdict, Scope, SpecView, StorageStats, Timestamp, Token, Verification, VerifyRequest,
+    Worker, WorkerDetail, WorkerStandingName, Workspace,
 };
 use crate::result::Verdict;
 use crate::spec::{FileInput, Placement, Policy, RunSpec};
@@ -211,6 +214,7 @@ pub fn policy(policy: &Policy) -> PolicyView {
         deadline_ms: policy.deadline_ms,
         priority: policy.priority,
         durable: policy.durable,
+        callback: policy.callback.as_ref().map(|callback| CallbackRequest { url: callback.url.to_string() }),
     }
 }
 
@@ -231,6 +235,9 @@ pub fn module(stored: &StoredModule) -> Module {
         quarantined: stored.quarantined.clone(),
         verify: stored.verify.map(VerifyRequest::from),
         created_at: stored.created_at.into(),
+        nondeterministic: stored
+            .nondeterministic
+            .map(|found| Nondeterminism { run: found.run, at: found.at.into() }),
     }
 }
 
@@ -383,8 +390,8 @@ pub fn evidence(number: u64, seen: &Evidence) -> EvidenceItem {
         number,
         kind: seen.kind.clone(),
         count: seen.count,
-        run: seen.attempt.run,
-        attempt: seen.attempt.number,
+        run: seen.attempt.map(|attempt| attempt.run),
+        attempt: seen.attempt.map(|attempt| attempt.number),
         result: seen.result,
         class: seen.class,
         at: seen.at.into(),
@@ -434,7 +441,7 @@ pub fn token(row: &TokenRow) -> Token {
     Token {
         id: row.id,
         name: row.name.clone(),
-        workspace: workspace(row.workspace),
+        workspace: name_of_workspace(row.workspace),
         scopes: scopes(&row.scopes),
         created_at: row.created_at.into(),
         expires_at: row.expires_at.map(Timestamp::from),
@@ -450,10 +457,39 @@ pub fn scopes(names: &[String]) -> Vec<Scope> {
     names.iter().filter_map(|name| Scope::of_name(name)).collect()
 }
 
-/// A workspace's name; only the default one has a name of its own so far.
-pub fn workspace(id: WorkspaceId) -> String {
-    match id {
-        WorkspaceId(0) => "default".to_owned(),
-        WorkspaceId(number) => number.to_string(),
+/// A workspace.
+pub fn workspace(name: &str, settings: WorkspaceSettings) -> Workspace {
+    Workspace { name: name.to_owned(), verify: settings.verify.map(VerifyRequest::from) }
+}
+
+/// A delivery of a callback.
+pub fn delivery(delivery: &Delivery) -> CallbackDelivery {
+    CallbackDelivery {
+        id: name_of(delivery.id),
+        event: event_of(delivery.id),
+        revision: delivery.id.revision,
+        url: delivery.url.to_string(),
+        state: match delivery.state {
+            DeliveryState::Pending => DeliveryStateName::Pending,
+            DeliveryState::Delivered => DeliveryStateName::Delivered,
+            DeliveryState::GivenUp => DeliveryStateName::GivenUp,
+        },
+        tries: delivery.tries,
+        created_at: delivery.created_at.into(),
+        last_at: delivery.last_at.map(Timestamp::from),
+        last_status: delivery.last_status,
+        last_error: delivery.last_error.clone(),
+        next_at: delivery.next_at.map(Timestamp::from),
+    }
+}
+
+/// What callbacks are signed with at `now`.
+pub fn callback_secret(secrets: &Secrets, now: Time) -> CallbackSecret {
+    let previous = secrets.previous(now);
+    CallbackSecret {
+        secret: secrets.current.text(),
+        since: secrets.since.into(),
+        previous: previous
+            .map(|(secret, until)| PreviousSecret { secret: secret.text(), until: (*until).into() }),
     }
 }

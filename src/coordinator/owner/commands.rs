@@ -35,6 +35,8 @@ pub struct Submit {
     pub room: Option<tokio::sync::OwnedSemaphorePermit>,
     /// The answer; its sender is dropped only with the owner.
     pub reply: Waiter,
+    /// Why it is verified as it is, if it did not say how: the first word of its explanation.
+    pub why_verify: Option<String>,
 }
 
 /// Hears of a run's final.

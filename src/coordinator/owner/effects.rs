@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use super::Owner;
 use super::collect::{NotStored, store_body};
 use super::reports::learn_artifacts;
@@ -16,7 +18,7 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, ToAgent};
 use crate::result::Fault;
-use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoreError, StoredRun};
+use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, Nondeterminism, RunWrite, Store, StoreError, StoredRun};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
@@ -72,9 +74,7 @@ impl Owner {
                 tracing::info!(%worker, "finals that rest on its votes are looked at")
             }
             Effect::Reverified(done) => self.reverified(*done),
-            Effect::NondeterministicModule { module, run } => {
-                tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
-            }
+            Effect::NondeterministicModule { module, run } => self.blame_module(module, run),
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
             Effect::Faulted { worker, attempt, fault } => self.faulted(worker, attempt, &fault),
             Effect::Dissented { worker, attempt, result } => {
@@ -121,7 +121,9 @@ impl Owner {
                 }
                 let dissents = open.dissents.clone();
                 let votes = open.counted(&last);
-                let last = Box::new(FinalRun { record: *last, manifest, blobs, dissents, votes });
+                let callback = open.new.policy.callback.clone();
+                let last = FinalRun { record: *last, manifest, blobs, dissents, votes, callback };
+                let last = Box::new(last);
                 self.writes.push(if is_correction {
                     RunWrite::Correct(last)
                 } else {
@@ -144,7 +146,7 @@ impl Owner {
     pub(super) fn count_final(&mut self, run: &StoredRun) {
         self.ledgers.finished(run.workspace, self.now(), run.state, run.verdict.kind);
         let took = run.finished_at.unwrap_or(run.created_at).0.saturating_sub(run.created_at.0);
-        self.parts.metrics.run_finished(run.state, Duration::from_micros(took));
+        self.parts.metrics.run_finished(run.state, run.verdict.kind, Duration::from_micros(took));
         let faulted = |attempt: &&AttemptRecord| matches!(attempt.state, AttemptState::Faulted { .. });
         let reruns = run.attempts.iter().filter(faulted).count() as u64;
         self.parts.metrics.reruns.inc_by(reruns);
@@ -233,17 +235,38 @@ impl Owner {
         self.ask(attempt, worker, digests);
     }
 
+    /// Stores that a module is nondeterministic; the pool blames nobody for it any more.
+    fn blame_module(&mut self, module: Digest, run: RunId) {
+        tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
+        let found = Nondeterminism { run, at: self.now() };
+        self.store_of_module(module, move |store| {
+            Box::pin(async move { store.blame_module(module, found).await })
+        });
+    }
+
     fn quarantine_module(&mut self, module: Digest, why: String) {
         tracing::warn!(module = %module.short(), %why, "module quarantined");
-        let _ = self.parts.events.send((None, PoolEvent::Module(module)));
+        self.store_of_module(module, move |store| {
+            let why = why.clone();
+            Box::pin(async move { store.quarantine_module(module, why).await })
+        });
+    }
+
+    /// Stores what the pool found out about a module, beside everything else, and tells those who watch.
+    fn store_of_module(
+        &mut self,
+        module: Digest,
+        write: impl Fn(Arc<dyn Store>) -> BoxFuture<'static, Result<bool, StoreError>> + Send + 'static,
+    ) {
         let store = Arc::clone(&self.parts.store);
         let modules = Arc::clone(&self.parts.modules);
+        let events = self.parts.events.clone();
         tokio::spawn(async move {
             modules.forget(module);
-            // a full disk must not let it out again at the next start
+            // a full disk must not let the next start forget it
             let mut pause = QUARANTINE_PAUSE;
-            while let Err(error) = store.quarantine_module(module, Some(why.clone())).await {
-                tracing::error!(%error, module = %module.short(), "quarantine was not stored");
+            while let Err(error) = write(Arc::clone(&store)).await {
+                tracing::error!(%error, module = %module.short(), "what was found out about it was not stored");
                 if !matches!(error, StoreError::Full) {
                     break;
                 }
@@ -251,6 +274,7 @@ impl Owner {
                 pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
             }
             modules.forget(module);
+            let _ = events.send((None, PoolEvent::Module(module)));
         });
     }
 }

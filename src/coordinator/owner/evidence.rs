@@ -99,7 +99,7 @@ async fn write_one(store: &dyn Store, entry: &Entry) -> Result<(), StoreError> {
     match entry {
         Entry::Seen(noted) => store.append_evidence(noted.clone()).await,
         Entry::Quarantine(worker, quarantine) => {
-            store.quarantine_worker(*worker, Some(quarantine.clone())).await.map(drop)
+            store.quarantine_worker(*worker, Some(quarantine.clone()), quarantine.at).await.map(drop)
         }
         Entry::Lifted(worker, at) => store.lift_quarantine(*worker, *at).await.map(drop),
     }
@@ -111,6 +111,7 @@ impl Owner {
         // not from its link: what a lost worker did not finish is told when that is gone
         let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
         let (at, kind) = (self.now(), kind.to_owned());
+        let attempt = Some(attempt);
         self.notes.noted.push(Evidence { worker, class: class.0, kind, count: 1, attempt, result, at });
     }
 
@@ -145,6 +146,7 @@ impl Owner {
             && let Some(attempt) = attempt
         {
             let kind = kind.to_owned();
+            let attempt = Some(attempt);
             let entry = Evidence { worker, class: class.0, kind, count, attempt, result: None, at };
             self.notes.noted.push(entry);
         }

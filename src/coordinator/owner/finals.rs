@@ -19,6 +19,10 @@ impl Owner {
             // quarantined while it was written: its finals may have been looked at before this one was there
             self.parts.repair.wake();
         }
+        if run.policy.callback.is_some() {
+            // the delivery was made in the same write
+            self.parts.callback_made.notify_one();
+        }
     }
 
     fn rests_on_somebody_out(&self, run: &StoredRun) -> bool {

@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use self::attention::Attention;
 use self::patience::Patience;
@@ -42,7 +42,9 @@ use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
 use crate::class::Classes;
-use crate::core::{Class, Effect, Event, Joining, Pool, Submission, SubmitError, Time, WorkerView};
+use crate::core::{
+    Class, Effect, Event, Explained, Joining, Pool, Submission, SubmitError, Time, WorkerView,
+};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::store::{NewRun, RunWrite, Store, StoredRun, WorkerRow};
@@ -106,6 +108,8 @@ pub struct Parts {
     pub repair: super::repair::Handle,
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
+    /// Woken when a delivery was made.
+    pub callback_made: Arc<Notify>,
     /// How long a remote worker without a connection may take to come back, in milliseconds.
     pub reconnect_ms: u64,
 }
@@ -180,6 +184,11 @@ impl Owner {
     /// A module that an earlier life took out of service: runs of it that are taken over end.
     pub fn quarantine(&mut self, module: Digest, why: String) {
         self.step(Event::ModuleQuarantined { module, why });
+    }
+
+    /// A module whose trusted executions differed in an earlier life: nobody is blamed for a run of it.
+    pub fn nondeterministic(&mut self, module: Digest) {
+        self.step(Event::ModuleNondeterministic { module });
     }
 
     /// A module that was refused, or deleted, in an earlier life: runs of it that were taken over end.
@@ -348,7 +357,7 @@ impl Owner {
     }
 
     fn submit(&mut self, submit: Submit) {
-        let Submit { new, module_ready, live, wait, room, reply } = submit;
+        let Submit { new, module_ready, live, wait, room, reply, why_verify } = submit;
         let new = Arc::new(*new);
         if let Some((key, payload)) = &new.idempotency {
             if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
@@ -366,7 +375,8 @@ impl Owner {
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
-        let submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        let mut submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        submission.explained.extend(why_verify.map(|why| Explained::kept(new.created_at, why)));
         let answer = self.parts.pool.submit(self.now(), submission, &mut effects);
         match answer {
             Ok(()) => {
@@ -517,6 +527,9 @@ fn refusal(error: SubmitError) -> ServiceError {
     match error {
         SubmitError::QueueFull { queued } => ServiceError::QueueFull { queued },
         SubmitError::TooFewWorkers { wanted, there } => ServiceError::TooFewWorkers { wanted, there },
+        SubmitError::Undecidable { verify, there, domains, error_ppb } => {
+            ServiceError::Undecidable { verify, there, domains, error_ppb }
+        }
         SubmitError::NoWorker { lacks } => ServiceError::NoWorker { lacks },
         SubmitError::ModuleQuarantined { why } => ServiceError::ModuleQuarantined(why),
     }

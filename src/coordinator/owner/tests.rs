@@ -60,6 +60,7 @@ impl Bench {
             quarantined: Default::default(),
             repair,
             epoch: Epoch(1),
+            callback_made: Arc::default(),
             reconnect_ms: 1_000,
         });
         let workers = BTreeMap::new();
@@ -144,8 +145,15 @@ impl Bench {
             blobs: Vec::new(),
         };
         let (reply, answer) = oneshot::channel();
-        let submit =
-            Submit { new: Box::new(new), module_ready: true, live: false, wait: true, room: None, reply };
+        let submit = Submit {
+            new: Box::new(new),
+            module_ready: true,
+            live: false,
+            wait: true,
+            room: None,
+            reply,
+            why_verify: None,
+        };
         self.owner.handle(Command::Submit(submit));
         self.owner.flush();
         (id, answer)
@@ -345,7 +353,9 @@ async fn what_a_worker_loses_is_evidence_whether_or_not_its_runs_are_written() {
     })
     .await;
     assert!(evidence.iter().all(|(_, seen)| seen.kind == "lost"), "{evidence:?}");
-    assert!(runs.iter().all(|(run, _)| evidence.iter().any(|(_, seen)| seen.attempt.run == *run)));
+    assert!(runs.iter().all(|(run, _)| {
+        evidence.iter().any(|(_, seen)| seen.attempt.is_some_and(|attempt| attempt.run == *run))
+    }));
 }
 
 #[tokio::test]
@@ -366,6 +376,7 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
         quarantined: None,
         verify: None,
         created_at: Time(1),
+        nondeterministic: None,
     };
     store.put_module(row).await.unwrap();
     make_full(store.as_ref()).await;
@@ -377,6 +388,53 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
     make_room(bench.store.as_ref()).await;
     let store = Arc::clone(&bench.store);
     eventually(async || store.module(module).await.unwrap().unwrap().quarantined).await;
+}
+
+#[tokio::test]
+async fn a_module_that_is_found_out_is_stored_and_nobody_is_blamed_for_it_in_a_later_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(dir.path(), Options::default(), Failure::new()).unwrap());
+    let new = new_run();
+    let (module, run) = (new.spec.module, new.id);
+    store.write_runs(Arc::new(vec![RunWrite::Insert(Arc::new(new))])).await.unwrap();
+    let row = StoredModule {
+        digest: module,
+        size: 6,
+        name: None,
+        state: ModuleState::Ready,
+        analysis: None,
+        refusal: None,
+        quarantined: None,
+        verify: None,
+        created_at: Time(1),
+        nondeterministic: None,
+    };
+    store.put_module(row).await.unwrap();
+    let mut bench = Bench::over(dir, Arc::clone(&store));
+    bench.owner.perform(Effect::NondeterministicModule { module, run });
+    let found = eventually(async || store.module(module).await.unwrap().unwrap().nondeterministic).await;
+    assert_eq!(found.run, run);
+    assert_eq!(store.nondeterministic_modules().await.unwrap(), [module]);
+
+    // what a start does with it: a vote loses, and it is not the voter's fault
+    let mut bench = Bench::new();
+    let workers = [1, 2, 3].map(|number| bench.join(number));
+    let quorum = Policy { verify: Verify::Quorum { n: 3 }, durable: false, ..Policy::default() };
+    for is_told in [false, true] {
+        if is_told {
+            bench.owner.nondeterministic(Digest::of(b"module"));
+        }
+        let (_, answer) = bench.submit_with(quorum.clone());
+        for (worker, out) in workers.iter().zip([b"odd", b"out", b"out"]) {
+            let assignment = bench.is_assigned(*worker);
+            bench.votes(*worker, &assignment, out, b"file", true);
+        }
+        let detail = answer.await.unwrap().unwrap();
+        let said = detail.run.explain.iter().map(Explained::text).collect::<Vec<_>>().join("; ");
+        assert_eq!(said.contains("nobody is blamed: trusted executions"), is_told, "{said}");
+        workers.iter().for_each(|worker| while bench.workers.get_mut(worker).unwrap().try_recv().is_ok() {});
+    }
 }
 
 #[tokio::test]

@@ -87,6 +87,7 @@ async fn put_module(store: &dyn Store) {
         quarantined: None,
         verify: None,
         created_at: Time(0),
+        nondeterministic: None,
     };
     assert!(store.put_module(module).await.unwrap());
 }
@@ -137,7 +138,8 @@ async fn ended(store: &dyn Store, verify: Verify, won: &[u32], lost: &[u32], at:
         explain: Arc::default(),
         finished_at: Time(at),
     };
-    let last = FinalRun { record, manifest: None, blobs: Vec::new(), dissents: Vec::new(), votes };
+    let last =
+        FinalRun { record, manifest: None, blobs: Vec::new(), dissents: Vec::new(), votes, callback: None };
     let writes = vec![RunWrite::Insert(Arc::new(new)), RunWrite::Finish(Box::new(last))];
     assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 2]);
     id
@@ -145,7 +147,7 @@ async fn ended(store: &dyn Store, verify: Verify, won: &[u32], lost: &[u32], at:
 
 async fn quarantine(store: &dyn Store, worker: u32, at: u64) {
     let quarantine = Quarantine { why: "lied".to_owned(), at: Time(at), for_votes: true };
-    assert!(store.quarantine_worker(WorkerId(worker), Some(quarantine)).await.unwrap());
+    assert!(store.quarantine_worker(WorkerId(worker), Some(quarantine), Time(50)).await.unwrap());
 }
 
 fn voter(number: u32, is_out: bool) -> PastVoter {
@@ -200,7 +202,7 @@ async fn the_weakest_come_first_and_a_restart_forgets_nothing() {
     bench.handle.wake();
     let again = bench.asks().await;
     assert_eq!((again.run.id, again.reverify.attempts), (checked, 7));
-    let text = bench.metrics.render(crate::core::Stats::default(), crate::store::Usage::default());
+    let text = bench.metrics.render(crate::core::Stats::default(), crate::store::Usage::default(), 0);
     assert!(text.contains("lockstep_reverifications_total{verdict=\"confirmed\"} 1"), "{text}");
 }
 
@@ -254,7 +256,7 @@ async fn what_ends_while_its_voter_is_taken_out_is_looked_at_too() {
     bench.handle.wake();
     assert_eq!(bench.asks().await.run.id, late);
     // let in again as a newcomer: what it does now is its own, what it did before is not
-    assert!(store.quarantine_worker(WorkerId(1), None).await.unwrap());
+    assert!(store.quarantine_worker(WorkerId(1), None, Time(50)).await.unwrap());
     let before = ended(&*store, Verify::Once, &[1], &[], 20).await;
     ended(&*store, Verify::Once, &[1], &[], 30).await;
     bench.handle.wake();

@@ -92,6 +92,7 @@ impl Service {
             quarantined: None,
             verify: None,
             created_at: self.now(),
+            nondeterministic: None,
         };
         let is_new = self.parts.store.put_module(module.clone()).await?;
         self.module_changed(digest);
@@ -300,7 +301,7 @@ impl Service {
         self.set_quarantine(digest, Some(why)).await
     }
 
-    /// Puts a module back into service.
+    /// Puts a module back into service. One that was found to be nondeterministic is taken for deterministic again.
     pub async fn readmit_module(
         &self,
         _caller: &Caller,
@@ -328,7 +329,11 @@ impl Service {
         digest: Digest,
         why: Option<String>,
     ) -> Result<StoredModule, ServiceError> {
-        if !self.parts.store.quarantine_module(digest, why.clone()).await? {
+        let is_there = match &why {
+            Some(why) => self.parts.store.quarantine_module(digest, why.clone()).await?,
+            None => self.parts.store.readmit_module(digest).await?,
+        };
+        if !is_there {
             return Err(no_module(digest));
         }
         self.module_changed(digest);

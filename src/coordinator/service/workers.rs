@@ -47,8 +47,9 @@ impl Service {
         id: WorkerId,
         why: String,
     ) -> Result<(), ServiceError> {
-        let quarantine = Quarantine { why: why.clone(), at: self.now(), for_votes: false };
-        if !self.parts.store.quarantine_worker(id, Some(quarantine)).await? {
+        let at = self.now();
+        let quarantine = Quarantine { why: why.clone(), at, for_votes: false };
+        if !self.parts.store.quarantine_worker(id, Some(quarantine), at).await? {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, true);
@@ -60,7 +61,7 @@ impl Service {
 
     /// Lets a drained or quarantined worker work again.
     pub async fn readmit_worker(&self, _caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        if !self.parts.store.quarantine_worker(id, None).await? {
+        if !self.parts.store.quarantine_worker(id, None, self.now()).await? {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, false);

@@ -75,11 +75,36 @@ pub struct Module {
     /// Why it is quarantined; null if it is not.
     #[schema(required)]
     pub quarantined: Option<String>,
-    /// How its runs are verified that ask for nothing else; null: as the pool does, see `policy_default` of `GET /v1/info`.
+    /// How its runs are verified that ask for nothing else; null: as the workspace says, or else the pool, see
+    /// `policy_default` of `GET /v1/info`.
     #[schema(required)]
     pub verify: Option<VerifyRequest>,
     /// When it was first uploaded.
     pub created_at: Timestamp,
+    /// What showed that it gives different results where it is trusted; null if nothing did. Nobody is blamed for a run of
+    /// it until it is readmitted.
+    #[schema(required)]
+    pub nondeterministic: Option<Nondeterminism>,
+}
+
+/// How a module was found to be nondeterministic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Nondeterminism {
+    /// The run that showed it.
+    pub run: RunId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A workspace, with what holds for all of its runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Workspace {
+    /// Its name; there is only `default` so far.
+    pub name: String,
+    /// How runs are verified that ask for nothing else, and whose module has no default of its own; null: as the pool does,
+    /// see `policy_default` of `GET /v1/info`.
+    #[schema(required)]
+    pub verify: Option<VerifyRequest>,
 }
 
 /// Where a module stands.
@@ -238,15 +263,18 @@ pub struct EvidenceView {
 pub struct EvidenceItem {
     /// Its position in the worker's log: grows with time.
     pub number: u64,
-    /// What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
-    /// `confirmed_by_arbiter`, `lone_dissent` or `collusion`, or `absolved`: what that run had said against it is taken back.
+    /// What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; of its integrity `confirmed`,
+    /// `confirmed_by_arbiter`, `lone_dissent` or `collusion`, or `absolved`: what that run had said against it is taken back;
+    /// or that an operator let it in again: `readmitted`.
     pub kind: String,
     /// Results that a confirmation stands for; 1 of everything else.
     pub count: u32,
-    /// On an attempt of which run.
-    pub run: RunId,
+    /// On an attempt of which run; null for an operator's word.
+    #[schema(required)]
+    pub run: Option<RunId>,
     /// Which attempt.
-    pub attempt: u32,
+    #[schema(required)]
+    pub attempt: Option<u32>,
     /// The result that it voted for, if it did.
     #[schema(required)]
     pub result: Option<Digest>,

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::Timestamp;
+use super::{CallbackRequest, Timestamp};
 use crate::digest::Digest;
 use crate::spec::{Profile, Retry, Verify};
 
@@ -51,7 +51,8 @@ pub struct RunRequest {
     /// Bounds on what the guest may use.
     #[serde(skip_serializing_if = "LimitsRequest::is_default")]
     pub limits: LimitsRequest,
-    /// How many workers compute it and when their votes decide; `quorum` of 2 by default.
+    /// How many workers compute it and when their votes decide; by default as its module says (`PUT …/verify`), or else its
+    /// workspace, or else the pool (`standard`, unless `serve --verify` says otherwise).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyRequest>,
     /// What a fault leads to; `reassign` by default.
@@ -86,6 +87,9 @@ pub struct RunRequest {
     /// Whether output is forwarded while it is written (event `output` of the run's event stream); false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<bool>,
+    /// Who is told when the run is final, and when a final is corrected; nobody by default. Not with `durable` false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackRequest>,
 }
 
 /// Bytes of an input: as text, as base64, or by the digest of an uploaded blob. Exactly one of them.
@@ -313,6 +317,16 @@ pub struct QuarantineRequest {
     pub why: String,
 }
 
+/// What holds for all runs of a workspace; what is left out is settled no more.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceRequest {
+    /// How runs are verified that ask for nothing else, and whose module has no default of its own; null or left out: as the
+    /// pool does.
+    #[serde(default)]
+    pub verify: Option<VerifyRequest>,
+}
+
 /// A token as it is asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -325,17 +339,22 @@ pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
     /// With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
-    /// characters a-z, 0-9, `.`, `_` and `-`.
+    /// characters a-z, 0-9, `.`, `_` and `-`. By default `local`, that of the operator's own machines, each of which counts
+    /// for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where domains meet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
     /// With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
-    /// faulty.
+    /// faulty. They are so without it, unless `domain` or `foreign` says otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owned: bool,
     /// With the scope `worker`: workers that enrol with it are trusted executors. They settle disputes and audits, and get
     /// no ordinary work while others are there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub arbiter: bool,
+    /// With the scope `worker`: workers that enrol with it are somebody else's machines. Not with `owned`, `arbiter` or the
+    /// domain `local`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// What a token allows. `admin` includes `submit` and `read`, `submit` includes `read`.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Clock, InputFile, Page, PlacementRequest, Timestamp, VerifyRequest};
+use super::{CallbackRequest, Clock, InputFile, Page, PlacementRequest, Timestamp, VerifyRequest};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 use crate::result::{FailReason, Fault, Outcome, OutputRef, RunState, VerdictKind};
@@ -366,6 +366,9 @@ pub struct PolicyView {
     pub priority: i8,
     /// Whether it was written before it was acknowledged.
     pub durable: bool,
+    /// Who is told when it is final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackRequest>,
 }
 
 /// Data of the event `output`: what an attempt wrote, as it writes it. Not verified; a rerun starts anew.

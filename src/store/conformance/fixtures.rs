@@ -118,6 +118,7 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
         votes: cast_votes(result),
         blobs: vec![(out, out_bytes), file, (result, canonical), dissent],
         manifest: Some(manifest),
+        callback: None,
     }
 }
 
@@ -136,6 +137,7 @@ pub(crate) fn canceled(number: u64, at: Time) -> FinalRun {
         blobs: vec![],
         dissents: vec![],
         votes: vec![],
+        callback: None,
     }
 }
 

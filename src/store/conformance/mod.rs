@@ -5,6 +5,7 @@
 //! The cases know no SQL, no file and no backend.
 
 pub(crate) mod blobs;
+pub(crate) mod callbacks;
 pub(crate) mod evidence;
 pub(crate) mod fixtures;
 pub(crate) mod model;
@@ -92,6 +93,11 @@ macro_rules! conformance {
                 retention_by_count_keeps_the_newest,
                 retention_is_bounded_and_frees_what_nothing_else_refers_to,
                 a_deleted_run_frees_its_idempotency_key;
+            callbacks:
+                a_delivery_is_made_with_its_final_and_only_with_it,
+                a_delivery_is_due_until_it_succeeds_or_is_given_up,
+                a_correction_makes_a_delivery_of_its_own,
+                a_delivery_goes_with_its_run;
             repairs:
                 a_correction_takes_the_place_of_the_revision_before,
                 what_earlier_revisions_refer_to_stays_as_long_as_their_run,
@@ -102,6 +108,8 @@ macro_rules! conformance {
                 modules_are_put_changed_quarantined_listed_and_deleted,
                 a_module_of_an_open_run_stays,
                 a_module_holds_its_blob,
+                a_module_that_was_found_out_is_so_until_it_is_readmitted,
+                a_workspace_keeps_what_was_settled_last,
                 the_first_value_of_a_name_stays,
                 usage_counts_what_is_there,
                 a_closed_store_says_so;

@@ -376,6 +376,7 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
                 quarantined: None,
                 verify: None,
                 created_at: Time(0),
+                nondeterministic: None,
             };
             let there = model.blobs.contains_key(&digest);
             assert_eq!(store.put_module(module).await.is_ok(), there);

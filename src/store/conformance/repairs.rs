@@ -244,9 +244,9 @@ pub(crate) async fn a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost
     let (_, second, third) = (worker(&*store, 1).await, worker(&*store, 2).await, worker(&*store, 3).await);
     assert_eq!((second, third), (WorkerId(2), WorkerId(3)));
     assert!(store.repairs().await.unwrap().is_empty());
-    assert!(!store.quarantine_worker(WorkerId(99), quarantine(60, false)).await.unwrap());
-    assert!(store.quarantine_worker(second, quarantine(60, true)).await.unwrap());
-    assert!(store.quarantine_worker(third, quarantine(61, false)).await.unwrap());
+    assert!(!store.quarantine_worker(WorkerId(99), quarantine(60, false), Time(50)).await.unwrap());
+    assert!(store.quarantine_worker(second, quarantine(60, true), Time(50)).await.unwrap());
+    assert!(store.quarantine_worker(third, quarantine(61, false), Time(50)).await.unwrap());
     let order: Vec<_> = store.repairs().await.unwrap().into_iter().map(|repair| repair.worker).collect();
     assert_eq!(order, [third, second], "the latest first");
     let begun = figures(&*store, second).await;
@@ -295,9 +295,9 @@ pub(crate) async fn a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost
     let kept = store.run(run_id(3)).await.unwrap().unwrap().verification.unwrap();
     assert_eq!(kept.verdict, Reverdict::Undecided);
     // a later quarantine begins anew
-    assert!(store.quarantine_worker(second, None).await.unwrap());
+    assert!(store.quarantine_worker(second, None, Time(50)).await.unwrap());
     assert_eq!(figures(&*store, second).await, now, "to let it in again takes nothing back");
-    assert!(store.quarantine_worker(second, quarantine(90, false)).await.unwrap());
+    assert!(store.quarantine_worker(second, quarantine(90, false), Time(50)).await.unwrap());
     let anew = figures(&*store, second).await;
     assert_eq!((anew.since, anew.finals, counts(&anew), anew.cursor), (Time(90), 4, (0, 0, 0, 0, 0), 0));
 }
@@ -307,9 +307,9 @@ pub(crate) async fn a_quarantine_is_lifted_only_if_it_was_for_votes(place: &dyn 
     finished(&*store, [1]).await;
     let (first, second) = (worker(&*store, 1).await, worker(&*store, 2).await);
     assert!(!store.lift_quarantine(first, Time(70)).await.unwrap(), "it is not out");
-    assert!(store.quarantine_worker(first, quarantine(60, false)).await.unwrap());
+    assert!(store.quarantine_worker(first, quarantine(60, false), Time(50)).await.unwrap());
     assert!(!store.lift_quarantine(first, Time(70)).await.unwrap(), "an operator said so");
-    assert!(store.quarantine_worker(second, quarantine(60, true)).await.unwrap());
+    assert!(store.quarantine_worker(second, quarantine(60, true), Time(50)).await.unwrap());
     let rows = store.workers().await.unwrap();
     assert_eq!((rows[0].for_votes, rows[1].for_votes), (false, true));
     let looked = Looked { count: 1, cursor: 1, is_complete: true, suspects: vec![suspicion(1, 5, 51)] };

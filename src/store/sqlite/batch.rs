@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::callbacks::{self, NewDelivery};
 use super::references::References;
 use super::repairs::{self, Replaced, join_workers};
 use super::values::{int, join, run_id, run_key, split, state_code};
@@ -53,6 +54,7 @@ pub(super) struct FinishRow {
     /// Everything that the final refers to, the empty blob excepted.
     refers: BTreeSet<Digest>,
     blobs: HashMap<Digest, Bytes>,
+    callback: Option<NewDelivery>,
 }
 
 impl PreparedWrite {
@@ -109,6 +111,7 @@ impl FinishRow {
             revision: i64::from(run.record.revision),
             refers: refers.filter(|digest| *digest != Digest::EMPTY).collect(),
             blobs: run.blobs.iter().cloned().collect(),
+            callback: NewDelivery::of(run),
         }
     }
 }
@@ -276,6 +279,7 @@ impl<'c> Batch<'c> {
             }
         };
         repairs::support(self.connection, row, seq, &run.supporters)?;
+        callbacks::put(self.connection, row, run.callback.as_ref())?;
         Ok(WriteAnswer::Committed)
     }
 
@@ -316,6 +320,7 @@ impl<'c> Batch<'c> {
             ])?;
         repairs::support(self.connection, known.row, seq, &run.supporters)?;
         repairs::settle(self.connection, run.run, Reverdict::Corrected)?;
+        callbacks::put(self.connection, known.row, run.callback.as_ref())?;
         Ok(WriteAnswer::Committed)
     }
 

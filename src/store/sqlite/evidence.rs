@@ -8,10 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::batch::Batch;
 use super::values::{int, run_id, run_key, time, uint};
 use super::writer::Abort;
-use crate::core::{LAPSES_MAX, Lapse, Standing};
+use crate::core::{LAPSES_MAX, Lapse, Standing, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
-use crate::store::{Evidence, EvidenceRetention};
+use crate::store::{Evidence, EvidenceRetention, kind};
 
 /// See [`crate::store::Store::append_evidence`].
 pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(), Abort> {
@@ -25,8 +25,8 @@ pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(),
             seen.worker.0,
             seen.class.as_bytes(),
             seen.kind,
-            run_key(seen.attempt.run),
-            seen.attempt.number,
+            seen.attempt.map(|attempt| run_key(attempt.run)).as_ref().map_or(&[][..], |key| &key[..]),
+            seen.attempt.map_or(0, |attempt| attempt.number),
             seen.result.as_ref().map(Digest::as_bytes),
             int(seen.at.0),
             seen.count,
@@ -37,7 +37,7 @@ pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(),
                 connection,
                 seen.worker,
                 seen.class,
-                known.with(seen.at, Some(seen.attempt.run), entry),
+                known.with(seen.at, seen.attempt.map(|attempt| attempt.run), entry),
             )?;
         }
     }
@@ -139,8 +139,17 @@ pub(super) fn standings(
     Ok(all)
 }
 
-/// Nothing is left of what a worker has shown.
-pub(super) fn begin_anew(connection: &Connection, worker: WorkerId) -> rusqlite::Result<()> {
+/// Nothing is left of what a worker has shown, and its log says so, once for each class in which it had shown something; one
+/// that had not gets a line in the class of its latest session.
+pub(super) fn begin_anew(connection: &Connection, worker: WorkerId, at: Time) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO evidence (worker, class, kind, run, number, result, at, count)
+             SELECT ?1, class, ?2, x'', 0, NULL, ?3, 1 FROM (
+                 SELECT class FROM standings WHERE worker = ?1
+                 UNION SELECT class FROM workers WHERE id = ?1 AND class IS NOT NULL)",
+        )?
+        .execute(params![worker.0, kind::READMITTED, int(at.0)])?;
     connection.prepare_cached("DELETE FROM standings WHERE worker = ?1")?.execute(params![worker.0])?;
     Ok(())
 }
@@ -162,7 +171,10 @@ pub(super) fn page(
                 worker,
                 class: Digest::from_bytes(row.get(1)?),
                 kind: row.get(2)?,
-                attempt: AttemptId { run: run_id(row.get(3)?), number: row.get(4)? },
+                attempt: match row.get_ref(3)?.as_blob()? {
+                    [] => None,
+                    _ => Some(AttemptId { run: run_id(row.get(3)?), number: row.get(4)? }),
+                },
                 result: row.get::<_, Option<[u8; 32]>>(5)?.map(Digest::from_bytes),
                 at: time(row.get(6)?),
                 count: row.get(7)?,

@@ -6,6 +6,7 @@
 //! caller's or a reader's thread, never in the writer's.
 
 mod batch;
+mod callbacks;
 mod evidence;
 mod people;
 mod readers;
@@ -32,9 +33,10 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, CastVote, Concluded, DueSuspect, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns,
-    Garbage, Looked, ModuleState, Outlook, Quarantine, RecentFinal, Repair, Retention, RunFilter, RunWrite,
-    Store, StoreError, StoredModule, StoredRun, SupportedFinal, TokenRow, Usage, WorkerFacts, WorkerRow,
+    BlobRow, CallbackId, CastVote, Concluded, Delivery, DueCallbacks, DueSuspect, Enrolment, Evidence,
+    EvidenceRetention, Failure, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, Outlook, Quarantine,
+    RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store, StoreError, StoredModule,
+    StoredRun, SupportedFinal, TokenRow, Tried, Usage, WorkerFacts, WorkerRow, WorkspaceSettings,
     WriteAnswer,
 };
 use crate::core::Time;
@@ -256,8 +258,20 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| rows::decide_module(batch, digest, state, refusal)).await
     }
 
-    async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| rows::quarantine_module(batch, digest, why.as_deref())).await
+    async fn quarantine_module(&self, digest: Digest, why: String) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::quarantine_module(batch, digest, &why)).await
+    }
+
+    async fn blame_module(&self, digest: Digest, found: Nondeterminism) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::blame_module(batch, digest, found)).await
+    }
+
+    async fn readmit_module(&self, digest: Digest) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::readmit_module(batch, digest)).await
+    }
+
+    async fn nondeterministic_modules(&self) -> Result<Vec<Digest>, StoreError> {
+        self.readers.call(reads::nondeterministic_modules).await
     }
 
     async fn set_module_verify(&self, digest: Digest, verify: Option<Verify>) -> Result<bool, StoreError> {
@@ -274,6 +288,40 @@ impl Store for SqliteStore {
 
     async fn delete_module(&self, digest: Digest) -> Result<WriteAnswer, StoreError> {
         self.writer.call(move |batch| rows::delete_module(batch, digest)).await
+    }
+
+    async fn workspace(&self, id: WorkspaceId) -> Result<WorkspaceSettings, StoreError> {
+        self.readers.call(move |connection| reads::workspace(connection, id)).await
+    }
+
+    async fn put_workspace(&self, id: WorkspaceId, settings: WorkspaceSettings) -> Result<(), StoreError> {
+        self.writer.call(move |batch| rows::put_workspace(batch, id, settings)).await
+    }
+
+    async fn due_callbacks(
+        &self,
+        now: Time,
+        skip: SkippedCallbacks,
+        limit: u32,
+    ) -> Result<DueCallbacks, StoreError> {
+        self.readers.call(move |connection| callbacks::due(connection, now, &skip, limit)).await
+    }
+
+    async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| callbacks::tried(batch, id, tries, &tried)).await
+    }
+
+    async fn callbacks(&self, run: RunId) -> Result<Vec<Delivery>, StoreError> {
+        self.readers.call(move |connection| callbacks::of_run(connection, run)).await
+    }
+
+    async fn redeliver_callback(
+        &self,
+        run: RunId,
+        revision: Option<u32>,
+        at: Time,
+    ) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| callbacks::redeliver(batch, run, revision, at)).await
     }
 
     async fn put_blob(&self, digest: Digest, row: BlobRow, pin_until: Time) -> Result<bool, StoreError> {
@@ -364,8 +412,9 @@ impl Store for SqliteStore {
         &self,
         id: WorkerId,
         quarantine: Option<Quarantine>,
+        at: Time,
     ) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| people::quarantine_worker(batch, id, quarantine.as_ref())).await
+        self.writer.call(move |batch| people::quarantine_worker(batch, id, quarantine.as_ref(), at)).await
     }
 
     async fn lift_quarantine(&self, id: WorkerId, at: Time) -> Result<bool, StoreError> {
@@ -431,6 +480,11 @@ impl Store for SqliteStore {
     async fn init_meta(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         let name = name.to_owned();
         self.writer.call(move |batch| rows::init_meta(batch, &name, &value)).await
+    }
+
+    async fn put_meta(&self, name: &str, value: Vec<u8>) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.writer.call(move |batch| rows::put_meta(batch, &name, &value)).await
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

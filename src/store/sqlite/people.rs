@@ -245,6 +245,7 @@ pub(super) fn quarantine_worker(
     batch: &mut Batch<'_>,
     id: WorkerId,
     quarantine: Option<&Quarantine>,
+    at: Time,
 ) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
     let was_out = connection
@@ -259,7 +260,7 @@ pub(super) fn quarantine_worker(
         ])?;
     match quarantine {
         Some(quarantine) if changed > 0 => repairs::begin(connection, id, quarantine)?,
-        None if was_out => evidence::begin_anew(connection, id)?,
+        None if was_out => evidence::begin_anew(connection, id, at)?,
         _ => {}
     }
     Ok(changed > 0)

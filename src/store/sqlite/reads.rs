@@ -12,7 +12,10 @@ use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
 use crate::spec::Verify;
 use crate::store::records::{self, Ending, Request};
-use crate::store::{BlobRow, ModuleState, Reverification, StoreError, StoredModule, StoredRun, Usage};
+use crate::store::{
+    BlobRow, ModuleState, Nondeterminism, Reverification, StoreError, StoredModule, StoredRun, Usage,
+    WorkspaceSettings,
+};
 
 /// Why a query has no answer.
 pub(super) enum ReadError {
@@ -165,16 +168,21 @@ pub(super) fn module_state_name(state: ModuleState) -> &'static str {
 }
 
 const MODULE_COLUMNS: &str =
-    "digest, size, name, state, analysis, refusal_code, refusal_text, quarantined, created_at, verify";
+    "digest, size, name, state, analysis, refusal_code, refusal_text, quarantined, created_at, verify,
+     nondeterministic_run, nondeterministic_at";
+
+fn verify_of(row: &Row<'_>, column: usize) -> Result<Option<Verify>, ReadError> {
+    let verify = row.get::<_, Option<String>>(column)?.map(|text| text.parse::<Verify>()).transpose();
+    let refuse = |why: String| StoreError::Decode { what: "policy of a module or workspace", why };
+    Ok(verify.map_err(|error| refuse(error.to_string()))?)
+}
 
 fn stored_module(row: &Row<'_>) -> Result<StoredModule, ReadError> {
     let name: String = row.get(3)?;
     let states = [ModuleState::Analysed, ModuleState::Compiling, ModuleState::Ready, ModuleState::Refused];
     let state = states.into_iter().find(|state| module_state_name(*state) == name);
     let unknown = || StoreError::Decode { what: "module state", why: format!("`{name}` is not known") };
-    let verify = row.get::<_, Option<String>>(9)?.map(|text| text.parse::<Verify>()).transpose();
-    let verify =
-        verify.map_err(|error| StoreError::Decode { what: "module's policy", why: error.to_string() })?;
+    let found = row.get::<_, Option<[u8; 16]>>(10)?.zip(row.get::<_, Option<i64>>(11)?);
     let code: Option<String> = row.get(5)?;
     let text: Option<String> = row.get(6)?;
     Ok(StoredModule {
@@ -186,7 +194,8 @@ fn stored_module(row: &Row<'_>) -> Result<StoredModule, ReadError> {
         refusal: code.zip(text),
         quarantined: row.get(7)?,
         created_at: time(row.get(8)?),
-        verify,
+        verify: verify_of(row, 9)?,
+        nondeterministic: found.map(|(run, at)| Nondeterminism { run: run_id(run), at: time(at) }),
     })
 }
 
@@ -196,6 +205,22 @@ pub(super) fn module(connection: &Connection, digest: Digest) -> Result<Option<S
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params![digest.as_bytes()])?;
     rows.next()?.map(stored_module).transpose()
+}
+
+/// See [`crate::store::Store::nondeterministic_modules`].
+pub(super) fn nondeterministic_modules(connection: &Connection) -> rusqlite::Result<Vec<Digest>> {
+    connection
+        .prepare_cached("SELECT digest FROM modules WHERE nondeterministic_at IS NOT NULL ORDER BY digest")?
+        .query_map([], |row| Ok(Digest::from_bytes(row.get(0)?)))?
+        .collect()
+}
+
+/// See [`crate::store::Store::workspace`].
+pub(super) fn workspace(connection: &Connection, id: WorkspaceId) -> Result<WorkspaceSettings, ReadError> {
+    let mut select = connection.prepare_cached("SELECT verify FROM workspaces WHERE id = ?1")?;
+    let mut rows = select.query(params![id.0])?;
+    let Some(row) = rows.next()? else { return Ok(WorkspaceSettings::default()) };
+    Ok(WorkspaceSettings { verify: verify_of(row, 0)? })
 }
 
 /// The analysis as lists show it: without what makes it long, if it is. The bound is in bytes or characters.

@@ -253,6 +253,40 @@ const MIGRATIONS: &[&str] = &[
             (SELECT count(*) FROM supports WHERE worker = workers.id)
         FROM workers WHERE quarantined IS NOT NULL;
     ",
+    // 6: callbacks, what a workspace has settled, and modules that were found out.
+    "
+    -- what is to be told to others when a revision becomes final: made in the transaction of that final, gone with its run
+    CREATE TABLE callbacks (
+        row INTEGER PRIMARY KEY,
+        -- of the run
+        run INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        url TEXT NOT NULL,
+        -- host and port of the URL: no receiver may take all of the deliverer's places
+        receiver TEXT NOT NULL,
+        -- 0 pending, 1 delivered, 2 given up
+        state INTEGER NOT NULL DEFAULT 0,
+        created_at INTEGER NOT NULL,
+        -- from when its tries and their time count: since then it was made, or asked for again
+        since INTEGER NOT NULL,
+        tries INTEGER NOT NULL DEFAULT 0,
+        last_at INTEGER,
+        last_status INTEGER,
+        last_error TEXT,
+        -- NULL unless it is pending
+        next_at INTEGER
+    );
+    CREATE UNIQUE INDEX callbacks_run ON callbacks (run, revision);
+    CREATE INDEX callbacks_due ON callbacks (next_at) WHERE next_at IS NOT NULL;
+
+    -- a workspace without a row has settled nothing
+    CREATE TABLE workspaces (id INTEGER PRIMARY KEY, verify TEXT);
+
+    -- the run that showed a module to be nondeterministic, and when
+    ALTER TABLE modules ADD COLUMN nondeterministic_run BLOB;
+    ALTER TABLE modules ADD COLUMN nondeterministic_at INTEGER;
+    CREATE INDEX modules_nondeterministic ON modules (digest) WHERE nondeterministic_at IS NOT NULL;
+    ",
 ];
 
 /// This build's schema.

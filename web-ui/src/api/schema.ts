@@ -125,6 +125,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/callbacks/secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the secret of callbacks
+         * @description With it receivers check the header `webhook-signature`. Needs the scope `admin`.
+         */
+        get: operations["get_secret"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/callbacks/secret/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replace the secret of callbacks
+         * @description For a day callbacks carry a signature of the old one too, so that receivers can take up the new one meanwhile; one that was
+         *     replaced before signs no more. Needs the scope `admin`.
+         */
+        post: operations["rotate_secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -557,6 +598,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/runs/{id}/callbacks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a run's callbacks
+         * @description A delivery for each revision that became final, by revision, on one page; none of a run without a `callback`, or one that
+         *     has not ended.
+         */
+        get: operations["list_callbacks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/callbacks/redeliver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deliver a callback again
+         * @description However it went before: its tries and its time count anew. The receiver knows it by the same `webhook-id`.
+         */
+        post: operations["redeliver_callback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{id}/cancel": {
         parameters: {
             query?: never;
@@ -955,6 +1037,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/workspaces/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a workspace
+         * @description Only the token's own is there: `workspace` of `GET /v1/info` is its name, `default` so far.
+         */
+        get: operations["get_workspace"];
+        /**
+         * Settle what holds for all runs of a workspace
+         * @description `verify` is how its runs are verified that ask for nothing else and whose module has no default of its own: the run's own
+         *     word goes first, then its module's, then its workspace's, then the pool's. The whole is replaced. Needs the scope `admin`.
+         */
+        put: operations["put_workspace"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1087,10 +1194,100 @@ export interface components {
          * @enum {string}
          */
         CacheUse: "use" | "refresh" | "off";
+        /** @description The delivery of one revision of a run to its callback. */
+        CallbackDelivery: {
+            /** @description When its revision became final. */
+            created_at: components["schemas"]["Timestamp"];
+            /** @description What is told. */
+            event: components["schemas"]["CallbackEventName"];
+            /** @description What the header `webhook-id` says at every try: the run's id, `_` and the revision. */
+            id: string;
+            last_at: components["schemas"]["Timestamp"] | null;
+            /** @description Why it failed; null if it did not. */
+            last_error: string | null;
+            /**
+             * Format: int32
+             * @description The HTTP status that it was answered with; null if it was not.
+             */
+            last_status: number | null;
+            next_at: components["schemas"]["Timestamp"] | null;
+            /**
+             * Format: int32
+             * @description Which revision became final.
+             */
+            revision: number;
+            /** @description Where it stands. */
+            state: components["schemas"]["DeliveryStateName"];
+            /**
+             * Format: int32
+             * @description Tries that have ended since it was made, or asked for again.
+             */
+            tries: number;
+            /** @description Where to. */
+            url: string;
+        };
+        /** @description One page of a list */
+        CallbackDeliveryPage: {
+            items: components["schemas"]["CallbackDelivery"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /** @description The body of a callback. */
+        CallbackEvent: {
+            /**
+             * @description The run as `GET /v1/runs/{id}` shows it at the moment of the try: look at its `revision`. Outputs above 4 KiB are
+             *     there by digest and size only.
+             */
+            data: components["schemas"]["Run"];
+            /** @description Lists of the run that were emptied because the body would have passed 256 KiB. */
+            omitted?: string[];
+            /** @description When it happened. */
+            timestamp: components["schemas"]["Timestamp"];
+            /** @description What happened. */
+            type: components["schemas"]["CallbackEventName"];
+        };
+        /**
+         * @description What is told.
+         * @enum {string}
+         */
+        CallbackEventName: "run.final" | "run.corrected";
+        /** @description Who is told when the run is final. */
+        CallbackRequest: {
+            /**
+             * @description An `https` URL of up to 2048 bytes, without user, password and fragment. Addresses that are not of the public
+             *     internet, and plain `http`, need the operator's word (`lockstep serve --callback-allow`).
+             */
+            url: string;
+        };
+        /** @description What callbacks are signed with. */
+        CallbackSecret: {
+            previous: components["schemas"]["PreviousSecret"] | null;
+            /** @description `whsec_` and base64 of 32 bytes. */
+            secret: string;
+            /** @description Since when it signs. */
+            since: components["schemas"]["Timestamp"];
+        };
         /** @description Data of the events `run`, `worker` and `module` of the pool's stream: something changed, read it again. */
         Changed: {
             /** @description Id of the run or worker, digest of the module. */
             id: string;
+        };
+        /** @description What a class is made of. */
+        ClassInputs: {
+            /** @description The build of Lockstep: the host functions are its own. */
+            build: string;
+            /** @description Digest of the answers to the golden corpus. */
+            corpus: components["schemas"]["Digest"];
+            /** @description The fixed CPU feature list, where machine code must be the same. */
+            cpu?: string[];
+            /** @description The engine's version. */
+            engine: string;
+            /** @description What each engine's machine code is compatible with, without fuel and with it: covers every flag. */
+            engines?: components["schemas"]["Digest"][];
+            /** @description The switches' name. */
+            policy: string;
+            /** @description The target triple, where machine code must be the same. */
+            target?: string;
         };
         /**
          * @description RFC 3339, or `now` for the time of submission
@@ -1153,6 +1350,11 @@ export interface components {
             started_at: components["schemas"]["Timestamp"] | null;
         };
         /**
+         * @description Where a delivery stands.
+         * @enum {string}
+         */
+        DeliveryStateName: "pending" | "delivered" | "given_up";
+        /**
          * @description SHA-256 of bytes
          * @example sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
          */
@@ -1165,7 +1367,7 @@ export interface components {
              * Format: int32
              * @description Which attempt.
              */
-            attempt: number;
+            attempt: number | null;
             /** @description The worker's class then. */
             class: components["schemas"]["Digest"];
             /**
@@ -1174,8 +1376,8 @@ export interface components {
              */
             count: number;
             /**
-             * @description What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
-             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`, or `absolved`: what that run had said against it is taken back.
+             * @description What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; of its integrity `confirmed`,
+             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`; or that an operator let it in again: `readmitted`.
              */
             kind: string;
             /**
@@ -1184,8 +1386,7 @@ export interface components {
              */
             number: number;
             result: components["schemas"]["Digest"] | null;
-            /** @description On an attempt of which run. */
-            run: components["schemas"]["RunId"];
+            run: components["schemas"]["RunId"] | null;
         };
         /** @description One page of a list */
         EvidenceItemPage: {
@@ -1424,6 +1625,7 @@ export interface components {
             digest: components["schemas"]["Digest"];
             /** @description A name for people, as uploaded. */
             name: string | null;
+            nondeterministic: components["schemas"]["Nondeterminism"] | null;
             /** @description Why it is quarantined; null if it is not. */
             quarantined: string | null;
             refusal: components["schemas"]["Refusal"] | null;
@@ -1453,6 +1655,13 @@ export interface components {
             secret: string;
             /** @description The rest. */
             token: components["schemas"]["Token"];
+        };
+        /** @description How a module was found to be nondeterministic. */
+        Nondeterminism: {
+            /** @description When. */
+            at: components["schemas"]["Timestamp"];
+            /** @description The run that showed it. */
+            run: components["schemas"]["RunId"];
         };
         /** @description What the guest did. Deterministic, part of the result, votes. */
         Outcome: {
@@ -1535,6 +1744,7 @@ export interface components {
              * @description Timed-out attempts after which the run is final.
              */
             attempts_max: number;
+            callback?: components["schemas"]["CallbackRequest"] | null;
             /**
              * Format: int64
              * @description Wall time of the whole run, in milliseconds.
@@ -1612,6 +1822,13 @@ export interface components {
             /** @description Every worker that is enrolled, by standing. */
             workers: components["schemas"]["WorkerCounts"];
         };
+        /** @description A secret that was replaced. */
+        PreviousSecret: {
+            /** @description `whsec_` and base64 of 32 bytes. */
+            secret: string;
+            /** @description Until when it signs beside the new one. */
+            until: components["schemas"]["Timestamp"];
+        };
         /** @description Problem details (RFC 9457), the one shape of every error. */
         Problem: {
             /** @description What programs tell errors apart by. */
@@ -1640,12 +1857,12 @@ export interface components {
          * @description Every code that an error of this API can have. The list only grows.
          * @enum {string}
          */
-        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "no_receipt" | "too_many_keys" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
+        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "no_receipt" | "too_many_keys" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "callback_refused" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
         /**
          * @description A named, versioned set of semantics.
          * @enum {string}
          */
-        Profile: "det-1";
+        Profile: "det-1" | "det-1-portable";
         /** @description Why something is taken out of service. */
         QuarantineRequest: {
             /** @description Shown wherever the quarantine is; 1 to 500 characters. */
@@ -1909,6 +2126,8 @@ export interface components {
             /** @default null */
             cache?: components["schemas"]["CacheUse"] | null;
             /** @default null */
+            callback?: components["schemas"]["CallbackRequest"] | null;
+            /** @default null */
             clock?: components["schemas"]["Clock"] | null;
             /**
              * Format: int64
@@ -2069,12 +2288,14 @@ export interface components {
         };
         /** @description Facts of the coordinator's process. */
         ServerFacts: {
-            /** @description The class of this machine and build. */
+            /** @description The class of this machine and build for `det-1`. */
             class: components["schemas"]["Digest"];
             /** @description The engine that executes guests, with its version. */
             engine: string;
             /** @description The address that it listens on. */
             listen: string;
+            /** @description The class of this machine and build for `det-1-portable`. */
+            portable_class: components["schemas"]["Digest"];
             /** @description The semantics that a run may ask for. */
             profiles: components["schemas"]["Profile"][];
             /** @description When it started. */
@@ -2395,6 +2616,7 @@ export interface components {
             /** @description Whether it is a trusted executor, which settles disputes and audits and gets no ordinary work while others are there. */
             arbiter: boolean;
             class: components["schemas"]["Digest"] | null;
+            class_parts: components["schemas"]["ClassInputs"] | null;
             /**
              * Format: double
              * @description Its results that others confirmed since it last was wrong, fewer as they age; at most 1000.
@@ -2460,6 +2682,12 @@ export interface components {
              * @description Other active workers of its class. With none, what it computes cannot be compared.
              */
             peers: number;
+            portable_class: components["schemas"]["Digest"] | null;
+            /**
+             * Format: int64
+             * @description Other active workers of that class.
+             */
+            portable_peers?: number;
             /**
              * Format: int32
              * @description Attempts that it executes at once.
@@ -2539,6 +2767,16 @@ export interface components {
          * @enum {string}
          */
         WorkerStandingName: "active" | "suspect" | "draining" | "lost" | "quarantined" | "gone";
+        /** @description A workspace, with what holds for all of its runs. */
+        Workspace: {
+            /** @description Its name; there is only `default` so far. */
+            name: string;
+            verify: components["schemas"]["VerifyRequest"] | null;
+        };
+        /** @description What holds for all runs of a workspace; what is left out is settled no more. */
+        WorkspaceRequest: {
+            verify?: components["schemas"]["VerifyRequest"] | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -2787,6 +3025,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Blob"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the secret */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallbackSecret"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    rotate_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the new secret */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallbackSecret"];
                 };
             };
             /** @description a problem; `code` tells which */
@@ -3118,7 +3414,7 @@ export interface operations {
                 arg?: string[];
                 /** @description A variable as `NAME=value`; may come several times */
                 env?: string[];
-                /** @description `once`, `quorum` or `quorum:N`; `quorum:2` by default */
+                /** @description `standard`, `high`, `once` or `quorum:N`; by default as its module, its workspace or the pool says */
                 verify?: string;
                 /** @description Wall time of one attempt; 30000 by default */
                 timeout_ms?: number;
@@ -3747,6 +4043,71 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_callbacks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the deliveries */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallbackDeliveryPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    redeliver_callback: {
+        parameters: {
+            query?: {
+                /** @description The revision that is delivered again; the newest by default. */
+                revision?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the deliveries; it is on its way */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallbackDeliveryPage"];
+                };
             };
             /** @description a problem; `code` tells which */
             default: {
@@ -4491,6 +4852,72 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the workspace */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WorkspaceRequest"];
+            };
+        };
+        responses: {
+            /** @description the workspace */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
                 };
             };
             /** @description a problem; `code` tells which */

@@ -128,7 +128,13 @@ impl World {
                 found.push(*run);
             }
         }
-        found.into_iter().try_for_each(|run| self.verify_anew(run))
+        for run in found {
+            // what follows from one may have submitted the next already
+            if !self.anew.contains(&run) {
+                self.verify_anew(run)?;
+            }
+        }
+        Ok(())
     }
 
     fn verify_anew(&mut self, run: RunId) -> Result<(), String> {
@@ -248,6 +254,7 @@ impl World {
                 let rare = match error {
                     SubmitError::QueueFull { .. } => "a full queue",
                     SubmitError::TooFewWorkers { .. } => "too few workers for a submission",
+                    SubmitError::Undecidable { .. } => "a submission that nobody could decide",
                     SubmitError::NoWorker { .. } => "a submission that no worker suits",
                     SubmitError::ModuleQuarantined { .. } => "a submission of a quarantined module",
                 };
@@ -283,6 +290,7 @@ impl World {
             deadline_ms: (features.deadlines && rng.chance(20)).then(|| rng.range(500, 20_000)),
             priority: rng.below(3) as i8,
             durable: !(features.in_memory && rng.chance(30)),
+            callback: None,
         };
         Submission {
             run: RunId(u128::from(self.submitted) << 64 | u128::from(rng.next())),
