@@ -4,24 +4,6 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
-export interface CallbackRequest {
-  url: string;
-}
-
-export interface CallbackDelivery {
-  id: string;
-  event: "run.final" | "run.corrected";
-  revision: number;
-  url: string;
-  state: "pending" | "delivered" | "given_up";
-  tries: number;
-  created_at: string;
-  last_at: string | null;
-  last_status: number | null;
-  last_error: string | null;
-  next_at: string | null;
-}
-
 export interface CacheView {
   entries: number;
   bytes: number;
@@ -47,50 +29,13 @@ export interface Withdrawn {
   withdrawn: number;
 }
 
-export interface ClassInputs {
-  build: string;
-  engine: string;
-  policy: string;
-  corpus: string;
-  target?: string;
-  cpu?: string[];
-  engines?: string[];
-}
-
-interface Classes {
-  class_parts?: ClassInputs | null;
-  portable_class?: string | null;
-  portable_peers?: number;
-}
-
-export type Profile = "det-1" | "det-1-portable";
-export type Worker = Schemas["Worker"] & Classes;
-
-export type CacheUse = "use" | "refresh" | "off";
-
 interface Answered {
   cached_from?: string | null;
   shared_with?: string | null;
 }
 
-type Policy = Schemas["PolicyView"] & { cache?: CacheUse; callback?: CallbackRequest | null };
-
-export type Run = Omit<Schemas["Run"], "policy" | "spec"> &
-  Answered & {
-    policy: Policy;
-    spec: Omit<Schemas["SpecView"], "profile"> & { profile: Profile };
-  };
+export type Run = Omit<Schemas["Run"], "policy"> & Answered & { policy: Schemas["PolicyView"] & { cache?: Schemas["CacheUse"] } };
 export type RunSummary = Schemas["RunSummary"] & Answered;
-export type RunRequest = Omit<Schemas["RunRequest"], "cache" | "profile"> & {
-  profile?: Profile;
-  cache?: CacheUse;
-  callback?: CallbackRequest;
-};
-
-type Evidence = Omit<Schemas["EvidenceItem"], "run" | "attempt"> & { run: string | null; attempt: number | null };
-
-export type WorkerDetail = Schemas["WorkerDetail"] & Classes & { evidence: { counts: Record<string, number>; recent: Evidence[] } };
-export type Module = Schemas["Module"] & { nondeterministic?: { run: string; at: string } | null };
 
 export interface Arbitration {
   executions: number;
@@ -106,9 +51,4 @@ export interface Outvoted {
   why: string;
 }
 
-export type Comparison = Schemas["Comparison"] & { arbitration?: Arbitration | null; rule?: string; outvoted?: Outvoted[] };
-
-export interface Workspace {
-  name: string;
-  verify: Schemas["VerifyRequest"] | null;
-}
+export type Comparison = Schemas["Comparison"] & { arbiter?: Arbitration | null; rule?: string; outvoted?: Outvoted[] };

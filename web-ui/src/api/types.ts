@@ -8,10 +8,10 @@ type Schemas = components["schemas"];
 export type Arbitration = coming.Arbitration;
 export type Attempt = Schemas["Attempt"];
 export type BulkItem = Schemas["BulkItem"];
-export type CacheUse = coming.CacheUse;
+export type CacheUse = Schemas["CacheUse"];
 export type CacheView = coming.CacheView;
-export type CallbackDelivery = coming.CallbackDelivery;
-export type ClassInputs = coming.ClassInputs;
+export type CallbackDelivery = Schemas["CallbackDelivery"];
+export type ClassInputs = Schemas["ClassInputs"];
 export type Comparison = coming.Comparison;
 export type Explanation = Schemas["Explanation"];
 export type Fault = Schemas["Fault"];
@@ -24,12 +24,12 @@ export type NewToken = Schemas["NewToken"];
 export type Outcome = Schemas["Outcome"];
 export type Output = Schemas["Output"];
 export type OutputFile = Schemas["OutputFile"];
-export type Profile = coming.Profile;
+export type Profile = Schemas["Profile"];
 export type Problem = Schemas["Problem"];
 export type Repair = Schemas["Repair"];
 export type Revision = Schemas["Revision"];
 export type Run = coming.Run;
-export type RunRequest = coming.RunRequest;
+export type RunRequest = Schemas["RunRequest"];
 export type RunState = Schemas["RunState"];
 export type RunSummary = coming.RunSummary;
 export type Scope = Schemas["Scope"];
@@ -43,9 +43,9 @@ export type Verdict = Schemas["RunVerdict"];
 export type WithdrawRequest = coming.WithdrawRequest;
 export type Withdrawn = coming.Withdrawn;
 export type Verification = Schemas["Verification"];
-export type Worker = coming.Worker;
-export type WorkerDetail = coming.WorkerDetail;
-export type Workspace = coming.Workspace;
+export type Worker = Schemas["Worker"];
+export type WorkerDetail = Schemas["WorkerDetail"];
+export type Workspace = Schemas["Workspace"];
 
 export interface Page<T> {
   items: T[];
@@ -68,4 +68,4 @@ export interface Analysis {
   wit?: string | null;
 }
 
-export type Module = Omit<coming.Module, "analysis"> & { analysis: Analysis | null };
+export type Module = Omit<Schemas["Module"], "analysis"> & { analysis: Analysis | null };

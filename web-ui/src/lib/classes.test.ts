@@ -11,7 +11,7 @@ it("says whether there is anybody to compare with", () => {
 it("warns only of a worker that no profile can compare", () => {
   expect(isStranded({ standing: "active", peers: 0, portable_peers: 0 })).toBe(true);
   expect(isStranded({ standing: "active", peers: 0, portable_peers: 3 })).toBe(false);
-  expect(isStranded({ standing: "gone", peers: 0 })).toBe(false);
+  expect(isStranded({ standing: "gone", peers: 0, portable_peers: 0 })).toBe(false);
 });
 
 it("takes a class apart, without what a portable one does not depend on", () => {

@@ -285,7 +285,7 @@ export function moduleWord(module: Module): string {
 
 /** Whether trusted executions of it gave different results. */
 export function isNondeterministic(module: Pick<Module, "nondeterministic">): boolean {
-  return module.nondeterministic != null;
+  return module.nondeterministic !== null;
 }
 
 export function moduleTone(module: Module): Tone {
