@@ -14,7 +14,7 @@ let browser: Browser;
 const modules: Record<string, string> = {};
 
 beforeAll(async () => {
-  [pool, browser] = [await Pool.start({ workers: 3, slots: 2, cache: true, words: process.env["E2E_NO_CALLBACKS"] ? [] : ["--callback-allow", "loopback"] }), await launch()];
+  [pool, browser] = [await Pool.start({ workers: 3, slots: 2, cache: true, words: ["--callback-allow", "loopback"] }), await launch()];
   for (const name of ["primes", "misbehave", "hello"]) modules[name] = await pool.push(prebuilt(`${name}.wasm`), `${name}.wasm`);
 });
 afterAll(async () => {
@@ -135,7 +135,7 @@ test("profile, cache and callback are chosen in the form, and the callback is de
     await visit.accessible("a run with a callback");
     await visit.pictures("callback");
     status = 204;
-    await page.getByRole("button", { name: "deliver revision 1 again" }).click();
+    await page.getByRole("button", { name: "Redeliver revision 1" }).click();
     await deliveries.getByText("delivered").waitFor();
     const run = await pool.json<Run>(`/v1/runs/${/runs\/([0-9a-f-]+)/.exec(page.url())?.[1]}`);
     expect(run.spec.profile).toBe("det-1-portable");
@@ -187,5 +187,6 @@ test("a module that is not deterministic says which run showed it, until somebod
   await page.getByRole("button", { name: "Clear the label" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Clear the label" }).click();
   await expect.poll(() => page.getByText("Not deterministic").count()).toBe(0);
+  await page.unrouteAll({ behavior: "ignoreErrors" });
   await visit.close();
 });

@@ -22,7 +22,7 @@ export function peerSentence(peers: number): string {
 }
 
 /** Whether somebody should look: an active worker whose votes nobody can compare, under any profile. */
-export function isStranded({ standing, peers, portable_peers: portable }: Pick<Worker, "standing" | "peers" | "portable_peers">): boolean {
+export function isStranded({ standing, peers, portable_peers: portable = 0 }: Pick<Worker, "standing" | "peers" | "portable_peers">): boolean {
   return standing === "active" && peers === 0 && portable === 0;
 }
 
