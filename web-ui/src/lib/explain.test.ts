@@ -30,7 +30,7 @@ it("takes workers and results out of a line and loses no word", () => {
 it("tells verdicts, faults and doubts from steps", () => {
   expect([WEIGHED, VOUCHED, "corrected: this is revision 2", "failed (no quorum): …"].map(lineKind)).toEqual(Array(4).fill("verdict"));
   expect(lineKind("attempt 2 on w1 ended: runner killed by signal 9")).toBe("fault");
-  expect(lineKind("the rerun avoids w1; it waits up to 5000 ms for another worker")).toBe("fault");
+  expect(lineKind("the rerun avoids w1; it waits up to 5000 ms for another worker")).toBe("step");
   expect(lineKind("an arbiter is asked: the votes differ")).toBe("doubt");
   expect(lineKind("w2 alone named another result: it loses its confirmations and is suspect")).toBe("doubt");
   expect(lineKind("attempt 1 goes to w1, drawn by lot")).toBe("step");

@@ -16,7 +16,7 @@ export interface Piece {
 
 const DOUBT = /\bnobody is blamed\b|alone named another|very same wrong|it is quarantined|an arbiter is asked|votes? named? .* different|verified anew|lost its confirmations|counts no more|votes differ|one more voter is asked/;
 const VERDICT = /^(agreed|accepted|confirmed|corrected|failed|canceled|takes |the votes leave an error)|is vouched for by/;
-const FAULT = / ended(:| before it had begun:)|did not deliver|was taken from|one attempt at a time from now on|^the rerun|none of its voters delivers/;
+const FAULT = / ended(:| before it had begun:)|did not deliver|was taken from|one attempt at a time from now on|none of its voters delivers/;
 
 export function lineKind(text: string): LineKind {
   if (VERDICT.test(text)) return "verdict";

@@ -86,6 +86,12 @@ test("one sentence says what a run is worth", () => {
   expect(sentence(poisoned)).toBe("It failed without a verdict: it kills the runners that execute it.");
 });
 
+test("an arbiter that executed it twice is one worker", () => {
+  const attempts = [attempt({ worker: "w9", won: true }), attempt({ worker: "w9", won: true }), attempt({ worker: "w2", won: false })];
+  expect(sentence({ attempts, verdict: verdict({ dissenters: ["w2"] }) })).toBe("The arbiter w9 found twice that it exited with code 0. w2 voted otherwise.");
+  expect(sentence({ attempts: [attempt({ worker: "w1", won: true }), attempt({ worker: "w2", won: true })] })).toContain("Both workers agree");
+});
+
 test("lists show a verdict with its votes", () => {
   expect(verdictWord({ state: "succeeded", verdict: verdict({ dissenters: ["w1"] }) })).toBe("2 of 3 agreed");
   expect(verdictWord({ state: "running", verdict: verdict({ kind: "pending", votes: 1 }) })).toBe("pending, 1 vote");

@@ -132,7 +132,7 @@ export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "ver
   const others = verdict.dissenters.length === 0 ? "" : ` ${list(verdict.dissenters)} voted otherwise.`;
   switch (verdict.kind) {
     case "agreed":
-      return `${agreement(verdict)}${did === null ? "" : ` that it ${did}`}.${others}`;
+      return `${agreement(verdict, run.attempts)}${did === null ? "" : ` that it ${did}`}.${others}`;
     case "vouched":
       return `One proven worker vouches for it${did === null ? "" : `: it ${did}`}. Nothing was compared.${others}`;
     case "unchecked":
@@ -146,7 +146,10 @@ export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "ver
   }
 }
 
-function agreement(verdict: Verdict): string {
+function agreement(verdict: Verdict, attempts: Attempt[]): string {
+  const winners = new Set(attempts.filter(({ won }) => won === true).map(({ worker }) => worker));
+  // only an arbiter votes twice
+  if (winners.size === 1 && verdict.votes > 1) return `The arbiter ${[...winners].join("")} found ${verdict.votes === 2 ? "twice" : `${verdict.votes} times`}`;
   const votes = verdict.votes + verdict.dissenters.length;
   if (verdict.dissenters.length === 0) return verdict.votes === 2 ? "Both workers agree" : `All ${votes} workers agree`;
   return `${verdict.votes} of ${votes} workers agree`;
