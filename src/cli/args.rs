@@ -433,6 +433,20 @@ pub enum RunsCommand {
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         out: Option<PathBuf>,
     },
+    /// Two results of a run side by side: the first byte that differs, why one of them won, who was blamed
+    Diff {
+        /// The run
+        id: RunId,
+        /// Number of an attempt [default: the winner's]
+        #[arg(long, value_name = "N", requires = "right")]
+        left: Option<u32>,
+        /// Number of another attempt [default: the first that differs]
+        #[arg(long, value_name = "N", requires = "left")]
+        right: Option<u32>,
+        /// `stdout`, `stderr` or `file:/out/PATH` [default: the first one that differs]
+        #[arg(long, value_name = "STREAM")]
+        stream: Option<String>,
+    },
     /// Wait for the end; print and exit as `lockstep run` does
     Wait {
         /// The run

@@ -30,6 +30,7 @@ mod sample;
 mod screen;
 mod serve;
 mod show;
+mod show_diff;
 mod show_pool;
 mod telemetry;
 mod terminal;

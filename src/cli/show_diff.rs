@@ -14,7 +14,9 @@ const SHOWN_BEFORE: usize = 40;
 /// The whole comparison.
 pub fn comparison(found: &Comparison) -> String {
     let mut out = match found.first_difference {
-        Some(at) => format!("{} of run {}: the first byte that differs is at {at}\n", plain(&found.stream), found.run),
+        Some(at) => {
+            format!("{} of run {}: the first byte that differs is at {at}\n", plain(&found.stream), found.run)
+        }
         None => format!("{} of run {}: equal\n", plain(&found.stream), found.run),
     };
     for of in [&found.left, &found.right] {
@@ -48,11 +50,17 @@ fn side(side: &Side, at: Option<u64>) -> String {
         Some(digest) => format!("{} bytes, {}", side.size, digest.short()),
         None => "no such file".to_owned(),
     };
-    let mut out =
-        format!("attempt {} on {}: {}; it {}\n", side.attempt, side.worker, what, plain(&side.outcome.to_string()));
+    let mut out = format!(
+        "attempt {} on {}: {}; it {}\n",
+        side.attempt,
+        side.worker,
+        what,
+        plain(&side.outcome.to_string())
+    );
     if let (Some(window), Some(at)) = (&side.window, at) {
         let bytes = BASE64.decode(&window.base64).unwrap_or_default();
-        let from = usize::try_from(at.saturating_sub(window.offset)).unwrap_or(0).saturating_sub(SHOWN_BEFORE);
+        let from =
+            usize::try_from(at.saturating_sub(window.offset)).unwrap_or(0).saturating_sub(SHOWN_BEFORE);
         let shown = bytes.get(from..).unwrap_or_default();
         let shown = &shown[..shown.len().min(SHOWN_BYTES)];
         out.push_str(&format!("    {}\n", readable(shown)));

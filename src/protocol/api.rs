@@ -17,6 +17,7 @@ use crate::core::Time;
 
 mod callback;
 mod compare;
+mod divergence;
 mod pool;
 mod problem;
 mod receipt;
@@ -27,6 +28,7 @@ mod stats;
 
 pub use callback::*;
 pub use compare::*;
+pub use divergence::*;
 pub use pool::*;
 pub use problem::*;
 pub use receipt::*;

@@ -192,6 +192,29 @@ async fn an_arbiter_settles_what_differs() {
     })
     .await;
     assert_eq!(settled["verdict"]["kind"], "agreed", "{settled}");
+    let id = settled["id"].as_str().unwrap();
+    let (status, found) = pool.get(&format!("/v1/runs/{id}/diff")).await;
+    assert_eq!((status, &found["arbiter"]["executions"]), (200, &json!(2)), "{found}");
+    assert_eq!(found["arbiter"]["results"], json!([settled["result"]]), "{found}");
+    let right = settled["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|attempt| attempt["result"] == settled["result"] && attempt["worker"] != arbiter["id"]);
+    let numbers: Vec<&Value> = right.map(|attempt| &attempt["number"]).collect();
+    assert_eq!(found["arbiter"]["agreed_with"], json!(numbers), "{found}");
+    let rule = found["rule"].as_str().unwrap();
+    assert!(rule.starts_with("the votes differed: arbiters executed it 2 times"), "{found}");
+    let lost = &found["outvoted"][0];
+    assert_eq!((&lost["worker"], &lost["blamed"]), (&json!(liar.id), &json!(true)), "{found}");
+    let args = ["runs", "diff", id, "--server", &pool.url, "--token", &pool.token];
+    let told = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep")).args(args).output().unwrap();
+    let told = String::from_utf8_lossy(&told.stdout);
+    assert!(
+        told.contains("the first byte that differs is at 0\n") && told.contains("a lie of liar"),
+        "{told}"
+    );
+    assert!(told.contains("arbiter   2 executions named ") && told.contains(", blamed: "), "{told}");
     assert!(shown(&pool, &liar.id).await["suspect_since"].is_string() || number > 1);
 }
 
@@ -278,8 +301,13 @@ async fn strangers_of_one_domain_decide_where_there_are_five() {
     let module = pool.push(guest("misbehave.wasm")).await;
     let run = one(&pool, &module, 0, "standard").await;
     assert_eq!((&run["verdict"]["kind"], attempts(&run)), (&json!("agreed"), 5), "{run}");
-    drop(crew.pop());
-    ready(&pool, 4).await;
+    // with one confirmation each, four would still do and two don't
+    for left in [4, 3, 2] {
+        let gone = crew.pop().unwrap().id.clone();
+        let is_gone = async || (shown(&pool, &gone).await["standing"] != "active").then_some(());
+        eventually("one is gone", is_gone).await;
+        ready(&pool, left).await;
+    }
     let (status, problem) = pool.post("/v1/runs", &json!({"module": module, "args": ["args"]})).await;
     assert_eq!((status, &problem["code"]), (409, &json!("too_few_workers")), "{problem}");
 }

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::coordinator::service::StoredRun;
 use crate::core::{AttemptState, Explained};
 use crate::digest::Digest;
 use crate::id::WorkerId;
 use crate::protocol::api::{Arbitration, Outvoted};
 use crate::spec::Verify;
-use crate::store::StoredRun;
 
 /// A vote: number of the attempt, whose, for what.
 type Voted = (u32, WorkerId, Digest);
@@ -92,7 +92,8 @@ fn verdict_on(worker: WorkerId, has_result: bool, texts: &[String]) -> (bool, St
     let names = |text: &&String| {
         let rest = text.strip_prefix(&worker.to_string());
         rest.is_some_and(|rest| {
-            rest.starts_with(" alone named another result") || rest.contains(" more named the very same wrong result")
+            rest.starts_with(" alone named another result")
+                || rest.contains(" more named the very same wrong result")
         })
     };
     if let Some(text) = texts.iter().find(names) {
@@ -113,8 +114,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::coordinator::testing::final_run;
+    use crate::coordinator::testing::new_run;
     use crate::core::{AttemptRecord, Time};
+    use crate::result::{RunState, Verdict, VerdictKind};
 
     fn digest(of: u8) -> Digest {
         Digest::from_bytes([of; 32])
@@ -134,12 +136,29 @@ mod tests {
     }
 
     fn run(verify: Verify, votes: &[(u32, u8)], won: Option<u8>, said: &[&str]) -> StoredRun {
-        let mut run = final_run(verify);
+        let new = new_run();
         let numbered = (1..).zip(votes);
-        run.attempts = numbered.map(|(number, (worker, result))| vote(number, *worker, *result)).collect();
-        run.result = won.map(digest);
-        run.explain = Arc::new(said.iter().map(|text| Explained::kept(Time(1), *text)).collect());
-        run
+        StoredRun {
+            id: new.id,
+            workspace: new.workspace,
+            epoch: new.epoch,
+            state: RunState::Succeeded,
+            reason: None,
+            spec: new.spec,
+            run_key: new.run_key,
+            policy: crate::spec::Policy { verify, ..new.policy },
+            revision: 1,
+            outcome: None,
+            verdict: Verdict { kind: VerdictKind::Agreed, votes: 0, dissenters: Vec::new() },
+            result: won.map(digest),
+            manifest: None,
+            attempts: numbered.map(|(number, (worker, result))| vote(number, *worker, *result)).collect(),
+            explain: Arc::new(said.iter().map(|text| Explained::kept(Time(1), *text)).collect()),
+            dissents: Vec::new(),
+            rerun_of: None,
+            created_at: Time(1),
+            finished_at: Some(Time(2)),
+        }
     }
 
     #[test]
@@ -183,7 +202,8 @@ mod tests {
         let said = ["the votes leave an error of 1.6e-7, and 1.0e-3 is allowed"];
         let weighed = run(Verify::Standard, &[(1, 1), (2, 1), (12, 2)], Some(1), &said);
         assert_eq!(rule(&weighed, None), format!("`standard`: {}", said[0]));
-        let said = ["w12 and 1 more named the very same wrong result, which is no accident: it is quarantined"];
+        let said =
+            ["w12 and 1 more named the very same wrong result, which is no accident: it is quarantined"];
         let colluded = run(Verify::Standard, &[(1, 1), (2, 2), (12, 2)], Some(1), &said);
         let blamed: Vec<bool> = outvoted(&colluded).iter().map(|out| out.blamed).collect();
         assert_eq!(blamed, [false, true], "w1 is no w12");

@@ -1377,7 +1377,8 @@ export interface components {
             count: number;
             /**
              * @description What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; of its integrity `confirmed`,
-             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`; or that an operator let it in again: `readmitted`.
+             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`, or `absolved`: what that run had said against it is taken back;
+             *     or that an operator let it in again: `readmitted`.
              */
             kind: string;
             /**

@@ -68,8 +68,10 @@ impl Books {
     fn is_condemned(&self, worker: WorkerId) -> bool {
         let log = self.logs.get(&worker).map(|(_, log)| log.as_slice()).unwrap_or_default();
         let since = log.iter().rposition(|(_, said)| *said == Evidence::Readmitted).map_or(0, |at| at + 1);
-        let count = |kind| log[since..].iter().filter(|(_, said)| *said == kind).count();
-        count(Evidence::Collusion) > 0 || count(Evidence::LoneDissent) > 1
+        let runs = |kind| -> BTreeSet<Option<RunId>> {
+            log[since..].iter().filter(|(_, said)| *said == kind).map(|(run, _)| *run).collect()
+        };
+        !runs(Evidence::Collusion).is_empty() || runs(Evidence::LoneDissent).len() > 1
     }
 
     /// Probability of error, confirmations, and whether it is an arbiter.
