@@ -170,7 +170,7 @@ impl Repairer {
         // those that are open are due as well, as far as the store knows
         for due in self.store.due_suspects(self.clock.now(), AT_ONCE as u32 * 2).await? {
             if open.len() < AT_ONCE && !open.contains_key(&due.run) {
-                self.begin(open, due).await?;
+                self.begin(open, due, &repairs).await?;
             }
         }
         Ok(())
@@ -207,7 +207,12 @@ impl Repairer {
     }
 
     /// Hands one to the owner, if it can be verified at all.
-    async fn begin(&self, open: &mut BTreeMap<RunId, u32>, due: DueSuspect) -> Result<(), StoreError> {
+    async fn begin(
+        &self,
+        open: &mut BTreeMap<RunId, u32>,
+        due: DueSuspect,
+        repairs: &[Repair],
+    ) -> Result<(), StoreError> {
         let DueSuspect { run: id, tries, numbers } = due;
         if tries >= 2 * TRIES_MAX {
             return self.give_up(id, 0, Reverdict::Undecided, "it was tried too often").await;
@@ -237,13 +242,12 @@ impl Repairer {
             return self.give_up(id, run.revision, Reverdict::NotVerifiable, "an input is gone").await;
         }
         let votes = self.store.votes(id, run.revision).await.unwrap_or_default().unwrap_or_default();
-        let workers = self.store.workers().await?;
-        let out = workers.iter().filter(|row| row.quarantined.is_some()).map(|row| row.id).collect();
+        let rows = self.store.workers().await?;
         // who confirmed what turns out wrong named it too
         let confirmations = self.store.confirmations(id).await?;
-        let [votes, confirmations] =
-            [votes, confirmations].map(|votes| in_evidence(&run.spec, votes, &workers));
-        let reverify = reverify(&run, result, (&votes, &confirmations), &out, numbers);
+        let [votes, confirmations] = [votes, confirmations].map(|votes| in_evidence(&run.spec, votes, &rows));
+        let workers = Workers::new(rows, repairs, self.clock.now());
+        let reverify = reverify(&run, result, (&votes, &confirmations), &workers, numbers);
         tracing::info!(run = %id, revision = run.revision, tries, "a final is verified anew");
         open.insert(id, tries);
         let _ = self.commands.send(Command::VerifyAnew(Box::new(Anew { run, reverify })));
@@ -341,20 +345,24 @@ fn reverify(
     run: &StoredRun,
     result: Digest,
     (votes, confirmations): (&[CastVote], &[CastVote]),
-    out: &BTreeSet<WorkerId>,
+    workers: &Workers,
     numbers: u32,
 ) -> Reverify {
     let named = |number: u32| votes.iter().find(|vote| vote.number == number);
     let is_arbiter = |vote: &CastVote| vote.weight.is_some_and(|weight| weight.is_arbiter);
     let confirmed = confirmations.iter().filter(|vote| !is_arbiter(vote));
-    let mut voters: BTreeMap<WorkerId, Option<Class>> =
-        confirmed.map(|vote| (vote.worker, Some(vote.class))).collect();
+    let finished_at = run.finished_at.unwrap_or(Time(0));
+    let confirmed_at = run.verification.as_ref().map_or(finished_at, |found| found.at);
+    let mut voters: BTreeMap<WorkerId, (Option<Class>, Time)> =
+        confirmed.map(|vote| (vote.worker, (Some(vote.class), confirmed_at))).collect();
     let mut dissents = Vec::new();
     for attempt in &run.attempts {
         let (number, worker) = (attempt.number, attempt.worker);
         match attempt.state {
             AttemptState::Voted { won: Some(true), .. } if !named(number).is_some_and(is_arbiter) => {
-                voters.insert(worker, named(number).map(|vote| vote.class));
+                let class = named(number).map(|vote| vote.class);
+                // of a worker that voted and confirmed, the latter
+                voters.entry(worker).or_insert((class, attempt.ended_at.unwrap_or(finished_at)));
             }
             AttemptState::Voted { won: Some(false), result, .. } => {
                 // of votes that were not kept nobody knows as what they were executed
@@ -365,7 +373,12 @@ fn reverify(
         }
     }
     let attempts = run.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0).max(numbers);
-    let voter = |(worker, class)| PastVoter { worker, class, is_out: out.contains(&worker) };
+    // what a worker did before it was let in again as a newcomer is not held against it a second time: without a class its
+    // log is told nothing
+    let voter = |(worker, (class, at))| {
+        let class = if workers.is_new_since(worker, at) { None } else { class };
+        PastVoter { worker, class, is_out: workers.is_out(worker, at) }
+    };
     let voters = voters.into_iter().map(voter).collect();
     Reverify { result, revision: run.revision, voters, attempts, dissents }
 }
@@ -394,7 +407,16 @@ impl Workers {
 
     /// Whether a vote that this worker gave at that time counts for nothing.
     fn is_out(&self, worker: WorkerId, at: Time) -> bool {
-        self.out.contains(&worker) || self.out_until.get(&worker).is_some_and(|until| at <= *until)
+        self.out.contains(&worker) || self.was_out(worker, at)
+    }
+
+    /// Whether an operator has let this worker in again since it gave a vote for which it was out.
+    fn is_new_since(&self, worker: WorkerId, at: Time) -> bool {
+        !self.out.contains(&worker) && self.was_out(worker, at)
+    }
+
+    fn was_out(&self, worker: WorkerId, at: Time) -> bool {
+        self.out_until.get(&worker).is_some_and(|until| at <= *until)
     }
 
     /// What a vote weighs: as much as then, unless its worker is trusted less now.

@@ -260,7 +260,10 @@ async fn what_ends_while_its_voter_is_taken_out_is_looked_at_too() {
     let before = ended(&*store, Verify::Once, &[1], &[], 20).await;
     ended(&*store, Verify::Once, &[1], &[], 30).await;
     bench.handle.wake();
-    assert_eq!(bench.asks().await.run.id, before);
+    let asked = bench.asks().await;
+    assert_eq!(asked.run.id, before);
+    // and neither is it held against it once more
+    assert_eq!(asked.reverify.voters, [PastVoter { class: None, ..voter(1, true) }]);
     eventually(async || (bench.repair().await.looked_at == 3).then_some(())).await;
     assert_eq!(bench.repair().await.decisive, 2);
 }
