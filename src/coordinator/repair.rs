@@ -188,10 +188,11 @@ impl Repairer {
             let workers = Workers::new(self.store.workers().await?, repairs, self.clock.now());
             let suspects: Vec<Suspicion> =
                 page.iter().filter_map(|found| workers.suspects(repair.worker, found)).collect();
+            let after = cursor;
             cursor = page.last().map_or(cursor, |last| last.seq);
             let is_complete = page.len() < PAGE as usize;
             let (count, found) = (page.len() as u64, suspects.len());
-            let looked = Looked { count, cursor, is_complete, suspects };
+            let looked = Looked { since: repair.since, after, count, cursor, is_complete, suspects };
             if !self.store.put_suspects(repair.worker, looked).await? {
                 return Ok(());
             }

@@ -204,7 +204,7 @@ pub trait Store: Send + Sync + 'static {
     /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
     /// Sets or clears a worker's quarantine; false if there is no such worker. In the same write as a quarantine its finals are
-    /// put down to be looked at, see [`Store::repairs`]. One that is cleared (at `at`) makes a newcomer: nothing is left of
+    /// put down to be looked at, see [`Store::repairs`]; of one that is out already they are looked at as before. One that is cleared (at `at`) makes a newcomer: nothing is left of
     /// its standing, and its log says so.
     async fn quarantine_worker(
         &self,

@@ -109,6 +109,10 @@ pub struct SupportedFinal {
 /// Finals that were looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Looked {
+    /// Of which repair of the worker, by its [`Repair::since`].
+    pub since: Time,
+    /// From where on, exclusively: its [`Repair::cursor`] of before.
+    pub after: u64,
     /// How many.
     pub count: u64,
     /// Up to where.

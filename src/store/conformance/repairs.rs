@@ -9,8 +9,8 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId};
 use crate::result::{FailReason, Outcome, RunState};
 use crate::store::{
-    Concluded, DueSuspect, Enrolment, FinalRun, Looked, Repair, Retention, Reverdict, Reverification, Store,
-    Suspicion, WriteAnswer,
+    Concluded, DueSuspect, Enrolment, FinalRun, Looked, Quarantine, Repair, Retention, Reverdict,
+    Reverification, Store, Suspicion, WriteAnswer,
 };
 
 /// What run `number` turns out to be: another output, a failure, found at `at` by w8.
@@ -255,23 +255,38 @@ pub(crate) async fn a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost
 
     let seqs: Vec<u64> =
         store.supported_finals(second, 0, 9).await.unwrap().iter().map(|last| last.seq).collect();
-    let looked = |count, cursor, is_complete, suspects| Looked { count, cursor, is_complete, suspects };
-    let first_page =
-        looked(3, seqs[2], false, vec![suspicion(1, 5, 51), suspicion(2, 9, 52), suspicion(3, 9, 53)]);
+    let looked = |(since, after), count, cursor, is_complete, suspects| {
+        let since = Time(since);
+        Looked { since, after, count, cursor, is_complete, suspects }
+    };
+    let first_page = looked(
+        (60, 0),
+        3,
+        seqs[2],
+        false,
+        vec![suspicion(1, 5, 51), suspicion(2, 9, 52), suspicion(3, 9, 53)],
+    );
     assert!(store.put_suspects(second, first_page.clone()).await.unwrap());
     store.close().await;
     let store = place.open().await;
     // the same page once more would count twice: who is behind has to read again
     assert_eq!(figures(&*store, second).await.cursor, seqs[2]);
-    let older = looked(1, seqs[0], false, vec![suspicion(1, 5, 51)]);
-    assert!(!store.put_suspects(second, older).await.unwrap());
-    assert!(store.put_suspects(second, looked(2, seqs[4], true, vec![suspicion(5, 7, 55)])).await.unwrap());
-    assert!(store.put_suspects(third, looked(0, 0, true, vec![])).await.unwrap());
+    assert!(!store.put_suspects(second, first_page).await.unwrap());
+    let rest = looked((60, seqs[2]), 2, seqs[4], true, vec![suspicion(5, 7, 55)]);
+    let of_another = Looked { since: Time(59), ..rest.clone() };
+    assert!(!store.put_suspects(second, of_another).await.unwrap(), "it is another repair now");
+    assert!(store.put_suspects(second, rest).await.unwrap());
+    assert!(store.put_suspects(third, looked((61, 0), 0, 0, true, vec![])).await.unwrap());
     // two of them on account of both
-    let shared = looked(2, 0, true, vec![suspicion(1, 5, 51), suspicion(5, 8, 55)]);
+    let shared = looked((61, 0), 2, 0, true, vec![suspicion(1, 5, 51), suspicion(5, 8, 55)]);
     assert!(store.put_suspects(third, shared).await.unwrap());
     let now = figures(&*store, second).await;
     assert_eq!((now.looked_at, now.decisive, now.pending, now.is_complete), (5, 4, 4, true));
+    // another reason for what is out already begins nothing anew
+    let reason = Quarantine { why: "bad memory".to_owned(), at: Time(65), for_votes: false };
+    assert!(store.quarantine_worker(second, Some(reason), Time(65)).await.unwrap());
+    let same = Repair { why: "bad memory".to_owned(), ..now };
+    assert_eq!(figures(&*store, second).await, same);
 
     // the weakest first, then the newest, each once
     let all = [due(3, 0, 0), due(2, 0, 0), due(5, 0, 0), due(1, 0, 0)];
@@ -312,7 +327,8 @@ pub(crate) async fn a_quarantine_is_lifted_only_if_it_was_for_votes(place: &dyn 
     assert!(store.quarantine_worker(second, quarantine(60, true), Time(50)).await.unwrap());
     let rows = store.workers().await.unwrap();
     assert_eq!((rows[0].for_votes, rows[1].for_votes), (false, true));
-    let looked = Looked { count: 1, cursor: 1, is_complete: true, suspects: vec![suspicion(1, 5, 51)] };
+    let suspects = vec![suspicion(1, 5, 51)];
+    let looked = Looked { since: Time(60), after: 0, count: 1, cursor: 1, is_complete: true, suspects };
     assert!(store.put_suspects(second, looked.clone()).await.unwrap());
     assert!(store.lift_quarantine(second, Time(70)).await.unwrap());
     let row = store.workers().await.unwrap().remove(1);

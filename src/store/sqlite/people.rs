@@ -259,6 +259,7 @@ pub(super) fn quarantine_worker(
             quarantine.is_some_and(|quarantine| quarantine.for_votes),
         ])?;
     match quarantine {
+        Some(quarantine) if was_out => repairs::go_on(connection, id, &quarantine.why)?,
         Some(quarantine) if changed > 0 => repairs::begin(connection, id, quarantine)?,
         None if was_out => evidence::begin_anew(connection, id, at)?,
         _ => {}

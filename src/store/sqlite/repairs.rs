@@ -114,6 +114,14 @@ pub(super) fn begin(
     Ok(())
 }
 
+/// A worker that is out already is so for another reason: what rests on it is looked at as before.
+pub(super) fn go_on(connection: &Connection, worker: WorkerId, why: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE repairs SET why = ?2 WHERE worker = ?1")?
+        .execute(params![worker.0, why])?;
+    Ok(())
+}
+
 /// See [`crate::store::Store::lift_quarantine`].
 pub(super) fn lift(batch: &mut Batch<'_>, worker: WorkerId, at: Time) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
@@ -201,8 +209,10 @@ pub(super) fn supported(
 pub(super) fn put(batch: &mut Batch<'_>, worker: WorkerId, looked: &Looked) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
     let is_wanted = connection
-        .prepare_cached("SELECT 1 FROM repairs WHERE worker = ?1 AND lifted_at IS NULL AND cursor <= ?2")?
-        .exists(params![worker.0, int(looked.cursor)])?;
+        .prepare_cached(
+            "SELECT 1 FROM repairs WHERE worker = ?1 AND lifted_at IS NULL AND since = ?2 AND cursor = ?3",
+        )?
+        .exists(params![worker.0, int(looked.since.0), int(looked.after)])?;
     if !is_wanted {
         return Ok(false);
     }
