@@ -324,6 +324,9 @@ pub(crate) async fn a_quarantine_is_lifted_only_if_it_was_for_votes(place: &dyn 
     assert!(!store.lift_quarantine(first, Time(70)).await.unwrap(), "it is not out");
     assert!(store.quarantine_worker(first, quarantine(60, false), Time(50)).await.unwrap());
     assert!(!store.lift_quarantine(first, Time(70)).await.unwrap(), "an operator said so");
+    // what the pool had found out before may be written later
+    assert!(store.quarantine_worker(first, quarantine(59, true), Time(59)).await.unwrap());
+    assert!(!store.lift_quarantine(first, Time(70)).await.unwrap(), "an operator's word stands");
     assert!(store.quarantine_worker(second, quarantine(60, true), Time(50)).await.unwrap());
     let rows = store.workers().await.unwrap();
     assert_eq!((rows[0].for_votes, rows[1].for_votes), (false, true));
