@@ -35,6 +35,10 @@ const AT_ONCE: usize = 32;
 const TRIES_MAX: u32 = 5;
 /// After the first try in vain; each further pause is four times as long.
 const PAUSE_MS: u64 = 60_000;
+/// Until it is seen whether a module is let in again.
+const MODULE_PAUSE_MS: u64 = 60 * 60 * 1_000;
+/// Where there is no sense in haste.
+const LONG_PAUSE_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Without a word somebody may be due all the same: a pause that is over, a worker that joined.
 const PERIOD: Duration = Duration::from_secs(15);
 /// After the store could not do what it was asked.
@@ -228,16 +232,21 @@ impl Repairer {
         let why = match &module {
             None => Some("its module was deleted"),
             Some(module) if module.state == ModuleState::Refused => Some("its module was refused"),
-            Some(module) if module.quarantined.is_some() => Some("its module is quarantined"),
             Some(_) => None,
         };
         if let Some(why) = why {
             return self.give_up(id, run.revision, Reverdict::NotVerifiable, why).await;
         }
-        if module.is_some_and(|module| module.state != ModuleState::Ready) {
+        let wait_ms = match &module {
+            // reports of crashes may be lies, and an operator may let it in again
+            Some(module) if module.quarantined.is_some() => Some(MODULE_PAUSE_MS),
             // uploaded once more, and not compiled yet
-            let due_at = self.clock.now().plus_ms(PAUSE_MS);
-            return self.store.conclude_suspect(id, Concluded::Again { due_at, numbers }).await;
+            Some(module) if module.state != ModuleState::Ready => Some(PAUSE_MS),
+            _ => None,
+        };
+        if let Some(wait_ms) = wait_ms {
+            let due_at = self.clock.now().plus_ms(wait_ms);
+            return self.store.conclude_suspect(id, Concluded::Later { due_at }).await;
         }
         if self.store.missing_blob(run.spec.inputs().collect()).await?.is_some() {
             return self.give_up(id, run.revision, Reverdict::NotVerifiable, "an input is gone").await;
@@ -300,12 +309,10 @@ impl Repairer {
     async fn stays(&self, stays: Stays, tries: u32) -> Result<(), StoreError> {
         let Stays { run, revision, verdict, reason, explain, confirmations, numbers } = stays;
         if verdict == Reverdict::Undecided {
-            let is_gone = matches!(reason, Some(FailReason::Poisoned | FailReason::ModuleRefused));
-            if is_gone {
-                return self.give_up(run, revision, Reverdict::NotVerifiable, "its module may not run").await;
-            }
-            if tries + 1 < TRIES_MAX {
-                let pause_ms = PAUSE_MS << (2 * tries.min(8));
+            // who says that a module crashes may lie; whether it is gone is seen at the next turn
+            let is_barred = matches!(reason, Some(FailReason::Poisoned | FailReason::ModuleRefused));
+            if is_barred || tries + 1 < TRIES_MAX {
+                let pause_ms = if is_barred { LONG_PAUSE_MS } else { PAUSE_MS << (2 * tries.min(8)) };
                 let due_at = self.clock.now().plus_ms(pause_ms);
                 tracing::info!(%run, tries, pause_ms, "nobody could tell whether a final is right; it is tried again");
                 return self.store.conclude_suspect(run, Concluded::Again { due_at, numbers }).await;

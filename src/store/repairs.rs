@@ -157,6 +157,11 @@ pub enum Concluded {
         /// The votes that confirmed it.
         confirmations: Vec<CastVote>,
     },
+    /// It cannot be tried yet, and was not: its turn comes again, not before `due_at`.
+    Later {
+        /// When.
+        due_at: Time,
+    },
     /// Nobody could tell: it is tried again, not before `due_at`.
     Again {
         /// When.

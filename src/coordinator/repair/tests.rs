@@ -246,6 +246,29 @@ async fn what_needs_something_that_is_gone_is_recorded_and_not_tried() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_module_that_is_quarantined_is_not_given_up() {
+    let (store, dir) = store().await;
+    let run = ended(&*store, Verify::Once, &[1], &[], 11).await;
+    put_module(&*store).await;
+    let module = Digest::of(b"module");
+    assert!(store.quarantine_module(module, "it crashes workers".to_owned()).await.unwrap());
+    quarantine(&*store, 1, 20).await;
+    let mut bench = Bench::over(Arc::clone(&store), dir);
+    // it is not due before its pause is over
+    eventually(async || {
+        let is_found = bench.repair().await.pending == 1;
+        (is_found && store.due_suspects(Time(0), 9).await.unwrap().is_empty()).then_some(())
+    })
+    .await;
+    assert!(bench.commands.try_recv().is_err());
+    assert!(store.readmit_module(module).await.unwrap());
+    let due = store.due_suspects(Time(u64::MAX / 4), 9).await.unwrap().remove(0);
+    assert_eq!((due.run, due.tries), (run, 0), "it was not tried");
+    bench.handle.wake();
+    assert_eq!(bench.asks().await.run.id, run);
+}
+
+#[tokio::test]
 async fn what_ends_while_its_voter_is_taken_out_is_looked_at_too() {
     let (store, dir) = store().await;
     quarantine(&*store, 1, 20).await;

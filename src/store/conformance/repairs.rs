@@ -295,6 +295,10 @@ pub(crate) async fn a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost
     let again = Concluded::Again { due_at: Time(80), numbers: 12 };
     store.conclude_suspect(run_id(3), again).await.unwrap();
     assert_eq!(store.due_suspects(Time(79), 9).await.unwrap(), all[1..]);
+    // one whose turn comes later was not tried
+    store.conclude_suspect(run_id(2), Concluded::Later { due_at: Time(75) }).await.unwrap();
+    assert_eq!(store.due_suspects(Time(74), 9).await.unwrap(), all[2..]);
+    assert_eq!(store.due_suspects(Time(75), 9).await.unwrap(), all[1..]);
     store.conclude_suspect(run_id(2), done(1, Reverdict::Confirmed)).await.unwrap();
     assert_eq!(write(&*store, correct(correction(5, 2, 78))).await.unwrap(), WriteAnswer::Committed);
     store.conclude_suspect(run_id(1), done(1, Reverdict::NotVerifiable)).await.unwrap();

@@ -262,6 +262,11 @@ pub(super) fn due(batch: &mut Batch<'_>, now: Time, limit: u32) -> Result<Vec<Du
 pub(super) fn conclude(batch: &mut Batch<'_>, run: RunId, concluded: &Concluded) -> Result<(), Abort> {
     let (connection, _) = batch.rows()?;
     match concluded {
+        Concluded::Later { due_at } => {
+            connection
+                .prepare_cached("UPDATE suspects SET due_at = max(?2, 1) WHERE run = ?1")?
+                .execute(params![run_key(run), int(due_at.0)])?;
+        }
         Concluded::Again { due_at, numbers } => {
             connection
                 .prepare_cached(
