@@ -165,7 +165,13 @@ impl Repairer {
             return Ok(());
         }
         for repair in repairs.iter().filter(|repair| repair.lifted_at.is_none()) {
-            self.look(repair, &repairs).await?;
+            match self.look(repair, &repairs).await {
+                Err(error @ (StoreError::Closed | StoreError::Fatal(_))) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, worker = %repair.worker, "finals of a worker were not looked at");
+                }
+                Ok(()) => {}
+            }
         }
         let waits = self.store.repairs().await?.iter().any(|repair| repair.pending > 0);
         if !waits || open.len() >= AT_ONCE {
@@ -174,7 +180,15 @@ impl Repairer {
         // those that are open are due as well, as far as the store knows
         for due in self.store.due_suspects(self.clock.now(), AT_ONCE as u32 * 2).await? {
             if open.len() < AT_ONCE && !open.contains_key(&due.run) {
-                self.begin(open, due, &repairs).await?;
+                match self.begin(open, due, &repairs).await {
+                    Err(error @ StoreError::Decode { .. }) => {
+                        // the others do not wait for it
+                        tracing::warn!(%error, run = %due.run, "a final cannot be verified anew now");
+                        let (due_at, numbers) = (self.clock.now().plus_ms(LONG_PAUSE_MS), due.numbers);
+                        self.store.conclude_suspect(due.run, Concluded::Again { due_at, numbers }).await?;
+                    }
+                    begun => begun?,
+                }
             }
         }
         Ok(())
@@ -251,10 +265,10 @@ impl Repairer {
         if self.store.missing_blob(run.spec.inputs().collect()).await?.is_some() {
             return self.give_up(id, run.revision, Reverdict::NotVerifiable, "an input is gone").await;
         }
-        let votes = self.store.votes(id, run.revision).await.unwrap_or_default().unwrap_or_default();
+        let votes = if_decoded(self.store.votes(id, run.revision).await)?.flatten().unwrap_or_default();
         let rows = self.store.workers().await?;
         // who confirmed what turns out wrong named it too
-        let confirmations = self.store.confirmations(id).await?;
+        let confirmations = if_decoded(self.store.confirmations(id).await)?.unwrap_or_default();
         let [votes, confirmations] = [votes, confirmations].map(|votes| in_evidence(&run.spec, votes, &rows));
         let workers = Workers::new(rows, repairs, self.clock.now());
         let reverify = reverify(&run, result, (&votes, &confirmations), &workers, numbers);
@@ -323,6 +337,17 @@ impl Repairer {
         self.store.conclude_suspect(run, Concluded::Done { revision, found, confirmations }).await?;
         self.metrics.reverified(verdict.name());
         Ok(())
+    }
+}
+
+/// What was read, `None` if it does not decode: without the votes it is verified all the same.
+fn if_decoded<T>(read: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+    match read {
+        Err(error @ StoreError::Decode { .. }) => {
+            tracing::warn!(%error, "a final is verified anew without its votes");
+            Ok(None)
+        }
+        read => read.map(Some),
     }
 }
 

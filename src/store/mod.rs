@@ -220,7 +220,7 @@ pub trait Store: Send + Sync + 'static {
     /// quarantine.
     async fn repairs(&self) -> Result<Vec<Repair>, StoreError>;
     /// Finals in which this worker voted for what won (or confirmed it), in the order in which what they rest on last
-    /// changed, after `after`.
+    /// changed, after `after`. Those that do not decode are stepped over, and their votes taken as none.
     async fn supported_finals(
         &self,
         worker: WorkerId,

@@ -176,6 +176,17 @@ fn decoded(row: &Row<'_>, at: usize) -> Result<Vec<CastVote>, ReadError> {
     Ok(bytes.map(cast::decode).transpose()?.unwrap_or_default())
 }
 
+/// Votes that do not decode are as good as none: the attempts name the voters.
+fn decoded_or_none(row: &Row<'_>, at: usize) -> Result<Vec<CastVote>, ReadError> {
+    match decoded(row, at) {
+        Err(ReadError::Own(error)) => {
+            tracing::warn!(%error, "votes of a final are taken as none");
+            Ok(Vec::new())
+        }
+        votes => votes,
+    }
+}
+
 /// See [`crate::store::Store::supported_finals`].
 pub(super) fn supported(
     connection: &Connection,
@@ -187,19 +198,29 @@ pub(super) fn supported(
         reads::RUN_COLUMNS.split(", ").map(|column| format!("runs.{}", column.trim())).collect();
     let sql = format!(
         "SELECT {}, supports.seq, runs.votes, runs.confirmations FROM supports JOIN runs ON runs.row = supports.run
-         WHERE supports.worker = ?1 AND supports.seq > ?2 ORDER BY supports.seq LIMIT ?3",
+         WHERE supports.worker = ?1 AND supports.seq > ?2 ORDER BY supports.seq",
         columns.join(", ")
     );
     let behind = columns.len();
     let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query(params![worker.0, int(after), limit])?;
+    let mut rows = select.query(params![worker.0, int(after)])?;
     let mut finals = Vec::new();
-    while let Some(row) = rows.next()? {
+    while finals.len() < limit as usize
+        && let Some(row) = rows.next()?
+    {
+        let run = match reads::stored_run(connection, row) {
+            Err(ReadError::Own(error)) => {
+                // nobody can read it, whoever voted for it: the others are looked at all the same
+                tracing::warn!(%error, %worker, "a final of a worker is stepped over");
+                continue;
+            }
+            run => run?,
+        };
         finals.push(SupportedFinal {
-            run: reads::stored_run(connection, row)?,
+            run,
             seq: uint(row.get(behind)?),
-            votes: decoded(row, behind + 1)?,
-            confirmations: decoded(row, behind + 2)?,
+            votes: decoded_or_none(row, behind + 1)?,
+            confirmations: decoded_or_none(row, behind + 2)?,
         });
     }
     Ok(finals)
