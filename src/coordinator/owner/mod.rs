@@ -483,7 +483,8 @@ impl Owner {
             slots: hello.slots,
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
-            quarantined: link.row.quarantined.is_some(),
+            // its row was read before, or is written later
+            quarantined: link.row.quarantined.is_some() || self.parts.quarantined.has(link.row.id),
             standing: link.row.standing(hello.classes.native.0),
             prior: link.row.prior(),
             is_arbiter: link.row.arbiter,
