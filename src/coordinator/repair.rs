@@ -58,8 +58,8 @@ pub struct Anew {
 pub enum Ended {
     /// It was replaced, and that is stored.
     Corrected(RunId),
-    /// The owner could not take it, or what came of it was not taken: it is tried again.
-    Dropped(RunId),
+    /// The owner could not take it, or what came of it was not taken: it is tried again, with attempts after this number.
+    Dropped(RunId, u32),
     /// It was not replaced.
     Stays(Box<Stays>),
 }
@@ -303,8 +303,7 @@ impl Repairer {
         let (run, kept) = match ended {
             // the correction's own write has counted it
             Ended::Corrected(run) => (run, Ok(())),
-            Ended::Dropped(run) => {
-                let numbers = 0;
+            Ended::Dropped(run, numbers) => {
                 let due_at = self.clock.now().plus_ms(PAUSE_MS);
                 (run, self.store.conclude_suspect(run, Concluded::Again { due_at, numbers }).await)
             }

@@ -401,7 +401,7 @@ impl Owner {
     fn fail(&mut self, run: RunId, error: ServiceError) {
         let Some(open) = self.forget(run) else { return };
         if open.anew.is_some() {
-            self.drop_anew(run);
+            self.drop_anew(run, open.finished.as_deref());
         }
         for waiter in open.acks.into_iter().chain(open.finals) {
             let _ = waiter.send(Err(error.clone()));
