@@ -24,20 +24,18 @@ use crate::result::FailReason;
 use crate::spec::{Profile, RunSpec, Verify};
 use crate::store::{
     CastVote, Concluded, DueSuspect, Looked, ModuleState, Repair, Reverdict, Reverification, Store,
-    StoreError, StoredRun, SupportedFinal, Suspicion, WorkerRow,
+    StoreError, StoredRun, SupportedFinal, Suspicion, UNDECIDED_AFTER, WorkerRow,
 };
 
 /// Finals that are read at once.
 const PAGE: u32 = 100;
 /// Finals that are with the owner at once; the core lets fewer of them have workers.
 const AT_ONCE: usize = 32;
-/// How often a final is tried that nobody can tell.
-const TRIES_MAX: u32 = 5;
 /// After the first try in vain; each further pause is four times as long.
 const PAUSE_MS: u64 = 60_000;
 /// Until it is seen whether a module is let in again.
 const MODULE_PAUSE_MS: u64 = 60 * 60 * 1_000;
-/// Where there is no sense in haste.
+/// Where there is no sense in haste; also between tries of what counts as undecided.
 const LONG_PAUSE_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Without a word somebody may be due all the same: a pause that is over, a worker that joined.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -173,7 +171,8 @@ impl Repairer {
                 Ok(()) => {}
             }
         }
-        let waits = self.store.repairs().await?.iter().any(|repair| repair.pending > 0);
+        let waits = |repair: &Repair| repair.pending > 0 || repair.undecided > 0;
+        let waits = self.store.repairs().await?.iter().any(waits);
         if !waits || open.len() >= AT_ONCE {
             return Ok(());
         }
@@ -185,7 +184,8 @@ impl Repairer {
                         // the others do not wait for it
                         tracing::warn!(%error, run = %due.run, "a final cannot be verified anew now");
                         let (due_at, numbers) = (self.clock.now().plus_ms(LONG_PAUSE_MS), due.numbers);
-                        self.store.conclude_suspect(due.run, Concluded::Again { due_at, numbers }).await?;
+                        let again = Concluded::Again { due_at, numbers, found: None };
+                        self.store.conclude_suspect(due.run, again).await?;
                     }
                     begun => begun?,
                 }
@@ -233,9 +233,6 @@ impl Repairer {
         repairs: &[Repair],
     ) -> Result<(), StoreError> {
         let DueSuspect { run: id, tries, numbers } = due;
-        if tries >= 2 * TRIES_MAX {
-            return self.give_up(id, 0, Reverdict::Undecided, "it was tried too often").await;
-        }
         let Some(run) = self.store.run(id).await? else {
             return self.give_up(id, 0, Reverdict::NotVerifiable, "the run is not kept any more").await;
         };
@@ -304,8 +301,10 @@ impl Repairer {
             // the correction's own write has counted it
             Ended::Corrected(run) => (run, Ok(())),
             Ended::Dropped(run, numbers) => {
-                let due_at = self.clock.now().plus_ms(PAUSE_MS);
-                (run, self.store.conclude_suspect(run, Concluded::Again { due_at, numbers }).await)
+                let tries = open.get(&run).copied().unwrap_or(0);
+                let due_at = self.clock.now().plus_ms(pause_ms(tries));
+                let again = Concluded::Again { due_at, numbers, found: None };
+                (run, self.store.conclude_suspect(run, again).await)
             }
             Ended::Stays(stays) => {
                 let run = stays.run;
@@ -321,22 +320,31 @@ impl Repairer {
 
     async fn stays(&self, stays: Stays, tries: u32) -> Result<(), StoreError> {
         let Stays { run, revision, verdict, reason, explain, confirmations, numbers } = stays;
+        let found = Reverification { at: self.clock.now(), verdict, explain };
         if verdict == Reverdict::Undecided {
             // who says that a module crashes may lie; whether it is gone is seen at the next turn
             let is_barred = matches!(reason, Some(FailReason::Poisoned | FailReason::ModuleRefused));
-            if is_barred || tries + 1 < TRIES_MAX {
-                let pause_ms = if is_barred { LONG_PAUSE_MS } else { PAUSE_MS << (2 * tries.min(8)) };
-                let due_at = self.clock.now().plus_ms(pause_ms);
-                tracing::info!(%run, tries, pause_ms, "nobody could tell whether a final is right; it is tried again");
-                return self.store.conclude_suspect(run, Concluded::Again { due_at, numbers }).await;
+            let pause_ms = if is_barred { LONG_PAUSE_MS } else { pause_ms(tries) };
+            let due_at = self.clock.now().plus_ms(pause_ms);
+            tracing::info!(%run, tries, pause_ms, "nobody could tell whether a final is right; it is tried again");
+            let counts = tries + 1 >= UNDECIDED_AFTER;
+            let found = counts.then_some((revision, found));
+            self.store.conclude_suspect(run, Concluded::Again { due_at, numbers, found }).await?;
+            if tries + 1 == UNDECIDED_AFTER {
+                self.metrics.reverified(verdict.name());
             }
+            return Ok(());
         }
         tracing::info!(%run, revision, verdict = verdict.name(), "a final was verified anew");
-        let found = Reverification { at: self.clock.now(), verdict, explain };
         self.store.conclude_suspect(run, Concluded::Done { revision, found, confirmations }).await?;
         self.metrics.reverified(verdict.name());
         Ok(())
     }
+}
+
+/// After one more try in vain, when so many had been before: four times as long each time, then a day.
+fn pause_ms(tries: u32) -> u64 {
+    if tries + 1 < UNDECIDED_AFTER { PAUSE_MS << (2 * tries) } else { LONG_PAUSE_MS }
 }
 
 /// What was read, `None` if it does not decode: without the votes it is verified all the same.

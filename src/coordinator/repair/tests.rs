@@ -207,20 +207,22 @@ async fn the_weakest_come_first_and_a_restart_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_tell_is_given_up_after_some_tries() {
+async fn what_nobody_can_tell_counts_as_undecided_and_is_tried_on() {
     let (store, dir) = store().await;
     let run = ended(&*store, Verify::Once, &[1], &[], 11).await;
     put_module(&*store).await;
     quarantine(&*store, 1, 20).await;
     let mut bench = Bench::over(Arc::clone(&store), dir);
-    for tries in 0..TRIES_MAX {
+    for tries in 0..UNDECIDED_AFTER {
         assert_eq!((bench.asks().await.run.id, bench.repair().await.undecided), (run, 0), "try {tries}");
         bench.handle.tell(stays(run, Reverdict::Undecided));
         // its pause is over at once
         let due = async || store.due_suspects(Time(u64::MAX / 4), 9).await.unwrap().pop();
         eventually(async || {
             let repair = bench.repair().await;
-            (repair.undecided > 0 || due().await.is_some_and(|due| due.tries > tries)).then_some(())
+            (repair.undecided > 0 && due().await.is_some()
+                || due().await.is_some_and(|due| due.tries > tries))
+            .then_some(())
         })
         .await;
         bench.handle.wake();
@@ -229,6 +231,12 @@ async fn what_nobody_can_tell_is_given_up_after_some_tries() {
     assert_eq!((repair.undecided, repair.pending), (1, 0));
     let kept = store.run(run).await.unwrap().unwrap().verification.unwrap();
     assert_eq!(kept.verdict, Reverdict::Undecided);
+    // somebody may be there by now who can tell
+    assert_eq!(bench.asks().await.run.id, run);
+    bench.handle.tell(stays(run, Reverdict::Confirmed));
+    eventually(async || (bench.repair().await.confirmed == 1).then_some(())).await;
+    assert_eq!((bench.repair().await.undecided, bench.repair().await.pending), (0, 0));
+    assert_eq!([UNDECIDED_AFTER - 2, UNDECIDED_AFTER - 1].map(pause_ms), [64 * PAUSE_MS, LONG_PAUSE_MS]);
 }
 
 #[tokio::test]

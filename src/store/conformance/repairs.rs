@@ -10,7 +10,7 @@ use crate::id::{Epoch, RunId, WorkerId};
 use crate::result::{FailReason, Outcome, RunState};
 use crate::store::{
     Concluded, DueSuspect, Enrolment, FinalRun, Looked, Quarantine, Repair, Retention, Reverdict,
-    Reverification, Store, Suspicion, WriteAnswer,
+    Reverification, Store, Suspicion, UNDECIDED_AFTER, WriteAnswer,
 };
 
 /// What run `number` turns out to be: another output, a failure, found at `at` by w8.
@@ -292,7 +292,7 @@ pub(crate) async fn a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost
     let all = [due(3, 0, 0), due(2, 0, 0), due(5, 0, 0), due(1, 0, 0)];
     assert_eq!(store.due_suspects(Time(70), 9).await.unwrap(), all);
     assert_eq!(store.due_suspects(Time(70), 2).await.unwrap(), all[..2]);
-    let again = Concluded::Again { due_at: Time(80), numbers: 12 };
+    let again = Concluded::Again { due_at: Time(80), numbers: 12, found: None };
     store.conclude_suspect(run_id(3), again).await.unwrap();
     assert_eq!(store.due_suspects(Time(79), 9).await.unwrap(), all[1..]);
     // one whose turn comes later was not tried
@@ -305,14 +305,27 @@ pub(crate) async fn a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost
     store.close().await;
     let store = place.open().await;
     assert_eq!(store.due_suspects(Time(80), 9).await.unwrap(), [due(3, 1, 12)]);
-    store.conclude_suspect(run_id(3), done(1, Reverdict::Undecided)).await.unwrap();
+    // tried often enough it counts as undecided, says so, and waits on
+    for tries in 1..UNDECIDED_AFTER {
+        let before = figures(&*store, second).await;
+        assert_eq!((before.undecided, before.pending), (0, 1), "try {tries}");
+        let found = Some((1, found(Reverdict::Undecided)));
+        let again = Concluded::Again { due_at: Time(98), numbers: 13, found };
+        store.conclude_suspect(run_id(3), again).await.unwrap();
+    }
+    let undecided = figures(&*store, second).await;
+    assert_eq!((undecided.undecided, undecided.pending), (1, 0));
+    let kept = store.run(run_id(3)).await.unwrap().unwrap().verification.unwrap();
+    assert_eq!(kept.verdict, Reverdict::Undecided);
+    assert_eq!(store.due_suspects(Time(98), 9).await.unwrap(), [due(3, UNDECIDED_AFTER, 13)]);
+    store.conclude_suspect(run_id(3), done(1, Reverdict::Confirmed)).await.unwrap();
     assert!(store.due_suspects(Time(99), 9).await.unwrap().is_empty());
     let now = figures(&*store, second).await;
     let counts = |it: &Repair| (it.confirmed, it.corrected, it.undecided, it.not_verifiable, it.pending);
-    assert_eq!(counts(&now), (1, 1, 1, 1, 0));
+    assert_eq!(counts(&now), (2, 1, 0, 1, 0));
     assert_eq!(counts(&figures(&*store, third).await), (0, 1, 0, 1, 0), "what was shared counts for both");
     let kept = store.run(run_id(3)).await.unwrap().unwrap().verification.unwrap();
-    assert_eq!(kept.verdict, Reverdict::Undecided);
+    assert_eq!(kept.verdict, Reverdict::Confirmed);
     // a later quarantine begins anew
     assert!(store.quarantine_worker(second, None, Time(50)).await.unwrap());
     assert_eq!(figures(&*store, second).await, now, "to let it in again takes nothing back");

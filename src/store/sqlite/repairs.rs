@@ -15,6 +15,7 @@ use crate::store::records::{self, Ending};
 use crate::store::votes as cast;
 use crate::store::{
     CastVote, Concluded, DueSuspect, Looked, Quarantine, Repair, Reverdict, StoredRun, SupportedFinal,
+    UNDECIDED_AFTER,
 };
 
 /// Revisions of one run that are listed.
@@ -143,12 +144,20 @@ pub(super) fn lift(batch: &mut Batch<'_>, worker: WorkerId, at: Time) -> Result<
 
 /// See [`crate::store::Store::repairs`].
 pub(super) fn repairs(connection: &Connection) -> rusqlite::Result<Vec<Repair>> {
+    let waiting = |tries: &str| {
+        format!(
+            "(SELECT count(*) FROM suspects WHERE worker = repairs.worker AND tries {tries} {UNDECIDED_AFTER})"
+        )
+    };
+    let sql = format!(
+        "SELECT worker, since, why, finals, looked_at, decisive, confirmed, corrected, undecided + {}, not_verifiable,
+             cursor, is_complete, lifted_at, {}
+         FROM repairs ORDER BY since DESC, worker",
+        waiting(">="),
+        waiting("<"),
+    );
     connection
-        .prepare_cached(
-            "SELECT worker, since, why, finals, looked_at, decisive, confirmed, corrected, undecided, not_verifiable,
-                 cursor, is_complete, lifted_at, (SELECT count(*) FROM suspects WHERE worker = repairs.worker)
-             FROM repairs ORDER BY since DESC, worker",
-        )?
+        .prepare_cached(&sql)?
         .query_map([], |row| {
             let figure = |at: usize| row.get(at).map(uint);
             Ok(Repair {
@@ -288,7 +297,14 @@ pub(super) fn conclude(batch: &mut Batch<'_>, run: RunId, concluded: &Concluded)
                 .prepare_cached("UPDATE suspects SET due_at = max(?2, 1) WHERE run = ?1")?
                 .execute(params![run_key(run), int(due_at.0)])?;
         }
-        Concluded::Again { due_at, numbers } => {
+        Concluded::Again { due_at, numbers, found } => {
+            if let Some((revision, found)) = found {
+                connection
+                    .prepare_cached(
+                        "UPDATE runs SET reverified = ?3 WHERE id = ?1 AND state > 0 AND revision = ?2",
+                    )?
+                    .execute(params![run_key(run), revision, records::encode_reverification(found)])?;
+            }
             connection
                 .prepare_cached(
                     "UPDATE suspects SET tries = tries + 1, due_at = max(?2, 1), numbers = max(numbers, ?3)
