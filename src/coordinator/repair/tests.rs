@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::coordinator::testing::{PATIENCE, eventually, new_run};
-use crate::core::{AttemptRecord, Final};
-use crate::id::Epoch;
+use crate::core::{AttemptRecord, AttemptState, Class, Final, PastVoter, Time, Weight};
+use crate::digest::Digest;
+use crate::id::{Epoch, WorkerId};
 use crate::result::{Outcome, RunState, Verdict};
-use crate::spec::Policy;
+use crate::spec::{Policy, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Enrolment, Failure, FinalRun, NewRun, Quarantine, RunWrite, StoredModule, WriteAnswer};
 
@@ -332,4 +333,48 @@ async fn what_was_confirmed_rests_on_those_that_confirmed_it() {
     assert_eq!(again.run.id, run);
     let blamed: Vec<WorkerId> = again.reverify.voters.iter().map(|voter| voter.worker).collect();
     assert_eq!(blamed, [1, 2].map(WorkerId), "an arbiter is trusted for what it is");
+}
+
+#[tokio::test]
+async fn who_was_overruled_by_a_correction_that_is_doubted_is_heard_again() {
+    let (store, dir) = store().await;
+    let run = ended(&*store, Verify::Quorum { n: 2 }, &[1, 2], &[], 10).await;
+    put_module(&*store).await;
+    let truth = Digest::of(b"result");
+    let number = 11;
+    let mut vote = store.votes(run, 1).await.unwrap().unwrap().remove(0);
+    (vote.number, vote.worker, vote.result) = (number, WorkerId(3), Digest::of(b"lie"));
+    let was = store.run(run).await.unwrap().unwrap();
+    let attempt = AttemptRecord {
+        number,
+        worker: WorkerId(3),
+        state: AttemptState::Voted { result: vote.result, outcome: None, won: Some(true) },
+        ..was.attempts[0].clone()
+    };
+    let record = Final {
+        run,
+        epoch: Epoch(1),
+        revision: 2,
+        state: RunState::Succeeded,
+        reason: None,
+        outcome: was.outcome.clone(),
+        verdict: Verdict::default(),
+        result: Some(vote.result),
+        votes: Vec::new(),
+        error_ppb: None,
+        attempts: vec![attempt],
+        explain: Arc::default(),
+        finished_at: Time(20),
+    };
+    let (blobs, dissents, votes) = (Vec::new(), Vec::new(), vec![vote]);
+    let last = FinalRun { record, manifest: None, blobs, dissents, votes, callback: None };
+    let write = vec![RunWrite::Correct(Box::new(last))];
+    assert_eq!(store.write_runs(write.into()).await.unwrap(), [WriteAnswer::Committed]);
+    quarantine(&*store, 3, 30).await;
+    let mut bench = Bench::over(Arc::clone(&store), dir);
+    let asked = bench.asks().await.reverify;
+    assert_eq!((asked.revision, asked.voters), (2, vec![voter(3, true)]));
+    let right =
+        |worker: u32| Dissent { number: worker, worker: WorkerId(worker), class: CLASS, result: truth };
+    assert_eq!(asked.dissents, [1, 2].map(right));
 }
