@@ -101,6 +101,7 @@ impl Bench {
             explained: vec![],
             lottery: u64::MAX,
             reverify: None,
+            share: None,
         };
         self.pool.submit(Time(self.now), submission, &mut self.effects).expect("there is room");
         self.carry_out();

@@ -88,6 +88,7 @@ mod tests {
             explained: vec![],
             lottery: u64::MAX,
             reverify: None,
+            share: None,
         };
         pool.submit(Time(2), submission, &mut Vec::new()).unwrap();
     }

@@ -50,6 +50,7 @@ fn pool(config: Config) -> Pool {
         explained: Vec::new(),
         lottery: u64::MAX,
         reverify: None,
+        share: None,
     };
     pool.submit(START, submission, &mut effects).expect("there is a worker");
     assert!(effects.contains(&Effect::Assign { attempt: ATTEMPT, epoch: Epoch(1), worker: WORKER }));

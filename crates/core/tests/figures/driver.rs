@@ -261,6 +261,7 @@ impl Driver {
             explained: vec![],
             lottery: self.rng.next(),
             reverify,
+            share: None,
         }
     }
 

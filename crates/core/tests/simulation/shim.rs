@@ -68,10 +68,14 @@ pub enum Mutant {
     ForgetsRepair,
     /// Corrects a result that was confirmed.
     CorrectsAnyway,
+    /// Lets runs share attempts that are not equal.
+    SharesUnequal,
+    /// Forgets those that shared attempts when these gave a result.
+    ForgetsFollowers,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 27] = [
+    pub const ALL: [Mutant; 29] = [
         Mutant::AssignsTwice,
         Mutant::ForgetsExclusion,
         Mutant::DropsFinish,
@@ -99,6 +103,8 @@ impl Mutant {
         Mutant::BlamesNondeterminism,
         Mutant::ForgetsRepair,
         Mutant::CorrectsAnyway,
+        Mutant::SharesUnequal,
+        Mutant::ForgetsFollowers,
     ];
 
     /// What a check may say when it notices.
@@ -122,8 +128,8 @@ impl Mutant {
             Mutant::BlamesForStoring => &["blame"],
             Mutant::IgnoresGrace => &["grace"],
             Mutant::TrustsSilence => &["suspect"],
-            Mutant::AcceptsAnyEpoch => &["I3", "I4", "I10"],
-            Mutant::CountsLateVotes => &["I3", "I4"],
+            Mutant::AcceptsAnyEpoch => &["I3", "I4", "I10", "I12"],
+            Mutant::CountsLateVotes => &["I3", "I4", "I10"],
             // seen in the worlds of restarts only: see there
             Mutant::ForgetsHolds => &["kept"],
             Mutant::TrustsNewcomers | Mutant::SkipsAudits => &["I3"],
@@ -133,6 +139,9 @@ impl Mutant {
             Mutant::BlamesNondeterminism => &["I15"],
             Mutant::ForgetsRepair => &["repair"],
             Mutant::CorrectsAnyway => &["I2"],
+            Mutant::SharesUnequal => &["share"],
+            // one in memory is gone at once; a cancel of the others shows it too
+            Mutant::ForgetsFollowers => &["L1", "I1", "I8"],
         }
     }
 }
@@ -174,6 +183,9 @@ impl Shim {
             }
             Some(Mutant::RetriesNever) => submission.policy.retry = Retry::Reassign,
             Some(Mutant::SkipsAudits) => submission.lottery = u64::MAX,
+            Some(Mutant::SharesUnequal) => {
+                submission.share = submission.share.map(|_| Digest::EMPTY);
+            }
             _ => {}
         }
         let answer = self.pool.submit(now, submission, effects);
@@ -305,6 +317,9 @@ impl Shim {
                         *effect = Effect::Write(Write::Correct(Box::new(done.last.clone())));
                     }
                 }
+            }
+            Some(Mutant::ForgetsFollowers) => {
+                effects.retain(|effect| finished(effect).is_none_or(|last| last.shared_with.is_none()));
             }
             Some(Mutant::WritesStale) => {
                 for effect in effects {
