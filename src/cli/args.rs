@@ -1,5 +1,6 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
+mod cache;
 mod operate;
 mod receipts;
 mod serve;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use self::cache::{CacheArgs, CacheCommand};
 pub use self::operate::{
     BlobsArgs, BlobsCommand, CallArgs, CertArgs, ScopeArg, TokensArgs, TokensCommand, WorkersArgs,
     WorkersCommand,
@@ -19,7 +21,7 @@ use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::Clock;
-use crate::spec::Verify;
+use crate::spec::{CacheUse, Verify};
 use crate::units::{Period, Size};
 
 /// A self-hosted compute pool for WebAssembly with redundant, verified execution
@@ -54,6 +56,7 @@ pub enum Command {
     Call(CallArgs),
     Blobs(BlobsArgs),
     Workers(WorkersArgs),
+    Cache(CacheArgs),
     Tokens(TokensArgs),
     Keys(KeysArgs),
     Cert(CertArgs),
@@ -284,6 +287,9 @@ pub struct PolicyArgs {
     /// Keep the run in memory only: faster, and gone when the server restarts
     #[arg(long, conflicts_with_all = ["idempotency_key", "detach"])]
     pub no_durable: bool,
+    /// Whether a verified result of an equal run may answer: use, refresh (execute anew and replace it) or off [default: use]
+    #[arg(long, value_name = "HOW")]
+    pub cache: Option<CacheUse>,
     /// A repeated submission with the same key is the same run [default: a new random key]
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,

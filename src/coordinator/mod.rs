@@ -7,6 +7,7 @@
 //! Shutdown order: no new runs (`readyz` says so); HTTP finishes what it answers; agents are dropped, which kills
 //! their runners (their runs are taken up at the next start); the owner ends; the pump writes what it has; the store closes.
 
+mod cache;
 pub mod chores;
 pub mod clock;
 pub mod http;
@@ -38,6 +39,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use self::cache::CacheConfig;
+use self::cache::ResultCache;
 use self::chores::RetentionConfig;
 use self::clock::Clock;
 use self::keys::Keyring;
@@ -97,6 +100,8 @@ pub struct CoordinatorConfig {
     pub verify_default: Verify,
     /// What is kept of final runs.
     pub retention: RetentionConfig,
+    /// How many verified results answer equal runs, and how long.
+    pub cache: CacheConfig,
     /// How long an upload stays that nothing refers to, in milliseconds.
     pub upload_keep_ms: u64,
     /// How modules are compiled.
@@ -194,6 +199,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
+    let cache = Arc::new(ResultCache::new(config.cache));
+    cache.recall(store.withdrawals().await?);
     let quarantined = pool_service::Quarantined::default();
     // embedded workers are new in each process; those on other machines outlive it and come back
     let returning = returning::expected(&store.workers().await?);
@@ -204,6 +211,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         blobs: Arc::clone(&blobs),
         metrics: Arc::clone(&metrics),
         modules: Arc::clone(&modules),
+        cache: Arc::clone(&cache),
         writes,
         commands: commands.clone(),
         events: events.clone(),
@@ -229,6 +237,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     )
     .await?;
     tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
+    tokio::spawn(cache::load(Arc::clone(&store), Arc::clone(&cache), clock));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
         commands: commands.clone(),
@@ -252,6 +261,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         blobs,
         compiler,
         modules,
+        cache: Arc::clone(&cache),
         tokens: TokenCache::default(),
         clock,
         metrics,
@@ -284,6 +294,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         blobs_of_chores,
         clock,
         config.retention,
+        cache,
     ));
     service.resume_admissions().await?;
     service.wait_for_workers((config.workers + config.arbiters) as usize, JOIN_WAIT).await?;

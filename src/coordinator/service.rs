@@ -4,6 +4,7 @@
 //! has the idempotency key) and leaves every decision about runs to the owner. It knows no HTTP status.
 
 mod access;
+mod cached;
 mod caches;
 mod compare;
 mod figures;
@@ -29,6 +30,8 @@ pub use figures::{Figures, WorkerReport};
 pub use runs::INLINE_SHARES_MAX;
 pub use streams::{STREAMS_MAX, Streams};
 
+use super::cache::ResultCache;
+pub use super::cache::{CacheConfig, CacheStats};
 use super::chores::RetentionConfig;
 use super::clock::Clock;
 use super::keys::Keyring;
@@ -43,7 +46,8 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
-    Evidence, ModuleState, Outlook, RunFilter, StoredModule, StoredRun, TokenRow, Usage, WorkerRow,
+    Evidence, ModuleState, Outlook, RunFilter, Source, StoredModule, StoredRun, TokenRow, Usage,
+    Withdrawal, WorkerRow,
 };
 use crate::store::{Store, StoreError};
 
@@ -354,6 +358,8 @@ pub struct Parts {
     pub tokens: TokenCache,
     /// Modules as runs need them.
     pub modules: Arc<ModuleCache>,
+    /// Verified results, which answer equal runs.
+    pub cache: Arc<ResultCache>,
     /// Time.
     pub clock: Clock,
     /// Figures.
@@ -450,6 +456,8 @@ impl Service {
     /// The pool's and the store's figures.
     pub async fn stats(&self) -> Result<(Stats, Usage), ServiceError> {
         let stats = self.ask(Command::Stats).await?;
+        let cached = self.parts.cache.totals();
+        self.parts.metrics.cache_holds(cached.entries, cached.bytes);
         Ok((stats, self.parts.store.usage().await?))
     }
 }

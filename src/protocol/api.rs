@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::Time;
 
+mod cache;
 mod compare;
 mod pool;
 mod problem;
@@ -23,6 +24,7 @@ mod request;
 mod run;
 mod stats;
 
+pub use cache::*;
 pub use compare::*;
 pub use pool::*;
 pub use problem::*;

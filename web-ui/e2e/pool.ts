@@ -50,7 +50,8 @@ export class Pool {
     const words = ["serve", "--data", directory, "--listen", "127.0.0.1:0", "--workers", `${workers}`, "--slots", `${slots}`];
     const child = spawn(BINARY, [...words, ...settings.flatMap((setting) => ["--set", setting])], {
       stdio: ["ignore", "pipe", "pipe"],
-      env: { PATH: process.env["PATH"], HOME: directory },
+      // equal runs are submitted to see them executed
+      env: { PATH: process.env["PATH"], HOME: directory, LOCKSTEP_CACHE_ENTRIES: "0" },
     });
     endWithUs(child);
     let output = "";

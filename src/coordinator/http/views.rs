@@ -5,7 +5,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
-    CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, StoredModule, StoredRun,
+    CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, Source, StoredModule,
+    StoredRun,
     TokenRow, WorkerReport, WorkerRow,
 };
 use crate::core::{AttemptRecord, AttemptState, Prior, Standing, Time, WorkerStanding, WorkerView, day_of};
@@ -33,7 +34,7 @@ pub fn run(detail: &RunDetail) -> Run {
         outcome: stored.outcome.clone(),
         verdict: verdict(&stored.verdict),
         result: stored.result,
-        cached: false,
+        cached: matches!(stored.source, Some(Source::Cached(_))),
         stdout: manifest.map(|manifest| Output::new(manifest.stdout, detail.stdout.as_deref())),
         stderr: manifest.map(|manifest| Output::new(manifest.stderr, detail.stderr.as_deref())),
         files: manifest.map_or_else(Vec::new, |manifest| {
@@ -56,6 +57,8 @@ pub fn run(detail: &RunDetail) -> Run {
         rerun_of: stored.rerun_of,
         created_at: stored.created_at.into(),
         finished_at: stored.finished_at.map(Timestamp::from),
+        cached_from: cached_from(stored),
+        shared_with: shared_with(stored),
     }
 }
 
@@ -72,11 +75,27 @@ pub fn summary(stored: &StoredRun) -> RunSummary {
         outcome: stored.outcome.clone(),
         verdict: verdict(&stored.verdict),
         result: stored.result,
-        cached: false,
+        cached: matches!(stored.source, Some(Source::Cached(_))),
         attempt_count: u32::try_from(stored.attempts.len()).unwrap_or(u32::MAX),
         rerun_of: stored.rerun_of,
         created_at: stored.created_at.into(),
         finished_at: stored.finished_at.map(Timestamp::from),
+        cached_from: cached_from(stored),
+        shared_with: shared_with(stored),
+    }
+}
+
+fn cached_from(stored: &StoredRun) -> Option<RunId> {
+    match stored.source {
+        Some(Source::Cached(run)) => Some(run),
+        _ => None,
+    }
+}
+
+fn shared_with(stored: &StoredRun) -> Option<RunId> {
+    match stored.source {
+        Some(Source::Shared(run)) => Some(run),
+        _ => None,
     }
 }
 
@@ -155,6 +174,7 @@ pub fn policy(policy: &Policy) -> PolicyView {
         deadline_ms: policy.deadline_ms,
         priority: policy.priority,
         durable: policy.durable,
+        cache: policy.cache,
     }
 }
 

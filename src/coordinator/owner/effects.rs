@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, ToAgent};
 use crate::result::Fault;
-use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, StoreError, StoredRun};
+use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, Source, StoreError, StoredRun, Withdrawal};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
@@ -42,6 +42,7 @@ impl Owner {
                 None => self.perform(effect),
             }
         }
+        self.landed = None;
     }
 
     /// Carries out one effect now.
@@ -75,6 +76,7 @@ impl Owner {
             }
             Effect::NondeterministicModule { module, run } => {
                 tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
+                self.withdraw_module(module);
             }
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
             Effect::Faulted { worker, attempt, fault } => self.faulted(worker, attempt, &fault),
@@ -92,6 +94,9 @@ impl Owner {
             Write::Insert { run, .. } | Write::Attempt { run, .. } => *run,
             Write::Finish(last) | Write::Correct(last) => last.run,
         };
+        if matches!(write, Write::Correct(_)) {
+            self.withdraw_run(run);
+        }
         let Some(open) = self.runs.get_mut(&run) else { return };
         open.writes_in_flight += 1;
         let has_patience = open.acks.is_empty() && !open.finals.is_empty();
@@ -107,9 +112,14 @@ impl Owner {
             // the store refuses it as long as it knows no revisions: what is final stays (I7)
             Write::Finish(last) | Write::Correct(last) => {
                 self.keep_disputed(&last);
+                self.share_reported(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
                 learn_artifacts(&mut self.artifacts, open, &last);
-                open.finished = Some(Arc::new(open.final_detail(&last)));
+                let detail = Arc::new(open.final_detail(&last));
+                open.offer = Owner::offer(open, &last, &detail);
+                open.finished = Some(detail);
+                let source = last.shared_with.map(Source::Shared);
+                let reusable = open.offer.is_some();
                 let mut blobs = Vec::new();
                 let mut manifest = None;
                 if let Some(reported) = last.result.and_then(|result| open.reported.get(&result)) {
@@ -121,7 +131,7 @@ impl Owner {
                 }
                 let dissents = open.dissents.clone();
                 let votes = open.counted(&last);
-                let last = FinalRun { record: *last, manifest, blobs, dissents, votes };
+                let last = FinalRun { record: *last, manifest, blobs, dissents, votes, source, reusable };
                 self.writes.push(RunWrite::Finish(Box::new(last)));
             }
         }
@@ -147,9 +157,11 @@ impl Owner {
     }
 
     fn finished_in_memory(&mut self, last: Final) {
-        let Some(open) = self.forget(last.run) else { return };
+        self.share_reported(&last);
+        let Some(mut open) = self.forget(last.run) else { return };
         learn_artifacts(&mut self.artifacts, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
+        self.remember(Owner::offer(&open, &last, &detail));
         self.count_final(&detail.run);
         if !open.dissents.is_empty()
             && let Some(result) = last.result
@@ -159,8 +171,26 @@ impl Owner {
             let won = won.blobs(result).map(|(digest, bytes)| (digest, BlobBody::Inline(bytes)));
             self.store_dissent(won.collect());
         }
-        self.ring.put(Arc::clone(&detail), open.small_outputs(&last));
+        let dropped = self.ring.put(Arc::clone(&detail), open.small_outputs(&last));
+        self.parts.cache.forget(&dropped);
+        if last.shared_with.is_none() {
+            let reported = last.result.and_then(|result| open.reported.remove(&result));
+            self.landed = reported.map(|reported| (last.run, reported));
+        }
         self.announce(open, detail);
+    }
+
+    /// A run that shared the attempts of another has no votes of its own: it takes over what those of the other reported.
+    fn share_reported(&mut self, last: &Final) {
+        let (Some(leader), Some(result)) = (last.shared_with, last.result) else { return };
+        let reported = match &self.landed {
+            Some((run, reported)) if *run == leader => Some(reported.clone()),
+            _ => self.runs.get(&leader).and_then(|open| open.reported.get(&result)).cloned(),
+        };
+        self.parts.metrics.runs_shared.inc();
+        if let (Some(open), Some(reported)) = (self.runs.get_mut(&last.run), reported) {
+            open.reported.insert(result, reported);
+        }
     }
 
     fn assign(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) {
@@ -232,6 +262,7 @@ impl Owner {
     fn quarantine_worker(&mut self, worker: WorkerId, why: String) {
         tracing::warn!(%worker, %why, "worker quarantined");
         self.parts.quarantined.set(worker, true);
+        self.withdraw(Withdrawal::of_worker(worker, self.now()));
         let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
         let store = Arc::clone(&self.parts.store);
         tokio::spawn(async move {

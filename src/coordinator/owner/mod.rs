@@ -13,6 +13,7 @@ mod dissent;
 mod effects;
 mod evidence;
 mod figures;
+mod hits;
 mod links;
 mod macs;
 mod outbox;
@@ -20,7 +21,7 @@ mod patience;
 mod reports;
 mod sessions;
 
-pub use commands::{Command, FinalReceiver, Submit, Watch, WorkerOrder};
+pub use commands::{Command, FinalReceiver, Hit, Submit, Watch, WorkerOrder};
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 pub use macs::AssignmentKey;
 
@@ -34,13 +35,14 @@ use self::patience::Patience;
 use super::clock::Clock;
 use super::ledger::Ledgers;
 use super::metrics::Metrics;
-use super::open_run::{OpenRun, Waiter, join_waiters, recovered};
+use super::open_run::{OpenRun, Reported, Waiter, join_waiters, recovered};
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
 use crate::core::{Class, Effect, Event, Joining, Pool, Submission, SubmitError, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::spec::CacheUse;
 use crate::store::{NewRun, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
@@ -92,6 +94,8 @@ pub struct Parts {
     pub modules: Arc<super::service::ModuleCache>,
     /// Ties answers to assignments, and draws audits.
     pub key: AssignmentKey,
+    /// Verified results, which answer equal runs.
+    pub cache: Arc<super::cache::ResultCache>,
     /// Whose tokens of sessions open nothing.
     pub quarantined: super::pool_service::Quarantined,
     /// The term in which this process owns what it takes.
@@ -127,6 +131,11 @@ pub struct Owner {
     effects: Vec<Effect>,
     patience: Patience,
     writes: Vec<RunWrite>,
+    /// Runs that were answered from the cache and whose row is on its way.
+    hits: HashMap<RunId, hits::Unwritten>,
+    /// What the last run in memory had reported, while the effects of one step are carried out: those that shared its
+    /// attempts take it over.
+    landed: Option<(RunId, Reported)>,
 }
 
 impl Owner {
@@ -149,6 +158,8 @@ impl Owner {
             effects: Vec::new(),
             patience: Patience::default(),
             writes: Vec::new(),
+            hits: HashMap::new(),
+            landed: None,
         }
     }
 
@@ -161,6 +172,8 @@ impl Owner {
             recovered: true,
             ..submission(&new, module_ready, self.parts.key.lottery(new.id))
         };
+        let share = submission.share.filter(|_| self.parts.cache.is_on());
+        let submission = Submission { share, ..submission };
         let has_begun = !stored.attempts.is_empty();
         self.enter(OpenRun { has_begun, ..OpenRun::new(new, false, true) });
         self.ledgers.minute(stored.workspace, stored.created_at).submitted += 1;
@@ -255,6 +268,7 @@ impl Owner {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Submit(submit) => self.submit(submit),
+            Command::Hit(hit) => self.hit(hit),
             Command::Serving => self.step(Event::Serving),
             Command::Join { row, to, session, remote } => self.join(*row, to, session, remote),
             Command::Said(worker, session, message) => {
@@ -282,7 +296,10 @@ impl Owner {
             Command::ModuleQuarantine(module, Some(why)) => {
                 self.step(Event::ModuleQuarantined { module, why })
             }
-            Command::ModuleQuarantine(module, None) => self.step(Event::ModuleReadmitted { module }),
+            Command::ModuleQuarantine(module, None) => {
+                self.parts.cache.unbar(module);
+                self.step(Event::ModuleReadmitted { module });
+            }
             Command::Order(worker, order, reply) => self.order(worker, order, reply),
             Command::Cancel(workspace, run, reply) => {
                 let waiting = self.await_final(workspace, run);
@@ -355,7 +372,11 @@ impl Owner {
         let mut effects = std::mem::take(&mut self.effects);
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
-        let submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        let mut submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        if live || !self.parts.cache.is_on() {
+            // its own output is watched as it comes
+            submission.share = None;
+        }
         let answer = self.parts.pool.submit(self.now(), submission, &mut effects);
         match answer {
             Ok(()) => {
@@ -403,7 +424,7 @@ impl Owner {
     }
 
     fn see(&mut self, workspace: WorkspaceId, run: RunId) -> Option<Arc<RunDetail>> {
-        if let Some(detail) = self.ring.get(workspace, run) {
+        if let Some(detail) = self.ring.get(workspace, run).or_else(|| self.unwritten(workspace, run)) {
             return Some(detail);
         }
         let view = self.parts.pool.run(run)?;
@@ -411,6 +432,7 @@ impl Owner {
     }
 
     fn acknowledge_to(&mut self, workspace: WorkspaceId, run: RunId, reply: Waiter) {
+        let Err(reply) = self.await_hit(workspace, run, reply) else { return };
         match self.runs.get_mut(&run).filter(|open| open.new.workspace == workspace) {
             Some(open) if !open.visible => join_waiters(&mut open.acks, reply),
             _ => {
@@ -489,6 +511,7 @@ fn submission(new: &NewRun, module_ready: bool, lottery: u64) -> Submission {
         explained: Vec::new(),
         lottery,
         reverify: None,
+        share: (new.policy.cache == CacheUse::Use).then_some(new.run_key),
     }
 }
 

@@ -25,8 +25,20 @@ use crate::store::{CastVote, StoredRun};
 impl Service {
     /// The receipt of a run's result: the bytes of the envelope.
     pub async fn receipt(&self, caller: &Caller, id: RunId) -> Result<Bytes, ServiceError> {
-        let detail = self.run(caller, id).await?;
+        let mut detail = self.run(caller, id).await?;
+        if let Some(source) = detail.run.source {
+            // the votes are those of the run that computed it, and so is the receipt
+            let computed_by = source.run();
+            detail = self.run(caller, computed_by).await.map_err(|error| match error {
+                ServiceError::NotFound { .. } => ServiceError::NoReceipt(format!(
+                    "run {computed_by}, which computed the result of run {id}, is not kept any more: run it again for a \
+                     receipt"
+                )),
+                other => other,
+            })?;
+        }
         let run = &detail.run;
+        let id = run.id;
         let refuse = |why: String| Err(ServiceError::NoReceipt(why));
         if !run.state.is_final() {
             return refuse(format!("run {id} has not ended: a receipt is of a final result"));

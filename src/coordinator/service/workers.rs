@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::owner::{Command, WorkerOrder};
-use super::{Caller, Service, ServiceError, WorkerRow};
+use super::{Caller, Service, ServiceError, Withdrawal, WorkerRow};
 use crate::core::WorkerView;
 use crate::id::WorkerId;
 
@@ -50,7 +50,10 @@ impl Service {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, true);
-        self.order(id, WorkerOrder::Quarantine(why)).await.map(drop)
+        let ordered = self.order(id, WorkerOrder::Quarantine(why)).await;
+        // after it: nothing that it voted for becomes final from now on
+        self.withdraw_everywhere(Withdrawal::of_worker(id, self.now())).await?;
+        ordered.map(drop)
     }
 
     /// Lets a drained or quarantined worker work again.

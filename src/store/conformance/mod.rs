@@ -5,6 +5,7 @@
 //! The cases know no SQL, no file and no backend.
 
 pub(crate) mod blobs;
+pub(crate) mod cached;
 pub(crate) mod evidence;
 pub(crate) mod fixtures;
 pub(crate) mod model;
@@ -91,6 +92,9 @@ macro_rules! conformance {
                 retention_by_count_keeps_the_newest,
                 retention_is_bounded_and_frees_what_nothing_else_refers_to,
                 a_deleted_run_frees_its_idempotency_key;
+            cached:
+                finals_that_may_answer_others_are_found_newest_first,
+                withdrawals_are_kept_until_everything_is_withdrawn;
             rows:
                 modules_are_put_changed_quarantined_listed_and_deleted,
                 a_module_of_an_open_run_stays,

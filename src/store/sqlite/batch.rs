@@ -15,7 +15,7 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
 use crate::store::votes;
-use crate::store::{FinalRun, NewRun, RunWrite, WriteAnswer};
+use crate::store::{FinalRun, NewRun, RunWrite, Source, WriteAnswer};
 
 /// A [`RunWrite`] with its parts encoded, which its caller does: the writer is the one thing that all share.
 pub(super) enum PreparedWrite {
@@ -44,6 +44,8 @@ pub(super) struct FinishRow {
     finished_at: i64,
     ending: Vec<u8>,
     votes: Vec<u8>,
+    source: Option<RunId>,
+    reusable: bool,
     /// Everything that the final refers to, the empty blob excepted.
     refers: BTreeSet<Digest>,
     blobs: HashMap<Digest, Bytes>,
@@ -98,6 +100,8 @@ impl FinishRow {
             finished_at: int(run.record.finished_at.0),
             ending: Ending::encode(run),
             votes: votes::encode(&run.votes),
+            source: run.source.map(Source::run),
+            reusable: run.reusable,
             refers: refers.filter(|digest| *digest != Digest::EMPTY).collect(),
             blobs: run.blobs.iter().cloned().collect(),
         }
@@ -286,8 +290,8 @@ impl<'c> Batch<'c> {
         self.connection
             .prepare_cached(
                 "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, idempotency_key,
-                     fingerprint, inputs, outputs, request, ending, explain, votes)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                     fingerprint, inputs, outputs, request, ending, explain, votes, source, reusable)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             )?
             .execute(params![
                 run_key(row.id),
@@ -306,6 +310,8 @@ impl<'c> Batch<'c> {
                 // A final run has its explain log in its ending.
                 explain.as_ref().filter(|_| ended.is_none()),
                 ended.map(|(end, _)| &end.votes),
+                ended.and_then(|(end, _)| end.source).map(run_key),
+                ended.and_then(|(end, _)| end.reusable.then_some(1)),
             ])?;
         Ok(())
     }
@@ -313,10 +319,19 @@ impl<'c> Batch<'c> {
     fn update_row(&self, row: i64, run: &FinishRow, outputs: &[u8]) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
-                "UPDATE runs SET state = ?2, finished_at = ?3, outputs = ?4, ending = ?5, votes = ?6, explain = NULL
-                 WHERE row = ?1",
+                "UPDATE runs SET state = ?2, finished_at = ?3, outputs = ?4, ending = ?5, votes = ?6, explain = NULL,
+                     source = ?7, reusable = ?8 WHERE row = ?1",
             )?
-            .execute(params![row, run.state, run.finished_at, outputs, run.ending, run.votes])?;
+            .execute(params![
+                row,
+                run.state,
+                run.finished_at,
+                outputs,
+                run.ending,
+                run.votes,
+                run.source.map(run_key),
+                run.reusable.then_some(1)
+            ])?;
         self.connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute(params![row])?;
         Ok(())
     }

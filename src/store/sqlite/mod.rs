@@ -6,6 +6,7 @@
 //! caller's or a reader's thread, never in the writer's.
 
 mod batch;
+mod cached;
 mod evidence;
 mod people;
 mod readers;
@@ -33,7 +34,7 @@ use self::writer::Writer;
 use super::{
     BlobRow, CastVote, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, ModuleState,
     Outlook, RecentFinal, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun,
-    TokenRow, Usage, WorkerFacts, WorkerRow, WriteAnswer,
+    TokenRow, Usage, Withdrawal, WorkerFacts, WorkerRow, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -286,7 +287,7 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| rows::take_garbage(batch, now, limit)).await
     }
 
-    async fn retain(&self, retention: Retention) -> Result<u32, StoreError> {
+    async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError> {
         // Counting the newest is the long part, so a reader does it.
         let cutoff =
             self.readers.call(move |connection| reads::cutoff(connection, retention.runs_max)).await?;
@@ -374,6 +375,26 @@ impl Store for SqliteStore {
             return Ok(0);
         }
         self.writer.call(move |batch| evidence::trim(batch, retention, &cuts)).await
+    }
+
+    async fn reusable(
+        &self,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<(StoredRun, Vec<CastVote>)>, StoreError> {
+        self.readers.call(move |connection| cached::reusable(connection, before, limit)).await
+    }
+
+    async fn dependents(&self, run: RunId, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        self.readers.call(move |connection| cached::dependents(connection, run, limit)).await
+    }
+
+    async fn put_withdrawal(&self, withdrawal: Withdrawal) -> Result<(), StoreError> {
+        self.writer.call(move |batch| cached::put_withdrawal(batch, &withdrawal)).await
+    }
+
+    async fn withdrawals(&self) -> Result<Vec<Withdrawal>, StoreError> {
+        self.readers.call(cached::withdrawals).await
     }
 
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -70,6 +70,7 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         rerun_of: request.rerun_of,
         created_at: time(row.get(5)?),
         finished_at: row.get::<_, Option<i64>>(6)?.map(time),
+        source: None,
     };
     if !state.is_final() {
         run.attempts = attempts(connection, row.get(0)?)?;
@@ -89,6 +90,7 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         attempts: ending.attempts,
         explain: ending.explain,
         dissents: ending.dissents,
+        source: ending.source,
         ..run
     })
 }

@@ -5,11 +5,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::batch::Batch;
 use super::reads;
 use super::references::{self, delete_blob, insert_blob};
-use super::values::{int, uint};
+use super::values::{int, run_id, uint};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
-use crate::id::Epoch;
+use crate::id::{Epoch, RunId};
 use crate::spec::Verify;
 use crate::store::{BlobRow, Garbage, ModuleState, Retention, StoreError, StoredModule, WriteAnswer};
 
@@ -198,10 +198,10 @@ pub(super) type Cutoff = Option<(i64, i64)>;
 
 /// See [`crate::store::Store::retain`]. The cutoff was read before; runs that ended since are newer and only make
 /// it too careful.
-pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff) -> Result<u32, Abort> {
+pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff) -> Result<Vec<RunId>, Abort> {
     let (connection, references) = batch.rows()?;
     let mut select = connection.prepare_cached(
-        "SELECT finished_at, row, inputs, outputs FROM runs WHERE finished_at IS NOT NULL
+        "SELECT finished_at, row, inputs, outputs, id FROM runs WHERE finished_at IS NOT NULL
          ORDER BY finished_at, row LIMIT ?1",
     )?;
     let before = int(retention.finished_before.0);
@@ -212,17 +212,17 @@ pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff
         if place.0 >= before && Some(place) > cutoff {
             break;
         }
-        gone.push(place.1);
+        gone.push((place.1, run_id(row.get(4)?)));
         for digest in references::of_run(row.get_ref(2)?, row.get_ref(3)?)? {
             references.release(digest);
         }
     }
     drop(rows);
     let mut delete = connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?;
-    for row in &gone {
+    for (row, _) in &gone {
         delete.execute(params![row])?;
     }
-    Ok(u32::try_from(gone.len()).unwrap_or(u32::MAX))
+    Ok(gone.into_iter().map(|(_, run)| run).collect())
 }
 
 /// Sets every miscounted reference right and answers whose they were.

@@ -162,6 +162,27 @@ const MIGRATIONS: &[&str] = &[
     -- how runs of it are verified that ask for nothing else; NULL: as the pool does
     ALTER TABLE modules ADD COLUMN verify TEXT;
     ",
+    // 5: results that answer equal runs.
+    "
+    -- 1 for finals that may; few enough that their index is small
+    ALTER TABLE runs ADD COLUMN reusable INTEGER;
+    CREATE INDEX runs_reusable ON runs (id) WHERE reusable = 1;
+    -- the run that computed it, of runs that were not executed themselves
+    ALTER TABLE runs ADD COLUMN source BLOB;
+    CREATE INDEX runs_source ON runs (source, id) WHERE source IS NOT NULL;
+    -- withdrawal.rs; what is NULL is not looked at
+    CREATE TABLE withdrawals (
+        row INTEGER PRIMARY KEY,
+        workspace INTEGER,
+        run BLOB,
+        worker INTEGER,
+        class BLOB,
+        module BLOB,
+        after INTEGER,
+        before INTEGER,
+        until INTEGER NOT NULL
+    );
+    ",
 ];
 
 /// Brings the database to this build's schema.
