@@ -201,7 +201,11 @@ impl Metrics {
             self.runs_rejected.clone(),
         );
         registry.register("cache_hits", "Runs that a cached result answered", self.cache_hits.clone());
-        registry.register("cache_misses", "Runs that no cached result could answer", self.cache_misses.clone());
+        registry.register(
+            "cache_misses",
+            "Runs that no cached result could answer",
+            self.cache_misses.clone(),
+        );
         registry.register(
             "cache_withdrawn",
             "Cached results that were withdrawn",

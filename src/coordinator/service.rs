@@ -46,8 +46,8 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
-    Evidence, ModuleState, Outlook, RunFilter, Source, StoredModule, StoredRun, TokenRow, Usage,
-    Withdrawal, WorkerRow,
+    Evidence, ModuleState, Outlook, RunFilter, Source, StoredModule, StoredRun, TokenRow, Usage, Withdrawal,
+    WorkerRow,
 };
 use crate::store::{Store, StoreError};
 

@@ -34,7 +34,8 @@ async fn results_outlive_a_restart_and_withdrawals_do_too() {
     // the receipt names the run that computed it
     let (status, receipt) = pool.get(&format!("/v1/runs/{}/receipt", hit["id"].as_str().unwrap())).await;
     assert_eq!(status, 200, "{receipt}");
-    let payload = base64::engine::general_purpose::STANDARD.decode(receipt["payload"].as_str().unwrap()).unwrap();
+    let payload =
+        base64::engine::general_purpose::STANDARD.decode(receipt["payload"].as_str().unwrap()).unwrap();
     let statement: Value = serde_json::from_slice(&payload).unwrap();
     assert_eq!(statement["predicate"]["run"], first["id"]);
     let (status, _) = pool.post("/v1/cache/withdraw", &json!({"run": withdrawn["id"]})).await;
@@ -77,11 +78,13 @@ async fn a_kill_between_an_answer_and_its_row_leaves_a_final_run_or_none() {
         pool.start_again();
         for hit in hits {
             assert_eq!(hit["cached_from"], first["id"], "{hit}");
-            let (status, run) = pool.get(&format!("/v1/runs/{}?wait_ms=30000", hit["id"].as_str().unwrap())).await;
+            let (status, run) =
+                pool.get(&format!("/v1/runs/{}?wait_ms=30000", hit["id"].as_str().unwrap())).await;
             match status {
                 200 => {
                     known += 1;
-                    let same = ["state", "result", "verdict", "stdout"].iter().all(|name| run[name] == hit[name]);
+                    let same =
+                        ["state", "result", "verdict", "stdout"].iter().all(|name| run[name] == hit[name]);
                     assert!(same, "{run}");
                 }
                 _ => {
@@ -115,7 +118,8 @@ async fn a_verified_failure_is_a_result_too() {
 async fn equal_runs_survive_a_kill_of_the_coordinator_and_all_end() {
     let mut pool = Pool::with(&["--workers", "1", "--slots", "1", "--set", "cache_entries=1000"]).await;
     let module = pool.push(guest("misbehave.wasm")).await;
-    let blocker = json!({"module": module, "args": ["loop"], "verify": {"policy": "once"}, "timeout_ms": 600_000});
+    let blocker =
+        json!({"module": module, "args": ["loop"], "verify": {"policy": "once"}, "timeout_ms": 600_000});
     let blocker = pool.post("/v1/runs", &blocker).await.1["id"].as_str().unwrap().to_owned();
     let hello = pool.push(guest("hello.wasm")).await;
     let request = json!({"module": hello, "verify": {"policy": "once"}});
@@ -154,7 +158,10 @@ async fn the_command_line_uses_shows_and_withdraws() {
     assert!(shown.contains(&format!("computed by {}", first["id"].as_str().unwrap())), "{shown}");
     assert!(shown.contains("answered from the cache"), "{shown}");
     let (ok, stats) = lockstep(&pool, &["cache"]);
-    assert!(ok && stats.contains("results    1 of at most 1000") && stats.contains("1 of 2 (50 %)"), "{stats}");
+    assert!(
+        ok && stats.contains("results    1 of at most 1000") && stats.contains("1 of 2 (50 %)"),
+        "{stats}"
+    );
     let (ok, refused) = lockstep(&pool, &["cache", "withdraw"]);
     assert!(!ok && refused.contains("--all"), "{refused}");
     let (ok, done) = lockstep(&pool, &["cache", "withdraw", "--run", first["id"].as_str().unwrap()]);

@@ -60,11 +60,7 @@ pub struct Entry {
 
 impl Entry {
     /// Of a final with the votes that were counted; `None` if it is no verified result of its own.
-    pub fn of(
-        detail: Arc<RunDetail>,
-        outputs: BTreeMap<Digest, Bytes>,
-        votes: &[CastVote],
-    ) -> Option<Entry> {
+    pub fn of(detail: Arc<RunDetail>, outputs: BTreeMap<Digest, Bytes>, votes: &[CastVote]) -> Option<Entry> {
         let run = &detail.run;
         let won = run.result.filter(|_| run.source.is_none() && run.manifest.is_some())?;
         let reached = Reached::of(run.policy.verify, run.verdict.kind, won, votes)?;
@@ -179,7 +175,13 @@ impl ResultCache {
     }
 
     /// A result that may answer a run under this policy, one of `class` before others, then the newest. Counted.
-    pub fn find(&self, key: (WorkspaceId, Digest), policy: &Policy, class: Class, now: Time) -> Option<Entry> {
+    pub fn find(
+        &self,
+        key: (WorkspaceId, Digest),
+        policy: &Policy,
+        class: Class,
+        now: Time,
+    ) -> Option<Entry> {
         if self.is_suspended.load(Ordering::Relaxed) {
             return None;
         }
@@ -187,8 +189,7 @@ impl ResultCache {
         let mut inner = self.lock();
         let found = inner.entries.get(&key).and_then(|entries| {
             let fits = |(_, entry): &&(u64, Entry)| {
-                entry.finished_at() >= oldest
-                    && may_answer(&entry.detail.run.policy, &entry.reached, policy)
+                entry.finished_at() >= oldest && may_answer(&entry.detail.run.policy, &entry.reached, policy)
             };
             let best = entries.iter().filter(fits);
             best.max_by_key(|(_, entry)| (entry.class == class, entry.finished_at())).cloned()
@@ -210,16 +211,24 @@ impl ResultCache {
         let key = (run.workspace, run.run_key);
         let mut inner = self.lock();
         let is_withdrawn = inner.withdrawals.iter().any(|it| it.covers(&entry.withdrawable()));
-        if !self.is_on() || is_withdrawn || entry.finished_at() < oldest || inner.barred.contains(&run.spec.module) {
+        if !self.is_on()
+            || is_withdrawn
+            || entry.finished_at() < oldest
+            || inner.barred.contains(&run.spec.module)
+        {
             return;
         }
         let others = inner.entries.get(&key).map(Vec::as_slice).unwrap_or_default();
         // of one class a run key has one result: where two were verified, the newer one is left
         let replaced = |other: &Entry| {
-            other.place() == entry.place() || (other.class == entry.class && other.detail.run.result != run.result)
+            other.place() == entry.place()
+                || (other.class == entry.class && other.detail.run.result != run.result)
         };
-        let there: Vec<RunId> =
-            others.iter().filter(|(_, other)| replaced(other)).map(|(_, other)| other.detail.run.id).collect();
+        let there: Vec<RunId> = others
+            .iter()
+            .filter(|(_, other)| replaced(other))
+            .map(|(_, other)| other.detail.run.id)
+            .collect();
         if others.iter().any(|(_, other)| replaced(other) && other.finished_at() > entry.finished_at()) {
             return;
         }

@@ -46,8 +46,9 @@ impl Reached {
             1 => votes.map(|vote| vote.worker).collect::<BTreeSet<_>>().len(),
             _ => votes.map(|vote| vote.domain.as_str()).collect::<BTreeSet<_>>().len(),
         };
-        let opinion =
-            |vote: &CastVote| Some(Opinion { worker: vote.worker, result: vote.result, weight: vote.weight? });
+        let opinion = |vote: &CastVote| {
+            Some(Opinion { worker: vote.worker, result: vote.result, weight: vote.weight? })
+        };
         let opinions: Option<Vec<Opinion>> = votes.iter().map(opinion).collect();
         (!winners.is_empty()).then(|| Reached {
             verify,
@@ -128,15 +129,7 @@ mod tests {
 
     /// For which of these policies a result does.
     fn serves(verify: Verify, verdict: VerdictKind, votes: &[CastVote]) -> Vec<Verify> {
-        let all = [
-            Verify::Once,
-            quorum(2),
-            quorum(3),
-            quorum(4),
-            quorum(5),
-            Verify::Standard,
-            Verify::High,
-        ];
+        let all = [Verify::Once, quorum(2), quorum(3), quorum(4), quorum(5), Verify::Standard, Verify::High];
         let reached = Reached::of(verify, verdict, WON, votes).unwrap();
         all.into_iter().filter(|wanted| reached.serves(*wanted)).collect()
     }
@@ -145,8 +138,12 @@ mod tests {
     fn what_was_reached_decides_for_whom_it_does() {
         use VerdictKind::{Agreed, Vouched};
         let (once, standard, high) = (Verify::Once, Verify::Standard, Verify::High);
-        let plain = |count: u32, domain: &str| (1..=count).map(|worker| vote(worker, domain, None)).collect::<Vec<_>>();
-        let apart = |count: u32| (1..=count).map(|worker| vote(worker, &worker.to_string(), None)).collect::<Vec<_>>();
+        let plain = |count: u32, domain: &str| {
+            (1..=count).map(|worker| vote(worker, domain, None)).collect::<Vec<_>>()
+        };
+        let apart = |count: u32| {
+            (1..=count).map(|worker| vote(worker, &worker.to_string(), None)).collect::<Vec<_>>()
+        };
         assert_eq!(serves(quorum(2), Agreed, &plain(2, "here")), [once, quorum(2)]);
         assert_eq!(serves(quorum(3), Agreed, &plain(3, "here")), [once, quorum(2), quorum(3)]);
         assert_eq!(serves(quorum(5), Agreed, &apart(5)).len(), 5, "a quorum states no error");
@@ -158,13 +155,18 @@ mod tests {
         let two_of_four = [vote(1, "a", None), vote(2, "b", None), lost(3, "c"), lost(4, "d")];
         assert_eq!(serves(quorum(2), Agreed, &two_of_four), [once, quorum(2), quorum(3)]);
         // three of two domains are two votes, but a quorum that was placed so did what it could
-        let crowded = [vote(1, "a", Some(10_000_000)), vote(2, "a", Some(10_000_000)), vote(3, "b", Some(10_000_000))];
+        let crowded =
+            [vote(1, "a", Some(10_000_000)), vote(2, "a", Some(10_000_000)), vote(3, "b", Some(10_000_000))];
         assert_eq!(serves(standard, Agreed, &crowded), [once, quorum(2), standard]);
         let crowded = crowded.map(|vote| CastVote { weight: None, ..vote });
         assert_eq!(serves(quorum(3), Agreed, &crowded), [once, quorum(2), quorum(3)]);
         // weighed
         assert_eq!(serves(standard, Vouched, &[vote(1, "a", Some(900_000))]), [once, standard]);
-        assert_eq!(serves(standard, Vouched, &[vote(1, "a", Some(900))]), [once, standard], "high takes none alone");
+        assert_eq!(
+            serves(standard, Vouched, &[vote(1, "a", Some(900))]),
+            [once, standard],
+            "high takes none alone"
+        );
         let good = [vote(1, "a", Some(500_000)), vote(2, "b", Some(500_000))];
         assert_eq!(serves(standard, Agreed, &good), [once, quorum(2), standard, high]);
         let fair = [vote(1, "a", Some(5_000_000)), vote(2, "b", Some(5_000_000))];
@@ -192,7 +194,8 @@ mod tests {
         let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
         let placed = Policy { placement: Placement::Labels { labels }, ..any.clone() };
         let in_memory = Policy { durable: false, ..any.clone() };
-        let hurried = Policy { deadline_ms: Some(1), timeout_ms: 1, priority: 9, attempts_max: 1, ..any.clone() };
+        let hurried =
+            Policy { deadline_ms: Some(1), timeout_ms: 1, priority: 9, attempts_max: 1, ..any.clone() };
         let table = [
             (&any, &any, true),
             (&any, &hurried, true),

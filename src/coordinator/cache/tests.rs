@@ -42,7 +42,16 @@ struct Made {
 
 fn made(number: u128) -> Made {
     let at = u64::try_from(number).unwrap();
-    Made { number, workspace: 0, seed: 0, stdout: b"out".to_vec(), at, class: CLASS, workers: [1, 2], durable: true }
+    Made {
+        number,
+        workspace: 0,
+        seed: 0,
+        stdout: b"out".to_vec(),
+        at,
+        class: CLASS,
+        workers: [1, 2],
+        durable: true,
+    }
 }
 
 impl Made {
@@ -135,7 +144,11 @@ fn a_newer_result_replaces_an_older_one_of_its_class_only() {
     put(&cache, &made(3));
     assert_eq!(answers(&cache, &made(1), &quorum(2)), Some(3));
     put(&cache, &made(1));
-    assert_eq!(answers(&cache, &made(1), &quorum(2)), Some(3), "an older one that comes late changes nothing");
+    assert_eq!(
+        answers(&cache, &made(1), &quorum(2)),
+        Some(3),
+        "an older one that comes late changes nothing"
+    );
     assert_eq!(cache.stats(WorkspaceId(0)).entries, 2);
     // two verified results of one class: one of them is wrong, and the newer one was asked for last
     put(&cache, &Made { stdout: b"different".to_vec(), durable: false, ..made(4) });

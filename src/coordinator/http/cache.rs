@@ -46,7 +46,8 @@ pub async fn withdraw(
 ) -> Result<Json<Withdrawn>, ApiError> {
     let nothing = WithdrawRequest { all: request.all, ..WithdrawRequest::default() } == request;
     if request.all != nothing {
-        let why = "name at least one of `run`, `worker`, `class`, `module`, `after` and `before`, or `all` alone";
+        let why =
+            "name at least one of `run`, `worker`, `class`, `module`, `after` and `before`, or `all` alone";
         return Err(ApiError::new(ProblemCode::InvalidField, why.to_owned()).at("/all".to_owned()));
     }
     let WithdrawRequest { run, worker, class, module, after, before, .. } = request;

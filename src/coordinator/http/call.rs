@@ -302,7 +302,9 @@ mod tests {
 
     #[test]
     fn what_a_call_does_not_take_is_refused() {
-        for wrong in ["args=x", "env=x", "verify=most", "verify=quorum:x", "timeout_ms=-1", "durable=1", "cache=no"] {
+        for wrong in
+            ["args=x", "env=x", "verify=most", "verify=quorum:x", "timeout_ms=-1", "durable=1", "cache=no"]
+        {
             assert_eq!(query(wrong).unwrap_err().code(), ProblemCode::InvalidParameter, "{wrong}");
         }
     }

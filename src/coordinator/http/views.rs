@@ -6,8 +6,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
     CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, Source, StoredModule,
-    StoredRun,
-    TokenRow, WorkerReport, WorkerRow,
+    StoredRun, TokenRow, WorkerReport, WorkerRow,
 };
 use crate::core::{AttemptRecord, AttemptState, Prior, Standing, Time, WorkerStanding, WorkerView, day_of};
 use crate::id::{AttemptId, RunId, WorkspaceId};

@@ -67,7 +67,12 @@ impl Owner {
     }
 
     /// Waits for the row of a hit; gives the waiter back if there is no such hit.
-    pub(super) fn await_hit(&mut self, workspace: WorkspaceId, run: RunId, waiter: Waiter) -> Result<(), Waiter> {
+    pub(super) fn await_hit(
+        &mut self,
+        workspace: WorkspaceId,
+        run: RunId,
+        waiter: Waiter,
+    ) -> Result<(), Waiter> {
         match self.hits.get_mut(&run).filter(|hit| hit.new.workspace == workspace) {
             Some(hit) => {
                 join_waiters(&mut hit.waiters, waiter);
@@ -94,7 +99,9 @@ impl Owner {
                     }
                 }
             }
-            Written::Answered(WriteAnswer::MissingBlob(_)) if kind == WriteKind::Finished => self.execute_hit(run),
+            Written::Answered(WriteAnswer::MissingBlob(_)) if kind == WriteKind::Finished => {
+                self.execute_hit(run)
+            }
             Written::Answered(WriteAnswer::Refused) => self.drop_hit(run, &ServiceError::TakenOver),
             Written::Answered(WriteAnswer::MissingBlob(digest)) => {
                 self.drop_hit(run, &ServiceError::MissingBlob(*digest));

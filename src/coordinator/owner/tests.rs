@@ -65,7 +65,11 @@ impl Bench {
             events: broadcast::Sender::new(16),
             modules: Arc::default(),
             // equal runs are submitted to see them executed
-            cache: Arc::new(ResultCache::new(CacheConfig { entries_max, bytes_max: 1 << 20, age_ms: 60_000 })),
+            cache: Arc::new(ResultCache::new(CacheConfig {
+                entries_max,
+                bytes_max: 1 << 20,
+                age_ms: 60_000,
+            })),
             key: AssignmentKey::new(&[7; 32]),
             quarantined: Default::default(),
             epoch: Epoch(1),

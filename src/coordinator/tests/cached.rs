@@ -10,7 +10,8 @@ impl Stage {
     }
 
     fn request(&self, more: Value) -> Value {
-        let mut request = json!({"module": self.module, "verify": {"policy": "quorum", "n": 2}, "wait_ms": 60_000});
+        let mut request =
+            json!({"module": self.module, "verify": {"policy": "quorum", "n": 2}, "wait_ms": 60_000});
         for (name, value) in more.as_object().unwrap() {
             request[name] = value.clone();
         }
@@ -43,7 +44,10 @@ async fn a_verified_result_answers_equal_runs_until_it_is_refreshed_or_withdrawn
     }
     assert_eq!((&second["attempts"], &second["policy"]["cache"]), (&json!([]), &json!("use")));
     let told = second["explain"][0]["text"].as_str().unwrap();
-    assert!(told.starts_with(&format!("answered from the cache: run {} computed it at ", id(&first))), "{told}");
+    assert!(
+        told.starts_with(&format!("answered from the cache: run {} computed it at ", id(&first))),
+        "{told}"
+    );
     assert!(told.ends_with("with verdict agreed (2 votes), under the policy quorum:2"), "{told}");
     // it exists, like any other
     let (status, again) = stage.json(&format!("/v1/runs/{}", id(&second))).await;
@@ -73,12 +77,15 @@ async fn a_verified_result_answers_equal_runs_until_it_is_refreshed_or_withdrawn
     assert_eq!((status, answer), (StatusCode::OK, json!({"withdrawn": 1})));
     assert_eq!(stage.run(stage.request(json!({}))).await["cached"], false);
     let (_, figures) = stage.json("/v1/cache").await;
-    for (name, value) in [("entries", 1), ("hits", 3), ("misses", 2), ("withdrawn", 1), ("entries_max", 100)] {
+    for (name, value) in [("entries", 1), ("hits", 3), ("misses", 2), ("withdrawn", 1), ("entries_max", 100)]
+    {
         assert_eq!(figures[name], json!(value), "{name} of {figures}");
     }
     let (_, text) = stage.get("/metrics").await;
     let text = String::from_utf8_lossy(&text).into_owned();
-    for line in ["lockstep_cache_hits_total 3", "lockstep_cache_withdrawn_total 1", "lockstep_cache_entries 1"] {
+    for line in
+        ["lockstep_cache_hits_total 3", "lockstep_cache_withdrawn_total 1", "lockstep_cache_entries 1"]
+    {
         assert!(text.lines().any(|there| there == line), "{line} is missing in\n{text}");
     }
     stage.end().await;
@@ -94,7 +101,9 @@ async fn a_result_serves_no_run_that_asks_for_more_or_is_another() {
     let with = |policy: Value| stage.request(json!({ "verify": policy }));
     let once = stage.run(with(json!({"policy": "once"}))).await;
     assert_eq!((&once["cached_from"], &once["verdict"]["kind"]), (&first["id"], &json!("agreed")));
-    for more in [json!({"policy": "quorum", "n": 3}), json!({"policy": "standard"}), json!({"policy": "high"})] {
+    for more in
+        [json!({"policy": "quorum", "n": 3}), json!({"policy": "standard"}), json!({"policy": "high"})]
+    {
         assert_eq!(stage.run(with(more.clone())).await["cached"], false, "{more}");
     }
     let three = stage.run(with(json!({"policy": "quorum", "n": 3}))).await;
@@ -169,7 +178,11 @@ async fn an_answer_from_the_cache_waits_for_no_commit_unless_a_key_has_to_stay_w
     assert!(waits.is_err(), "{waits:?}");
     drop(held);
     let (status, run) = with_key().await;
-    assert_eq!((status, &run["cached_from"]), (StatusCode::OK, &first["id"]), "the first request made the run: {run}");
+    assert_eq!(
+        (status, &run["cached_from"]),
+        (StatusCode::OK, &first["id"]),
+        "the first request made the run: {run}"
+    );
     let (status, again) = with_key().await;
     assert_eq!((status, &again["id"]), (StatusCode::OK, &run["id"]));
     stage.end().await;
@@ -234,8 +247,9 @@ async fn an_operators_quarantine_withdraws_what_rests_on_the_worker() {
     }
     stage.run(stage.request(json!({}))).await;
     assert_eq!(stage.run(stage.request(json!({}))).await["cached"], true);
-    let (status, _) =
-        stage.post(&format!("/v1/workers/{}/quarantine", workers[1]), json!({"why": "its memory is bad"})).await;
+    let (status, _) = stage
+        .post(&format!("/v1/workers/{}/quarantine", workers[1]), json!({"why": "its memory is bad"}))
+        .await;
     assert_eq!(status, StatusCode::OK);
     stage.worker(3, b"the answer".to_vec()).await;
     assert_eq!(stage.run(stage.request(json!({}))).await["cached"], false);

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::batch::Batch;
-use super::reads::{ReadError, RUN_COLUMNS, stored_run};
+use super::reads::{RUN_COLUMNS, ReadError, stored_run};
 use super::values::{int, run_id, run_key, time};
 use super::writer::Abort;
 use crate::digest::Digest;
@@ -36,8 +36,8 @@ pub(super) fn reusable(
 
 /// See [`crate::store::Store::dependents`].
 pub(super) fn dependents(connection: &Connection, run: RunId, limit: u32) -> rusqlite::Result<Vec<RunId>> {
-    let mut select = connection
-        .prepare_cached("SELECT id FROM runs WHERE source = ?1 ORDER BY id LIMIT ?2")?;
+    let mut select =
+        connection.prepare_cached("SELECT id FROM runs WHERE source = ?1 ORDER BY id LIMIT ?2")?;
     let ids = select.query_map(params![run_key(run), limit], |row| Ok(run_id(row.get(0)?)))?;
     ids.collect()
 }

@@ -198,7 +198,11 @@ pub(super) type Cutoff = Option<(i64, i64)>;
 
 /// See [`crate::store::Store::retain`]. The cutoff was read before; runs that ended since are newer and only make
 /// it too careful.
-pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff) -> Result<Vec<RunId>, Abort> {
+pub(super) fn retain(
+    batch: &mut Batch<'_>,
+    retention: Retention,
+    cutoff: Cutoff,
+) -> Result<Vec<RunId>, Abort> {
     let (connection, references) = batch.rows()?;
     let mut select = connection.prepare_cached(
         "SELECT finished_at, row, inputs, outputs, id FROM runs WHERE finished_at IS NOT NULL

@@ -125,6 +125,45 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/cache": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the cache's figures */
+        get: operations["get_cache"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cache/withdraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Withdraw cached results
+         * @description What was computed up to now and meets all that is named answers no run any more. Runs that were answered before stay as
+         *     they are. What rests on a worker is withdrawn by itself when the worker is quarantined, what a module gave when its
+         *     trusted executions differ.
+         */
+        post: operations["withdraw"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/events": {
         parameters: {
             query?: never;
@@ -268,7 +307,8 @@ export interface paths {
         /**
          * Call a module
          * @description The body is standard input, the answer the standard output that was agreed on (for a plain function its values, one per
-         *     line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about.
+         *     line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about,
+         *     and `Lockstep-Cached-From` which run computed it, if it was cached.
          *     A run that fails is answered with `run_failed` or `run_timed_out`, one that has not ended within `wait_ms` with
          *     `run_unfinished`; each carries the run. A caller that goes away does not stop the run.
          */
@@ -403,6 +443,11 @@ export interface paths {
          * @description With `wait_ms` the answer waits for the run's end; without, or if it has not ended by then, it shows the run as it
          *     is. A failed run is an answer too: look at `state`. With an Idempotency-Key the same request makes one run, however
          *     often it is sent; another request with that key is refused with `idempotency_mismatch`.
+         *
+         *     With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
+         *     the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
+         *     coordinator that dies in between does not know its id any more, and answers the same submission with the same
+         *     result. With an Idempotency-Key the answer waits until it is written.
          */
         post: operations["post_run"];
         delete?: never;
@@ -648,8 +693,8 @@ export interface paths {
         put?: never;
         /**
          * Submit a run again
-         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one. A run with
-         *     `durable: false` cannot be rerun.
+         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one. It is executed anew, and its result replaces
+         *     what is cached. A run with `durable: false` cannot be rerun.
          */
         post: operations["rerun_run"];
         delete?: never;
@@ -1036,10 +1081,53 @@ export interface components {
             ids: components["schemas"]["RunId"][];
         };
         /**
-         * @description Whether an earlier verified result may answer.
+         * @description Whether an earlier verified result may answer a run.
          * @enum {string}
          */
         CacheUse: "use" | "refresh" | "off";
+        /** @description The cache as the caller's workspace sees it. Counts are since the coordinator started. */
+        CacheView: {
+            /**
+             * Format: int64
+             * @description Results older than this answer nothing, in milliseconds.
+             */
+            age_ms: number;
+            /**
+             * Format: int64
+             * @description Memory that they take, in bytes, about.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Memory that they may take, in bytes, of all workspaces.
+             */
+            bytes_max: number;
+            /**
+             * Format: int64
+             * @description Results that may answer equal runs.
+             */
+            entries: number;
+            /**
+             * Format: int64
+             * @description Results that are kept at most, of all workspaces; 0: the cache is off.
+             */
+            entries_max: number;
+            /**
+             * Format: int64
+             * @description Runs that one of them answered.
+             */
+            hits: number;
+            /**
+             * Format: int64
+             * @description Runs with `cache: use` that none could answer.
+             */
+            misses: number;
+            /**
+             * Format: int64
+             * @description Results that were withdrawn.
+             */
+            withdrawn: number;
+        };
         /** @description Data of the events `run`, `worker` and `module` of the pool's stream: something changed, read it again. */
         Changed: {
             /** @description Id of the run or worker, digest of the module. */
@@ -1473,6 +1561,8 @@ export interface components {
              * @description Timed-out attempts after which the run is final.
              */
             attempts_max: number;
+            /** @description Whether it could be answered by an equal one. */
+            cache?: components["schemas"]["CacheUse"];
             /**
              * Format: int64
              * @description Wall time of the whole run, in milliseconds.
@@ -1692,8 +1782,12 @@ export interface components {
         Run: {
             /** @description Every attempt so far. */
             attempts: components["schemas"]["Attempt"][];
-            /** @description Whether an earlier result answered. Always false: results are not reused yet. */
+            /**
+             * @description Whether a verified result of an earlier run answered: then it has no attempts, and its receipt is that of
+             *     `cached_from`.
+             */
             cached: boolean;
+            cached_from: components["schemas"]["RunId"] | null;
             /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
             /** @description Every decision so far, in words. */
@@ -1723,6 +1817,7 @@ export interface components {
             revision: number;
             /** @description Digest of the run spec with all defaults filled in. */
             run_key: components["schemas"]["Digest"];
+            shared_with: components["schemas"]["RunId"] | null;
             /** @description What was executed, with all defaults filled in. */
             spec: components["schemas"]["SpecView"];
             /** @description Where it stands in its life. */
@@ -1856,8 +1951,9 @@ export interface components {
              * @description Attempts so far.
              */
             attempt_count: number;
-            /** @description Always false: results are not reused yet. */
+            /** @description Whether a verified result of an earlier run answered. */
             cached: boolean;
+            cached_from: components["schemas"]["RunId"] | null;
             /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
             /** @description Which exported function. */
@@ -1878,6 +1974,7 @@ export interface components {
             revision: number;
             /** @description Digest of the run spec. */
             run_key: components["schemas"]["Digest"];
+            shared_with: components["schemas"]["RunId"] | null;
             /** @description Where it stands in its life. */
             state: components["schemas"]["RunState"];
             /** @description What comparing the votes says. */
@@ -2233,6 +2330,37 @@ export interface components {
              * @description Position of the first one.
              */
             offset: number;
+        };
+        /**
+         * @description Which results are not to answer anything any more: those that meet all that is named here. At least one thing has to be
+         *     named, or `all`.
+         */
+        WithdrawRequest: {
+            /** @default null */
+            after?: components["schemas"]["Timestamp"] | null;
+            /**
+             * @description Every one.
+             * @default false
+             */
+            all?: boolean;
+            /** @default null */
+            before?: components["schemas"]["Timestamp"] | null;
+            /** @default null */
+            class?: components["schemas"]["Digest"] | null;
+            /** @default null */
+            module?: components["schemas"]["Digest"] | null;
+            /** @default null */
+            run?: components["schemas"]["RunId"] | null;
+            /** @default null */
+            worker?: components["schemas"]["WorkerId"] | null;
+        };
+        /** @description What was withdrawn. */
+        Withdrawn: {
+            /**
+             * Format: int64
+             * @description Results that were in the cache. The withdrawal also holds for those that were not, and after a restart.
+             */
+            withdrawn: number;
         };
         /** @description A worker. */
         Worker: {
@@ -2644,6 +2772,68 @@ export interface operations {
             };
         };
     };
+    get_cache: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the figures */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CacheView"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    withdraw: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WithdrawRequest"];
+            };
+        };
+        responses: {
+            /** @description how many results went */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Withdrawn"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     pool_events: {
         parameters: {
             query?: never;
@@ -2970,6 +3160,8 @@ export interface operations {
                 wait_ms?: number;
                 /** @description Whether the run is stored; true by default */
                 durable?: boolean;
+                /** @description `use`, `refresh` or `off`; `use` by default */
+                cache?: string;
             };
             header?: never;
             path: {

@@ -17,10 +17,6 @@ impl Bench {
         }
     }
 
-    fn is_idle(&mut self, worker: WorkerId) -> bool {
-        !matches!(self.workers.get_mut(&worker).unwrap().try_recv(), Ok(ToAgent::Assign(_)))
-    }
-
     fn sees(&mut self, run: RunId) -> Option<Arc<RunDetail>> {
         self.owner.see(WorkspaceId(0), run)
     }
@@ -47,7 +43,10 @@ async fn equal_runs_in_flight_share_attempts_and_all_have_the_result() {
             assert_eq!((detail.run.id, detail.run.state), (run, RunState::Succeeded));
             assert_eq!(detail.stdout.as_deref(), Some(b"out".as_slice()));
             let source = (run != leader).then_some(Source::Shared(leader));
-            assert_eq!((detail.run.source, detail.run.attempts.len()), (source, if run == leader { 2 } else { 0 }));
+            assert_eq!(
+                (detail.run.source, detail.run.attempts.len()),
+                (source, if run == leader { 2 } else { 0 })
+            );
             if !durable {
                 let file = bench.owner.ring.output(WorkspaceId(0), run, Digest::of(b"a file"));
                 assert_eq!(file.as_deref(), Some(b"a file".as_slice()));
@@ -68,19 +67,18 @@ async fn a_leader_that_is_canceled_hands_over_and_a_follower_that_is_changes_not
         bench.is_assigned(worker);
     }
     let cancel = |bench: &mut Bench, run| {
-        let (reply, _answer) = oneshot::channel();
-        bench.owner.handle(Command::Cancel(WorkspaceId(0), run, reply));
+        bench.owner.step(Event::Cancel { run });
         bench.owner.flush();
         bench.commit_all()
     };
     assert_eq!(cancel(&mut bench, third.0).len(), 1, "the others go on");
-    assert!(bench.sees(leader.0).is_some() && bench.sees(second.0).is_some());
+    assert!([leader.0, second.0].iter().all(|run| bench.owner.parts.pool.run(*run).is_some()));
     assert_eq!(cancel(&mut bench, leader.0).len(), 1);
     for worker in workers {
         // what the leader had is stopped, and its heir begins anew
         assert!(matches!(bench.hears(worker), ToAgent::Abort(_)));
     }
-    bench.both_vote(workers, b"out", b"");
+    bench.both_vote(workers, b"out", b"a file");
     let finals = bench.commit_all();
     assert_eq!(finals.len(), 2);
     let detail = fourth.1.await.unwrap().unwrap();
@@ -92,7 +90,7 @@ async fn a_leader_that_is_canceled_hands_over_and_a_follower_that_is_changes_not
 #[tokio::test]
 async fn runs_that_ask_for_more_or_for_themselves_are_executed_by_themselves() {
     let mut bench = Bench::caching();
-    let worker = bench.join(1);
+    bench.join(1);
     let once = Policy { verify: Verify::Once, ..Policy::default() };
     let policies = [
         once.clone(),
@@ -101,14 +99,17 @@ async fn runs_that_ask_for_more_or_for_themselves_are_executed_by_themselves() {
         Policy { retry: crate::spec::Retry::Never, ..once.clone() },
         Policy { durable: false, ..once.clone() },
         Policy { timeout_ms: 10, ..once.clone() },
-        Policy { priority: 1, ..once },
+        Policy { priority: 1, ..once.clone() },
+        // and one that is content with what the first gets
+        Policy { priority: -1, timeout_ms: 60_000, deadline_ms: Some(60_000), ..once },
     ];
-    let _answers: Vec<_> = policies.into_iter().map(|policy| bench.submit_with(policy)).collect();
-    bench.commit_all();
-    for _ in 0..7 {
-        bench.is_assigned(worker);
+    let mut shared = Vec::new();
+    for policy in policies {
+        let (run, _answer) = bench.submit_with(policy);
+        let explained = bench.owner.parts.pool.run(run).unwrap().explain;
+        shared.push(explained.iter().any(|line| line.text().contains("is equal to it and in flight")));
     }
-    assert!(bench.is_idle(worker));
+    assert_eq!(shared, [false, false, false, false, false, false, false, true]);
 }
 
 fn hit(bench: &Bench, of: &RunDetail, durable: bool, reply: Option<Waiter>) -> Hit {
@@ -142,7 +143,7 @@ async fn executed(bench: &mut Bench) -> (Arc<RunDetail>, Entry) {
     let workers = [1, 2].map(|number| bench.join(number));
     let (_, answer) = bench.submit_with(quorum(true));
     bench.commit_all();
-    bench.both_vote(workers, b"out", b"");
+    bench.both_vote(workers, b"out", b"a file");
     bench.commit_all();
     let detail = answer.await.unwrap().unwrap();
     let key = (WorkspaceId(0), detail.run.run_key);
@@ -162,7 +163,10 @@ async fn a_hit_is_shown_before_its_row_is_written() {
     bench.owner.handle(Command::Hit(awaited));
     bench.owner.flush();
     let shown = bench.sees(ids[0]).expect("whoever got the id may ask for it");
-    assert_eq!((shown.run.state, shown.run.source), (RunState::Succeeded, Some(Source::Cached(detail.run.id))));
+    assert_eq!(
+        (shown.run.state, shown.run.source),
+        (RunState::Succeeded, Some(Source::Cached(detail.run.id)))
+    );
     assert!(bench.owner.see(WorkspaceId(1), ids[0]).is_none());
     assert!(waits.try_recv().is_err(), "its row is not written");
     let (waiter, mut acknowledged) = oneshot::channel();
@@ -237,7 +241,7 @@ async fn a_hit_whose_blobs_went_at_that_moment_is_executed() {
             }
         };
         assert_eq!(assignment.attempt.run, id);
-        bench.votes(worker, &assignment, b"out", b"", true);
+        bench.votes(worker, &assignment, b"out", b"a file", true);
     }
     bench.commit_all();
     let detail = waits.try_recv().unwrap().unwrap();
@@ -251,9 +255,7 @@ async fn what_rests_on_a_quarantined_worker_or_a_nondeterministic_module_is_with
         let (detail, _) = executed(&mut bench).await;
         let effect = match by_worker {
             true => Effect::QuarantineWorker { worker: WorkerId(2), why: "it lied".to_owned() },
-            false => {
-                Effect::NondeterministicModule { module: detail.run.spec.module, run: detail.run.id }
-            }
+            false => Effect::NondeterministicModule { module: detail.run.spec.module, run: detail.run.id },
         };
         bench.owner.perform(effect);
         let key = (WorkspaceId(0), detail.run.run_key);
