@@ -78,6 +78,10 @@ browser:
 bench: ## every figure as a ratio with a reference measured in the same run
 	./bench/run
 
+.PHONY: portable
+portable: ## det-1-portable here and on an emulated AArch64, side by side (fetches what it needs from Debian)
+	./tests/portable
+
 guests: ## rebuild guest-examples/prebuilt (needs a wasm32-wasip1 toolchain, see guest-examples/README.md)
 	guest-examples/build.sh
 

@@ -331,6 +331,7 @@ async fn fill(data: &std::path::Path) {
                 votes: Vec::new(),
                 source: None,
                 reusable: false,
+                callback: None,
             })));
         }
         store.write_runs(Arc::new(writes)).await.expect("written");

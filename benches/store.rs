@@ -100,6 +100,7 @@ fn final_run(number: u64) -> FinalRun {
         // as every verified final is
         reusable: true,
         manifest: Some(manifest),
+        callback: None,
     }
 }
 

@@ -5,7 +5,7 @@
 //! ([`protocol`]) and signed ([`receipt`]), and the shell that owns sockets and time ([`coordinator`]). What other parts must
 //! not creep into is a crate of its own below `crates/`. `ARCHITECTURE.md` tells the whole.
 
-pub use vocabulary::{digest, id, result, spec, tree, units};
+pub use vocabulary::{class, digest, id, network, result, spec, tree, units};
 
 pub use lockstep_core as core;
 

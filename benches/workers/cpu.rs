@@ -1,7 +1,7 @@
 //! What the way to a remote worker costs in CPU time.
 //!
-//! All processes of a pool are counted, the clients are not. With TLS the clients' requests are encrypted too, and the
-//! coordinator's part of that is counted: the figure of the workers alone is a little better.
+//! All processes of a pool are counted, the clients are not. Where workers use TLS the clients do too, since there is one port,
+//! and the coordinator's part of that is counted; so the reference for them is an embedded pool whose clients use TLS.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,7 +18,8 @@ const ROUNDS: usize = 10;
 /// Of each run: so little that a worker's memory does not bound what it holds.
 const MEMORY: u64 = 8 << 20;
 const OUTPUT: u64 = 1 << 20;
-const KINDS: [&str; 3] = ["embedded", "plaintext", "TLS"];
+/// Each remote kind comes after the embedded one that it is compared with.
+const KINDS: [&str; 4] = ["embedded", "plaintext", "embedded, HTTPS", "TLS"];
 
 /// A pool and its processes.
 struct Side {
@@ -33,19 +34,21 @@ impl Side {
         Side { client: Client::new(&pool, &pool.url), pool, workers, _dir: dir }
     }
 
-    /// CPU time of all its processes, in clock ticks (10 ms).
-    fn ticks(&self) -> u64 {
-        let workers = self.workers.iter().map(Worker::pid);
-        workers.chain([self.pool.child.id()]).map(ticks_of_family).sum()
+    /// CPU time of coordinator, workers and runners, in clock ticks (10 ms).
+    fn ticks(&self) -> [u64; 3] {
+        let coordinator = self.pool.child.id();
+        let workers: Vec<u32> = self.workers.iter().map(Worker::pid).collect();
+        let parents = workers.iter().chain([&coordinator]);
+        let runners = parents.flat_map(|parent| children(*parent)).map(ticks_of).sum();
+        [ticks_of(coordinator), workers.into_iter().map(ticks_of).sum(), runners]
     }
 }
 
-/// Of a process, what it has reaped and what it has started.
-fn ticks_of_family(pid: u32) -> u64 {
+/// Of a process and what it has reaped.
+fn ticks_of(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let own: u64 = fields.skip(11).take(4).filter_map(|text| text.parse::<u64>().ok()).sum();
-    own + children(pid).into_iter().map(ticks_of_family).sum::<u64>()
+    fields.skip(11).take(4).filter_map(|text| text.parse::<u64>().ok()).sum()
 }
 
 /// Certificates of a CA of our own; the CA's file.
@@ -64,26 +67,28 @@ fn path(dir: &Path, name: &str) -> String {
     dir.join(name).to_str().expect("a plain path").to_owned()
 }
 
-async fn sides() -> [Side; 3] {
+async fn sides() -> [Side; KINDS.len()] {
     let count = WORKERS.to_string();
-    let [first, second, third] = std::array::from_fn(|_| tempfile::tempdir().expect("a folder"));
-    let embedded = Side::of(
-        Pool::with(&["--workers", &count, "--slots", "1", "--worker-memory", "1GiB"]).await,
-        vec![],
-        first,
-    );
+    let embedded = ["--workers", &count, "--slots", "1", "--worker-memory", "1GiB"];
+    let [first, second, third, fourth] = std::array::from_fn(|_| tempfile::tempdir().expect("a folder"));
+    let plain_embedded = Side::of(Pool::with(&embedded).await, vec![], first);
     let pool = pool_of_remotes(&[]).await;
     let workers = crew_at(&pool, &pool.url, second.path(), WORKERS, &[]).await;
     let plain = Side::of(pool, workers, second);
-    let tls = third.path().join("tls");
+    let tls = fourth.path().join("tls");
     let ca = certificates(&tls);
     let (cert, key) = (path(&tls, "server.pem"), path(&tls, "server.key"));
-    let mut pool = pool_of_remotes(&["--tls-cert", &cert, "--tls-key", &key]).await;
-    let trusted = lockstep::tls::client_config(Some(Path::new(&ca))).expect("a certificate");
-    pool.http =
-        reqwest::Client::builder().no_proxy().tls_backend_preconfigured(trusted).build().expect("a client");
-    let workers = crew_at(&pool, &pool.url, third.path(), WORKERS, &["--ca", &ca]).await;
-    [embedded, plain, Side::of(pool, workers, third)]
+    let keys = ["--tls-cert", &*cert, "--tls-key", &*key];
+    let encrypted = |mut pool: Pool| {
+        let trusted = lockstep::tls::client_config(Some(Path::new(&ca))).expect("a certificate");
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(trusted);
+        pool.http = http.build().expect("a client");
+        pool
+    };
+    let tls_embedded = Side::of(encrypted(Pool::with(&[&embedded[..], &keys].concat()).await), vec![], third);
+    let pool = encrypted(pool_of_remotes(&keys).await);
+    let workers = crew_at(&pool, &pool.url, fourth.path(), WORKERS, &["--ca", &ca]).await;
+    [plain_embedded, plain, tls_embedded, Side::of(pool, workers, fourth)]
 }
 
 /// The same runs on each kind of pool, in turns.
@@ -93,7 +98,7 @@ pub async fn per_run(bench: &mut Bench) {
         [("a tiny run", 1, bench.runs / 4), ("a run of 5 ms", 3_500_000, bench.runs / 40)]
     {
         let per_round = (runs / ROUNDS).max(10);
-        let mut used = [0; KINDS.len()];
+        let mut used = [[0; 3]; KINDS.len()];
         let mut modules = Vec::new();
         for side in &sides {
             modules.push(side.pool.push(busy_echo(steps)).await);
@@ -111,20 +116,30 @@ pub async fn per_run(bench: &mut Bench) {
                     side.client.drive(&format!("cpu-{steps}-{round}"), per_round, request, echoed).await;
                 // the first round warms up
                 if round > 0 {
-                    used[place] += side.ticks() - before;
+                    for (used, (after, before)) in
+                        used[place].iter_mut().zip(side.ticks().into_iter().zip(before))
+                    {
+                        *used += after - before;
+                    }
                 }
                 let wrong = entries.iter().filter(|entry| !matches!(entry.seen, Some(Ok(())))).count();
                 bench.must(wrong == 0, || format!("{}: {wrong} runs did not succeed", KINDS[place]));
             }
         }
-        let micros = used.map(|ticks| ticks as f64 * 10_000.0 / (per_round * ROUNDS) as f64);
-        for place in [1, 2] {
-            let ratio = micros[place] / micros[0];
+        let parts =
+            used.map(|parts| parts.map(|ticks| ticks as f64 * 10_000.0 / (per_round * ROUNDS) as f64));
+        let micros = parts.map(|parts| parts.iter().sum::<f64>());
+        for (kind, [coordinator, workers, runners]) in KINDS.iter().zip(parts) {
+            let used = format!("{coordinator:.0}, {workers:.0}, {runners:.0} us");
+            bench.line(&format!("CPU of {name}, {kind}: coordinator, workers, runners"), &used, "", "");
+        }
+        for place in [1, 3] {
+            let ratio = micros[place] / micros[place - 1];
             bench.line(
                 &format!("CPU of {name}, remote over {}, to embedded", KINDS[place]),
                 &format!("{:.0} us", micros[place]),
-                &format!("embedded {:.0} us", micros[0]),
-                &format!("ratio {ratio:.2}, bound 1.3{}", if place == 2 { "" } else { " (for TLS)" }),
+                &format!("{} {:.0} us", KINDS[place - 1], micros[place - 1]),
+                &format!("ratio {ratio:.2}, bound 1.3{}", if place == 3 { "" } else { " (for TLS)" }),
             );
         }
     }

@@ -222,7 +222,7 @@ impl Session {
             epoch: assignment.epoch,
             nonce: assignment.nonce,
             run_key: assignment.run_key,
-            class: self.config.class,
+            class: self.config.classes.of(assignment.spec.profile),
             artifact: prepared.artifact.digest,
             result,
             manifest,

@@ -42,6 +42,16 @@ pub enum Misbehaviour {
     },
     /// Votes honestly and delivers other bytes.
     Corrupt,
+    /// Answers the golden corpus as another build would, and so is of another class; it does nothing else wrong.
+    Corpus {
+        /// Which other build.
+        number: u32,
+    },
+    /// Says that its CPU has another feature, and so is of another class for `det-1` only.
+    Cpu {
+        /// Which other CPU.
+        number: u32,
+    },
 }
 
 impl FromStr for Misbehaviour {
@@ -50,7 +60,7 @@ impl FromStr for Misbehaviour {
     fn from_str(text: &str) -> Result<Misbehaviour, String> {
         let refuse = || {
             Err(format!(
-                "`{text}` is no misbehaviour: expected lie[:PERCENT], collude[:PERCENT], slow:MS, drop:PERCENT or corrupt"
+                "`{text}` is no misbehaviour: expected lie[:PERCENT], collude[:PERCENT], slow:MS, drop:PERCENT, corrupt, corpus:N or cpu:N"
             ))
         };
         let (kind, figure) = text.split_once(':').map_or((text, None), |(kind, figure)| (kind, Some(figure)));
@@ -62,6 +72,11 @@ impl FromStr for Misbehaviour {
             ("slow", Some(ms), _) => Ok(Misbehaviour::Slow { ms }),
             ("drop", Some(_), Some(percent)) => Ok(Misbehaviour::Drop { percent }),
             ("corrupt", None, _) => Ok(Misbehaviour::Corrupt),
+            ("corpus" | "cpu", Some(number), _) => match (kind, u32::try_from(number)) {
+                ("corpus", Ok(number)) => Ok(Misbehaviour::Corpus { number }),
+                (_, Ok(number)) => Ok(Misbehaviour::Cpu { number }),
+                (_, Err(_)) => refuse(),
+            },
             _ => refuse(),
         }
     }
@@ -234,10 +249,12 @@ mod tests {
             ("slow:300", Misbehaviour::Slow { ms: 300 }),
             ("drop:10", Misbehaviour::Drop { percent: 10 }),
             ("corrupt", Misbehaviour::Corrupt),
+            ("corpus:2", Misbehaviour::Corpus { number: 2 }),
+            ("cpu:3", Misbehaviour::Cpu { number: 3 }),
         ] {
             assert_eq!(text.parse(), Ok(kind));
         }
-        for wrong in ["", "slow", "drop", "lie:101", "corrupt:1", "lie:x", "steal"] {
+        for wrong in ["", "slow", "drop", "lie:101", "corrupt:1", "corpus", "cpu", "lie:x", "steal"] {
             assert!(wrong.parse::<Misbehaviour>().is_err(), "{wrong}");
         }
     }

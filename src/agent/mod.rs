@@ -8,6 +8,7 @@
 //! It does not know runs beyond their specs, other workers, verdicts, or what a result means. Remote workers run the same
 //! session with the network behind the channels.
 
+pub mod corpus;
 mod dispatch;
 mod input;
 mod invocation;
@@ -33,7 +34,7 @@ pub use input::{Input, InputSource};
 pub use prepare::ArtifactSource;
 
 use self::session::Session;
-use crate::core::Class;
+use crate::class::{ClassInputs, Classes};
 use crate::protocol::agent::{FromAgent, ToAgent};
 
 /// Messages that may wait in each direction before the other side has to.
@@ -55,8 +56,10 @@ pub struct AgentConfig {
     pub memory_bytes: u64,
     /// What placement may ask for.
     pub labels: BTreeMap<String, String>,
-    /// Its equivalence class.
-    pub class: Class,
+    /// Its equivalence classes.
+    pub classes: Classes,
+    /// What they are made of, for people.
+    pub about: Vec<ClassInputs>,
     /// The build, for people.
     pub version: String,
     /// Outputs that are kept for collection, in bytes; beyond it no work is taken.
@@ -74,7 +77,7 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     /// A worker of this build with the defaults.
-    pub fn new(name: String, exe: PathBuf, slots: u32, memory_bytes: u64, class: Class) -> AgentConfig {
+    pub fn new(name: String, exe: PathBuf, slots: u32, memory_bytes: u64, classes: Classes) -> AgentConfig {
         AgentConfig {
             name,
             exe,
@@ -82,7 +85,8 @@ impl AgentConfig {
             ahead: session::AHEAD,
             memory_bytes,
             labels: BTreeMap::new(),
-            class,
+            classes,
+            about: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             outputs_bytes_max: (memory_bytes / 2).min(4 << 30),
             parked_max: 4,

@@ -146,6 +146,6 @@ impl Preparer {
 }
 
 fn artifact_key(assignment: &Assignment) -> ArtifactKey {
-    let fueled = assignment.spec.limits.fuel.is_some();
-    (assignment.spec.module, if fueled { Variant::Fueled } else { Variant::Plain })
+    let spec = &assignment.spec;
+    (spec.module, Variant::of(spec.profile, &spec.limits))
 }

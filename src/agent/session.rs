@@ -138,7 +138,8 @@ impl Session {
     /// Until the coordinator goes, or the agent has drained.
     pub(super) async fn run(mut self) {
         let hello = FromAgent::Hello {
-            class: self.config.class,
+            classes: self.config.classes,
+            about: self.config.about.clone(),
             slots: self.config.slots,
             memory_bytes: self.config.memory_bytes,
             labels: self.config.labels.clone(),

@@ -1,6 +1,7 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
 mod cache;
+mod callbacks;
 mod operate;
 mod receipts;
 mod serve;
@@ -10,9 +11,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::cache::{CacheArgs, CacheCommand};
+pub use self::callbacks::{CallbacksArgs, CallbacksCommand, WorkspacesArgs, WorkspacesCommand};
 pub use self::operate::{
-    BlobsArgs, BlobsCommand, CallArgs, CertArgs, ScopeArg, TokensArgs, TokensCommand, WorkersArgs,
-    WorkersCommand,
+    BlobsArgs, BlobsCommand, CallArgs, CertArgs, RepairsArgs, ScopeArg, TokensArgs, TokensCommand,
+    WorkersArgs, WorkersCommand,
 };
 pub use self::receipts::{KeysArgs, KeysCommand, ReceiptArgs, VerifyArgs};
 pub use self::serve::{LogFormat, ServeArgs};
@@ -21,7 +23,7 @@ use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::Clock;
-use crate::spec::{CacheUse, Verify};
+use crate::spec::{CacheUse, Profile, Verify};
 use crate::units::{Period, Size};
 
 /// A self-hosted compute pool for WebAssembly with redundant, verified execution
@@ -57,8 +59,11 @@ pub enum Command {
     Blobs(BlobsArgs),
     Workers(WorkersArgs),
     Cache(CacheArgs),
+    Repairs(RepairsArgs),
     Tokens(TokensArgs),
     Keys(KeysArgs),
+    Callbacks(CallbacksArgs),
+    Workspaces(WorkspacesArgs),
     Cert(CertArgs),
     Completions(CompletionsArgs),
 }
@@ -148,7 +153,7 @@ pub enum ModulesCommand {
         #[arg(value_parser = parse::verify_or_pool)]
         policy: VerifyOrPool,
     },
-    /// Put a quarantined module back into service
+    /// Put a quarantined module back into service, and take one that gave different results for deterministic again
     Readmit {
         /// Digest, or its first digits
         module: ModuleRef,
@@ -233,6 +238,9 @@ pub struct InputArgs {
     /// Seed of every random source [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    /// Semantics: `det-1`, or `det-1-portable`, whose results are the same on other CPUs [default: det-1]
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<Profile>,
 }
 
 /// Bounds on the guest.
@@ -285,11 +293,14 @@ pub struct PolicyArgs {
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub priority: Option<i64>,
     /// Keep the run in memory only: faster, and gone when the server restarts
-    #[arg(long, conflicts_with_all = ["idempotency_key", "detach"])]
+    #[arg(long, conflicts_with_all = ["idempotency_key", "detach", "callback"])]
     pub no_durable: bool,
     /// Whether a verified result of an equal run may answer: use, refresh (execute anew and replace it) or off [default: use]
     #[arg(long, value_name = "HOW")]
     pub cache: Option<CacheUse>,
+    /// Tell this URL when the run is final, with a signed POST
+    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
+    pub callback: Option<String>,
     /// A repeated submission with the same key is the same run [default: a new random key]
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
@@ -351,6 +362,9 @@ pub struct RunsFilter {
     /// Only runs of this module: digest, or its first digits
     #[arg(long)]
     pub module: Option<ModuleRef>,
+    /// Only runs with this verdict; `agreed` means compared, `vouched` that one trusted worker stood alone
+    #[arg(long, value_enum)]
+    pub verdict: Option<VerdictArg>,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: u32,
@@ -366,6 +380,17 @@ pub enum StateArg {
     Canceled,
 }
 
+/// What comparing the votes of a run said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerdictArg {
+    Pending,
+    Agreed,
+    Vouched,
+    Unchecked,
+    Disputed,
+    Nondeterministic,
+}
+
 /// What to do with a run.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
@@ -375,6 +400,9 @@ pub enum RunsCommand {
     Show {
         /// The run
         id: RunId,
+        /// As its final was in this revision, before it was corrected [default: as it is]
+        #[arg(long, value_name = "N")]
+        revision: Option<u32>,
     },
     /// Print the verified standard output
     Stdout {

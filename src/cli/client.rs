@@ -184,7 +184,15 @@ impl Client {
         &self,
         segments: &[&str],
     ) -> Result<impl Stream<Item = Result<Bytes, CliError>> + Unpin + use<>, CliError> {
-        let response = self.send(self.request(Method::GET, segments)).await?;
+        self.stream(self.request(Method::GET, segments)).await
+    }
+
+    /// The body of an answer, piece by piece.
+    pub async fn stream(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<impl Stream<Item = Result<Bytes, CliError>> + Unpin + use<>, CliError> {
+        let response = self.send(request).await?;
         Ok(Box::pin(response.bytes_stream().map_err(|error| broken("the download", &error))))
     }
 

@@ -17,8 +17,8 @@ use super::error::CliError;
 use super::upload::push_blob;
 use crate::digest::Digest;
 use crate::protocol::api::{
-    Blob, InputBytes, InputFile, LimitsRequest, PlacementMode, PlacementRequest, RunRequest, VerifyPolicy,
-    VerifyRequest,
+    Blob, CallbackRequest, InputBytes, InputFile, LimitsRequest, PlacementMode, PlacementRequest, RunRequest,
+    VerifyPolicy, VerifyRequest,
 };
 use crate::spec::Retry;
 use crate::tree;
@@ -33,7 +33,7 @@ pub async fn request_of(client: &Client, args: &RunArgs, module: Digest) -> Resu
     let mut inline_left = INLINE_BYTES_TOTAL;
     let stdin = stdin_of(client, args.input.stdin.as_deref(), &mut inline_left).await?;
     let files = files_of(client, &args.input, &mut inline_left).await?;
-    let InputArgs { entry, env, clock, seed, .. } = &args.input;
+    let InputArgs { entry, env, clock, seed, profile, .. } = &args.input;
     let PolicyArgs { timeout, deadline, retry, attempts_max, priority, no_durable, .. } = &args.policy;
     Ok(RunRequest {
         module: Some(module),
@@ -44,6 +44,7 @@ pub async fn request_of(client: &Client, args: &RunArgs, module: Digest) -> Resu
         files,
         clock: *clock,
         seed: *seed,
+        profile: *profile,
         limits: limits_of(&args.limits),
         verify: verify_of(&args.policy),
         retry: retry.map(|retry| match retry {
@@ -58,6 +59,7 @@ pub async fn request_of(client: &Client, args: &RunArgs, module: Digest) -> Resu
         durable: no_durable.then_some(false),
         cache: args.policy.cache,
         live: args.output.live.then_some(true),
+        callback: args.policy.callback.clone().map(|url| CallbackRequest { url }),
         ..RunRequest::default()
     })
 }
@@ -221,13 +223,13 @@ mod tests {
     async fn every_flag_reaches_its_field() {
         let flags = "--entry fib -e A=b --memory 1MiB --fuel 7 --output-limit 2KiB --file-limit 3KiB --quorum 3 \
                      --timeout 5s --deadline 1m --retry never --attempts-max 2 --priority -4 --no-durable \
-                     --label zone=a --clock now --seed 9 -- 30 -x";
+                     --label zone=a --clock now --seed 9 --profile det-1-portable -- 30 -x";
         let request = request(&flags.split_whitespace().collect::<Vec<_>>()).await.unwrap();
         let expected = serde_json::json!({
             "module": Digest::EMPTY, "entry": "fib", "args": ["30", "-x"], "env": {"A": "b"},
             "limits": {"memory_bytes": 1 << 20, "fuel": 7, "output_bytes": 2048, "file_bytes": 3072},
             "verify": {"policy": "quorum", "n": 3}, "timeout_ms": 5000, "deadline_ms": 60000, "retry": "never",
-            "attempts_max": 2, "priority": -4, "durable": false, "clock": "now", "seed": 9,
+            "attempts_max": 2, "priority": -4, "durable": false, "clock": "now", "seed": 9, "profile": "det-1-portable",
             "placement": {"mode": "labels", "labels": {"zone": "a"}},
         });
         assert_eq!(request, expected);

@@ -7,6 +7,7 @@ mod args;
 mod blobs;
 mod cache;
 mod call;
+mod callbacks;
 mod cert;
 mod client;
 mod connection;
@@ -19,6 +20,7 @@ mod live;
 mod modules;
 mod parse;
 mod receipt;
+mod repairs;
 mod replay;
 mod result;
 mod run;
@@ -102,6 +104,8 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
         Command::Verify(args) => return verify::verify(args, environment),
         Command::Receipt(args) => &args.connect,
         Command::Keys(args) => &args.connect,
+        Command::Callbacks(args) => &args.connect,
+        Command::Workspaces(args) => &args.connect,
         Command::Push(args) => &args.connect,
         Command::Modules(args) => &args.connect,
         Command::Run(args) => &args.connect,
@@ -111,6 +115,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
         Command::Workers(args) => &args.connect,
         Command::Cache(args) => &args.connect,
         Command::Tokens(args) => &args.connect,
+        Command::Repairs(args) => &args.connect,
     };
     let client = client_for(connect, environment)?;
     // One thread does: a client waits for one server.
@@ -122,12 +127,15 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Run(args) => run::run(&client, args).await,
             Command::Runs(args) => runs::runs(&client, args).await,
             Command::Workers(args) => workers::workers(&client, args).await,
+            Command::Repairs(args) => repairs::repairs(&client, args).await,
             Command::Call(args) => call::call(&client, args).await,
             Command::Cache(args) => cache::cache(&client, args).await,
             Command::Blobs(args) => blobs::blobs(&client, args).await,
             Command::Tokens(args) => tokens::tokens(&client, args).await,
             Command::Receipt(args) => receipt::receipt(&client, args).await,
             Command::Keys(args) => keys::keys(&client, args).await,
+            Command::Callbacks(args) => callbacks::callbacks(&client, args).await,
+            Command::Workspaces(args) => callbacks::workspaces(&client, args).await,
             Command::Serve(_)
             | Command::Worker(_)
             | Command::Completions(_)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use futures_util::TryStreamExt as _;
+use reqwest::Method;
 
 use super::args::ReceiptArgs;
 use super::client::Client;
@@ -14,7 +15,9 @@ use crate::receipt::RECEIPT_BYTES_MAX;
 /// Fetches a receipt and writes it as it came: every byte of it counts.
 pub async fn receipt(client: &Client, args: &ReceiptArgs) -> Result<u8, CliError> {
     let id = args.id.to_string();
-    let mut pieces = client.download(&["runs", &id, "receipt"]).await?;
+    let query: Vec<_> = args.revision.iter().map(|revision| ("revision", *revision)).collect();
+    let request = client.request(Method::GET, &["runs", &id, "receipt"]).query(&query);
+    let mut pieces = client.stream(request).await?;
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.try_next().await? {
         bytes.extend_from_slice(&piece);

@@ -15,15 +15,15 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::error::CliError;
-use crate::agent::{self, AgentConfig, AgentHandle, Input, InputSource};
+use crate::agent::{self, AgentConfig, AgentHandle, Input, InputSource, corpus};
+use crate::class::Classes;
 use crate::compiler::{CompileLimits, Compiler, CompilerConfig};
 use crate::digest::{Digest, Hasher};
-use crate::id::{AttemptId, Class, Epoch, WorkspaceId};
+use crate::id::{AttemptId, Epoch, WorkspaceId};
 use crate::protocol::agent::{Assignment, FromAgent, ToAgent, VoteReport};
 use crate::receipt::Predicate;
-use crate::result::ResultManifest;
-use crate::sandbox::ClassInputs;
-use crate::spec::RunSpec;
+use crate::result::{Outcome, ResultManifest, Trap};
+use crate::spec::{Profile, RunSpec};
 
 /// Files that are looked at in the directory of inputs.
 const FILES_MAX: usize = 65_536;
@@ -51,10 +51,12 @@ pub struct Replayed {
     pub agrees: bool,
     /// What came out; `None` if the module is another one, and was not executed.
     pub result: Option<Digest>,
-    /// The class of this machine and build.
+    /// The class of this machine and build, for the profile of the run.
     pub class: Digest,
     /// Whether that is the class of those who voted.
     pub same_class: bool,
+    /// Whether only a machine of that class has to give the same result.
+    pub bound_to_class: bool,
     /// In what the results differ, as far as the receipt tells.
     pub differences: Vec<String>,
 }
@@ -62,9 +64,13 @@ pub struct Replayed {
 impl Replayed {
     /// For people.
     pub fn words(&self) -> String {
-        let class = match self.same_class {
-            true => "",
-            false => "; this machine or build is of another class, where an honest result may differ",
+        let class = match (self.same_class, self.bound_to_class) {
+            (true, false) => "",
+            (true, true) => {
+                "; where its stack ends belongs to the machine code, and so to CPUs of one architecture"
+            }
+            (false, true) => "; this machine or build is of another class, where an honest result may differ",
+            (false, false) => "; this build is of another class, but the profile promises the same results",
         };
         match (self.agrees, &self.result) {
             (true, _) => format!("executed again here: the same result{class}"),
@@ -84,8 +90,17 @@ pub async fn replay(
     wanted: Wanted<'_>,
     client: Option<&Client>,
 ) -> Result<Replayed, CliError> {
-    let class = ClassInputs::of_this_machine().map_err(|error| CliError::Replay(error.to_string()))?.class();
+    let folder = tempfile::tempdir().map_err(CliError::Runtime)?;
+    let compiler = compiler(folder.path())?;
+    let exe = std::env::current_exe().map_err(CliError::Runtime)?;
+    let parts = corpus::prove(&exe, &compiler).await.map_err(|error| CliError::Replay(error.to_string()))?;
+    let classes = parts.classes();
+    let class = classes.of(predicate.profile);
     let same_class = class.0 == predicate.class;
+    let bound_to_class = match predicate.profile {
+        Profile::Det1 => true,
+        Profile::Det1Portable => predicate.outcome == Outcome::Trapped { trap: Trap::StackOverflow },
+    };
     let module = hash(wanted.module).map_err(CliError::file("read", wanted.module))?;
     if module != predicate.module {
         let why = format!("the receipt is of another module, and `{}` is {module}", wanted.module.display());
@@ -94,17 +109,18 @@ pub async fn replay(
             result: None,
             class: class.0,
             same_class,
+            bound_to_class,
             differences: vec![why],
         });
     }
     let spec = spec(predicate, wanted.spec)?;
-    let folder = tempfile::tempdir().map_err(CliError::Runtime)?;
     let mut files = HashMap::from([(module, wanted.module.to_owned())]);
     gather(&spec, wanted.blobs, client, folder.path(), &mut files).await?;
-    let report = execute(spec, class, files, folder.path(), wanted.timeout).await?;
+    let report = execute(spec, classes, files, compiler, wanted.timeout).await?;
     let agrees = report.result == predicate.result;
     let differences = if agrees { Vec::new() } else { differences(predicate, &report.manifest) };
-    Ok(Replayed { agrees, result: Some(report.result), class: class.0, same_class, differences })
+    let result = Some(report.result);
+    Ok(Replayed { agrees, result, class: class.0, same_class, bound_to_class, differences })
 }
 
 /// The run spec: from the receipt, or from a file that must hash to the run key.
@@ -186,25 +202,29 @@ impl InputSource for Files {
     }
 }
 
-async fn execute(
-    spec: RunSpec,
-    class: Class,
-    files: HashMap<Digest, PathBuf>,
-    folder: &Path,
-    timeout: Duration,
-) -> Result<VoteReport, CliError> {
-    let exe = std::env::current_exe().map_err(CliError::Runtime)?;
+/// A compiler that keeps nothing beyond this folder.
+fn compiler(folder: &Path) -> Result<Compiler, CliError> {
     let compiler = Compiler::new(CompilerConfig {
         cache_dir: folder.join("artifacts"),
         cache_bytes_max: u64::MAX,
-        exe: exe.clone(),
+        exe: std::env::current_exe().map_err(CliError::Runtime)?,
         limits: CompileLimits::default(),
-        concurrency: 1,
+        concurrency: 2,
     });
-    let compiler = compiler.map_err(|error| CliError::Replay(error.to_string()))?;
+    compiler.map_err(|error| CliError::Replay(error.to_string()))
+}
+
+async fn execute(
+    spec: RunSpec,
+    classes: Classes,
+    files: HashMap<Digest, PathBuf>,
+    compiler: Compiler,
+    timeout: Duration,
+) -> Result<VoteReport, CliError> {
+    let exe = std::env::current_exe().map_err(CliError::Runtime)?;
     let config = AgentConfig {
         begin_ms: BEGIN_MS,
-        ..AgentConfig::new("replay".to_owned(), exe, 1, spec.limits.held_bytes(), class)
+        ..AgentConfig::new("replay".to_owned(), exe, 1, spec.limits.held_bytes(), classes)
     };
     let handle =
         agent::start(config, Arc::new(Files(files)), Arc::new(compiler)).map_err(CliError::Runtime)?;

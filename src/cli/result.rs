@@ -29,6 +29,12 @@ pub async fn get(client: &Client, id: RunId) -> Result<Run, CliError> {
     client.get(&["runs", &id.to_string()]).await
 }
 
+/// A run as its final was in a revision, or as it is.
+pub async fn get_at(client: &Client, id: RunId, revision: Option<u32>) -> Result<Run, CliError> {
+    let query: Vec<_> = revision.iter().map(|revision| ("revision", *revision)).collect();
+    client.json(client.request(Method::GET, &["runs", &id.to_string()]).query(&query)).await
+}
+
 /// Waits for the end of a run, however long it takes.
 pub async fn wait(client: &Client, id: RunId) -> Result<Run, CliError> {
     loop {
@@ -232,6 +238,9 @@ pub async fn report(
     if wanted.explain {
         screen.notes(&format!("\n{}\n{}", show::attempts(&run.attempts), show::explain(run)));
         screen.note(&show::verdict(&run.verdict));
+    }
+    if let Some(corrected) = show::correction(run) {
+        screen.note(&corrected);
     }
     let code = exit::code_of(run);
     if !is_plain_exit(run) {

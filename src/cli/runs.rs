@@ -1,6 +1,6 @@
 //! `lockstep runs`: list, show, outputs, wait, watch, cancel, rerun.
 
-use super::args::{RunsArgs, RunsCommand, RunsFilter, StateArg};
+use super::args::{RunsArgs, RunsCommand, RunsFilter, StateArg, VerdictArg};
 use super::client::Client;
 use super::error::CliError;
 use super::live::Live;
@@ -10,7 +10,7 @@ use super::screen::Screen;
 use super::show;
 use crate::id::RunId;
 use crate::protocol::api::{Run, RunSummary, StreamName};
-use crate::result::RunState;
+use crate::result::{RunState, VerdictKind};
 
 /// Lists, follows and manages runs.
 pub async fn runs(client: &Client, args: &RunsArgs) -> Result<u8, CliError> {
@@ -19,10 +19,12 @@ pub async fn runs(client: &Client, args: &RunsArgs) -> Result<u8, CliError> {
     match &args.command {
         None => list(client, &args.filter, json).await?,
         Some(RunsCommand::List(filter)) => list(client, filter, json).await?,
-        Some(RunsCommand::Show { id }) => match (json, result::get(client, *id).await?) {
-            (true, run) => screen.json(&run)?,
-            (false, run) => screen.text(&show::run(&run))?,
-        },
+        Some(RunsCommand::Show { id, revision }) => {
+            match (json, result::get_at(client, *id, *revision).await?) {
+                (true, run) => screen.json(&run)?,
+                (false, run) => screen.text(&show::run(&run))?,
+            }
+        }
         Some(RunsCommand::Stdout { id, raw }) => outputs(client, *id, *raw, &[StreamName::Stdout]).await?,
         Some(RunsCommand::Stderr { id, raw }) => {
             let run = with_result(client, *id).await?;
@@ -81,6 +83,9 @@ async fn list(client: &Client, filter: &RunsFilter, json: bool) -> Result<(), Cl
     if let Some(module) = &filter.module {
         query.push(("module", resolve(client, module).await?.to_string()));
     }
+    if let Some(verdict) = filter.verdict {
+        query.push(("verdict", verdict_of(verdict).name().to_owned()));
+    }
     let runs: Vec<RunSummary> = client.list(&["runs"], &query, filter.limit as usize).await?;
     match (json, runs.is_empty()) {
         (true, _) => screen.json(&runs),
@@ -99,6 +104,17 @@ fn state_of(state: StateArg) -> RunState {
         StateArg::Succeeded => RunState::Succeeded,
         StateArg::Failed => RunState::Failed,
         StateArg::Canceled => RunState::Canceled,
+    }
+}
+
+fn verdict_of(verdict: VerdictArg) -> VerdictKind {
+    match verdict {
+        VerdictArg::Pending => VerdictKind::Pending,
+        VerdictArg::Agreed => VerdictKind::Agreed,
+        VerdictArg::Vouched => VerdictKind::Vouched,
+        VerdictArg::Unchecked => VerdictKind::Unchecked,
+        VerdictArg::Disputed => VerdictKind::Disputed,
+        VerdictArg::Nondeterministic => VerdictKind::Nondeterministic,
     }
 }
 

@@ -14,9 +14,9 @@ use super::error::CliError;
 use super::telemetry;
 use crate::compiler::{CompileLimits, CompilerConfig};
 use crate::config::{Environment, Layers, Machine, ServeConfig};
+use crate::coordinator::callbacks::CallbackConfig;
 use crate::coordinator::chores::RetentionConfig;
 use crate::coordinator::{self, CacheConfig, CoordinatorConfig};
-use crate::sandbox::ClassInputs;
 use crate::tls::{self, ServerTls};
 
 /// Starts a server and returns when it has stopped.
@@ -66,6 +66,8 @@ fn layers(args: &ServeArgs, environment: &Environment) -> Result<Layers, CliErro
         ("worker_memory", args.worker_memory.map(|size| size.to_string())),
         ("tls_cert", text_of(args.tls_cert.as_deref())?),
         ("tls_key", text_of(args.tls_key.as_deref())?),
+        ("callback_allow", (!args.callback_allow.is_empty()).then(|| args.callback_allow.join(","))),
+        ("callback_ca", text_of(args.callback_ca.as_deref())?),
         ("allow_plaintext", args.allow_plaintext.then(|| "true".to_owned())),
     ];
     for (key, value) in flags {
@@ -177,7 +179,6 @@ fn coordinator_config(
     tls: Option<tls::Acceptor>,
 ) -> Result<CoordinatorConfig, CliError> {
     let exe = std::env::current_exe().map_err(CliError::Runtime)?;
-    let class = ClassInputs::of_this_machine().map_err(|error| CliError::Serve(error.to_string()))?.class();
     let compiler = CompilerConfig {
         cache_dir: config.data.join("cache"),
         cache_bytes_max: config.compiler.cache_bytes_max,
@@ -193,7 +194,7 @@ fn coordinator_config(
         concurrency: config.threads.max(1),
     };
     Ok(CoordinatorConfig {
-        class,
+        classes: None,
         data: config.data.clone(),
         exe,
         workers: config.workers.count,
@@ -226,6 +227,7 @@ fn coordinator_config(
         admission_wait: Duration::from_millis(config.limits.admission_wait_ms),
         http_drain: Duration::from_millis(config.limits.http_drain_ms),
         tls,
+        callbacks: CallbackConfig { allow: config.callback_allow.clone(), ca: config.callback_ca.clone() },
     })
 }
 

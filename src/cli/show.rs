@@ -3,7 +3,8 @@
 use super::terminal::{duration, plain, size, table};
 use crate::digest::Digest;
 use crate::protocol::api::{
-    Attempt, AttemptStateName, Module, ModuleStateName, Run, RunSummary, RunVerdict, Timestamp,
+    Attempt, AttemptStateName, Module, ModuleStateName, Run, RunSummary, RunVerdict, Timestamp, Verification,
+    VerifyRequest,
 };
 use crate::result::{FailReason, Outcome, RunState, VerdictKind};
 
@@ -51,6 +52,23 @@ pub fn verdict(verdict: &RunVerdict) -> String {
     }
     let names: Vec<_> = verdict.dissenters.iter().map(ToString::to_string).collect();
     format!("{words}; {} voted otherwise", names.join(", "))
+}
+
+/// That a run's final was corrected, as a sentence without its full stop.
+pub fn correction(run: &Run) -> Option<String> {
+    let at = run.corrected_at?;
+    let before = run.revision.saturating_sub(1);
+    Some(format!(
+        "corrected: this is revision {} since {}; revision {before} was wrong, `lockstep runs show {} --revision {before}`",
+        run.revision,
+        second(at),
+        run.id
+    ))
+}
+
+/// What came of verifying a run anew, as a phrase.
+fn verified_anew(verification: &Verification) -> String {
+    format!("{} at {}", verification.conclusion.name().replace('_', " "), second(verification.reverified_at))
 }
 
 fn short(digest: Option<&Digest>) -> String {
@@ -138,8 +156,17 @@ pub fn run(run: &Run) -> String {
     if let Some(at) = run.finished_at {
         lines.push(("took", duration(elapsed_ms(run.created_at, at))));
     }
+    if let Some(corrected) = correction(run) {
+        lines.push(("revision", corrected));
+    }
+    if let Some(verification) = &run.verification {
+        lines.push(("anew", verified_anew(verification)));
+    }
     if let Some(fuel) = run.fuel_used {
         lines.push(("fuel used", fuel.to_string()));
+    }
+    if let Some(callback) = &run.policy.callback {
+        lines.push(("callback", plain(&callback.url)));
     }
     if let Some(first) = run.rerun_of {
         lines.push(("repeats", first.to_string()));
@@ -185,7 +212,7 @@ pub fn runs(runs: &[RunSummary]) -> String {
             run.id.to_string(),
             run.state.name().to_owned(),
             ending(run.state, run.reason, run.outcome.as_ref()),
-            verdict_name(run.verdict.kind).to_owned(),
+            run.verdict.kind.name().to_owned(),
             run.module.short(),
             run.attempt_count.to_string(),
             took,
@@ -196,17 +223,6 @@ pub fn runs(runs: &[RunSummary]) -> String {
     table(headers, &runs.iter().map(row).collect::<Vec<_>>())
 }
 
-fn verdict_name(kind: VerdictKind) -> &'static str {
-    match kind {
-        VerdictKind::Pending => "pending",
-        VerdictKind::Agreed => "agreed",
-        VerdictKind::Vouched => "vouched",
-        VerdictKind::Unchecked => "unchecked",
-        VerdictKind::Disputed => "disputed",
-        VerdictKind::Nondeterministic => "nondeterministic",
-    }
-}
-
 fn analysis_text<'a>(module: &'a Module, field: &str) -> Option<&'a str> {
     module.analysis.as_ref()?.get(field)?.as_str()
 }
@@ -214,6 +230,7 @@ fn analysis_text<'a>(module: &'a Module, field: &str) -> Option<&'a str> {
 fn module_state(module: &Module) -> String {
     match module.state {
         _ if module.quarantined.is_some() => "quarantined",
+        _ if module.nondeterministic.is_some() => "nondeterministic",
         ModuleStateName::Analysed => "analysed",
         ModuleStateName::Compiling => "compiling",
         ModuleStateName::Ready => "ready",
@@ -236,6 +253,12 @@ pub fn verifiable(module: &Module) -> &'static str {
 pub fn module_notes(module: &Module) -> Vec<String> {
     let notes = module.analysis.as_ref().and_then(|analysis| analysis.get("notes")?.as_array());
     notes.into_iter().flatten().filter_map(|note| note.as_str().map(plain)).collect()
+}
+
+/// A policy of verification in words.
+pub fn verify_words(verify: &VerifyRequest) -> String {
+    let n = verify.n.map(|n| format!(" of {n}")).unwrap_or_default();
+    format!("{}{n}", verify.policy.name())
 }
 
 /// A list of modules.
@@ -276,9 +299,15 @@ pub fn module(module: &Module) -> String {
     if let Some(why) = &module.quarantined {
         add("quarantine", why);
     }
+    if let Some(found) = &module.nondeterministic {
+        let at = second(found.at);
+        add(
+            "differs",
+            &format!("where it is trusted, as run {} showed on {at}: nobody is blamed for it", found.run),
+        );
+    }
     if let Some(verify) = &module.verify {
-        let n = verify.n.map(|n| format!(" of {n}")).unwrap_or_default();
-        add("verified", &format!("{}{n}", verify.policy.name()));
+        add("verified", &verify_words(verify));
     }
     for note in module_notes(module) {
         add("note", &note);
@@ -343,6 +372,25 @@ mod tests {
             "1  w1      -         -                   1.5 ms  1.2 ms  faulted: it reached its timeout and was killed",
             "2  w2      2cf24dba  exited with code 0  1.5 ms  1.2 ms  voted",
             "    +0.002 s  two equal votes",
+        ] {
+            assert!(text.contains(part), "`{part}` is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_corrected_says_so_and_where_the_wrong_one_is() {
+        let mut sample = sample::run();
+        assert!(correction(&sample).is_none() && !run(&sample).contains("revision"));
+        sample.revision = 2;
+        sample.corrected_at = Some("2026-01-02T00:00:00Z".parse().unwrap());
+        sample.verification = serde_json::from_value(
+            serde_json::json!({"reverified_at": "2026-01-03T00:00:00Z", "conclusion": "confirmed"}),
+        )
+        .unwrap();
+        let text = run(&sample);
+        for part in [
+            "corrected: this is revision 2 since 2026-01-02T00:00:00Z; revision 1 was wrong",
+            "anew       confirmed at 2026-01-03T00:00:00Z",
         ] {
             assert!(text.contains(part), "`{part}` is missing in\n{text}");
         }

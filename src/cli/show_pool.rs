@@ -2,7 +2,10 @@
 
 use super::show::second;
 use super::terminal::{plain, size, table};
-use crate::protocol::api::{Key, Timestamp, Token, Worker, WorkerStandingName};
+use crate::class::ClassInputs;
+use crate::protocol::api::{
+    CallbackDelivery, DeliveryStateName, Key, Timestamp, Token, Worker, WorkerStandingName,
+};
 
 fn standing_name(standing: WorkerStandingName) -> &'static str {
     match standing {
@@ -22,7 +25,10 @@ fn standing(worker: &Worker) -> String {
         text = format!("{text} since {}", second(left_at));
     }
     if worker.standing == WorkerStandingName::Active && worker.peers == 0 {
-        text.push_str(", class has no peer: cannot be compared");
+        text.push_str(match worker.portable_peers {
+            0 => ", class has no peer: cannot be compared",
+            _ => ", class has no peer: only det-1-portable can be compared",
+        });
     }
     match &worker.why {
         Some(why) => format!("{text}: {}", plain(why)),
@@ -60,6 +66,28 @@ fn class(worker: &Worker) -> String {
     worker.class.map_or_else(|| "-".to_owned(), |class| class.short().to_string())
 }
 
+/// What a class is made of.
+fn parts(inputs: &ClassInputs) -> String {
+    let target = inputs.target.as_deref().unwrap_or("any machine");
+    format!(
+        "build {}, engine {}, {}, {} with {} CPU features beyond its base, golden corpus {}",
+        plain(&inputs.build),
+        plain(&inputs.engine),
+        plain(&inputs.policy),
+        plain(target),
+        inputs.cpu.as_ref().map_or(0, Vec::len),
+        inputs.corpus.short()
+    )
+}
+
+/// With whom it votes under the other profile.
+fn portable(worker: &Worker) -> String {
+    match worker.portable_class {
+        Some(class) => format!("class {class}, {} other active workers of it", worker.portable_peers),
+        None => "-".to_owned(),
+    }
+}
+
 /// A list of the coordinator's keys.
 pub fn keys(keys: &[Key]) -> String {
     let row = |key: &Key| {
@@ -67,6 +95,33 @@ pub fn keys(keys: &[Key]) -> String {
         [key.keyid.to_string(), second(key.valid_from), until]
     };
     table(["KEY", "FROM", "UNTIL"], &keys.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A list of deliveries of callbacks.
+pub fn deliveries(deliveries: &[CallbackDelivery]) -> String {
+    let row = |delivery: &CallbackDelivery| {
+        let state = match delivery.state {
+            DeliveryStateName::Pending => "pending",
+            DeliveryStateName::Delivered => "delivered",
+            DeliveryStateName::GivenUp => "given up",
+        };
+        let last = match (delivery.last_status, &delivery.last_error) {
+            (_, Some(error)) => plain(error),
+            (Some(status), None) => status.to_string(),
+            (None, None) => "-".to_owned(),
+        };
+        [
+            delivery.event.name().to_owned(),
+            delivery.revision.to_string(),
+            state.to_owned(),
+            delivery.tries.to_string(),
+            delivery.next_at.map_or_else(|| "-".to_owned(), second),
+            plain(&delivery.url),
+            last,
+        ]
+    };
+    let headers = ["EVENT", "REVISION", "STATE", "TRIES", "NEXT", "URL", "LAST"];
+    table(headers, &deliveries.iter().map(row).collect::<Vec<_>>())
 }
 
 /// A list of workers.
@@ -108,7 +163,9 @@ pub fn worker(worker: &Worker) -> String {
         ("domain", plain(&worker.domain)),
         ("key", plain(&worker.key)),
         ("class", worker.class.map_or_else(|| "-".to_owned(), |class| class.to_string())),
+        ("made of", worker.class_parts.as_ref().map_or_else(|| "-".to_owned(), parts)),
         ("peers", format!("{} other active workers of its class", worker.peers)),
+        ("portable", portable(worker)),
         ("version", plain(worker.version.as_deref().unwrap_or("-"))),
         ("labels", or_dash(labels.join(" "))),
         ("slots", format!("{} of {} busy", worker.holds.len(), worker.slots)),
@@ -185,6 +242,9 @@ mod tests {
         assert!(
             workers(std::slice::from_ref(&alone)).contains("active, class has no peer: cannot be compared")
         );
+        let beside_others = Worker { portable_peers: 2, ..alone.clone() };
+        let words = "active, class has no peer: only det-1-portable can be compared";
+        assert!(workers(std::slice::from_ref(&beside_others)).contains(words));
         let one_of_two = Worker { peers: 1, ..alone };
         assert!(!workers(std::slice::from_ref(&one_of_two)).contains("no peer"));
         assert!(worker(&one_of_two).contains("peers     1 other active workers of its class\n"));

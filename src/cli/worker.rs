@@ -13,11 +13,12 @@ use super::args::LogFormat;
 use super::error::CliError;
 use super::{parse, telemetry};
 use crate::agent::AgentConfig;
+use crate::agent::corpus;
 use crate::agent::misbehave::Misbehaviour;
 use crate::agent::remote::{self, Folder, Joined, RemoteConfig, RemoteError};
 use crate::compiler::{CompileLimits, Compiler, CompilerConfig};
 use crate::config::{Environment, Machine};
-use crate::sandbox::ClassInputs;
+use crate::sandbox::ClassParts;
 use crate::tls;
 use crate::units::{Period, Size};
 
@@ -33,6 +34,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 /// Attempts at once: more on one machine is a slip of the finger.
 const SLOTS_MAX: u64 = 1_024;
+/// Slots for which one thread sends and receives: their messages leave it mostly idle.
+const SLOTS_PER_THREAD: u32 = 16;
 
 /// Work for a coordinator on another machine
 ///
@@ -79,7 +82,8 @@ pub struct WorkerArgs {
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// For tests and demonstrations: lie or collude (or `lie:PERCENT`, `collude:PERCENT`), `slow:MS`, `drop:PERCENT`, corrupt
+    /// For tests and demonstrations: lie or collude (or `lie:PERCENT`, `collude:PERCENT`), `slow:MS`, `drop:PERCENT`, corrupt,
+    /// `corpus:N` (answer the golden corpus as another build would), `cpu:N` (be of the class of another CPU)
     #[arg(long, value_name = "KIND", hide_short_help = true)]
     pub unsafe_misbehave: Option<Misbehaviour>,
 }
@@ -93,7 +97,9 @@ Examples:
 Exit codes: 0 after a drain, 1 when it is refused for good or cannot work, 2 wrong usage.
 
 --unsafe-misbehave makes a worker that does wrong on purpose, to show that the pool finds out: it lies (alone, or the same lie as
-every other such worker), is slow, loses votes, or delivers other bytes than it voted for. Never use it on a pool that matters.";
+every other such worker), is slow, loses votes, delivers other bytes than it voted
+for, or lands in another class, as another
+build (`corpus:N`) or another CPU (`cpu:N`) would. Never use it on a pool that matters.";
 
 /// Works until it has drained.
 pub fn worker(args: &WorkerArgs, environment: &Environment) -> Result<u8, CliError> {
@@ -104,15 +110,33 @@ pub fn worker(args: &WorkerArgs, environment: &Environment) -> Result<u8, CliErr
             "THIS WORKER MISBEHAVES ON PURPOSE (--unsafe-misbehave): its results are not to be trusted"
         );
     }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
-    runtime.block_on(work(args, environment))?;
+    runtime(args, environment)?.block_on(work(args, environment))?;
     Ok(0)
+}
+
+/// One thread does for a worker of ordinary size, since what takes long is a process or has a thread of its own; and it need
+/// not be woken by another one for each message, which takes as much time as the message.
+fn runtime(args: &WorkerArgs, environment: &Environment) -> Result<tokio::runtime::Runtime, CliError> {
+    let threads = usize::try_from(slots(args, environment)? / SLOTS_PER_THREAD).unwrap_or(1);
+    let mut builder = match threads {
+        0 | 1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder.worker_threads(threads.max(1)).enable_all().build().map_err(CliError::Runtime)
+}
+
+fn slots(args: &WorkerArgs, environment: &Environment) -> Result<u32, CliError> {
+    let cores = u64::from(Machine::of_process().cores);
+    let slots = match args.slots {
+        Some(slots) => slots,
+        None => set(environment, "LOCKSTEP_SLOTS")?.unwrap_or(cores).clamp(1, SLOTS_MAX),
+    };
+    Ok(u32::try_from(slots).unwrap_or(1))
 }
 
 async fn work(args: &WorkerArgs, environment: &Environment) -> Result<(), CliError> {
     let drain = drain_signal()?;
-    let (config, compiler) = config(args, environment)?;
+    let (config, compiler) = config(args, environment).await?;
     let mut announced = false;
     let joined = move |joined: &Joined| {
         if !std::mem::replace(&mut announced, true) {
@@ -129,45 +153,54 @@ async fn work(args: &WorkerArgs, environment: &Environment) -> Result<(), CliErr
 
 fn welcome(joined: &Joined) -> String {
     format!(
-        "Worker {} of {}: domain {}, class {}\n",
+        "Worker {} of {}: domain {}, class {} (portable: {})\n",
         joined.worker,
         joined.coordinator.trim_end_matches('/'),
         joined.domain,
-        joined.class.0.short()
+        joined.classes.native.0.short(),
+        joined.classes.portable.results.0.short()
     )
 }
 
-fn config(args: &WorkerArgs, environment: &Environment) -> Result<(RemoteConfig, Compiler), CliError> {
+/// The classes of this machine and build, by the golden corpus; other ones for a worker that is to play another build.
+async fn parts(args: &WorkerArgs, exe: &Path, compiler: &Compiler) -> Result<ClassParts, CliError> {
+    let failed = |error: corpus::CorpusError| CliError::Serve(error.to_string());
+    let parts = corpus::prove(exe, compiler).await.map_err(failed)?;
+    Ok(match args.unsafe_misbehave {
+        Some(Misbehaviour::Corpus { number }) => parts.as_another_build(number),
+        Some(Misbehaviour::Cpu { number }) => parts.as_another_cpu(number),
+        _ => parts,
+    })
+}
+
+async fn config(args: &WorkerArgs, environment: &Environment) -> Result<(RemoteConfig, Compiler), CliError> {
     let exe = std::env::current_exe().map_err(CliError::Runtime)?;
     let machine = Machine::of_process();
-    let class = ClassInputs::of_this_machine().map_err(|error| CliError::Serve(error.to_string()))?.class();
-    let slots = match args.slots {
-        Some(slots) => slots,
-        None => set(environment, "LOCKSTEP_SLOTS")?.unwrap_or(u64::from(machine.cores)).clamp(1, SLOTS_MAX),
-    };
-    let slots = u32::try_from(slots).unwrap_or(1);
+    let slots = slots(args, environment)?;
     let memory = match args.memory {
         Some(memory) => memory,
         None => set(environment, "LOCKSTEP_MEMORY")?.unwrap_or(Size(machine.memory_bytes / 10 * 8)),
     };
     let name = args.name.clone().or_else(|| environment.get("LOCKSTEP_NAME").map(str::to_owned));
-    let agent = AgentConfig {
-        labels: labels(args, environment)?,
-        ahead: remote::AHEAD,
-        ..AgentConfig::new(name.unwrap_or_else(hostname), exe.clone(), slots, memory.0, class)
-    };
     let data = args.data.clone().or_else(|| environment.get("LOCKSTEP_DATA").map(PathBuf::from));
     let folder = Folder::open(&data.unwrap_or_else(|| environment.data_dir_of(DATA_DIR)))?;
     let compiler = CompilerConfig {
         cache_dir: folder.join("artifacts"),
         cache_bytes_max: ARTIFACTS_BYTES_MAX,
-        exe,
+        exe: exe.clone(),
         limits: CompileLimits::default(),
         concurrency: machine.cores.max(1) as usize,
     };
     let compiler = Compiler::new(compiler).map_err(|error| CliError::Serve(error.to_string()))?;
-    let ca = args.ca.clone().or_else(|| environment.get("LOCKSTEP_CA").map(PathBuf::from));
     let coordinators = coordinators(args, environment)?;
+    let parts = parts(args, &exe, &compiler).await?;
+    let agent = AgentConfig {
+        labels: labels(args, environment)?,
+        ahead: remote::AHEAD,
+        about: parts.all(),
+        ..AgentConfig::new(name.unwrap_or_else(hostname), exe, slots, memory.0, parts.classes())
+    };
+    let ca = args.ca.clone().or_else(|| environment.get("LOCKSTEP_CA").map(PathBuf::from));
     for url in coordinators.iter().filter(|url| travels_in_the_clear(url)) {
         tracing::warn!(coordinator = %url, "without TLS the token, the modules and their inputs travel in the clear");
     }

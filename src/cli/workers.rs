@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::args::{WorkersArgs, WorkersCommand};
 use super::client::Client;
 use super::error::CliError;
+use super::repairs;
 use super::screen::Screen;
 use super::show_pool;
 use crate::id::WorkerId;
@@ -42,7 +43,11 @@ pub async fn workers(client: &Client, args: &WorkersArgs) -> Result<u8, CliError
         WorkersCommand::Quarantine { worker, why } => {
             let body = QuarantineRequest { why: why.clone() };
             let segments = ["workers", &worker.to_string(), "quarantine"];
-            vec![client.post_json(&segments, &body, &[], Duration::ZERO).await?]
+            let changed = client.post_json(&segments, &body, &[], Duration::ZERO).await?;
+            if let Some(repair) = repairs::of(client, *worker).await? {
+                screen.note(&repairs::announced(&repair));
+            }
+            vec![changed]
         }
     };
     match (json, changed.as_slice()) {

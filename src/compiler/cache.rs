@@ -27,6 +27,12 @@ const TEMPORARY: &str = "temporary-";
 /// No compilation takes so long: a temporary file that is older belongs to nobody, though some process has the number of
 /// the one that made it.
 const STALE: Duration = Duration::from_secs(3_600);
+/// Length of a seal, in bytes.
+const SEAL_BYTES: usize = 32;
+/// Length of what is kept under a name, with its seal, in bytes.
+const KEPT_BYTES_MAX: u64 = 4_096;
+/// How long it counts.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// How often the use of an artifact is written down, at most.
 const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
@@ -35,7 +41,7 @@ const TOUCH_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Key {
     /// Of the engine that it loads in.
     pub(super) compatibility: Digest,
-    /// Plain or fueled.
+    /// With which semantics, counting fuel or not.
     pub(super) variant: Variant,
     /// The module.
     pub(super) module: Digest,
@@ -46,6 +52,8 @@ impl Key {
         let variant = match self.variant {
             Variant::Plain => "plain",
             Variant::Fueled => "fueled",
+            Variant::Portable => "portable",
+            Variant::PortableFueled => "portable-fueled",
         };
         format!("{}-{variant}-{}", self.compatibility.short(), self.module.hex())
     }
@@ -164,6 +172,34 @@ impl Cache {
         Ok(Artifact { file, digest, size })
     }
 
+    /// What was kept under a name, if this machine kept it for just that, within the last day.
+    pub(super) fn recall(&self, name: &str, of: Digest) -> Option<Vec<u8>> {
+        let mut file = File::open(self.dir.join(name)).ok()?;
+        let age = file.metadata().and_then(|meta| meta.modified()).ok()?.elapsed().ok()?;
+        let mut bytes = Vec::new();
+        (&mut file).take(KEPT_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+        let (seal, words) = bytes.split_at_checked(SEAL_BYTES)?;
+        let is_sealed = self.kept_mac(of, words).verify_slice(seal).is_ok();
+        (is_sealed && age < KEPT_FOR).then(|| words.to_vec())
+    }
+
+    /// Keeps a few words under a name.
+    pub(super) fn keep(&self, name: &str, of: Digest, words: &[u8]) -> io::Result<()> {
+        let mut file = self.temporary()?;
+        file.write_all(&self.kept_mac(of, words).finalize().into_bytes())?;
+        file.write_all(words)?;
+        file.as_file().sync_all()?;
+        file.persist(self.dir.join(name)).map(drop).map_err(|error| error.error)
+    }
+
+    fn kept_mac(&self, of: Digest, words: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        mac.update(b"lockstep words 1\0");
+        mac.update(of.as_bytes());
+        mac.update(words);
+        mac
+    }
+
     /// Removes the least recently used artifacts until all fit, but never the one that was just made.
     fn make_room(&self, newest: &str) -> io::Result<()> {
         let mut all: Vec<(SystemTime, u64, String)> = Vec::new();
@@ -229,7 +265,7 @@ impl Cache {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         mac.update(b"lockstep artifact 1\0");
         mac.update(key.compatibility.as_bytes());
-        mac.update(&[u8::from(key.variant == Variant::Fueled)]);
+        mac.update(&[key.variant as u8]);
         mac.update(key.module.as_bytes());
         mac.update(digest.as_bytes());
         mac.update(&size.to_be_bytes());

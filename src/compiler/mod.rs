@@ -138,8 +138,8 @@ pub struct Compiler {
 struct Shared {
     config: CompilerConfig,
     cache: Cache,
-    /// Of the plain and the fueled engine.
-    compatibility: [Digest; 2],
+    /// Of each variant's engine.
+    compatibility: [Digest; Variant::ALL.len()],
     slots: Arc<Semaphore>,
     flights: Mutex<HashMap<Key, Flight>>,
     /// What was refused, so that it is not compiled again for everybody who asks.
@@ -156,13 +156,15 @@ impl Compiler {
     ///
     /// If the directory cannot be used, or the engine cannot be built on this machine.
     pub fn new(config: CompilerConfig) -> Result<Compiler, InfraError> {
-        let engine = |error: SandboxError| InfraError::Failed(error.to_string());
-        let compatibility =
-            [compatibility(Variant::Plain).map_err(engine)?, compatibility(Variant::Fueled).map_err(engine)?];
+        let mut known = [Digest::EMPTY; Variant::ALL.len()];
+        for variant in Variant::ALL {
+            let engine = |error: SandboxError| InfraError::Failed(error.to_string());
+            known[variant as usize] = compatibility(variant).map_err(engine)?;
+        }
         let cache = Cache::open(&config.cache_dir, config.cache_bytes_max)?;
         let slots = Arc::new(Semaphore::new(config.concurrency.max(1)));
         let (flights, refused) = Default::default();
-        let shared = Shared { config, cache, compatibility, slots, flights, refused };
+        let shared = Shared { config, cache, compatibility: known, slots, flights, refused };
         Ok(Compiler { shared: Arc::new(shared) })
     }
 
@@ -220,6 +222,20 @@ impl Compiler {
     /// Whether this process has had the machine code in its hands lately; no more than a look at it.
     pub fn has(&self, module: Digest, variant: Variant) -> bool {
         self.shared.cache.get_known(&self.key(module, variant)).is_some()
+    }
+
+    /// What was kept under a name for `of` on this machine, within the last day. Reads a small file.
+    pub fn recall(&self, name: &str, of: Digest) -> Option<Vec<u8>> {
+        self.shared.cache.recall(name, of)
+    }
+
+    /// Keeps a few words under a name, so that only this machine can have written them.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be written to.
+    pub fn keep(&self, name: &str, of: Digest, words: &[u8]) -> Result<(), InfraError> {
+        Ok(self.shared.cache.keep(name, of, words)?)
     }
 
     async fn cached(&self, key: Key) -> Result<Option<Artifact>, InfraError> {
@@ -298,12 +314,7 @@ impl Compiler {
     }
 
     fn key(&self, module: Digest, variant: Variant) -> Key {
-        let [plain, fueled] = self.shared.compatibility;
-        let compatibility = match variant {
-            Variant::Plain => plain,
-            Variant::Fueled => fueled,
-        };
-        Key { compatibility, variant, module }
+        Key { compatibility: self.shared.compatibility[variant as usize], variant, module }
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Environment, Machine};
 use crate::core;
+use crate::network::Networks;
 use crate::spec::Verify;
 use crate::units::{Period, Size};
 
@@ -120,6 +121,11 @@ pub(super) struct Settings {
     pub(super) cache_memory: Size,
     /// … and how long they do.
     pub(super) cache_age: Period,
+
+    /// Networks that callbacks may reach although they are not public, in plain HTTP too: `10.0.0.0/8,loopback`.
+    pub(super) callback_allow: Networks,
+    /// PEM file of certificate authorities by which receivers of callbacks are trusted, beside the system's.
+    pub(super) callback_ca: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -174,6 +180,8 @@ impl Default for Settings {
             cache_entries: 100_000,
             cache_memory: Size::mib(128),
             cache_age: Period::seconds(7 * 86_400),
+            callback_allow: Networks::default(),
+            callback_ca: None,
         }
     }
 }
@@ -201,6 +209,10 @@ pub struct ServeConfig {
     pub compiler: CompilerConfig,
     /// What is kept, and how long.
     pub retention: RetentionConfig,
+    /// Networks that callbacks may reach although they are not public.
+    pub callback_allow: Networks,
+    /// File of authorities by which receivers of callbacks are trusted too.
+    pub callback_ca: Option<PathBuf>,
 }
 
 /// The embedded workers.
@@ -388,6 +400,8 @@ impl Settings {
                 cache_bytes_max: self.cache_memory.0,
                 cache_age_ms: self.cache_age.ms,
             },
+            callback_allow: self.callback_allow,
+            callback_ca: self.callback_ca,
         }
     }
 }

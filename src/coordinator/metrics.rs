@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::core::Stats;
-use crate::result::RunState;
+use crate::result::{RunState, VerdictKind};
 use crate::store::Usage;
 
 /// Label of finished runs.
@@ -36,6 +36,12 @@ struct ByEnd {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 struct ByWhy {
     why: &'static str,
+}
+
+/// Label of finals that were verified anew.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+struct ByVerdict {
+    verdict: &'static str,
 }
 
 /// Labels of answered requests.
@@ -68,7 +74,12 @@ pub struct Metrics {
     pub cache_withdrawn: Counter,
     /// Runs that shared the attempts of another.
     pub runs_shared: Counter,
+    /// Finals that were put down to be verified anew.
+    pub reverifications_queued: Counter,
+    reverifications: Family<ByVerdict, Counter>,
     runs_finished: Family<ByState, Counter>,
+    runs_judged: Family<ByVerdict, Counter>,
+    callbacks_tried: Family<ByEnd, Counter>,
     attempts_ended: Family<ByEnd, Counter>,
     votes_refused: Family<ByWhy, Counter>,
     sessions_refused: Family<ByWhy, Counter>,
@@ -95,6 +106,7 @@ struct Gauges {
     stored_garbage_bytes: U64Gauge,
     cache_entries: U64Gauge,
     cache_bytes: U64Gauge,
+    callbacks_pending: U64Gauge,
 }
 
 impl Default for Metrics {
@@ -120,7 +132,11 @@ impl Metrics {
             cache_misses: Counter::default(),
             cache_withdrawn: Counter::default(),
             runs_shared: Counter::default(),
+            reverifications_queued: Counter::default(),
+            reverifications: Family::default(),
             runs_finished: Family::default(),
+            runs_judged: Family::default(),
+            callbacks_tried: Family::default(),
             attempts_ended: Family::default(),
             votes_refused: Family::default(),
             sessions_refused: Family::default(),
@@ -135,14 +151,25 @@ impl Metrics {
     }
 
     /// A run became final, so long after its submission.
-    pub fn run_finished(&self, state: RunState, after: Duration) {
+    pub fn run_finished(&self, state: RunState, verdict: VerdictKind, after: Duration) {
         self.runs_finished.get_or_create(&ByState { state: state.name() }).inc();
+        self.runs_judged.get_or_create(&ByVerdict { verdict: verdict.name() }).inc();
         self.run_seconds.observe(after.as_secs_f64());
+    }
+
+    /// A try of a callback ended. `how` is a word of a closed set: `delivered`, `failed` or `given_up`.
+    pub fn callback_tried(&self, how: &'static str) {
+        self.callbacks_tried.get_or_create(&ByEnd { how }).inc();
     }
 
     /// An attempt ended. `how` is a word of a closed set: `voted`, `canceled` or the kind of its fault.
     pub fn attempt_ended(&self, how: &'static str) {
         self.attempts_ended.get_or_create(&ByEnd { how }).inc();
+    }
+
+    /// A final was verified anew. `verdict` is a word of a closed set.
+    pub fn reverified(&self, verdict: &'static str) {
+        self.reverifications.get_or_create(&ByVerdict { verdict }).inc();
     }
 
     /// A vote was not taken. `why` is a word of a closed set.
@@ -168,7 +195,7 @@ impl Metrics {
     }
 
     /// The OpenMetrics text, with the gauges as of now.
-    pub fn render(&self, pool: Stats, stored: Usage) -> String {
+    pub fn render(&self, pool: Stats, stored: Usage, callbacks_pending: u64) -> String {
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let gauges = &self.gauges;
         gauges.runs_queued.set(wide(pool.queued));
@@ -183,6 +210,7 @@ impl Metrics {
         gauges.stored_blobs.set(stored.blobs);
         gauges.stored_blob_bytes.set(stored.blob_bytes);
         gauges.stored_garbage_bytes.set(stored.garbage_bytes);
+        gauges.callbacks_pending.set(callbacks_pending);
         let mut text = String::new();
         if encode(&mut text, &self.registry).is_err() {
             // writing to a String does not fail; should the encoder, the scrape says so instead of being half
@@ -221,7 +249,23 @@ impl Metrics {
             "Attempts handed out after a fault of an earlier one",
             self.reruns.clone(),
         );
+        registry.register(
+            "reverifications_queued",
+            "Finals that were put down to be verified anew",
+            self.reverifications_queued.clone(),
+        );
+        registry.register(
+            "reverifications",
+            "Finals that were verified anew, by what came of it",
+            self.reverifications.clone(),
+        );
         registry.register("runs_finished", "Runs that became final, by state", self.runs_finished.clone());
+        registry.register("runs_judged", "Runs that became final, by verdict", self.runs_judged.clone());
+        registry.register(
+            "callbacks_tried",
+            "Tries of callbacks that ended, by how",
+            self.callbacks_tried.clone(),
+        );
         registry.register("attempts_ended", "Attempts that ended, by how", self.attempts_ended.clone());
         registry.register(
             "votes_refused",
@@ -250,7 +294,7 @@ impl Metrics {
 
     fn register_gauges(&mut self) {
         let gauges = &self.gauges;
-        let rows: [(&str, &str, &U64Gauge); 11] = [
+        let rows: [(&str, &str, &U64Gauge); 12] = [
             ("runs_queued", "Runs without an attempt", &gauges.runs_queued),
             ("runs_running", "Runs with an attempt", &gauges.runs_running),
             ("attempts_live", "Attempts that workers hold", &gauges.attempts_live),
@@ -262,6 +306,7 @@ impl Metrics {
             ("stored_modules", "Modules in the store", &gauges.stored_modules),
             ("stored_blobs", "Blobs in the store", &gauges.stored_blobs),
             ("cache_entries", "Results that may answer equal runs", &gauges.cache_entries),
+            ("callbacks_pending", "Callbacks that wait for their receivers", &gauges.callbacks_pending),
         ];
         for (name, help, gauge) in rows {
             self.registry.register(name, help, gauge.clone());
@@ -285,17 +330,25 @@ mod tests {
     fn the_text_has_every_figure_with_its_labels() {
         let metrics = Metrics::new();
         metrics.runs_submitted.inc();
-        metrics.run_finished(RunState::Succeeded, Duration::from_millis(3));
+        metrics.run_finished(RunState::Succeeded, VerdictKind::Vouched, Duration::from_millis(3));
+        metrics.callback_tried("delivered");
         metrics.attempt_ended("voted");
         metrics.vote_refused("nonce");
+        metrics.reverifications_queued.inc_by(2);
+        metrics.reverified("corrected");
         metrics.request_answered("GET", "/v1/runs/{id}", 200, Duration::from_micros(300));
         let pool = Stats { queued: 7, slots: 4, ..Stats::default() };
-        let text = metrics.render(pool, Usage { blob_bytes: 9, ..Usage::default() });
+        let text = metrics.render(pool, Usage { blob_bytes: 9, ..Usage::default() }, 5);
         for line in [
             "lockstep_runs_submitted_total 1",
             "lockstep_runs_finished_total{state=\"succeeded\"} 1",
+            "lockstep_runs_judged_total{verdict=\"vouched\"} 1",
+            "lockstep_callbacks_tried_total{how=\"delivered\"} 1",
+            "lockstep_callbacks_pending 5",
             "lockstep_attempts_ended_total{how=\"voted\"} 1",
             "lockstep_votes_refused_total{why=\"nonce\"} 1",
+            "lockstep_reverifications_queued_total 2",
+            "lockstep_reverifications_total{verdict=\"corrected\"} 1",
             "lockstep_http_requests_total{method=\"GET\",route=\"/v1/runs/{id}\",status=\"200\"} 1",
             "lockstep_run_seconds_bucket{le=\"0.005\"} 1",
             "lockstep_runs_queued 7",

@@ -2,13 +2,16 @@
 //!
 //! Life of a run: `http` validates ([`submission`]), [`service`] checks inputs and module, [`owner`] applies the submission
 //! to the core and carries out the effects (assignments to agents, writes through the [`pump`]), agents report, the
-//! owner checks their votes, collects outputs into the blob store, finishes, and answers whoever waits.
+//! owner checks their votes, collects outputs into the blob store, finishes, and answers whoever waits. [`callbacks`] tells
+//! those who asked to be told.
 //!
 //! Shutdown order: no new runs (`readyz` says so); HTTP finishes what it answers; agents are dropped, which kills
 //! their runners (their runs are taken up at the next start); the owner ends; the pump writes what it has; the store closes.
 
 mod cache;
+pub mod callbacks;
 pub mod chores;
+pub mod classes;
 pub mod clock;
 pub mod http;
 pub mod keys;
@@ -18,6 +21,7 @@ mod open_run;
 mod owner;
 mod pool_service;
 mod pump;
+mod repair;
 mod returning;
 mod ring;
 pub mod service;
@@ -32,7 +36,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -41,7 +45,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::cache::CacheConfig;
 use self::cache::ResultCache;
+use self::callbacks::{CallbackConfig, Callbacks, Deliverer};
 use self::chores::RetentionConfig;
+use self::classes::ClassBook;
 use self::clock::Clock;
 use self::keys::Keyring;
 use self::metrics::Metrics;
@@ -50,9 +56,11 @@ use self::pool_service::PoolService;
 use self::service::{
     Facts, ModuleCache, Service, ServiceError, TokenCache, TokenSpec, new_token_text, store_token,
 };
+use crate::agent::corpus::{self, CorpusError};
 use crate::blobs::{BlobError, Blobs};
+use crate::class::{ClassInputs, Classes};
 use crate::compiler::{Compiler, CompilerConfig, InfraError};
-use crate::core::{self, Class, Pool, Time};
+use crate::core::{self, Pool, Time};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::spec::Verify;
@@ -70,8 +78,8 @@ const JOIN_WAIT: Duration = Duration::from_secs(10);
 /// What a coordinator with embedded workers is told.
 #[derive(Clone, Debug)]
 pub struct CoordinatorConfig {
-    /// The equivalence class of this machine and build.
-    pub class: Class,
+    /// The equivalence classes of this machine and build; what is `None` is found out by the golden corpus.
+    pub classes: Option<Classes>,
     /// Everything it keeps is below this folder.
     pub data: PathBuf,
     /// The program to start for runners and compilers: this one.
@@ -118,6 +126,8 @@ pub struct CoordinatorConfig {
     pub http_drain: Duration,
     /// Speaks TLS with this, and nothing else.
     pub tls: Option<tls::Acceptor>,
+    /// Who may be told of runs.
+    pub callbacks: CallbackConfig,
 }
 
 /// Why a coordinator did not start, or had to end.
@@ -144,12 +154,18 @@ pub enum CoordinatorError {
     /// The compile service did not start.
     #[error("the compile service cannot be used")]
     Compiler(#[from] InfraError),
+    /// The golden corpus.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
     /// An embedded worker did not start.
     #[error("embedded worker {0} cannot be started: {1}")]
     Worker(u32, String),
     /// A use case at the start.
     #[error("the start failed")]
     Start(#[from] ServiceError),
+    /// Nothing can be sent to others.
+    #[error("callbacks cannot be sent: {0}")]
+    Callbacks(String),
     /// The listener.
     #[error("serving ended")]
     Serve(#[source] std::io::Error),
@@ -170,6 +186,8 @@ pub struct Running {
     stop_owner: oneshot::Sender<()>,
     pump: tokio::task::JoinHandle<Result<(), StoreError>>,
     chores: tokio::task::JoinHandle<()>,
+    deliverer: tokio::task::JoinHandle<()>,
+    repairer: tokio::task::JoinHandle<()>,
     workers: workers::Embedded,
     store: Arc<dyn Store>,
     failure: Failure,
@@ -188,6 +206,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let clock = Clock::start(store.newest_instant().await?);
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
     let compiler = Compiler::new(config.compiler.clone())?;
+    let proof = tokio::spawn(own_classes((config.classes, config.exe.clone()), compiler.clone()));
     let token = admin_token(&config.data, store.as_ref(), clock.now()).await?;
     let (keys, embedded) =
         Keyring::open(&config.data, store.as_ref(), config.workers + config.arbiters, clock.now()).await?;
@@ -201,10 +220,16 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let modules = Arc::new(ModuleCache::default());
     let cache = Arc::new(ResultCache::new(config.cache));
     cache.recall(store.withdrawals().await?);
+    let callbacks = Arc::new(Callbacks::open(&config.callbacks, store.as_ref(), clock.now()).await?);
     let quarantined = pool_service::Quarantined::default();
+    let (own, about) = proof.await.map_err(|error| CoordinatorError::Task(error.to_string()))??;
+    let classes = Arc::new(ClassBook::of(about.clone()));
+    let (repairs, repairs_ended) = repair::Handle::new();
     // embedded workers are new in each process; those on other machines outlive it and come back
     let returning = returning::expected(&store.workers().await?);
+    let open_runs = Arc::<AtomicUsize>::default();
     let parts = owner::Parts {
+        open_runs: Arc::clone(&open_runs),
         pool: Pool::restarted(config.core.clone(), clock.now(), returning),
         clock,
         store: Arc::clone(&store),
@@ -212,12 +237,15 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         metrics: Arc::clone(&metrics),
         modules: Arc::clone(&modules),
         cache: Arc::clone(&cache),
+        classes: Arc::clone(&classes),
         writes,
         commands: commands.clone(),
         events: events.clone(),
         key: owner::AssignmentKey::new(&mac_key),
         quarantined: quarantined.clone(),
+        repair: repairs.clone(),
         epoch,
+        callback_made: Arc::clone(&callbacks.wake),
         // by then a worker that only lost its connection is back, and one that died is not waited for any longer
         reconnect_ms: config.core.worker_lost_ms / 3,
     };
@@ -228,6 +256,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let owner = tokio::spawn(owner.run(queue, stop));
     let workers = workers::Embedded::start(
         &config,
+        (own, &about),
         embedded,
         store.as_ref(),
         &blobs,
@@ -240,6 +269,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     tokio::spawn(cache::load(Arc::clone(&store), Arc::clone(&cache), clock));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
+        open_runs,
         commands: commands.clone(),
         store: Arc::clone(&store),
         clock,
@@ -251,6 +281,13 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stopping: stopping.clone(),
     })
     .await?;
+    let repairer = repair::Repairer {
+        store: Arc::clone(&store),
+        commands: commands.clone(),
+        clock,
+        metrics: Arc::clone(&metrics),
+        handle: repairs.clone(),
+    };
     let blobs_of_chores = Arc::clone(&blobs);
     let owner_queue = commands.clone();
     let service = Service::new(service::Parts {
@@ -262,13 +299,16 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         compiler,
         modules,
         cache: Arc::clone(&cache),
+        classes,
         tokens: TokenCache::default(),
         clock,
         metrics,
+        callbacks,
+        workspaces: service::WorkspaceCache::default(),
         events,
         epoch,
         facts: Facts {
-            class: config.class,
+            classes: own,
             module_bytes_max: config.module_bytes_max,
             blob_bytes_max: config.blob_bytes_max,
             admission_wait: config.admission_wait,
@@ -284,10 +324,12 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         },
         inline_room: Arc::new(tokio::sync::Semaphore::new(service::INLINE_SHARES_MAX)),
         usage: service::UsageCache::default(),
+        repair: repairs,
         streams: service::Streams::default(),
         ready: AtomicBool::new(true),
-        stopping,
+        stopping: stopping.clone(),
     });
+    let deliverer = Deliverer::new(&config.callbacks, service.clone(), Arc::clone(&store), clock)?;
     let chores = tokio::spawn(chores::run(
         service.clone(),
         Arc::clone(&store),
@@ -299,6 +341,8 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     service.resume_admissions().await?;
     service.wait_for_workers((config.workers + config.arbiters) as usize, JOIN_WAIT).await?;
     let _ = owner_queue.send(Command::Serving);
+    let deliverer = tokio::spawn(deliverer.run(stopping));
+    let repairer = tokio::spawn(repairer.run(repairs_ended));
     Ok(Running {
         address,
         token,
@@ -312,12 +356,27 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         stop_owner,
         pump,
         chores,
+        deliverer,
+        repairer,
         workers,
         store,
         failure,
         listener,
         tls: config.tls,
     })
+}
+
+/// Finds out what class this machine and build is of, while the rest starts.
+async fn own_classes(
+    config: (Option<Classes>, PathBuf),
+    compiler: Compiler,
+) -> Result<(Classes, Vec<ClassInputs>), CoordinatorError> {
+    let (given, exe) = config;
+    if let Some(classes) = given {
+        return Ok((classes, Vec::new()));
+    }
+    let parts = corpus::prove(&exe, &compiler).await?;
+    Ok((parts.classes(), parts.all()))
 }
 
 impl Running {
@@ -333,6 +392,8 @@ impl Running {
             stop_owner,
             mut pump,
             chores,
+            deliverer,
+            repairer,
             workers,
             store,
             failure,
@@ -363,6 +424,8 @@ impl Running {
             let _ = (&mut http).await;
         }
         http.abort();
+        // what it had verified goes on after the next start
+        repairer.abort();
         service.end_sessions().await;
         workers.stop().await;
         let _ = stop_owner.send(());
@@ -377,6 +440,8 @@ impl Running {
             };
         }
         chores.abort();
+        // it was told to stop; what is on its way is sent again by the next life
+        deliverer.abort();
         store.close().await;
         ended
     }
@@ -412,6 +477,9 @@ async fn recover(owner: &mut Owner, store: &dyn Store) -> Result<(), StoreError>
             };
             owner.recover(&run, is_ready);
         }
+    }
+    for module in store.nondeterministic_modules().await? {
+        owner.nondeterministic(module);
     }
     // nothing will ever admit these: their runs end, once all of them are there
     for module in refused {

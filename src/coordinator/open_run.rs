@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::{broadcast, oneshot};
 
 use super::service::{RunDetail, RunEvent, ServiceError};
-use crate::core::{AttemptRecord, AttemptState, Effect, Final, RunView};
+use crate::core::{AttemptRecord, AttemptState, Effect, Final, RunView, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::result::{ResultManifest, RunState, Verdict};
@@ -99,6 +99,8 @@ pub struct OpenRun {
     pub reruns_owed: u32,
     /// Attempts whose result did not win and whose manifest is kept.
     pub dissents: Vec<(AttemptId, Digest)>,
+    /// Of a final that is verified anew: when it had ended.
+    pub anew: Option<Time>,
     /// Whether agents are to show output as it comes.
     pub live: bool,
     /// Those who watch.
@@ -129,6 +131,7 @@ impl OpenRun {
             has_begun: false,
             reruns_owed: 0,
             dissents: Vec::new(),
+            anew: None,
             live,
             watchers: None,
             live_kept: Vec::new(),
@@ -162,8 +165,9 @@ impl OpenRun {
         run.attempts = last.attempts.clone();
         run.explain = Arc::clone(&last.explain);
         run.dissents = self.dissents.clone();
-        run.finished_at = Some(last.finished_at);
         run.source = last.shared_with.map(Source::Shared);
+        run.finished_at = self.anew.or(Some(last.finished_at));
+        run.corrected_at = self.anew.map(|_| last.finished_at);
         let reported = last.result.and_then(|result| self.reported.get(&result));
         let text = |output: Digest| {
             let empty = (output == Digest::EMPTY).then(Bytes::new);
@@ -292,6 +296,8 @@ fn base(new: &NewRun) -> StoredRun {
         created_at: new.created_at,
         finished_at: None,
         source: None,
+        corrected_at: None,
+        verification: None,
     }
 }
 

@@ -34,7 +34,7 @@ pub fn subject(write: &RunWrite) -> (RunId, WriteKind) {
     match write {
         RunWrite::Insert(new) => (new.id, WriteKind::Inserted),
         RunWrite::Attempt { run, record, .. } => (*run, WriteKind::Attempt(record.number)),
-        RunWrite::Finish(last) => (last.record.run, WriteKind::Finished),
+        RunWrite::Finish(last) | RunWrite::Correct(last) => (last.record.run, WriteKind::Finished),
     }
 }
 
@@ -170,6 +170,7 @@ mod tests {
             votes: Vec::new(),
             source: None,
             reusable: false,
+            callback: None,
         }))
     }
 

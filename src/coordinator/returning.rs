@@ -59,6 +59,7 @@ mod tests {
             arbiter: false,
             standings: BTreeMap::new(),
             quarantined: None,
+            for_votes: false,
             created_at: Time(0),
             session: Some(session),
         }

@@ -6,13 +6,16 @@
 mod access;
 mod cached;
 mod caches;
+mod callbacks;
 mod compare;
 mod figures;
 mod modules;
 mod receipts;
+mod repairs;
 mod runs;
 mod streams;
 mod workers;
+mod workspaces;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,10 +32,13 @@ pub use compare::AttemptResult;
 pub use figures::{Figures, WorkerReport};
 pub use runs::INLINE_SHARES_MAX;
 pub use streams::{STREAMS_MAX, Streams};
+pub use workspaces::{WorkspaceCache, name_of_workspace};
 
 use super::cache::ResultCache;
 pub use super::cache::{CacheConfig, CacheStats};
+use super::callbacks::Callbacks;
 use super::chores::RetentionConfig;
+use super::classes::ClassBook;
 use super::clock::Clock;
 use super::keys::Keyring;
 use super::metrics::Metrics;
@@ -40,14 +46,15 @@ use super::owner::Command;
 pub use super::owner::{CurrentAttempt, Glance, WorkerNow};
 use super::pool_service::{Admission, PoolService};
 use crate::blobs::{BlobError, Blobs};
+use crate::class::Classes;
 use crate::compiler::Compiler;
-use crate::core::{Class, Stats, Time};
+use crate::core::{Stats, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
-    Evidence, ModuleState, Outlook, RunFilter, Source, StoredModule, StoredRun, TokenRow, Usage, Withdrawal,
-    WorkerRow,
+    Delivery, DeliveryState, Evidence, ModuleState, Outlook, Repair, Reverdict, RunFilter, Source,
+    StoredModule, StoredRun, TokenRow, Usage, Withdrawal, WorkerRow, WorkspaceSettings,
 };
 use crate::store::{Store, StoreError};
 
@@ -125,8 +132,10 @@ pub enum SubmitAnswer {
 /// What those who watch a run hear.
 #[derive(Clone, Debug)]
 pub enum RunEvent {
-    /// It changed. The last event is the final.
+    /// It changed. The final is the last event, but for those who want to hear of corrections.
     Changed(Arc<RunDetail>),
+    /// Its final was wrong and is another one now.
+    Corrected(Arc<RunDetail>),
     /// Output as it comes: unverified.
     Live {
         /// Of which attempt.
@@ -145,6 +154,8 @@ pub enum RunEvent {
 pub enum PoolEvent {
     /// A run changed.
     Run(RunId),
+    /// A final was wrong: it is of this revision now.
+    Corrected(RunId, u32),
     /// A worker changed.
     Worker(WorkerId),
     /// A module changed.
@@ -265,6 +276,15 @@ pub enum ServiceError {
     /// The upload broke off.
     #[error("the body broke off: {0}")]
     BodyBroken(String),
+    /// The callback may not go there.
+    #[error("{0}")]
+    CallbackRefused(String),
+    /// Backpressure of what is to be told to others.
+    #[error("{pending} callbacks wait for their receivers: try again later")]
+    CallbacksFull {
+        /// Deliveries that are pending.
+        pending: u64,
+    },
     /// No room.
     #[error("the disk of the coordinator is full")]
     DiskFull,
@@ -310,8 +330,8 @@ impl From<BlobError> for ServiceError {
 /// Facts of this process that callers may read.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The class of its own workers.
-    pub class: Class,
+    /// The classes of this machine and build.
+    pub classes: Classes,
     /// Largest module that it takes, in bytes.
     pub module_bytes_max: u64,
     /// Largest blob that it takes, in bytes.
@@ -360,6 +380,8 @@ pub struct Parts {
     pub modules: Arc<ModuleCache>,
     /// Verified results, which answer equal runs.
     pub cache: Arc<ResultCache>,
+    /// What classes are made of.
+    pub classes: Arc<ClassBook>,
     /// Time.
     pub clock: Clock,
     /// Figures.
@@ -368,6 +390,10 @@ pub struct Parts {
     pub pool: PoolService,
     /// What is signed with.
     pub keys: Arc<Keyring>,
+    /// What is told to others.
+    pub callbacks: Arc<Callbacks>,
+    /// What workspaces have settled, as it was last read.
+    pub workspaces: WorkspaceCache,
     /// The pool's events.
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// The term of this process.
@@ -376,6 +402,8 @@ pub struct Parts {
     pub facts: Facts,
     /// How much is stored, as of a moment ago.
     pub usage: UsageCache,
+    /// Who looks at what rested on a worker.
+    pub repair: super::repair::Handle,
     /// Event streams that are open.
     pub streams: Streams,
     /// Whether the restart is over and nothing is ending.
@@ -398,6 +426,11 @@ impl Service {
         &self.parts
     }
 
+    /// What classes are made of, as far as somebody told.
+    pub fn classes(&self) -> &ClassBook {
+        &self.parts.classes
+    }
+
     /// Facts of this process.
     pub fn facts(&self) -> &Facts {
         &self.parts.facts
@@ -411,6 +444,16 @@ impl Service {
     /// Figures for `/metrics`.
     pub fn metrics(&self) -> &Metrics {
         &self.parts.metrics
+    }
+
+    /// The same, to be kept.
+    pub fn shared_metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.parts.metrics)
+    }
+
+    /// What is told to others.
+    pub fn callbacks(&self) -> Arc<Callbacks> {
+        Arc::clone(&self.parts.callbacks)
     }
 
     /// Whether runs are accepted.

@@ -14,15 +14,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 
+use super::callbacks::address;
 use super::service::Prepared;
 use crate::digest::Digest;
 use crate::protocol::api::{
-    Clock, InputBytes, InputFile, LimitsRequest, PlacementMode, PlacementRequest, ProblemCode, RunRequest,
-    VerifyPolicy, VerifyRequest,
+    CallbackRequest, Clock, InputBytes, InputFile, LimitsRequest, PlacementMode, PlacementRequest,
+    ProblemCode, RunRequest, VerifyPolicy, VerifyRequest,
 };
 use crate::spec::{
-    ARGS_BYTES_MAX, DEFAULT_ENTRY, FILES_MAX, FileInput, GuestPath, INTEGER_MAX, Limits, Placement, Policy,
-    RunSpec, Verify, canonical_json, default_clock,
+    ARGS_BYTES_MAX, Callback, DEFAULT_ENTRY, FILES_MAX, FileInput, GuestPath, INTEGER_MAX, Limits, Placement,
+    Policy, RunSpec, Verify, canonical_json, default_clock,
 };
 
 /// The longest that an answer may wait for a run's end: five minutes, which common proxies still let pass.
@@ -332,7 +333,24 @@ fn policy(request: &RunRequest) -> Result<Policy, Invalid> {
         priority,
         durable: request.durable.unwrap_or(default.durable),
         cache: request.cache.unwrap_or(default.cache),
+        callback: callback(request)?,
     })
+}
+
+/// Who is to be told. Where that is and whether it may be reached is not known here.
+fn callback(request: &RunRequest) -> Result<Option<Callback>, Invalid> {
+    let Some(CallbackRequest { url }) = &request.callback else { return Ok(None) };
+    if request.durable == Some(false) {
+        let why = "a run with `durable` false takes no callback, because nothing of it outlives a restart: leave out \
+                   one of the two";
+        return Err(field("/callback", why));
+    }
+    let url = address::parse(url).map_err(|why| Invalid {
+        code: ProblemCode::CallbackRefused,
+        pointer: "/callback/url".to_owned(),
+        detail: why,
+    })?;
+    Ok(Some(Callback { url: url.as_str().into() }))
 }
 
 /// The policy that a request asks for.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::id::{AttemptId, WorkerId};
+use crate::id::{AttemptId, Class, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, INLINE_BYTES_MAX, ToAgent, VoteReport};
 use crate::result::{Outcome, OutputRef, ResultManifest};
 use crate::store::sqlite::tests::held;
@@ -41,7 +41,7 @@ impl Stage {
         let retention =
             RetentionConfig { age_ms: 60_000, runs_max: 1_000, evidence_max: 1_000, evidence_age_ms: 60_000 };
         let config = CoordinatorConfig {
-            class: CLASS,
+            classes: Some(Classes::alike(CLASS)),
             data: dir.path().join("data"),
             exe: std::env::current_exe().unwrap(),
             workers: 0,
@@ -72,6 +72,7 @@ impl Stage {
             admission_wait: Duration::from_secs(1),
             http_drain: Duration::from_secs(1),
             tls: None,
+            callbacks: Default::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let running = start(config, listener).await.unwrap();
@@ -88,6 +89,7 @@ impl Stage {
             quarantined: None,
             verify: None,
             created_at: Time(1),
+            nondeterministic: None,
         };
         running.store.put_module(row).await.unwrap();
         let router = http::router(Arc::new(running.service.clone()));
@@ -137,7 +139,8 @@ impl Stage {
         commands.send(joined).ok().unwrap();
         let say = move |message| commands.send(Command::Said(worker, 1, message)).is_ok();
         say(FromAgent::Hello {
-            class: CLASS,
+            classes: Classes::alike(CLASS),
+            about: Vec::new(),
             slots: 4,
             memory_bytes: 4 << 30,
             labels: std::collections::BTreeMap::new(),

@@ -12,6 +12,7 @@ use super::owner::Command;
 use super::{CoordinatorConfig, CoordinatorError};
 use crate::agent::{self, AgentConfig, Input, InputSource};
 use crate::blobs::{BlobSource, Blobs};
+use crate::class::{ClassInputs, Classes};
 use crate::compiler::Compiler;
 use crate::core::Time;
 use crate::digest::Digest;
@@ -48,6 +49,7 @@ impl Embedded {
     /// Enrols and starts one for each key; they join by their own first word.
     pub async fn start(
         config: &CoordinatorConfig,
+        (classes, about): (Classes, &[ClassInputs]),
         keys: Vec<SigningKey>,
         store: &dyn Store,
         blobs: &Arc<Blobs>,
@@ -81,7 +83,8 @@ impl Embedded {
                 spares: config.spare_runners as usize,
                 parked_max: config.parked_runners as usize,
                 begin_ms: config.begin_ms,
-                ..AgentConfig::new(name, exe, config.slots, config.worker_memory_bytes, config.class)
+                about: about.to_vec(),
+                ..AgentConfig::new(name, exe, config.slots, config.worker_memory_bytes, classes)
             };
             let inputs = Arc::new(LocalInputs { blobs: Arc::clone(blobs) });
             let handle = agent::start(agent, inputs, Arc::new(compiler.clone()))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::class::{ClassInputs, Classes};
 use crate::core::Class;
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId};
@@ -104,7 +105,7 @@ pub struct VoteReport {
     pub nonce: [u8; 16],
     /// What was executed.
     pub run_key: Digest,
-    /// As what it was executed.
+    /// As what it was executed: the worker's class for the profile.
     pub class: Class,
     /// The machine code that was executed; equal inside a class or somebody is corrupt.
     pub artifact: Digest,
@@ -153,8 +154,10 @@ pub struct Beat {
 pub enum FromAgent {
     /// The first word of a session.
     Hello {
-        /// Its equivalence class.
-        class: Class,
+        /// Its equivalence classes.
+        classes: Classes,
+        /// What they are made of, for people.
+        about: Vec<ClassInputs>,
         /// Attempts at once.
         slots: u32,
         /// Memory for all of them, in bytes.

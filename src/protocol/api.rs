@@ -16,19 +16,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::core::Time;
 
 mod cache;
+mod callback;
 mod compare;
 mod pool;
 mod problem;
 mod receipt;
+mod repair;
 mod request;
 mod run;
 mod stats;
 
 pub use cache::*;
+pub use callback::*;
 pub use compare::*;
 pub use pool::*;
 pub use problem::*;
 pub use receipt::*;
+pub use repair::*;
 pub use request::*;
 pub use run::*;
 pub use stats::*;

@@ -11,8 +11,8 @@ use super::text::PublicKey;
 use super::{envelope, merkle, parse_fraction, verify_root};
 use crate::core::{Opinion, Rule as Credibility, Weighing, Weight, majority, weigh};
 use crate::digest::Digest;
-use crate::result::VerdictKind;
-use crate::spec::{Verify, canonical_json};
+use crate::result::{Outcome, Trap, VerdictKind};
+use crate::spec::{Profile, Verify, canonical_json};
 
 /// Votes of a run are far fewer.
 const VOTES_MAX: usize = 256;
@@ -120,6 +120,7 @@ fn votes(predicate: &Predicate) -> Result<(), ReceiptError> {
     if predicate.votes.len() + predicate.dissents.len() > VOTES_MAX {
         return Err(ReceiptError::Form("it has too many votes".to_owned()));
     }
+    let code = predicate.votes.first().map_or(Digest::EMPTY, |vote| vote.artifact);
     let mut workers = BTreeSet::new();
     let mut keys = BTreeSet::new();
     let mut attempts = BTreeSet::new();
@@ -139,11 +140,21 @@ fn votes(predicate: &Predicate) -> Result<(), ReceiptError> {
         if !(workers.insert(vote.worker) & keys.insert(vote.key)) && !vote.arbiter {
             return refuse("its worker has voted before");
         }
+        // the profile promises equal results of different machine code, but not that a stack ends at the same depth
+        if is_of_the_code(predicate) && vote.artifact != code {
+            return refuse("a stack overflow is compared within one machine code, and it is of another");
+        }
         if !is_signed(vote, predicate) {
             return refuse("its worker's signature does not verify");
         }
     }
     Ok(())
+}
+
+/// Whether the result is one of which only votes of the same machine code can be compared, though the profile is portable.
+fn is_of_the_code(predicate: &Predicate) -> bool {
+    let overflow = Outcome::Trapped { trap: Trap::StackOverflow };
+    predicate.profile == Profile::Det1Portable && predicate.outcome == overflow
 }
 
 fn is_signed(vote: &Vote, predicate: &Predicate) -> bool {
@@ -221,7 +232,9 @@ fn by_weight(predicate: &Predicate, verify: Verify) -> Result<VerdictKind, Recei
         let weight = Weight { error_ppb, k_milli, domain, is_arbiter: vote.arbiter };
         opinions.push(Opinion { worker: vote.worker, result: vote.result, weight });
     }
-    let rule = Credibility { epsilon_ppb, lottery: u64::MAX, arbiters: 0, reverify: None };
+    // a correction is decided as one: by more than the first result was, whatever that had been
+    let replaced = (predicate.revision > 1).then_some(Digest::EMPTY);
+    let rule = Credibility { epsilon_ppb, lottery: u64::MAX, arbiters: 0, reverify: replaced };
     if weigh(&rule, &opinions) != (Weighing::Decided { result: predicate.result }) {
         return refuse(format!(
             "its votes leave an error above the bound of `{}`, or another result ahead",

@@ -407,3 +407,32 @@ fn votes_decide_by_what_they_weigh() {
     });
     assert!(matches!(compared, Err(ReceiptError::Contradiction(_))), "{compared:?}");
 }
+
+#[test]
+fn a_correction_rests_on_more_than_the_first_result_did() {
+    changed(|it| {
+        weighed(it);
+        it.revision = 2;
+    })
+    .unwrap();
+    let alone = changed(|it| {
+        weighed(it);
+        it.votes.pop();
+        it.dissents.clear();
+        it.votes[0].credibility = Some("0.9995".to_owned());
+        (it.revision, it.verdict) = (2, Verdict { kind: VerdictKind::Agreed, votes: 1, dissenters: vec![] });
+    });
+    assert!(matches!(alone, Err(ReceiptError::Rule(_))), "one that is trusted is not enough: {alone:?}");
+    // two executions that are trusted settle it under any bound
+    for revision in [1, 2] {
+        let judged = changed(|it| {
+            weighed(it);
+            it.dissents.clear();
+            it.verdict.dissenters.clear();
+            it.votes.iter_mut().for_each(|vote| vote.arbiter = true);
+            it.rule = Rule { policy: "high".to_owned(), n: None, epsilon: Some("0.000001".to_owned()) };
+            it.revision = revision;
+        });
+        assert_eq!(judged.is_ok(), revision == 2, "{judged:?}");
+    }
+}

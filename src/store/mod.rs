@@ -2,13 +2,16 @@
 //!
 //! The trait [`Store`] has one method per use case. A backend promises: a write that was answered is durable; a batch
 //! is one transaction in which each write stands for itself (a refused one never aborts the others); a run's row
-//! changes only for the owner's epoch and never after its final (I6, I7); references of blobs are counted in the
+//! changes only for the owner's epoch and never after its final (I6, I7), but that a correction puts the next revision in its
+//! place and keeps the one before, outputs and votes included (I2, I12); references of blobs are counted in the
 //! transaction of the row that refers. The conformance suite holds every backend to it.
 //!
 //! It knows no HTTP, no scheduling rule and no file: large blobs live behind [`crate::blobs`], here are their rows.
 
+mod callbacks;
 mod failure;
 mod records;
+mod repairs;
 mod rows;
 pub mod sqlite;
 mod votes;
@@ -24,7 +27,9 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::Verify;
 
+pub use callbacks::*;
 pub use failure::Failure;
+pub use repairs::*;
 pub use rows::*;
 pub use withdrawal::{Withdrawable, Withdrawal};
 
@@ -66,9 +71,15 @@ pub trait Store: Send + Sync + 'static {
 
     /// A run.
     async fn run(&self, id: RunId) -> Result<Option<StoredRun>, StoreError>;
-    /// The votes of a final ([`FinalRun::votes`]), by attempt as they were written. `None`: the run is not there, is not
-    /// final, or became so under a build that kept none.
-    async fn votes(&self, id: RunId) -> Result<Option<Vec<CastVote>>, StoreError>;
+    /// The votes of a revision of a final ([`FinalRun::votes`]), by attempt as they were written. `None`: the run is not there,
+    /// has no such revision, or became final under a build that kept none.
+    async fn votes(&self, id: RunId, revision: u32) -> Result<Option<Vec<CastVote>>, StoreError>;
+    /// The votes that confirmed the present revision of a final when it was verified anew; empty if none did.
+    async fn confirmations(&self, id: RunId) -> Result<Vec<CastVote>, StoreError>;
+    /// A final as it was (or is) in one revision.
+    async fn revision(&self, id: RunId, revision: u32) -> Result<Option<StoredRun>, StoreError>;
+    /// All revisions of a final, the first one first, a bounded number; none of a run that is not there or not final.
+    async fn revisions(&self, id: RunId) -> Result<Vec<StoredRun>, StoreError>;
     /// Runs, newest first (by id), before `cursor`, at most `limit`. Looks at a bounded number of rows, see
     /// [`FoundRuns`]. Ids are expected to be UUIDv7 whose time is within an hour of their `created_at`.
     async fn runs(
@@ -104,8 +115,14 @@ pub trait Store: Send + Sync + 'static {
         state: ModuleState,
         refusal: Option<(String, String)>,
     ) -> Result<bool, StoreError>;
-    /// Sets or clears (`None`) a module's quarantine; false if there is no such module.
-    async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError>;
+    /// Takes a module out of service; false if there is no such module.
+    async fn quarantine_module(&self, digest: Digest, why: String) -> Result<bool, StoreError>;
+    /// Says what showed a module to be nondeterministic; false if there is no such module, or that was said before.
+    async fn blame_module(&self, digest: Digest, found: Nondeterminism) -> Result<bool, StoreError>;
+    /// Clears a module's quarantine, and whatever it was found out to be; false if there is no such module.
+    async fn readmit_module(&self, digest: Digest) -> Result<bool, StoreError>;
+    /// Modules that are nondeterministic, for the restart.
+    async fn nondeterministic_modules(&self) -> Result<Vec<Digest>, StoreError>;
     /// Says how a module's runs are verified that ask for nothing else (`None`: as the pool does); false if there is no such
     /// module.
     async fn set_module_verify(&self, digest: Digest, verify: Option<Verify>) -> Result<bool, StoreError>;
@@ -116,6 +133,32 @@ pub trait Store: Send + Sync + 'static {
     async fn modules(&self, cursor: Option<Digest>, limit: u32) -> Result<Vec<StoredModule>, StoreError>;
     /// Deletes a module that no open run uses: `Refused` if one does, `Committed` if it is gone (or never was).
     async fn delete_module(&self, digest: Digest) -> Result<WriteAnswer, StoreError>;
+
+    /// What a workspace has settled.
+    async fn workspace(&self, id: WorkspaceId) -> Result<WorkspaceSettings, StoreError>;
+    /// Settles something else, in place of what it had settled.
+    async fn put_workspace(&self, id: WorkspaceId, settings: WorkspaceSettings) -> Result<(), StoreError>;
+
+    /// Deliveries that are due at `now`, those that have waited longest first, at most `limit`; none of `skip`.
+    async fn due_callbacks(
+        &self,
+        now: Time,
+        skip: SkippedCallbacks,
+        limit: u32,
+    ) -> Result<DueCallbacks, StoreError>;
+    /// Takes a note of how a try of a delivery ended. False, and nothing changes, if it is not pending any more or somebody
+    /// asked for it again since `tries` tries had been made.
+    async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError>;
+    /// The deliveries of a run, by revision.
+    async fn callbacks(&self, run: RunId) -> Result<Vec<Delivery>, StoreError>;
+    /// Makes a run's delivery due at `at`, however it ended, with all of its tries before it; the newest revision's if none is
+    /// named. False if there is none.
+    async fn redeliver_callback(
+        &self,
+        run: RunId,
+        revision: Option<u32>,
+        at: Time,
+    ) -> Result<bool, StoreError>;
 
     /// Makes a blob's row, or finds it there, and pins it against collection until `pin_until`. True if it was there.
     async fn put_blob(&self, digest: Digest, row: BlobRow, pin_until: Time) -> Result<bool, StoreError>;
@@ -162,9 +205,36 @@ pub trait Store: Send + Sync + 'static {
     async fn forget_worker(&self, id: WorkerId) -> Result<bool, StoreError>;
     /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
-    /// Sets or clears a worker's quarantine; false if there is none. One that is cleared makes a newcomer: nothing is left
-    /// of its standing.
-    async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError>;
+    /// Sets or clears a worker's quarantine; false if there is no such worker. In the same write as a quarantine its finals are
+    /// put down to be looked at, see [`Store::repairs`]. One that is cleared (at `at`) makes a newcomer: nothing is left of
+    /// its standing, and its log says so.
+    async fn quarantine_worker(
+        &self,
+        id: WorkerId,
+        quarantine: Option<Quarantine>,
+        at: Time,
+    ) -> Result<bool, StoreError>;
+    /// Ends a quarantine that the pool made for a worker's votes, because they had been right: its standing stays, and its
+    /// finals are not looked at any more. False, and nothing changes, if there is no such quarantine.
+    async fn lift_quarantine(&self, id: WorkerId, at: Time) -> Result<bool, StoreError>;
+    /// The workers whose finals are or were looked at, those that were taken out last first: one row for each, of its latest
+    /// quarantine.
+    async fn repairs(&self) -> Result<Vec<Repair>, StoreError>;
+    /// Finals in which this worker voted for what won (or confirmed it), in the order in which what they rest on last
+    /// changed, after `after`.
+    async fn supported_finals(
+        &self,
+        worker: WorkerId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<SupportedFinal>, StoreError>;
+    /// Records that finals of this worker were looked at, and which of them are to be verified anew. False, and nothing
+    /// changes, if nobody wants to know any more, or if others were looked at since.
+    async fn put_suspects(&self, worker: WorkerId, looked: Looked) -> Result<bool, StoreError>;
+    /// Of the finals that are to be verified anew those whose turn it is, the weakest first, each once.
+    async fn due_suspects(&self, now: Time, limit: u32) -> Result<Vec<DueSuspect>, StoreError>;
+    /// Records what came of one; of corrections [`RunWrite::Correct`] does.
+    async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError>;
     /// Appends evidence, in this order, and folds it into the standings of its workers.
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError>;
     /// Evidence of a worker with its position in the log, newest first, before position `before`, at most `limit`.
@@ -196,6 +266,8 @@ pub trait Store: Send + Sync + 'static {
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Sets one, unless it is there; answers what is there now.
     async fn init_meta(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError>;
+    /// Sets one, whatever is there.
+    async fn put_meta(&self, name: &str, value: Vec<u8>) -> Result<(), StoreError>;
 
     /// How much is stored.
     async fn usage(&self) -> Result<Usage, StoreError>;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{FinalRun, NewRun, Source, StoreError};
+use super::{FinalRun, NewRun, Reverdict, Reverification, Source, StoreError};
 use crate::core::{AttemptRecord, AttemptState, Explained, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
@@ -100,6 +100,8 @@ pub struct Ending {
     pub dissents: Vec<(AttemptId, Digest)>,
     /// Whose result it is, if not its own.
     pub source: Option<Source>,
+    /// When this replaced the revision before, if it did.
+    pub corrected_at: Option<Time>,
 }
 
 /// An [`Ending`] as it is written.
@@ -118,6 +120,7 @@ struct EndingOut<'a> {
     cached_from: Option<RunId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shared_with: Option<RunId>,
+    corrected_at: Option<u64>,
 }
 
 /// An [`Ending`] as it is read.
@@ -137,6 +140,9 @@ struct EndingIn {
     cached_from: Option<RunId>,
     #[serde(default)]
     shared_with: Option<RunId>,
+    /// Of corrections only; those who do not know it ignore it, so the version stays.
+    #[serde(default)]
+    corrected_at: Option<u64>,
 }
 
 impl Ending {
@@ -161,6 +167,7 @@ impl Ending {
                 Some(Source::Shared(run)) => Some(run),
                 _ => None,
             },
+            corrected_at: (record.revision > 1).then_some(record.finished_at.0),
         })
     }
 
@@ -179,6 +186,7 @@ impl Ending {
             explain: Arc::new(record.explain.into_iter().map(Explained::from).collect()),
             dissents: dissents.map(|(number, digest)| (AttemptId { run, number }, digest)).collect(),
             source: record.cached_from.map(Source::Cached).or(record.shared_with.map(Source::Shared)),
+            corrected_at: record.corrected_at.map(Time),
         })
     }
 }
@@ -208,6 +216,41 @@ pub fn encode_explain(explain: &[Explained]) -> Vec<u8> {
 pub fn decode_explain(bytes: &[u8]) -> Result<Arc<Vec<Explained>>, StoreError> {
     let log: Log = decode("explain log", bytes)?;
     Ok(Arc::new(log.lines.into_iter().map(Explained::from).collect()))
+}
+
+/// Mirror of [`Reverification`].
+#[derive(Serialize, Deserialize)]
+struct Anew {
+    at: u64,
+    verdict: String,
+    explain: Vec<Line>,
+}
+
+/// Encodes what verifying a final anew said.
+pub fn encode_reverification(found: &Reverification) -> Vec<u8> {
+    encode(Anew {
+        at: found.at.0,
+        verdict: found.verdict.name().to_owned(),
+        explain: found.explain.iter().map(Line::from).collect(),
+    })
+}
+
+/// Decodes it.
+pub fn decode_reverification(bytes: &[u8]) -> Result<Reverification, StoreError> {
+    let what = "reverification";
+    let anew: Anew = decode(what, bytes)?;
+    let all = [
+        Reverdict::Confirmed,
+        Reverdict::Corrected,
+        Reverdict::Undecided,
+        Reverdict::Nondeterministic,
+        Reverdict::NotVerifiable,
+    ];
+    let unknown =
+        || StoreError::Decode { what, why: format!("`{}` is not known to this build", anew.verdict) };
+    let verdict = all.into_iter().find(|verdict| verdict.name() == anew.verdict).ok_or_else(unknown)?;
+    let explain = Arc::new(anew.explain.into_iter().map(Explained::from).collect());
+    Ok(Reverification { at: Time(anew.at), verdict, explain })
 }
 
 /// Mirror of [`AttemptRecord`]; times are microseconds since the Unix epoch.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Reverification;
 use crate::core::{self, AttemptRecord, Class, Explained, Final, Prior, Standing, Time, Weight, Witness};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::receipt::VoteProof;
 use crate::result::{FailReason, Outcome, ResultManifest, RunState, Verdict, VerdictKind};
-use crate::spec::{Policy, RunSpec, Verify};
+use crate::spec::{Callback, Policy, RunSpec, Verify};
 
 /// A run as it is inserted.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub struct FinalRun {
     pub source: Option<Source>,
     /// Whether it may answer equal runs: it was verified, and its policy lets it.
     pub reusable: bool,
+    /// Who is to be told: a delivery of this revision is made in the same transaction.
+    pub callback: Option<Callback>,
 }
 
 /// Whose result a run has that was not executed itself.
@@ -118,6 +121,9 @@ pub enum RunWrite {
     },
     /// Finish a run.
     Finish(Box<FinalRun>),
+    /// Put the next revision in the place of a final: refused unless it is of the revision before and no later owner's.
+    /// When the run ended stays; [`Final::finished_at`] is when this was found.
+    Correct(Box<FinalRun>),
 }
 
 /// How a write ended.
@@ -181,6 +187,10 @@ pub struct StoredRun {
     pub finished_at: Option<Time>,
     /// Whose result it is, if not its own.
     pub source: Option<Source>,
+    /// When this revision replaced the one before; `None` of the first one.
+    pub corrected_at: Option<Time>,
+    /// What verifying this revision anew said last.
+    pub verification: Option<Reverification>,
 }
 
 /// Which runs a list shows; a run has to pass every filter that is set.
@@ -294,6 +304,24 @@ pub struct StoredModule {
     pub verify: Option<Verify>,
     /// When it was first uploaded.
     pub created_at: Time,
+    /// What showed that it gives different results where it is trusted, if something did.
+    pub nondeterministic: Option<Nondeterminism>,
+}
+
+/// How a module was found out to be nondeterministic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Nondeterminism {
+    /// The run that showed it.
+    pub run: RunId,
+    /// When.
+    pub at: Time,
+}
+
+/// What a workspace has settled for all of its runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct WorkspaceSettings {
+    /// How runs are verified that ask for nothing else, and whose module does neither; `None`: as the pool does.
+    pub verify: Option<Verify>,
 }
 
 /// A blob's row.
@@ -376,6 +404,8 @@ pub struct WorkerRow {
     pub enrolled_by: Option<u32>,
     /// Why it is quarantined.
     pub quarantined: Option<String>,
+    /// Whether the pool itself said so, for its votes.
+    pub for_votes: bool,
     /// When it enrolled.
     pub created_at: Time,
     /// Its latest session; `None` if it never had one.
@@ -391,6 +421,11 @@ impl WorkerRow {
     /// What its evidence says, if it executes as this class.
     pub fn standing(&self, class: Digest) -> Standing {
         self.standings.get(&class).copied().unwrap_or_default()
+    }
+
+    /// Whether what it showed in another class than this is enough for a quarantine.
+    pub fn is_condemned_elsewhere(&self, class: Digest) -> bool {
+        self.standings.iter().any(|(other, standing)| *other != class && standing.condemns())
     }
 }
 
@@ -433,8 +468,8 @@ pub struct Evidence {
     pub kind: String,
     /// So many of it: results that a confirmation stands for, 1 of everything else.
     pub count: u32,
-    /// On which attempt.
-    pub attempt: AttemptId,
+    /// On which attempt; `None` for an operator's word.
+    pub attempt: Option<AttemptId>,
     /// The result digest that it voted for, if it did.
     pub result: Option<Digest>,
     /// When.
@@ -453,6 +488,10 @@ pub mod kind {
     pub const LONE_DISSENT: &str = "lone_dissent";
     /// Its result lost, and others had named the very same.
     pub const COLLUSION: &str = "collusion";
+    /// An operator let it in again: a newcomer.
+    pub const READMITTED: &str = "readmitted";
+    /// Its result had been right: what the run said against it is taken back.
+    pub const ABSOLVED: &str = "absolved";
 }
 
 impl Evidence {
@@ -469,6 +508,7 @@ impl Evidence {
             }
             core::Evidence::LoneDissent => Some((kind::LONE_DISSENT, 1)),
             core::Evidence::Collusion => Some((kind::COLLUSION, 1)),
+            core::Evidence::Absolved => Some((kind::ABSOLVED, 1)),
             core::Evidence::Readmitted => None,
         }
     }
@@ -482,6 +522,8 @@ impl Evidence {
             kind::CONFIRMED_BY_GOLDEN => confirmed(Witness::Golden),
             kind::LONE_DISSENT => Some(core::Evidence::LoneDissent),
             kind::COLLUSION => Some(core::Evidence::Collusion),
+            kind::READMITTED => Some(core::Evidence::Readmitted),
+            kind::ABSOLVED => Some(core::Evidence::Absolved),
             _ => None,
         }
     }

@@ -200,7 +200,7 @@ async fn a_worker_is_shown_with_what_it_does_and_what_was_seen_of_it() {
     assert_eq!((worker.current[0].run, worker.current[0].number), (open.id, 1));
     assert!(worker.heard_ago_ms < 10_000);
     let seen = &worker.evidence.recent[0];
-    assert_eq!((seen.kind.as_str(), seen.run, seen.attempt), ("timed_out", timed_out.id, 1));
+    assert_eq!((seen.kind.as_str(), seen.run, seen.attempt), ("timed_out", Some(timed_out.id), Some(1)));
     assert_eq!((worker.evidence.counts["timed_out"], Some(seen.class)), (1, worker.worker.class));
     let page: api::EvidencePage = pool.get("/v1/workers/w1/evidence?limit=1").await.json().await.unwrap();
     assert_eq!((page.items, page.next), (vec![seen.clone()], None));

@@ -4,6 +4,7 @@
 //! `LOCKSTEP_TEST_LOG=1`). [`typed`] is the same pool for those who want the API's own types.
 
 pub mod proxy;
+pub mod receiver;
 pub mod remote;
 pub mod typed;
 

@@ -8,12 +8,13 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lockstep_core::{
-    Class, Config, Effect, Event, Joining, Pool, Prior, Standing, Submission, Time, Vote, Write, WriteKind,
+    Class, Config, Effect, Event, Joining, Pool, Portable, Prior, Standing, Submission, Time, Vote, Write,
+    WriteKind,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::Outcome;
-use vocabulary::spec::{Policy, Verify};
+use vocabulary::spec::{Policy, Profile, Verify};
 
 const WORKERS: u32 = 10;
 const SLOTS: u32 = 4;
@@ -58,6 +59,9 @@ impl Bench {
                 standing: Standing::default(),
                 prior: Prior::Owned,
                 is_arbiter: false,
+                portable: Portable::alike(Class(Digest::EMPTY)),
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             bench.step(Event::WorkerJoined(Box::new(joining)));
         }
@@ -102,6 +106,7 @@ impl Bench {
             lottery: u64::MAX,
             reverify: None,
             share: None,
+            profile: Profile::Det1,
         };
         self.pool.submit(Time(self.now), submission, &mut self.effects).expect("there is room");
         self.carry_out();

@@ -11,7 +11,7 @@
 
 use super::credibility::Weight;
 use super::signs::Signs;
-use super::{AttemptRecord, AttemptState, Time, Vote};
+use super::{AttemptRecord, AttemptState, Class, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, WorkerId};
 use vocabulary::result::{Fault, Outcome};
@@ -56,6 +56,8 @@ pub(super) struct Ballot {
     pub counts: bool,
     /// Whether its worker may still deliver the blobs.
     pub delivers: bool,
+    /// Its worker's class of machine code of `det-1-portable`.
+    pub code: Class,
 }
 
 impl Attempt {
@@ -116,8 +118,8 @@ impl Attempt {
         self.ballot.as_ref().is_some_and(|ballot| ballot.counts && ballot.result == result)
     }
 
-    /// Its worker voted.
-    pub(super) fn vote(&mut self, now: Time, vote: Vote) {
+    /// Its worker, which executes portable machine code of this class, voted.
+    pub(super) fn vote(&mut self, now: Time, vote: Vote, code: Class) {
         self.record.begun_at.get_or_insert(now);
         self.record.ended_at = Some(now);
         self.record.cpu_us = vote.cpu_us;
@@ -129,6 +131,7 @@ impl Attempt {
             complete: vote.complete,
             counts: true,
             delivers: true,
+            code,
         });
     }
 

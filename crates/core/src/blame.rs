@@ -5,16 +5,29 @@
 //! differ, never a module that was called nondeterministic (I15).
 
 use super::AttemptState;
-use super::Effect;
 use super::credibility::{Rule, group_error_ppb};
 use super::evidence::{Evidence, Witness, day_of};
 use super::explain::{Fate, Note};
 use super::floor::{Floor, Followup};
 use super::pool::Pool;
 use super::run::Run;
+use super::{Dissent, Effect, PastVoter};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 use vocabulary::result::FailReason;
+
+/// A vote that lost.
+struct Lost {
+    voter: PastVoter,
+    result: Digest,
+    /// Of its attempt; 0 stands for the revision before.
+    number: u32,
+}
+
+/// Why a worker is out that lied with others.
+fn colluded(run: RunId, with: usize) -> String {
+    format!("its result of run {run} was wrong, and {with} more workers named the very same")
+}
 
 impl Floor {
     /// Arbiters that could execute a run.
@@ -23,7 +36,7 @@ impl Floor {
             let worker = self.crew.at(**place);
             worker.is_eligible()
                 && worker.memory_bytes >= run.memory_bytes
-                && run.class.is_none_or(|class| worker.class == class)
+                && run.class.is_none_or(|class| worker.class_of(run.kin) == class)
                 && run.labels.as_ref().is_none_or(|labels| worker.carries(labels))
         };
         self.crew.arbiters().iter().filter(suits).count() as u32
@@ -33,7 +46,7 @@ impl Floor {
     pub(super) fn witness(&mut self, worker: WorkerId, attempt: Option<AttemptId>, evidence: Evidence) {
         let at = self.now;
         let Some(known) = self.crew.get_mut(worker) else { return };
-        known.learn(at, evidence);
+        known.learn(at, attempt.map(|attempt| attempt.run), evidence);
         let class = known.class;
         self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
     }
@@ -45,21 +58,47 @@ impl Floor {
             self.note(run, Note::Weighed { error_ppb, epsilon_ppb: rule.epsilon_ppb });
         }
         self.confirm(run, won);
-        let losers = |run: &Run| -> Vec<(WorkerId, Digest, u32)> {
-            let lost = run.voted.iter().filter_map(|position| {
-                let attempt = &run.attempts[*position];
-                let ballot = attempt.ballot.as_ref().filter(|it| it.counts && it.result != won)?;
-                Some((attempt.record.worker, ballot.result, attempt.record.number))
-            });
-            lost.collect()
-        };
-        let mut lost = losers(run);
+        let lost = run.voted.iter().filter_map(|position| {
+            let attempt = &run.attempts[*position];
+            let ballot = attempt.ballot.as_ref().filter(|it| it.counts && it.result != won)?;
+            let (worker, number) = (attempt.record.worker, attempt.record.number);
+            Some(Lost {
+                voter: PastVoter { worker, class: None, is_out: false },
+                result: ballot.result,
+                number,
+            })
+        });
+        let mut lost: Vec<Lost> = lost.collect();
         if let Some(reverify) = run.reverify.as_ref().filter(|reverify| reverify.result != won) {
             // those that named the result of before are not among the voters of now
-            let known = reverify.result;
-            lost.extend(reverify.voters.iter().map(|worker| (*worker, known, 0)));
+            let result = reverify.result;
+            lost.extend(reverify.voters.iter().map(|voter| Lost { voter: *voter, result, number: 0 }));
         }
         self.blame_losers(run, &lost);
+        self.absolve(run, won);
+    }
+
+    /// Those that had lost against the revision before, and had named what is known now to be right: what this run said
+    /// against them is taken back, and the quarantine too if it rested on nothing else.
+    fn absolve(&mut self, run: &mut Run, won: Digest) {
+        let Some(reverify) = run.reverify.as_ref().filter(|reverify| reverify.result != won) else { return };
+        let right: Vec<Dissent> =
+            reverify.dissents.iter().filter(|dissent| dissent.result == won).copied().collect();
+        for Dissent { number, worker, class, .. } in right {
+            let (at, attempt) = (self.now, Some(run.attempt_id(number)));
+            self.note(run, Note::Absolved { worker });
+            // of a worker that is not here, or has another class now, only the log is told
+            let evidence = Evidence::Absolved;
+            if let Some(known) = self.crew.get_mut(worker).filter(|known| known.class == class) {
+                known.learn(at, Some(run.id), evidence);
+                if known.is_cleared() {
+                    self.note(run, Note::Rehabilitated { worker });
+                    let why = format!("its result of run {} had been right", run.id);
+                    self.followups.push(Followup::Rehabilitate(worker, why));
+                }
+            }
+            self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+        }
     }
 
     /// Workers of different fault domains that named the same confirm each other; an arbiter confirms everybody.
@@ -93,7 +132,7 @@ impl Floor {
 
     /// Faults of integrity: a lone dissenter is suspect and the second time quarantined; the same wrong digest from two
     /// workers is no accident.
-    fn blame_losers(&mut self, run: &mut Run, lost: &[(WorkerId, Digest, u32)]) {
+    fn blame_losers(&mut self, run: &mut Run, lost: &[Lost]) {
         if lost.is_empty() {
             return;
         }
@@ -101,19 +140,43 @@ impl Floor {
             let why = "trusted executions of its module have differed before";
             return self.note(run, Note::NobodyBlamed { why });
         }
-        for (worker, result, number) in lost {
-            let same = |other: &&(WorkerId, Digest, u32)| other.1 == *result && other.0 != *worker;
+        for Lost { voter, result, number } in lost {
+            let same = |other: &&Lost| other.result == *result && other.voter.worker != voter.worker;
             let with = lost.iter().filter(same).count();
             // number 0 stands for the revision before
             let attempt = Some(run.attempt_id(*number));
-            self.blame_one(run, *worker, attempt, with);
+            self.blame_one(run, *voter, attempt, with);
         }
     }
 
-    fn blame_one(&mut self, run: &mut Run, worker: WorkerId, attempt: Option<AttemptId>, with: usize) {
-        let now = self.now;
-        let Some(known) = self.crew.get(worker) else { return };
+    /// A voter of before that has not joined this pool: its log is told, and it is kept out if that is enough.
+    fn blame_absent(&mut self, run: &mut Run, voter: PastVoter, attempt: Option<AttemptId>, with: usize) {
+        let PastVoter { worker, class: Some(class), is_out } = voter else { return };
+        let at = self.now;
+        let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
+        self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+        if is_out {
+            return;
+        }
+        // of a lone one its log knows whether it is the second: then it is kept out when it joins
+        let fate = if with > 0 { Fate::Colluded { with } } else { Fate::Suspect };
+        self.note(run, Note::Blamed { worker, fate });
+        if with > 0 {
+            self.followups.push(Followup::Quarantine(worker, colluded(run.id, with)));
+        }
+    }
+
+    fn blame_one(&mut self, run: &mut Run, voter: PastVoter, attempt: Option<AttemptId>, with: usize) {
+        let (now, worker) = (self.now, voter.worker);
+        let Some(known) = self.crew.get(worker) else {
+            return self.blame_absent(run, voter, attempt, with);
+        };
+        let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
         if known.quarantine.is_some() {
+            // it is out; what else it did is kept, so that it is not let in for one thing while there are others
+            if !known.evidence.has_more {
+                self.witness(worker, attempt, evidence);
+            }
             return;
         }
         let fate = match known.evidence.suspect_since {
@@ -123,7 +186,6 @@ impl Floor {
             }
             _ => Fate::Suspect,
         };
-        let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
         self.note(run, Note::Blamed { worker, fate });
         self.witness(worker, attempt, evidence);
         let id = run.id;
@@ -132,9 +194,7 @@ impl Floor {
             Fate::Again { days } => {
                 format!("its result of run {id} was wrong, as another one had been {days} days before")
             }
-            Fate::Colluded { with } => {
-                format!("its result of run {id} was wrong, and {with} more workers named the very same")
-            }
+            Fate::Colluded { with } => colluded(id, with),
         };
         self.followups.push(Followup::Quarantine(worker, why));
     }
@@ -165,11 +225,11 @@ impl Floor {
 impl Pool {
     /// What a worker voted gives it away: nothing of it counts any more, and what rested on it is looked at again.
     pub(super) fn distrust(&mut self, worker: WorkerId, why: String) {
-        if self.floor.crew.get(worker).is_none_or(|known| known.quarantine.is_some()) {
+        if self.floor.crew.get(worker).is_some_and(|known| known.quarantine.is_some()) {
             return;
         }
         self.floor.effects.push(Effect::QuarantineWorker { worker, why: why.clone() });
-        self.quarantine(worker, why);
+        self.quarantine(worker, why, true);
         self.floor.effects.push(Effect::Repair { worker });
     }
 

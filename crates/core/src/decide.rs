@@ -8,7 +8,7 @@ use super::quorum::Tally;
 use super::retry::{Cost, cost};
 use super::run::{Phase, Run};
 use super::timers::Timer;
-use super::{AttemptState, Effect, Vote, Write};
+use super::{AttemptState, Class, Effect, Vote, Write};
 use vocabulary::digest::Digest;
 use vocabulary::result::{FailReason, Fault};
 use vocabulary::spec::Verify;
@@ -218,7 +218,8 @@ impl Floor {
         let vote = Vote { cpu_us: run.attempts[position].record.cpu_us, ..vote };
         let (result, cpu_us) = (vote.result, vote.cpu_us);
         let attempt = &mut run.attempts[position];
-        attempt.vote(self.now, vote);
+        let code = self.crew.get(attempt.record.worker).map(|worker| worker.portable.code);
+        attempt.vote(self.now, vote, code.unwrap_or(Class(Digest::EMPTY)));
         let (number, worker) = (attempt.record.number, attempt.record.worker);
         if run.rule().is_some()
             && let Some(place) = self.crew.place(worker)
@@ -234,6 +235,7 @@ impl Floor {
             }
         }
         self.note(run, Note::Voted { number, worker, result, cpu_us });
+        self.bind_to_code(run);
         self.note_difference(run);
         self.advance(run);
     }
@@ -351,12 +353,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::{
-        Class, Config, Event, Joining, Pool, Prior, Standing, Submission, Time, WorkerStanding,
+        Class, Config, Event, Joining, Pool, Portable, Prior, Standing, Submission, Time, WorkerStanding,
     };
     use super::*;
     use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
     use vocabulary::result::Outcome;
-    use vocabulary::spec::Policy;
+    use vocabulary::spec::{Policy, Profile};
 
     const EPOCH: Epoch = Epoch(1);
 
@@ -382,6 +384,9 @@ mod tests {
                     standing: Standing::default(),
                     prior: Prior::Owned,
                     is_arbiter: false,
+                    portable: Portable::alike(Class(Digest::EMPTY)),
+                    for_votes: false,
+                    condemned_elsewhere: false,
                 };
                 world.step(Event::WorkerJoined(Box::new(joining)));
             }
@@ -417,6 +422,7 @@ mod tests {
                 lottery: u64::MAX,
                 reverify: None,
                 share: None,
+                profile: Profile::Det1,
             };
             self.pool.submit(Time(self.now), submission, &mut Vec::new()).unwrap();
         }

@@ -106,6 +106,14 @@ pub enum Effect {
         /// What it did.
         why: String,
     },
+    /// A worker that was quarantined for its votes had been right: its quarantine ends, and its standing is what it was.
+    /// Write it and say so; nothing that rests on it need be verified anew.
+    Rehabilitated {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        why: String,
+    },
     /// Look for finals that rest on this worker (see [`super::is_decisive`]), and submit them to be verified anew.
     Repair {
         /// Whose votes count no more.

@@ -5,6 +5,7 @@
 //! dies often is not thereby a liar. Formulas: Sarmenta 2001, spot checks with blacklisting.
 
 use super::Time;
+use vocabulary::id::RunId;
 
 /// Certainty, in parts per billion.
 pub const ONE_PPB: u64 = 1_000_000_000;
@@ -16,6 +17,9 @@ pub const K_MILLI_MAX: u64 = 1_000_000;
 pub const PROVEN_K_MILLI: u64 = 10_000;
 /// A second lone dissent within so many days of the first one ends in quarantine.
 pub const SUSPECT_DAYS: u32 = 30;
+
+/// Faults of integrity that a standing keeps apart, so that each can be taken back. One that is out for good has more.
+pub const LAPSES_MAX: usize = 4;
 
 /// 1/e in parts per billion.
 const INVERSE_E_PPB: u128 = 367_879_441;
@@ -52,6 +56,8 @@ pub enum Evidence {
     Collusion,
     /// An operator lets it begin anew, as a newcomer.
     Readmitted,
+    /// Its result of a run had been right after all: what the run said against it is taken back.
+    Absolved,
 }
 
 impl Evidence {
@@ -62,7 +68,31 @@ impl Evidence {
             Evidence::LoneDissent => "lone_dissent",
             Evidence::Collusion => "collusion",
             Evidence::Readmitted => "readmitted",
+            Evidence::Absolved => "absolved",
         }
+    }
+}
+
+/// A fault of integrity that may turn out to have been none, and what it took.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Lapse {
+    /// The run that showed it.
+    pub run: RunId,
+    /// Whether nobody else had named the same.
+    pub is_lone: bool,
+    /// When, in days since the Unix epoch.
+    pub day: u32,
+    /// The confirmations that were lost by it, in thousandths; they age like others.
+    pub k_milli: u64,
+    /// The day of the lone dissent before it.
+    pub suspect_before: Option<u32>,
+}
+
+impl Lapse {
+    /// Whether a worker is quarantined for it.
+    fn condemns(&self) -> bool {
+        let is_second = |before: u32| self.day.saturating_sub(before) <= SUSPECT_DAYS;
+        !self.is_lone || self.suspect_before.is_some_and(is_second)
     }
 }
 
@@ -75,6 +105,10 @@ pub struct Standing {
     pub suspect_since: Option<u32>,
     /// The day up to which `k_milli` has aged.
     pub day: u32,
+    /// Faults of integrity that were not taken back, the oldest first; whatever is behind a `None` is none.
+    pub lapses: [Option<Lapse>; LAPSES_MAX],
+    /// Whether there are more, which nothing takes back but an operator.
+    pub has_more: bool,
 }
 
 /// The day of an instant, counted from the Unix epoch.
@@ -83,23 +117,76 @@ pub fn day_of(at: Time) -> u32 {
 }
 
 impl Standing {
-    /// The standing that a whole log gives, its entries in order.
-    pub fn of(log: impl IntoIterator<Item = (Time, Evidence)>) -> Standing {
-        log.into_iter().fold(Standing::default(), |standing, (at, evidence)| standing.with(at, evidence))
+    /// The standing that a whole log gives, its entries in order, each with the run that it is about.
+    pub fn of(log: impl IntoIterator<Item = (Time, Option<RunId>, Evidence)>) -> Standing {
+        let with = |standing: Standing, (at, about, evidence)| standing.with(at, about, evidence);
+        log.into_iter().fold(Standing::default(), with)
     }
 
-    /// The standing after one more entry.
-    pub fn with(self, at: Time, evidence: Evidence) -> Standing {
+    /// The standing after one more entry, about a run if it is about one.
+    pub fn with(self, at: Time, about: Option<RunId>, evidence: Evidence) -> Standing {
         let mut after = self.aged(day_of(at));
         match evidence {
             Evidence::Confirmed { count, .. } => {
                 after.k_milli = (after.k_milli + u64::from(count) * 1_000).min(K_MILLI_MAX);
             }
-            Evidence::LoneDissent => (after.k_milli, after.suspect_since) = (0, Some(after.day)),
-            Evidence::Collusion => after.k_milli = 0,
-            Evidence::Readmitted => (after.k_milli, after.suspect_since) = (0, None),
+            Evidence::LoneDissent => {
+                after.lapse(about, true);
+                after.suspect_since = Some(after.day);
+            }
+            Evidence::Collusion => after.lapse(about, false),
+            Evidence::Readmitted => after = Standing { day: after.day, ..Standing::default() },
+            Evidence::Absolved => after.absolve(about),
         }
         after
+    }
+
+    /// Loses its confirmations by a fault of integrity.
+    fn lapse(&mut self, about: Option<RunId>, is_lone: bool) {
+        let (day, k_milli) = (self.day, std::mem::take(&mut self.k_milli));
+        let is_over = |lapse: Lapse| !lapse.condemns() && day.saturating_sub(lapse.day) > SUSPECT_DAYS;
+        if self.lapses[LAPSES_MAX - 1].is_some() && self.lapses[0].is_some_and(is_over) {
+            self.lapses[0] = None;
+            self.lapses.rotate_left(1);
+        }
+        let place = self.lapses.iter().position(Option::is_none).filter(|_| !self.has_more);
+        match about.zip(place) {
+            Some((run, place)) => {
+                let suspect_before = self.suspect_since;
+                self.lapses[place] = Some(Lapse { run, is_lone, day, k_milli, suspect_before });
+            }
+            None => self.has_more = true,
+        }
+    }
+
+    /// Takes back what a run said against it: the log as if that entry had never been there.
+    fn absolve(&mut self, about: Option<RunId>) {
+        let is_it = |lapse: &Option<Lapse>| lapse.is_some_and(|lapse| Some(lapse.run) == about);
+        let Some(place) = self.lapses.iter().rposition(is_it) else { return };
+        let Some(taken) = self.lapses[place].take() else { return };
+        let sum = |k_milli: u64| (k_milli + taken.k_milli).min(K_MILLI_MAX);
+        let is_open = !self.has_more;
+        match self.lapses.get_mut(place + 1).and_then(Option::as_mut) {
+            Some(next) => next.k_milli = sum(next.k_milli),
+            None if is_open => self.k_milli = sum(self.k_milli),
+            // what came after it is not known one by one
+            None => {}
+        }
+        // up to the next lone dissent it was the last one
+        let mut later = self.lapses[place + 1..].iter_mut().flatten();
+        let next_lone = later.find_map(|lapse| {
+            lapse.suspect_before = taken.suspect_before;
+            lapse.is_lone.then_some(())
+        });
+        if next_lone.is_none() && is_open {
+            self.suspect_since = taken.suspect_before;
+        }
+        self.lapses[place..].rotate_left(1);
+    }
+
+    /// Whether what was not taken back is enough for a quarantine.
+    pub fn condemns(&self) -> bool {
+        self.has_more || self.lapses.iter().flatten().any(Lapse::condemns)
     }
 
     /// The standing on a later day; an earlier one changes nothing (clocks of coordinators differ).
@@ -107,13 +194,12 @@ impl Standing {
         if day <= self.day {
             return self;
         }
-        let mut k_milli = self.k_milli;
-        if self.k_milli > 0 {
-            for _ in 0..(day - self.day).min(DAYS_MAX) {
-                k_milli = k_milli * DAY_LEAVES_PPB / ONE_PPB;
-            }
+        let days = (day - self.day).min(DAYS_MAX);
+        let mut aged = Standing { k_milli: faded(self.k_milli, days), day, ..self };
+        for lapse in aged.lapses.iter_mut().flatten() {
+            lapse.k_milli = faded(lapse.k_milli, days);
         }
-        Standing { k_milli, day, ..self }
+        aged
     }
 
     /// Whether a lone dissent at `at` is the second one within [`SUSPECT_DAYS`].
@@ -125,6 +211,16 @@ impl Standing {
     pub fn error_ppb(&self, prior: Prior) -> u64 {
         error_ppb(prior.faulty_ppb(), self.k_milli)
     }
+}
+
+/// What so many days leave of confirmations.
+fn faded(mut k_milli: u64, days: u32) -> u64 {
+    if k_milli > 0 {
+        for _ in 0..days {
+            k_milli = k_milli * DAY_LEAVES_PPB / ONE_PPB;
+        }
+    }
+    k_milli
 }
 
 /// What is assumed of a worker before there is evidence.
@@ -190,22 +286,67 @@ mod tests {
         }
     }
 
+    /// An entry about a run of its own.
+    fn entry(at: u64, run: u128, evidence: Evidence) -> (Time, Option<RunId>, Evidence) {
+        (on(at), Some(RunId(run)), evidence)
+    }
+
     #[test]
     fn thirty_days_leave_half_and_a_fault_leaves_nothing() {
-        let start = Standing::of([(on(100), confirmed(400))]);
+        let start = Standing::of([entry(100, 0, confirmed(400))]);
         let half = start.aged(130).k_milli;
         assert!(half.abs_diff(200_000) < 60, "{half}");
         assert_eq!(start.aged(100).aged(110).aged(130), start.aged(130), "in steps or at once");
         assert_eq!(start.aged(99), start, "a clock that lags changes nothing");
         assert_eq!(start.aged(100 + 20_000).k_milli, 0);
-        let dissented = start.with(on(101), Evidence::LoneDissent);
+        let about = Some(RunId(1));
+        let dissented = start.with(on(101), about, Evidence::LoneDissent);
         assert_eq!((dissented.k_milli, dissented.suspect_since), (0, Some(101)));
         assert!(dissented.is_suspect(on(131)) && !dissented.is_suspect(on(132)));
         assert!(!start.is_suspect(on(101)));
-        let readmitted = dissented.with(on(102), Evidence::Readmitted);
-        assert_eq!((readmitted.k_milli, readmitted.suspect_since), (0, None));
-        assert_eq!(start.with(on(100), confirmed(5_000)).k_milli, K_MILLI_MAX);
-        assert_eq!(start.with(on(100), Evidence::Collusion).k_milli, 0);
+        let readmitted = dissented.with(on(102), None, Evidence::Readmitted);
+        assert_eq!(readmitted, Standing { day: 102, ..Standing::default() });
+        assert_eq!(start.with(on(100), about, confirmed(5_000)).k_milli, K_MILLI_MAX);
+        assert_eq!(start.with(on(100), about, Evidence::Collusion).k_milli, 0);
+    }
+
+    #[test]
+    fn what_a_run_said_is_taken_back_and_nothing_else() {
+        let log = [
+            entry(100, 1, confirmed(30)),
+            entry(101, 2, Evidence::LoneDissent),
+            entry(101, 3, confirmed(5)),
+            entry(102, 4, Evidence::LoneDissent),
+        ];
+        let out = Standing::of(log);
+        assert!(out.condemns() && out.k_milli == 0);
+        let absolved = |standing: Standing, run| standing.with(on(102), Some(RunId(run)), Evidence::Absolved);
+        assert_eq!(absolved(out, 9), out, "no such run");
+        for (first, second) in [(2, 4), (4, 2)] {
+            let one_left = absolved(out, first);
+            assert!(!one_left.condemns(), "one lone dissent makes a suspect");
+            assert_eq!(one_left.suspect_since, Some(if first == 2 { 102 } else { 101 }));
+            let clean = absolved(one_left, second);
+            let never = Standing::of([log[0], log[2]]).aged(102);
+            assert_eq!((clean.suspect_since, clean.lapses), (None, never.lapses));
+            assert!(clean.k_milli.abs_diff(never.k_milli) < 10, "{clean:?} {never:?}");
+            assert_eq!(absolved(clean, second), clean, "once");
+        }
+        // two that named the same: only that run takes it back
+        let colluded = Standing::of([log[0], log[1], entry(101, 7, Evidence::Collusion)]);
+        assert!(colluded.condemns() && absolved(colluded, 2).condemns() && !absolved(colluded, 7).condemns());
+        // one that lies again and again is out for good
+        let liar = (1..9).fold(out, |liar, run| liar.with(on(102), Some(RunId(run)), Evidence::Collusion));
+        assert!(liar.has_more && (1..9).fold(liar, absolved).condemns());
+        let readmitted = liar.with(on(103), None, Evidence::Readmitted);
+        assert_eq!(readmitted, Standing { day: 103, ..Standing::default() });
+    }
+
+    #[test]
+    fn a_lone_dissent_of_long_ago_makes_room_for_another() {
+        let log = (0..20).map(|number| entry(number * 40, number.into(), Evidence::LoneDissent));
+        let standing = Standing::of(log);
+        assert!(!standing.condemns() && standing.lapses.iter().all(Option::is_some), "{standing:?}");
     }
 
     fn any_evidence() -> impl Strategy<Value = Evidence> {
@@ -226,6 +367,7 @@ mod tests {
             k = match evidence {
                 Evidence::Confirmed { count, .. } => (k + f64::from(*count)).min(1_000.0),
                 Evidence::LoneDissent | Evidence::Collusion | Evidence::Readmitted => 0.0,
+                Evidence::Absolved => k,
             };
         }
         k
@@ -241,10 +383,43 @@ mod tests {
                 day += after;
                 (day, evidence)
             }).collect();
-            let folded = Standing::of(log.iter().map(|(day, evidence)| (on(*day), *evidence)));
+            let folded = Standing::of(log.iter().map(|(day, evidence)| entry(*day, 1, *evidence)));
             let exact = naive(&log);
             prop_assert!((folded.k_milli as f64 / 1_000.0 - exact).abs() < 0.5, "{folded:?} {exact}");
             prop_assert!(folded.k_milli <= K_MILLI_MAX);
+        }
+
+        /// As if the entries had never been there.
+        #[test]
+        fn what_is_taken_back_was_never_there(
+            steps in prop::collection::vec((0u64..9, 0u8..8, any::<bool>()), 0..30)
+        ) {
+            let (mut day, mut log, mut back) = (0, Vec::new(), Vec::new());
+            for (number, (after, kind, is_taken_back)) in steps.into_iter().enumerate() {
+                day += after;
+                let evidence = match kind {
+                    0 => Evidence::LoneDissent,
+                    1 => Evidence::Collusion,
+                    _ => confirmed(u32::from(kind)),
+                };
+                log.push((day, number as u128, evidence));
+                if kind < 2 && is_taken_back {
+                    back.push(number as u128);
+                }
+            }
+            let all = log.iter().map(|(day, run, evidence)| entry(*day, *run, *evidence));
+            let full = Standing::of(all.chain(back.iter().map(|run| entry(day, *run, Evidence::Absolved))));
+            let rest: Vec<_> = log.iter().filter(|(_, run, _)| !back.contains(run)).collect();
+            let less = Standing::of(rest.iter().map(|(day, run, evidence)| entry(*day, *run, *evidence)));
+            let last_day = u32::try_from(day).unwrap();
+            let lapses = log.iter().filter(|(.., evidence)| !matches!(evidence, Evidence::Confirmed { .. }));
+            if lapses.count() <= LAPSES_MAX {
+                prop_assert!(full.k_milli.abs_diff(less.aged(last_day).k_milli) < 100, "{full:?} {less:?}");
+                prop_assert_eq!(full.suspect_since, less.suspect_since);
+                prop_assert_eq!(full.condemns(), less.condemns());
+            } else {
+                prop_assert!(full.condemns() || !less.condemns(), "{full:?} {less:?}");
+            }
         }
 
         #[test]

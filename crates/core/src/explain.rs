@@ -6,9 +6,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Time;
 use super::credibility::Why;
+use super::placement::Bar;
 use super::signs::Sign;
+use super::{Time, WorkerStanding};
 use vocabulary::digest::Digest;
 use vocabulary::id::{RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault, Outcome};
@@ -45,8 +46,8 @@ pub(super) enum Note {
     Faulted { number: u32, worker: WorkerId, fault: Fault, begun: bool },
     Serial { crashes: u32, crashes_max: u32 },
     Excluding { workers: Vec<WorkerId>, wait_ms: u64 },
-    NoOther,
-    FreshWaitOver { wait_ms: u64 },
+    NoOther { barred: Vec<(WorkerId, Bar)>, more: usize },
+    FreshWaitOver { wait_ms: u64, busy: Vec<WorkerId>, more: usize },
     NobodySuits { lacks: Box<str> },
     Short { wanted: u32, there: usize, wait_ms: u64 },
     Differ { votes: usize, results: usize },
@@ -56,6 +57,8 @@ pub(super) enum Note {
     Blamed { worker: WorkerId, fate: Fate },
     NobodyBlamed { why: &'static str },
     TrustLost { worker: WorkerId },
+    Absolved { worker: WorkerId },
+    Rehabilitated { worker: WorkerId },
     Hedged { number: u32, worker: WorkerId, took_ms: u64, slow_ms: u64 },
     Reverifies { result: Digest, revision: u32 },
     Parked { most: usize },
@@ -72,6 +75,7 @@ pub(super) enum Note {
     CollectsAnew,
     VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
     Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
+    OtherCode { number: u32, worker: WorkerId },
     Returned { number: u32, worker: WorkerId },
     HandedBack { number: u32, worker: WorkerId },
     Sign { number: u32, worker: WorkerId, sign: Sign },
@@ -92,9 +96,10 @@ impl Note {
             | Note::Withdrawn { why: text, .. }
             | Note::Failed { why: text, .. } => text.len(),
             Note::Faulted { fault, .. } | Note::Undelivered { fault, .. } => fault.to_string().len(),
-            Note::Excluding { workers, .. } | Note::Agreed { dissenters: workers, .. } => {
-                size_of_val(&workers[..])
-            }
+            Note::Excluding { workers, .. }
+            | Note::FreshWaitOver { busy: workers, .. }
+            | Note::Agreed { dissenters: workers, .. } => size_of_val(&workers[..]),
+            Note::NoOther { barred, .. } => size_of_val(&barred[..]),
             _ => 0,
         }
     }
@@ -224,11 +229,13 @@ impl fmt::Display for Note {
                     Names(workers)
                 )
             }
-            Note::NoOther => {
-                f.write_str("the rerun may go to a worker that held an attempt: no other is eligible")
-            }
-            Note::FreshWaitOver { wait_ms } => {
-                write!(f, "after {wait_ms} ms without a free worker that held none, the rerun may go to any")
+            Note::NoOther { barred, more } => no_other(barred, *more, f),
+            Note::FreshWaitOver { wait_ms, busy, more } => {
+                write!(f, "after {wait_ms} ms without a free worker that held none")?;
+                if !busy.is_empty() {
+                    write!(f, " ({}{} busy)", Names(busy), And(*more))?;
+                }
+                f.write_str(", the rerun may go to any")
             }
             Note::NobodySuits { lacks } => write!(f, "waits for a worker: none {lacks}"),
             Note::Short { wanted, there, wait_ms } => {
@@ -266,6 +273,12 @@ impl fmt::Display for Note {
             Note::NobodyBlamed { why } => write!(f, "nobody is blamed: {why}"),
             Note::TrustLost { worker } => {
                 write!(f, "{worker} lost its confirmations elsewhere: its vote weighs less here")
+            }
+            Note::Absolved { worker } => {
+                write!(f, "{worker} had named it before: that it lost then is not held against it any more")
+            }
+            Note::Rehabilitated { worker } => {
+                write!(f, "{worker} was quarantined for nothing else: it works again, with its standing")
             }
             Note::Hedged { number, worker, took_ms, slow_ms } => {
                 write!(
@@ -335,6 +348,11 @@ impl fmt::Display for Note {
             Note::Withdrawn { number, worker, why } => {
                 write!(f, "attempt {number} was taken from {worker}: {why}")
             }
+            Note::OtherCode { number, worker } => write!(
+                f,
+                "attempt {number} on {worker} is not compared: a stack overflowed, and where it does depends on the machine \
+                 code, which is another one there"
+            ),
             Note::Returned { number, worker } => {
                 write!(f, "{worker} came back and still holds attempt {number}")
             }
@@ -354,6 +372,43 @@ impl fmt::Display for Note {
             Note::More(notes) => write!(f, "… {notes} more"),
         }
     }
+}
+
+/// How many more there are than were named.
+struct And(usize);
+
+impl fmt::Display for And {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 > 0 { write!(f, " and {} more", self.0) } else { Ok(()) }
+    }
+}
+
+/// Why a rerun may go to a worker that held an attempt of the run: what keeps each of the others from it.
+fn no_other(barred: &[(WorkerId, Bar)], more: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("the rerun may go to a worker that held an attempt: ")?;
+    if barred.is_empty() {
+        return f.write_str("there is no other");
+    }
+    f.write_str("no other may have it (")?;
+    for (position, (worker, bar)) in barred.iter().enumerate() {
+        let comma = if position > 0 { ", " } else { "" };
+        let why = match bar {
+            Bar::Seated => "has an attempt of it, or voted",
+            Bar::Standing(WorkerStanding::Draining) => "is draining",
+            Bar::Standing(WorkerStanding::Quarantined) => "is quarantined",
+            // one that is suspect or active is not barred for it
+            Bar::Standing(_) => "is lost",
+            Bar::Memory => "has too little memory",
+            Bar::Labels => "lacks its labels",
+            Bar::Class => "is of another class",
+            Bar::FewPeers => "has too few peers of its class",
+            Bar::Arbiter => "is an arbiter, kept for disputes",
+            Bar::NoArbiter => "is no arbiter",
+            Bar::Domain => "is of a trust domain that has a voter",
+        };
+        write!(f, "{comma}{worker} {why}")?;
+    }
+    write!(f, "{})", And(more))
 }
 
 /// A probability in parts per billion, as 9.8e-4.
@@ -518,7 +573,7 @@ mod tests {
     fn the_log_is_bounded_and_says_what_it_left_out() {
         let mut log = Log::default();
         for _ in 0..NOTES_MAX + 7 {
-            log.note(Time(1), Note::NoOther);
+            log.note(Time(1), Note::NoOther { barred: Vec::new(), more: 0 });
         }
         log.conclude(Time(2), Note::Canceled);
         let texts = log.all();
@@ -545,6 +600,11 @@ mod tests {
         assert_eq!(Note::ModuleAwaited.to_string(), "waits until its module is compiled");
         let voted = Note::Voted { number: 1, worker: WorkerId(1), result: Digest::EMPTY, cpu_us: 1_250 };
         assert_eq!(voted.to_string(), "w1 voted for e3b0c442 after 1.2 ms of CPU time (attempt 1)");
+        let busy = Note::FreshWaitOver { wait_ms: 5_000, busy: vec![WorkerId(2)], more: 3 };
+        assert_eq!(
+            busy.to_string(),
+            "after 5000 ms without a free worker that held none (w2 and 3 more busy), the rerun may go to any"
+        );
         let excluding = Note::Excluding { workers: vec![WorkerId(1), WorkerId(2)], wait_ms: 5_000 };
         assert_eq!(
             excluding.to_string(),

@@ -7,7 +7,7 @@ use super::attempt::Attempt;
 use super::credibility::Seat;
 use super::explain::Note;
 use super::modules::Modules;
-use super::placement::{Draw, choose, draw, lacking};
+use super::placement::{Draw, barred, choose, draw, lacking};
 use super::queue::Queue;
 use super::repair::Repair;
 use super::run::Run;
@@ -29,6 +29,8 @@ pub(super) enum Followup {
     Poisoned(u32, String),
     /// What a worker voted gives it away: nothing of it counts any more.
     Quarantine(WorkerId, String),
+    /// Nothing is left of what a worker was quarantined for.
+    Rehabilitate(WorkerId, String),
     /// The arbiters are not who they were.
     Arbiters,
     /// A run may be verified anew now.
@@ -157,10 +159,11 @@ impl Floor {
         self.unqueue(run);
         if !shape.avoided.is_empty() {
             if self.queue.suited(&shape, &self.crew, self.now).1.places.is_empty() {
+                let (barred, more) = barred(&shape, &self.crew);
                 run.is_relaxed = true;
                 shape.avoided.clear();
                 self.unset_fresh(run);
-                self.note(run, Note::NoOther);
+                self.note(run, Note::NoOther { barred, more });
             } else if run.fresh_until.is_none() {
                 let wait_ms = self.config.fresh_worker_wait_ms;
                 let at = self.now.plus_ms(wait_ms);
@@ -210,7 +213,7 @@ impl Floor {
         self.earn_hedge();
         let (worker, class, credits) = {
             let worker = self.crew.at(place);
-            (worker.id, worker.class, worker.credits)
+            (worker.id, worker.class_of(run.kin), worker.credits)
         };
         let number = run.next_number();
         let id = run.attempt_id(number);

@@ -200,13 +200,13 @@ impl Floor {
 
     fn can_go_on(&self, run: &Run, place: usize) -> bool {
         let worker = self.crew.at(place);
-        let suits_class = run.class.is_none_or(|class| class == worker.class);
+        let suits_class = run.class.is_none_or(|class| class == worker.class_of(run.kin));
         suits_class && worker.memory_free() >= run.memory_bytes
     }
 
     fn take_back(&mut self, run: &mut Run, place: usize, position: usize) {
         let number = run.attempts[position].record.number;
-        let (worker, class) = (self.crew.at(place).id, self.crew.at(place).class);
+        let (worker, class) = (self.crew.at(place).id, self.crew.at(place).class_of(run.kin));
         if run.compares() {
             run.class = Some(class);
         }

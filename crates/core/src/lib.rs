@@ -39,6 +39,7 @@ mod floor;
 mod grace;
 mod hash;
 mod hedge;
+mod kin;
 mod modules;
 mod placement;
 mod pool;
@@ -60,14 +61,15 @@ mod workers;
 
 pub use credibility::{Opinion, Rule, Seat, Weighing, Weight, group_error_ppb, weigh};
 pub use effects::*;
-pub use evidence::{Evidence, Prior, Standing, Witness, day_of};
+pub use evidence::{Evidence, LAPSES_MAX, Lapse, Prior, Standing, Witness, day_of};
 pub use explain::Explained;
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
-pub use repair::{PastVote, Suspect, is_decisive, repair_order};
+pub use repair::{PastVote, Suspect, is_decisive, repair_order, what_is_left_ppb};
 pub use share::verify_serves;
 pub use types::*;
 pub use views::*;
+pub use vocabulary::class::Portable;
 pub use vocabulary::id::Class;
 
 #[cfg(test)]

@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Class;
-use super::Time;
 use super::bits::Bits;
 use super::credibility::Seat;
 use super::explain::Choice;
+use super::kin::Kin;
 use super::workers::{Crew, Worker};
+use super::{Class, Time, WorkerStanding};
 use vocabulary::id::WorkerId;
 
 /// The least that an attempt leases: below it the bookkeeping costs more than the memory.
@@ -31,6 +31,8 @@ pub(super) struct Shape {
     pub seat: Seat,
     /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
     pub missing: u8,
+    /// Which of a worker's classes counts.
+    pub kin: Kin,
     /// The class that the run is bound to.
     pub class: Option<Class>,
     /// Workers with a live attempt or a vote of the run, ascending: never again (I4, I5).
@@ -68,7 +70,9 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     let mut candidates: Vec<&Worker> = crew
         .iter()
         .filter(|worker| worker.is_eligible() && worker.memory_bytes >= shape.memory_bytes)
-        .filter(|worker| carries(worker) && shape.class.is_none_or(|class| worker.class == class))
+        .filter(|worker| {
+            carries(worker) && shape.class.is_none_or(|class| worker.class_of(shape.kin) == class)
+        })
         .collect();
     if shape.seat == Seat::Arbiter {
         return suited_arbiters(shape, &candidates, crew);
@@ -77,10 +81,10 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     if shape.voters > 1 && shape.class.is_none() {
         let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
         for worker in &candidates {
-            *classes.entry(worker.class).or_default() += 1;
+            *classes.entry(worker.class_of(shape.kin)).or_default() += 1;
         }
         there = classes.values().copied().max().unwrap_or(0);
-        candidates.retain(|worker| classes[&worker.class] >= usize::from(shape.voters));
+        candidates.retain(|worker| classes[&worker.class_of(shape.kin)] >= usize::from(shape.voters));
     }
     // arbiters are kept for disputes and audits, unless there is nobody else
     if !crew.arbiters().is_empty() && candidates.iter().any(|worker| !worker.is_arbiter) {
@@ -142,6 +146,75 @@ pub(super) fn lacking(shape: &Shape, crew: &Crew) -> String {
         return format!("{with} has the {mebibytes} MiB of memory that it may use").trim_start().to_owned();
     }
     "may take another attempt of it".to_owned()
+}
+
+/// What keeps a worker from an attempt of a shape, whether it is free or not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Bar {
+    /// It gets no work.
+    Standing(WorkerStanding),
+    /// It has an attempt of the run, or a vote.
+    Seated,
+    /// It has too little memory.
+    Memory,
+    /// It lacks a label.
+    Labels,
+    /// The run is bound to another class.
+    Class,
+    /// Its class is too small for the policy.
+    FewPeers,
+    /// It is kept for disputes and audits.
+    Arbiter,
+    /// An arbiter is wanted.
+    NoArbiter,
+    /// Its trust domain has a voter.
+    Domain,
+}
+
+/// Barred workers that are named at most.
+const NAMED_MAX: usize = 6;
+
+/// What keeps the workers from a shape that it does not avoid, some of them by name, and how many more there are. For words
+/// only: [`suited`] decides.
+pub(super) fn barred(shape: &Shape, crew: &Crew) -> (Vec<(WorkerId, Bar)>, usize) {
+    let others = || crew.iter().filter(|worker| !shape.avoided.contains(&worker.id));
+    let named = others().take(NAMED_MAX).map(|worker| (worker.id, bar(shape, worker, crew))).collect();
+    (named, others().count().saturating_sub(NAMED_MAX))
+}
+
+fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
+    let wants_arbiter = shape.seat == Seat::Arbiter;
+    let peers = |class| crew.iter().filter(|it| it.is_eligible() && it.class == class).count();
+    if !worker.is_eligible() {
+        Bar::Standing(worker.standing())
+    } else if shape.seated.contains(&worker.id) {
+        Bar::Seated
+    } else if worker.memory_bytes < shape.memory_bytes {
+        Bar::Memory
+    } else if shape.labels.as_ref().is_some_and(|labels| !worker.carries(labels)) {
+        Bar::Labels
+    } else if shape.class.is_some_and(|class| worker.class != class) {
+        Bar::Class
+    } else if wants_arbiter && !worker.is_arbiter {
+        Bar::NoArbiter
+    } else if worker.is_arbiter {
+        Bar::Arbiter
+    } else if shape.voters > 1 && shape.class.is_none() && peers(worker.class) < usize::from(shape.voters) {
+        Bar::FewPeers
+    } else {
+        Bar::Domain
+    }
+}
+
+/// Workers that suit a shape and cannot take an attempt of it now, some of them, and how many more there are.
+pub(super) fn busy(shape: &Shape, suited: &Suited, crew: &Crew) -> (Vec<WorkerId>, usize) {
+    let is_busy = |worker: &&Worker| {
+        let suits = crew.place(worker.id).is_some_and(|place| suited.places.contains(place));
+        suits && (worker.credits == 0 || worker.memory_free() < shape.memory_bytes)
+    };
+    let busy: Vec<WorkerId> = crew.iter().filter(is_busy).map(|worker| worker.id).collect();
+    let named = busy.iter().copied().take(NAMED_MAX).collect();
+    (named, busy.len().saturating_sub(NAMED_MAX))
 }
 
 /// Removes the workers that have a seat already, and those of their domains where domains matter.
@@ -236,7 +309,7 @@ pub(super) fn choose(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Joining, Prior, Standing};
+    use crate::{Joining, Portable, Prior, Standing};
     use vocabulary::digest::Digest;
 
     fn crew(workers: &[(u32, &str, u8)]) -> Crew {
@@ -254,6 +327,9 @@ mod tests {
                 standing: Standing::default(),
                 prior: Prior::Owned,
                 is_arbiter: false,
+                portable: Portable::alike(Class(Digest::EMPTY)),
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             let place = crew.join(joining, Time(0));
             crew.update(place, |worker| worker.credits = 2);
@@ -268,6 +344,7 @@ mod tests {
             voters,
             seat: Seat::Voter,
             missing: voters.saturating_sub(seated.len() as u8).max(1),
+            kin: Kin::Native,
             class: None,
             seated: seated.iter().map(|worker| WorkerId(*worker)).collect(),
             avoided: vec![],

@@ -10,7 +10,8 @@ use super::explain::Note;
 use super::floor::{Floor, Followup};
 use super::grace::Grace;
 use super::hash::Map;
-use super::placement::lacking;
+use super::kin::{Kin, is_of_the_code};
+use super::placement::{busy, lacking};
 use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::{AttemptState, Config, Effect, Event, Submission, SubmitError, Time, Write, WriteKind};
@@ -205,7 +206,7 @@ impl Pool {
             }
             Event::Heartbeat { worker, beats } => self.beats(worker, beats),
             Event::WorkerDraining { worker, why } => self.drain(worker, why),
-            Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why),
+            Event::WorkerQuarantined { worker, why } => self.quarantine(worker, why, false),
             Event::WorkerReadmitted { worker } => self.readmit(worker),
             Event::AttemptBegun { attempt, worker, at } => self.begun(attempt, worker, at),
             Event::AttemptVoted { attempt, epoch, worker, vote } => {
@@ -308,6 +309,7 @@ impl Pool {
                 Followup::Drain(worker, why) => self.drain(worker, why),
                 Followup::Poisoned(module, why) => self.poisoned(module, why),
                 Followup::Quarantine(worker, why) => self.distrust(worker, why),
+                Followup::Rehabilitate(worker, why) => self.rehabilitate(worker, why),
                 Followup::Arbiters => {
                     for run in self.floor.queue.runs_for_arbiters() {
                         self.with_run(run, Floor::advance);
@@ -388,8 +390,15 @@ impl Pool {
             if known.ballot.is_some() {
                 return;
             }
+            // where a stack ends is compared within one machine code only
+            let is_compared = match run.kin {
+                Kin::Native => true,
+                Kin::Portable => !is_of_the_code(&vote.outcome),
+                Kin::PortableCode => false,
+            };
             if let Some(agreed) = run.agreed
                 && agreed != vote.result
+                && is_compared
             {
                 effects.push(Effect::Dissented { worker, attempt, result: vote.result });
             }
@@ -452,7 +461,10 @@ impl Pool {
                     run.fresh_until = None;
                     run.is_relaxed = true;
                     let wait_ms = floor.config.fresh_worker_wait_ms;
-                    floor.note(run, Note::FreshWaitOver { wait_ms });
+                    let shape = run.ticket.map(|ticket| floor.queue.shape(floor.queue.shape_of(ticket)));
+                    let (busy, more) =
+                        shape.map(|(shape, suited)| busy(shape, suited, &floor.crew)).unwrap_or_default();
+                    floor.note(run, Note::FreshWaitOver { wait_ms, busy, more });
                     floor.advance(run);
                 }),
                 Timer::Timeout(attempt) => self.overdue(attempt),

@@ -55,6 +55,17 @@ pub fn is_decisive(
     }
 }
 
+/// The probability that a final is wrong without the votes of some workers, in parts per billion: what [`repair_order`]
+/// goes by.
+pub fn what_is_left_ppb(won: Digest, votes: &[PastVote], is_out: impl Fn(WorkerId) -> bool) -> u64 {
+    let rest: Vec<Opinion> = votes
+        .iter()
+        .filter(|vote| !is_out(vote.worker))
+        .map(|vote| Opinion { worker: vote.worker, result: vote.result, weight: vote.weight })
+        .collect();
+    group_error_ppb(&rest, won)
+}
+
 /// A final that is to be verified anew.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Suspect {

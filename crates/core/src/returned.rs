@@ -41,13 +41,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::{
-        Class, Config, Effect, Event, Joining, Pool, Prior, Standing, Submission, Time, Vote,
+        Class, Config, Effect, Event, Joining, Pool, Portable, Prior, Standing, Submission, Time, Vote,
     };
     use super::*;
     use vocabulary::digest::Digest;
     use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
     use vocabulary::result::{FailReason, Outcome, RunState};
-    use vocabulary::spec::{Policy, Retry, Verify};
+    use vocabulary::spec::{Policy, Profile, Retry, Verify};
 
     const RUN: RunId = RunId(1);
     const EPOCH: Epoch = Epoch(1);
@@ -67,6 +67,9 @@ mod tests {
                 standing: Standing::default(),
                 prior: Prior::Owned,
                 is_arbiter: false,
+                portable: Portable::alike(Class(Digest::EMPTY)),
+                for_votes: false,
+                condemned_elsewhere: false,
             };
             pool.step(Time(1), Event::WorkerJoined(Box::new(joining)), &mut Vec::new());
         }
@@ -89,6 +92,7 @@ mod tests {
             lottery: u64::MAX,
             reverify: None,
             share: None,
+            profile: Profile::Det1,
         };
         pool.submit(Time(2), submission, &mut Vec::new()).unwrap();
     }

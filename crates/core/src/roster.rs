@@ -2,7 +2,7 @@
 
 use super::attempt::Attempt;
 use super::explain::Note;
-use super::floor::Floor;
+use super::floor::{Floor, Followup};
 use super::pool::Pool;
 use super::run::{Phase, Run};
 use super::{Effect, Joining};
@@ -14,7 +14,11 @@ impl Pool {
     pub(super) fn joined(&mut self, joining: Joining) {
         let worker = joining.worker;
         let holds = joining.holds.clone();
-        let kept_class = self.floor.crew.get(worker).is_none_or(|known| known.class == joining.class);
+        let kept_class = self
+            .floor
+            .crew
+            .get(worker)
+            .is_none_or(|known| (known.class, known.portable) == (joining.class, joining.portable));
         let place = self.floor.crew.join(joining, self.floor.now);
         self.floor.watch_silence(place);
         let is_kept = |attempt: &AttemptId| {
@@ -35,6 +39,14 @@ impl Pool {
         self.floor.effects.push(Effect::WorkerChanged { worker });
         self.reachable_again(place);
         self.is_back(worker);
+        let known = self.floor.crew.at(place);
+        if known.quarantine.is_none() && known.evidence.condemns() {
+            let why = "its record in this class says that it lied: results of it turned out wrong".to_owned();
+            self.floor.followups.push(Followup::Quarantine(worker, why));
+        } else if known.is_cleared() {
+            let why = "what its votes had said against it was taken back while it was away".to_owned();
+            self.floor.followups.push(Followup::Rehabilitate(worker, why));
+        }
     }
 
     /// Runs that wait for the blobs of a voter that is there again.
@@ -108,9 +120,13 @@ impl Pool {
     }
 
     /// Nothing for a worker any more, and nothing of it counts (I14).
-    pub(super) fn quarantine(&mut self, worker: WorkerId, why: String) {
+    /// `for_votes`: it is the pool that says so, and may take it back.
+    pub(super) fn quarantine(&mut self, worker: WorkerId, why: String, for_votes: bool) {
         let Some(place) = self.floor.crew.place(worker) else { return };
-        self.floor.crew.update(place, |worker| worker.quarantine = Some(why.clone()));
+        self.floor.crew.update(place, |worker| {
+            worker.quarantine = Some(why.clone());
+            worker.for_votes = for_votes;
+        });
         self.floor.crew_changed();
         for attempt in self.floor.crew.at(place).holds.clone() {
             self.with_run(attempt.run, |floor, run| floor.withdrawn(run, attempt.number, &why));
@@ -131,9 +147,24 @@ impl Pool {
         self.floor.crew.update(place, |worker| {
             worker.drain = None;
             worker.quarantine = None;
+            (worker.for_votes, worker.condemned_elsewhere) = (false, false);
             worker.failed.clear();
         });
         self.floor.crew_changed();
+        self.floor.effects.push(Effect::WorkerChanged { worker });
+    }
+}
+
+impl Pool {
+    /// A worker that was quarantined for its votes had been right: it is as it was.
+    pub(super) fn rehabilitate(&mut self, worker: WorkerId, why: String) {
+        let Some(place) = self.floor.crew.place(worker) else { return };
+        if !self.floor.crew.at(place).is_cleared() {
+            return;
+        }
+        self.floor.crew.update(place, |worker| (worker.quarantine, worker.for_votes) = (None, false));
+        self.floor.crew_changed();
+        self.floor.effects.push(Effect::Rehabilitated { worker, why });
         self.floor.effects.push(Effect::WorkerChanged { worker });
     }
 }

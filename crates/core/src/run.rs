@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::attempt::Attempt;
 use super::credibility::{Opinion, Rule, Seat, Weighing, Why, leading, missing_odds_milli, weigh};
 use super::explain::Log;
+use super::kin::Kin;
 use super::placement::{Shape, leased_bytes};
 use super::queue::Ticket;
 use super::quorum::{Tally, tally};
@@ -79,6 +80,8 @@ pub(super) struct Run {
     pub fresh_until: Option<Time>,
     /// It has waited for that long enough.
     pub is_relaxed: bool,
+    /// Which of a worker's classes decides with whom its vote is compared.
+    pub kin: Kin,
     /// The class whose votes are compared.
     pub class: Option<Class>,
     pub attempts: Vec<Attempt>,
@@ -132,6 +135,7 @@ impl Run {
             waits_since: submission.submitted_at,
             fresh_until: None,
             is_relaxed: false,
+            kin: Kin::of(submission.profile),
             class: None,
             attempts: submission.history.into_iter().map(Attempt::recovered).collect(),
             voted: Vec::new(),
@@ -320,7 +324,7 @@ impl Run {
         let mut held = sorted(self.attempts.iter().filter(|attempt| !attempt.is_returned));
         if let Some(reverify) = &self.reverify {
             // whoever voted for what is doubted is asked last
-            held.extend(&reverify.voters);
+            held.extend(reverify.voters.iter().map(|voter| voter.worker));
             held.sort_unstable();
             held.dedup();
         }
@@ -338,6 +342,7 @@ impl Run {
             voters: if self.compares() { self.policy.verify.peers().max(2) } else { 1 },
             seat,
             missing: u8::try_from(missing).unwrap_or(u8::MAX),
+            kin: self.kin,
             class: self.class,
             seated,
             avoided,

@@ -1,8 +1,12 @@
 //! The pool as a whole, one event at a time: what each rule makes of it.
 
 mod epochs;
+mod flows;
 mod grace;
 mod placing;
+mod portable;
+mod repair;
+mod reruns;
 mod signs;
 
 use std::collections::BTreeMap;
@@ -11,7 +15,7 @@ use super::*;
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{FailReason, Fault, Outcome, RunState};
-use vocabulary::spec::{Policy, Verify};
+use vocabulary::spec::{Policy, Profile, Verify};
 
 /// A pool with a clock, checked after every event.
 struct Bench {
@@ -43,6 +47,9 @@ fn joining(number: u32) -> Joining {
         standing: Standing::default(),
         prior: Prior::Owned,
         is_arbiter: false,
+        portable: Portable::alike(Class(Digest::EMPTY)),
+        for_votes: false,
+        condemned_elsewhere: false,
     }
 }
 
@@ -62,6 +69,7 @@ fn submission(run: u128, epoch: u64, verify: Verify) -> Submission {
         lottery: u64::MAX,
         reverify: None,
         share: None,
+        profile: Profile::Det1,
     }
 }
 

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use super::Explained;
 use super::evidence::{Prior, Standing};
+use vocabulary::class::Portable;
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{Fault, Outcome};
-use vocabulary::spec::Policy;
+use vocabulary::spec::{Policy, Profile};
 
 /// Microseconds since the Unix epoch. The shell sees to it that it never goes back within a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -140,6 +141,8 @@ pub struct Submission {
     /// What makes it equal to others of its workspace: those that name the same may share attempts. `None`: it is executed
     /// by itself.
     pub share: Option<Digest>,
+    /// The semantics: which of its classes a worker votes in.
+    pub profile: Profile,
 }
 
 /// A result that is verified anew, because a worker on which it rested is not trusted any more. Nothing is written about it
@@ -151,9 +154,35 @@ pub struct Reverify {
     /// The final's revision.
     pub revision: u32,
     /// Who voted for it, quarantined or not. If it turns out wrong, they all named the same wrong digest.
-    pub voters: Vec<WorkerId>,
+    pub voters: Vec<PastVoter>,
     /// Attempts of the run up to this number have been.
     pub attempts: u32,
+    /// Whose votes lost against it: those that named what it turns out to be were right.
+    pub dissents: Vec<Dissent>,
+}
+
+/// Somebody who voted for a final, or confirmed it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PastVoter {
+    /// Who.
+    pub worker: WorkerId,
+    /// As what it was executed, where that was kept.
+    pub class: Option<Class>,
+    /// Whether it is quarantined, as far as the store knows: the pool knows of those that joined it.
+    pub is_out: bool,
+}
+
+/// A vote that lost against a final.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dissent {
+    /// On which attempt.
+    pub number: u32,
+    /// Whose.
+    pub worker: WorkerId,
+    /// As what it was executed.
+    pub class: Class,
+    /// For what.
+    pub result: Digest,
 }
 
 /// Why a submission is not accepted. Nothing was changed.
@@ -192,7 +221,7 @@ pub enum SubmitError {
 pub struct Joining {
     /// Its number, kept over reconnects.
     pub worker: WorkerId,
-    /// Its equivalence class.
+    /// Its equivalence class for `det-1`: covers all that it computes, so its evidence belongs to it.
     pub class: Class,
     /// Who answers for it. Where all workers share one domain, each counts as its own fault domain.
     pub domain: String,
@@ -214,6 +243,12 @@ pub struct Joining {
     pub prior: Prior,
     /// Whether it is a trusted executor of the operator, which settles disputes and audits.
     pub is_arbiter: bool,
+    /// Its classes for `det-1-portable`.
+    pub portable: Portable,
+    /// Whether the pool itself quarantined it, for its votes: that ends when they turn out to have been right.
+    pub for_votes: bool,
+    /// Whether what it showed in another class is enough for a quarantine.
+    pub condemned_elsewhere: bool,
 }
 
 /// A worker's checked statement about an attempt: signature, class, artifact and binding were verified by the shell.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::evidence::Standing;
+use super::kin::Kin;
 use super::pool::Pool;
 use super::workers::Worker;
-use super::{AttemptRecord, Class, Explained, Time};
+use super::{AttemptRecord, Class, Explained, Portable, Time};
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 use vocabulary::result::{RunState, Verdict};
 
@@ -60,7 +61,7 @@ pub struct WorkerView {
     pub standing: WorkerStanding,
     /// Why it does not.
     pub why: Option<String>,
-    /// Its class.
+    /// Its class for `det-1`.
     pub class: Class,
     /// Other active workers of its class: with none, nothing that it votes for can be compared.
     pub peers: usize,
@@ -92,6 +93,10 @@ pub struct WorkerView {
     pub error_ppb: u64,
     /// Whether it is a trusted executor.
     pub is_arbiter: bool,
+    /// Its classes for `det-1-portable`.
+    pub portable: Portable,
+    /// Other active workers that give the same portable results.
+    pub portable_peers: usize,
 }
 
 /// Figures for metrics and overload decisions.
@@ -111,6 +116,9 @@ pub struct Stats {
     pub slots: u32,
 }
 
+/// What peers are counted in.
+const SHOWN: [Kin; 2] = [Kin::Native, Kin::Portable];
+
 /// What everybody can see of it.
 impl Pool {
     /// A run that is not final. While its final record is being written it is shown as it was before.
@@ -120,19 +128,29 @@ impl Pool {
 
     /// A worker that joined at some time since the coordinator started.
     pub fn worker(&self, worker: WorkerId) -> Option<WorkerView> {
-        let worker = self.floor.crew.get(worker)?;
-        let same = |other: &&Worker| other.class == worker.class && other.is_active();
-        Some(worker.view(peers(worker, self.floor.crew.iter().filter(same).count())))
+        Some(self.shown(self.floor.crew.get(worker)?, &self.classes()))
     }
 
     /// All of them, in the order in which they first joined.
     pub fn workers(&self) -> Vec<WorkerView> {
-        let mut classes = BTreeMap::<Class, usize>::new();
+        let classes = self.classes();
+        self.floor.crew.iter().map(|worker| self.shown(worker, &classes)).collect()
+    }
+
+    /// Active workers of each class.
+    fn classes(&self) -> BTreeMap<(Kin, Class), usize> {
+        let mut classes = BTreeMap::new();
         for worker in self.floor.crew.iter().filter(|worker| worker.is_active()) {
-            *classes.entry(worker.class).or_default() += 1;
+            for kin in SHOWN {
+                *classes.entry((kin, worker.class_of(kin))).or_default() += 1;
+            }
         }
-        let same = |worker: &Worker| classes.get(&worker.class).copied().unwrap_or(0);
-        self.floor.crew.iter().map(|worker| worker.view(peers(worker, same(worker)))).collect()
+        classes
+    }
+
+    fn shown(&self, worker: &Worker, classes: &BTreeMap<(Kin, Class), usize>) -> WorkerView {
+        let there = |kin| classes.get(&(kin, worker.class_of(kin))).copied().unwrap_or(0);
+        worker.view(SHOWN.map(|kin| there(kin) - usize::from(worker.is_active())))
     }
 
     /// Figures for metrics.
@@ -148,9 +166,4 @@ impl Pool {
             slots: active.map(|worker| worker.slots).sum(),
         }
     }
-}
-
-/// Of so many active workers of a class, those that are not this one.
-fn peers(worker: &Worker, of_class: usize) -> usize {
-    of_class - usize::from(worker.is_active())
 }

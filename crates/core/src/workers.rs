@@ -10,7 +10,7 @@ use super::bits::Bits;
 use super::credibility::{Weight, arbiter_weight};
 use super::evidence::{Evidence, Prior, Standing, Witness, day_of};
 use super::hash::Map;
-use super::{Class, Joining, Time, WorkerStanding, WorkerView};
+use super::{Class, Joining, Portable, Time, WorkerStanding, WorkerView};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 
@@ -47,6 +47,10 @@ pub(super) struct Worker {
     pub drain: Option<String>,
     /// Why it gets nothing and counts for nothing, over all sessions.
     pub quarantine: Option<String>,
+    /// Whether the pool itself quarantined it, for its votes.
+    pub for_votes: bool,
+    /// Whether what it showed in another class is enough for a quarantine.
+    pub condemned_elsewhere: bool,
     pub holds: Vec<AttemptId>,
     /// Runs that are not final and have a vote of it.
     pub voted: BTreeSet<RunId>,
@@ -64,6 +68,7 @@ pub(super) struct Worker {
     pub evidence: Standing,
     pub prior: Prior,
     pub is_arbiter: bool,
+    pub portable: Portable,
     /// Confirmations by peers and by arbiters that were not told yet.
     pending: [u32; 2],
     /// Its trust domain, by number.
@@ -88,6 +93,8 @@ impl Worker {
             silence_at: None,
             drain: None,
             quarantine: joining.quarantined.then(|| "quarantined in an earlier session".to_owned()),
+            for_votes: joining.quarantined && joining.for_votes,
+            condemned_elsewhere: joining.condemned_elsewhere,
             holds: Vec::new(),
             voted: BTreeSet::new(),
             failed: Vec::new(),
@@ -100,6 +107,7 @@ impl Worker {
             evidence: joining.standing,
             prior: joining.prior,
             is_arbiter: joining.is_arbiter,
+            portable: joining.portable,
             pending: [0; 2],
             domain_number,
         }
@@ -156,10 +164,15 @@ impl Worker {
         labels.iter().all(|(name, value)| self.labels.get(name) == Some(value))
     }
 
+    /// Whether it is quarantined, and nothing is left of what it was quarantined for.
+    pub(super) fn is_cleared(&self) -> bool {
+        self.quarantine.is_some() && self.for_votes && !self.condemned_elsewhere && !self.evidence.condemns()
+    }
+
     /// Takes an entry into its standing.
-    pub(super) fn learn(&mut self, at: Time, evidence: Evidence) {
-        self.evidence = self.evidence.with(at, evidence);
-        if !matches!(evidence, Evidence::Confirmed { .. }) {
+    pub(super) fn learn(&mut self, at: Time, about: Option<RunId>, evidence: Evidence) {
+        self.evidence = self.evidence.with(at, about, evidence);
+        if !matches!(evidence, Evidence::Confirmed { .. } | Evidence::Absolved) {
             self.pending = [0; 2];
         }
     }
@@ -175,12 +188,12 @@ impl Worker {
         self.pending = [0; 2];
         let bundle = |count, by| (count > 0).then_some(Evidence::Confirmed { count, by });
         let due = [bundle(peers, Witness::Peer), bundle(arbiters, Witness::Arbiter)];
-        due.into_iter().flatten().for_each(|evidence| self.learn(at, evidence));
+        due.into_iter().flatten().for_each(|evidence| self.learn(at, None, evidence));
         due
     }
 
-    /// As others may see it; `peers` are the other active workers of its class.
-    pub(super) fn view(&self, peers: usize) -> WorkerView {
+    /// As others may see it; `peers` are the other active workers of its class, and of that for portable results.
+    pub(super) fn view(&self, [peers, portable_peers]: [usize; 2]) -> WorkerView {
         WorkerView {
             worker: self.id,
             standing: self.standing(),
@@ -201,6 +214,8 @@ impl Worker {
             evidence: self.evidence,
             error_ppb: self.evidence.error_ppb(self.prior),
             is_arbiter: self.is_arbiter,
+            portable: self.portable,
+            portable_peers,
         }
     }
 }
@@ -322,6 +337,7 @@ impl Crew {
                 worker.is_arbiter = joining.is_arbiter;
                 worker.domain_number = domain_number;
                 worker.class = joining.class;
+                worker.portable = joining.portable;
                 worker.domain = joining.domain;
                 worker.labels = joining.labels;
                 worker.slots = joining.slots;
@@ -332,8 +348,10 @@ impl Crew {
                 worker.is_suspect = false;
                 worker.is_silent = false;
                 worker.drain = None;
+                worker.condemned_elsewhere = joining.condemned_elsewhere;
                 if joining.quarantined && worker.quarantine.is_none() {
                     worker.quarantine = Some("quarantined by the store's record".to_owned());
+                    worker.for_votes = joining.for_votes;
                 }
             });
             return place;

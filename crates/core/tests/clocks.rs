@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::{
-    Beat, Class, Config, Effect, Event, Joining, Pool, Prior, Standing, Submission, Time, Vote,
+    Beat, Class, Config, Effect, Event, Joining, Pool, Portable, Prior, Standing, Submission, Time, Vote,
     WorkerStanding, Write,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::Outcome;
-use vocabulary::spec::{Policy, Verify};
+use vocabulary::spec::{Policy, Profile, Verify};
 
 const START: Time = Time(1_000_000_000_000);
 const WORKER: WorkerId = WorkerId(1);
@@ -31,6 +31,9 @@ fn pool(config: Config) -> Pool {
         standing: Standing::default(),
         prior: Prior::Owned,
         is_arbiter: false,
+        portable: Portable::alike(Class(Digest::EMPTY)),
+        for_votes: false,
+        condemned_elsewhere: false,
     };
     let mut effects = Vec::new();
     pool.step(START, Event::WorkerJoined(Box::new(joining)), &mut effects);
@@ -51,6 +54,7 @@ fn pool(config: Config) -> Pool {
         lottery: u64::MAX,
         reverify: None,
         share: None,
+        profile: Profile::Det1,
     };
     pool.submit(START, submission, &mut effects).expect("there is a worker");
     assert!(effects.contains(&Effect::Assign { attempt: ATTEMPT, epoch: Epoch(1), worker: WORKER }));

@@ -27,7 +27,12 @@ pub enum CompileError {
 ///
 /// See [`CompileError`].
 pub fn compile(wasm: &[u8], variant: Variant) -> Result<Vec<u8>, CompileError> {
-    let engine = engine::build(Role::Compile, variant, CpuLevel::of_this_machine())
+    compile_for(wasm, variant, engine::level(variant))
+}
+
+/// Compiles `wasm` for CPUs of a level.
+pub(super) fn compile_for(wasm: &[u8], variant: Variant, level: CpuLevel) -> Result<Vec<u8>, CompileError> {
+    let engine = engine::build(Role::Compile, variant, level)
         .map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
     engine.precompile_module(wasm).map_err(|error| {
         let text = format!("{error:#}");

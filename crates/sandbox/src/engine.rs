@@ -1,4 +1,4 @@
-//! The one engine configuration: profile `det-1`, switch by switch.
+//! The one engine configuration: profiles `det-1` and `det-1-portable`, switch by switch.
 //!
 //! Every switch that can change what a guest computes, or where it stops, is set here explicitly, also where today's
 //! default is the same: a default may move, a profile may not. The compiler child and the runners build their engines
@@ -7,20 +7,21 @@
 //!
 //! | source of difference | switch | test |
 //! |---|---|---|
-//! | NaN bits | same machine code for all voters (no canonicalisation in `det-1`), proven by the class | `nan_bits_are_the_same_on_every_sandbox` |
-//! | CPU features | explicit target and [`CpuLevel`]; the host's own features are never asked for | `the_engine_uses_only_the_features_of_its_level` |
-//! | relaxed SIMD | deterministic lowerings | `relaxed_simd_has_one_result` |
+//! | NaN bits | `det-1`: same machine code for all voters, proven by the class; `det-1-portable`: canonicalised | `nan_bits_are_the_same_on_every_sandbox`, `portable_tests` |
+//! | CPU features | explicit target and [`CpuLevel`]; the host's own features are never asked for; `det-1-portable`: the base of the architecture | `the_engine_uses_only_the_features_of_its_level` |
+//! | relaxed SIMD | `det-1`: deterministic lowerings; `det-1-portable`: off, see [`features`] | `relaxed_simd_has_one_result`, `portable_code_has_no_relaxed_instructions` |
 //! | threads, shared memory | proposal off, built without | `proposals_outside_the_profile_are_refused` |
 //! | memory64, GC, exceptions, typed function references, custom page sizes | proposals off | the same |
-//! | stack depth | `max_wasm_stack` fixed; exact for one artifact | `endless_recursion_overflows_at_the_same_depth` |
+//! | stack depth | `max_wasm_stack` fixed; exact for one artifact, so in `det-1-portable` only votes of the same machine code are compared about it | `endless_recursion_overflows_at_the_same_depth` |
 //! | growth | [`super::limits`]; reservation, guard and pool sizes fixed | `growth_stops_exactly_at_the_limit` |
-//! | fuel | one compiler, costs fixed by the engine's version, only in [`Variant::Fueled`] | `fuel_is_exact` |
+//! | fuel | one compiler, costs fixed by the engine's version, only in variants that count it | `fuel_is_exact` |
 //! | copy-on-write images (cost fuel when off) | on | `fuel_is_exact` |
 //! | epochs (wall clock) | off | `no_switch_reads_the_clock_or_the_environment` |
 //! | backtraces (environment variable) | off | the same |
-//! | engine version, this policy | [`POLICY`] in the artifact's version string | `an_artifact_of_another_policy_is_refused` |
+//! | engine version, this policy | [`policy`] in the artifact's version string | `an_artifact_of_another_policy_is_refused` |
 
 use std::hash::{Hash as _, Hasher};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 use wasmtime::{
@@ -30,8 +31,7 @@ use wasmtime::{
 
 use super::{SandboxError, Variant};
 use vocabulary::digest::{self, Digest};
-use vocabulary::id::Class;
-use vocabulary::spec::canonical_json;
+use vocabulary::spec::Profile;
 
 /// The engine's version; `Cargo.toml` pins the same one, and a test compares them.
 pub const ENGINE_VERSION: &str = "48.0.8";
@@ -40,8 +40,14 @@ pub const ENGINE_VERSION: &str = "48.0.8";
 pub fn engine_name() -> String {
     format!("wasmtime {ENGINE_VERSION}")
 }
+
 /// Names the switches of this file: it changes whenever one of them does.
-pub const POLICY: &str = "det-1.0";
+pub fn policy(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Det1 => "det-1.0",
+        Profile::Det1Portable => "det-1-portable.0",
+    }
+}
 
 /// Stack that guest code may use, in bytes: twice the engine's default, half of a thread's usual stack.
 pub const STACK_BYTES: usize = 1 << 20;
@@ -80,6 +86,17 @@ pub const FEATURES: WasmFeatures = WasmFeatures::MUTABLE_GLOBAL
     .union(WasmFeatures::FLOATS)
     .union(WasmFeatures::MULTI_MEMORY)
     .union(WasmFeatures::EXTENDED_CONST);
+
+/// The proposals of a profile.
+///
+/// `det-1-portable` goes without relaxed SIMD, though the lowering is the deterministic one: where a CPU has no fused
+/// multiply-add the engine calls a function for it, and the NaNs that come back are not canonicalised (wasmtime 48.0.8).
+pub(super) fn features(profile: Profile) -> WasmFeatures {
+    match profile {
+        Profile::Det1 => FEATURES,
+        Profile::Det1Portable => FEATURES.difference(WasmFeatures::RELAXED_SIMD),
+    }
+}
 
 /// What an engine is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,15 +177,24 @@ impl CpuLevel {
     }
 }
 
+/// The CPU features that machine code of a variant may use on this machine.
+pub(super) fn level(variant: Variant) -> CpuLevel {
+    match variant.profile() {
+        Profile::Det1 => CpuLevel::of_this_machine(),
+        // all of them must be able to execute it
+        Profile::Det1Portable => CpuLevel::Baseline,
+    }
+}
+
 /// The target triple, explicit because naming it is what turns the detection of host features off.
-fn target() -> String {
+pub(super) fn target() -> String {
     let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
     format!("{}-unknown-linux-{libc}", std::env::consts::ARCH)
 }
 
-/// Builds an engine of the profile.
+/// Builds an engine of the variant's profile for CPUs of a [`level`].
 pub(super) fn build(role: Role, variant: Variant, level: CpuLevel) -> wasmtime::Result<Engine> {
-    Engine::new(&config(role, variant, level, POLICY)?)
+    Engine::new(&config(role, variant, level, policy(variant.profile()))?)
 }
 
 /// The switches. `policy` is a parameter only so that a test can make a foreign artifact.
@@ -178,10 +204,11 @@ fn config(role: Role, variant: Variant, level: CpuLevel, policy: &str) -> wasmti
         .strategy(Strategy::Cranelift)
         .target(&target())?
         .module_version(ModuleVersionStrategy::Custom(format!("{ENGINE_VERSION}/{policy}")))?;
-    code_generation(&mut config, level);
-    config.consume_fuel(variant == Variant::Fueled).epoch_interruption(false);
+    code_generation(&mut config, variant.profile(), level);
+    config.consume_fuel(variant.is_fueled()).epoch_interruption(false);
 
-    config.wasm_features(WasmFeatures::all(), false).wasm_features(FEATURES, true);
+    let features = features(variant.profile());
+    config.wasm_features(WasmFeatures::all(), false).wasm_features(features, true);
     config.relaxed_simd_deterministic(true).wasm_branch_hinting(false).shared_memory(false);
 
     config
@@ -212,11 +239,11 @@ fn config(role: Role, variant: Variant, level: CpuLevel, policy: &str) -> wasmti
     Ok(config)
 }
 
-fn code_generation(config: &mut Config, level: CpuLevel) {
+fn code_generation(config: &mut Config, profile: Profile, level: CpuLevel) {
     config
         .cranelift_opt_level(OptLevel::Speed)
         .cranelift_regalloc_algorithm(RegallocAlgorithm::Backtracking)
-        .cranelift_nan_canonicalization(false)
+        .cranelift_nan_canonicalization(profile == Profile::Det1Portable)
         .cranelift_debug_verifier(false)
         .compiler_inlining(wasmtime::Inlining::No);
     for flag in level.flags() {
@@ -254,57 +281,21 @@ fn pool() -> PoolingAllocationConfig {
     pool
 }
 
-/// What two machines must have in common before their votes are compared.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct ClassInputs {
-    /// The build of Lockstep: the host functions are its own.
-    pub build: &'static str,
-    /// The engine's version.
-    pub engine: &'static str,
-    /// The switches' name.
-    pub policy: &'static str,
-    /// The target triple.
-    pub target: String,
-    /// The fixed CPU feature list.
-    pub cpu: &'static [&'static str],
-    /// [`compatibility`] of the plain and of the fueled engine: covers every flag.
-    pub engines: [Digest; 2],
-}
-
-impl ClassInputs {
-    /// Those of this process on this machine.
-    ///
-    /// # Errors
-    ///
-    /// [`SandboxError::Engine`] if the engine cannot be built here.
-    pub fn of_this_machine() -> Result<ClassInputs, SandboxError> {
-        let level = CpuLevel::of_this_machine();
-        Ok(ClassInputs {
-            build: env!("CARGO_PKG_VERSION"),
-            engine: ENGINE_VERSION,
-            policy: POLICY,
-            target: target(),
-            cpu: level.flags(),
-            engines: [compatibility(Variant::Plain)?, compatibility(Variant::Fueled)?],
-        })
-    }
-
-    /// The class: the digest of the canonical JSON of all of it.
-    pub fn class(&self) -> Class {
-        Class(Digest::of(&canonical_json(self)))
-    }
-}
-
 /// Digest of everything that decides whether an artifact loads: version, compiler flags, tunables and features.
-/// Equal for every engine of one variant on machines of one [`CpuLevel`].
+/// Equal for every engine of one variant on machines of one [`CpuLevel`]; of the portable ones on all of an architecture.
 ///
 /// # Errors
 ///
 /// [`SandboxError::Engine`] if the engine cannot be built here.
 pub fn compatibility(variant: Variant) -> Result<Digest, SandboxError> {
-    let engine = build(Role::Compile, variant, CpuLevel::of_this_machine())
+    static KNOWN: [OnceLock<Digest>; Variant::ALL.len()] = [const { OnceLock::new() }; Variant::ALL.len()];
+    let known = &KNOWN[variant as usize];
+    if let Some(digest) = known.get() {
+        return Ok(*digest);
+    }
+    let engine = build(Role::Compile, variant, level(variant))
         .map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
-    Ok(compatibility_of(&engine))
+    Ok(*known.get_or_init(|| compatibility_of(&engine)))
 }
 
 fn compatibility_of(engine: &Engine) -> Digest {
@@ -340,13 +331,15 @@ mod tests {
 
     #[test]
     fn compiling_and_executing_engines_agree() {
-        let level = CpuLevel::of_this_machine();
-        for variant in [Variant::Plain, Variant::Fueled] {
-            let compile = build(Role::Compile, variant, level).unwrap();
-            let execute = build(Role::Execute, variant, level).unwrap();
+        let mut all = std::collections::BTreeSet::new();
+        for variant in Variant::ALL {
+            let compile = build(Role::Compile, variant, level(variant)).unwrap();
+            let execute = build(Role::Execute, variant, level(variant)).unwrap();
             assert_eq!(compatibility_of(&compile), compatibility_of(&execute));
+            assert_eq!(compatibility_of(&compile), compatibility(variant).unwrap());
+            all.insert(compatibility_of(&compile));
         }
-        assert_ne!(compatibility(Variant::Plain).unwrap(), compatibility(Variant::Fueled).unwrap());
+        assert_eq!(all.len(), Variant::ALL.len());
     }
 
     #[test]
@@ -354,6 +347,9 @@ mod tests {
         let engine = build(Role::Compile, Variant::Plain, CpuLevel::Baseline).unwrap();
         let mut flags = engine.get_cranelift_flags_enabled();
         assert!(flags.all(|flag| !flag.starts_with("has_")));
+        for variant in [Variant::Portable, Variant::PortableFueled] {
+            assert_eq!(level(variant), CpuLevel::Baseline);
+        }
         // A level is part of what an artifact is compatible with.
         let of = |level| compatibility_of(&build(Role::Compile, Variant::Plain, level).unwrap());
         if cfg!(target_arch = "x86_64") {
@@ -370,33 +366,25 @@ mod tests {
         assert_eq!(engine.get_wasm_backtrace_max_frames(), 0);
         assert_eq!(engine.get_wasm_features(), FEATURES);
         assert_eq!(engine.get_cranelift_nan_canonicalization(), Some(false));
+        let portable = build(Role::Execute, Variant::Portable, CpuLevel::Baseline).unwrap();
+        assert_eq!(portable.get_cranelift_nan_canonicalization(), Some(true));
+        assert!(!portable.get_wasm_features().contains(WasmFeatures::RELAXED_SIMD));
         assert!(engine.get_relaxed_simd_deterministic());
         assert!(!engine.get_shared_memory());
     }
 
     #[test]
     fn an_artifact_of_another_policy_is_refused() {
-        let level = CpuLevel::of_this_machine();
-        let foreign = config(Role::Compile, Variant::Plain, level, "det-0").unwrap();
-        let artifact = Engine::new(&foreign).unwrap().precompile_module(b"\0asm\x01\0\0\0").unwrap();
         let sandbox = crate::Sandbox::new().unwrap();
-        let loaded = sandbox.load_file(&crate::testing::file(&artifact), Variant::Plain);
+        for variant in Variant::ALL {
+            let foreign = config(Role::Compile, variant, level(variant), "det-0").unwrap();
+            let artifact = Engine::new(&foreign).unwrap().precompile_module(b"\0asm\x01\0\0\0").unwrap();
+            let loaded = sandbox.load_file(&crate::testing::file(&artifact), variant);
+            assert!(matches!(loaded, Err(SandboxError::Artifact(_))), "{:?}", loaded.err());
+        }
+        // NaN canonicalisation is not among what the engine itself checks when it loads
+        let plain = crate::compile(b"\0asm\x01\0\0\0", Variant::Plain).unwrap();
+        let loaded = sandbox.load_file(&crate::testing::file(&plain), Variant::Portable);
         assert!(matches!(loaded, Err(SandboxError::Artifact(_))), "{:?}", loaded.err());
-    }
-
-    #[test]
-    fn the_class_depends_on_each_of_its_inputs() {
-        let here = ClassInputs::of_this_machine().unwrap();
-        let mut others = vec![here.clone(); 6];
-        others[0].build = "0";
-        others[1].engine = "0";
-        others[2].policy = "0";
-        others[3].target = "0".into();
-        others[4].cpu = &["0"];
-        others[5].engines[1] = Digest::EMPTY;
-        let classes: std::collections::BTreeSet<_> =
-            others.iter().chain([&here]).map(|inputs| inputs.class()).collect();
-        assert_eq!(classes.len(), 7);
-        assert_eq!(here.class(), ClassInputs::of_this_machine().unwrap().class());
     }
 }

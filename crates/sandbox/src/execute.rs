@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use bytes::Bytes;
 use wasmtime::{Engine, Extern, Func, InstancePre, Linker, Module, Store, Val};
@@ -103,8 +103,9 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
 
 /// Executes guests. Build it before the process is confined: it opens the kernel's page map once.
 pub struct Sandbox {
-    plain: Host,
-    fueled: Host,
+    /// By variant. All are built before the process is confined, which could not do it any more.
+    hosts: [OnceLock<Host>; Variant::ALL.len()],
+    level: fn(Variant) -> CpuLevel,
 }
 
 /// An artifact in memory, ready to be instantiated any number of times.
@@ -118,21 +119,22 @@ pub struct Loaded {
 }
 
 impl Sandbox {
-    /// Builds both engines: address space only, about a millisecond.
+    /// Builds the engines: address space only, about a millisecond.
     ///
     /// # Errors
     ///
     /// [`SandboxError::Engine`] if this machine cannot carry them (no address space, an unknown architecture).
     pub fn new() -> Result<Sandbox, SandboxError> {
-        let host = |variant| -> wasmtime::Result<Host> {
-            let engine = engine::build(Role::Execute, variant, CpuLevel::of_this_machine())?;
-            let linker = linker(&engine)?;
-            Ok(Host { engine, linker })
-        };
-        let both = || -> wasmtime::Result<Sandbox> {
-            Ok(Sandbox { plain: host(Variant::Plain)?, fueled: host(Variant::Fueled)? })
-        };
-        both().map_err(|error| SandboxError::Engine(format!("{error:#}")))
+        let sandbox = Sandbox::at(engine::level);
+        for variant in Variant::ALL {
+            sandbox.host(variant)?;
+        }
+        Ok(sandbox)
+    }
+
+    /// One that executes machine code for other CPUs than this machine's own.
+    pub(super) fn at(level: fn(Variant) -> CpuLevel) -> Sandbox {
+        Sandbox { hosts: [const { OnceLock::new() }; Variant::ALL.len()], level }
     }
 
     /// Maps the artifact in `file`, which must be one that this machine's own compiler made and whose seal was
@@ -143,7 +145,7 @@ impl Sandbox {
     /// [`SandboxError::Artifact`] if it was made by another engine, for another CPU or another variant, or imports what
     /// is not offered; [`SandboxError::Capacity`] if it cannot be mapped.
     pub fn load_file(&self, file: &File, variant: Variant) -> Result<Loaded, SandboxError> {
-        let host = self.host(variant);
+        let host = self.host(variant)?;
         let file = file.try_clone().map_err(|error| SandboxError::Capacity(error.to_string()))?;
         #[expect(
             unsafe_code,
@@ -202,7 +204,7 @@ impl Sandbox {
             Err(error) => return Ok(not_mounted(&error, &limits)),
         };
         let guest = Guest { wasi, limiter: Limiter::new(limits.memory_bytes, loaded.spaces) };
-        let mut store = Store::new(&self.host(loaded.variant).engine, guest);
+        let mut store = Store::new(&self.host(loaded.variant)?.engine, guest);
         store.limiter(|guest| &mut guest.limiter);
         let granted = self.grant(&mut store, loaded.variant, limits.fuel)?;
 
@@ -241,9 +243,9 @@ impl Sandbox {
         variant: Variant,
         fuel: Option<u64>,
     ) -> Result<Option<u64>, SandboxError> {
-        match (variant, fuel) {
-            (Variant::Plain, None) => Ok(None),
-            (Variant::Fueled, Some(fuel)) => {
+        match (variant.is_fueled(), fuel) {
+            (false, None) => Ok(None),
+            (true, Some(fuel)) => {
                 store.set_fuel(fuel).map_err(|error| SandboxError::Engine(error.to_string()))?;
                 Ok(Some(fuel))
             }
@@ -253,11 +255,18 @@ impl Sandbox {
         }
     }
 
-    fn host(&self, variant: Variant) -> &Host {
-        match variant {
-            Variant::Plain => &self.plain,
-            Variant::Fueled => &self.fueled,
+    fn host(&self, variant: Variant) -> Result<&Host, SandboxError> {
+        let host = &self.hosts[variant as usize];
+        if let Some(host) = host.get() {
+            return Ok(host);
         }
+        let build = || -> wasmtime::Result<Host> {
+            let engine = engine::build(Role::Execute, variant, (self.level)(variant))?;
+            let linker = linker(&engine)?;
+            Ok(Host { engine, linker })
+        };
+        let built = build().map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+        Ok(host.get_or_init(|| built))
     }
 }
 

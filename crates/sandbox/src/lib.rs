@@ -9,15 +9,19 @@
 mod analysis;
 #[cfg(test)]
 mod analysis_tests;
+mod class;
 #[cfg(test)]
 mod command_tests;
 mod compile;
+pub mod corpus;
 #[cfg(test)]
 mod det1_tests;
 mod engine;
 mod execute;
 mod limits;
 mod outcome;
+#[cfg(test)]
+mod portable_tests;
 mod refusal;
 mod survey;
 #[cfg(test)]
@@ -29,10 +33,11 @@ pub mod wasi;
 pub use analysis::{
     Analysis, ExportInfo, FunctionType, ImportInfo, Kind, SizeRange, WasiLevel, check_entry, examine,
 };
+pub use class::{Answers, ClassParts};
 pub use compile::{CompileError, compile};
 pub use engine::{
-    ClassInputs, CpuLevel, ENGINE_VERSION, FEATURES, MEMORIES_MAX, MEMORY_BYTES_MAX, POLICY, STACK_BYTES,
-    TABLE_ELEMENTS_MAX, TABLES_MAX, compatibility, engine_name,
+    CpuLevel, ENGINE_VERSION, FEATURES, MEMORIES_MAX, MEMORY_BYTES_MAX, STACK_BYTES, TABLE_ELEMENTS_MAX,
+    TABLES_MAX, compatibility, engine_name, policy,
 };
 pub use execute::{Loaded, REACTOR_START, SYSTEM_CALLS, Sandbox};
 pub use limits::TABLE_ELEMENT_BYTES;
@@ -41,23 +46,50 @@ pub use values::{NumericType, ParseValueError};
 
 use bytes::Bytes;
 
-use vocabulary::result::Outcome;
-use vocabulary::spec::{GuestPath, Limits};
+use vocabulary::result::{Outcome, OutputFile, OutputRef, ResultManifest};
+use vocabulary::spec::{GuestPath, Limits, Profile};
 
-/// Which machine code: two artifacts of one module, because fuel is paid for in every block.
+/// Which machine code: several artifacts of one module, because fuel is paid for in every block, and equal results on
+/// other machines with every number that may be a NaN.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Variant {
-    /// Uninstrumented.
+    /// Of `det-1`, uninstrumented.
     Plain,
-    /// Counts fuel.
+    /// Of `det-1`, counts fuel.
     Fueled,
+    /// Of `det-1-portable`, without fuel.
+    Portable,
+    /// Of `det-1-portable`, counts fuel.
+    PortableFueled,
 }
 
 impl Variant {
-    /// The one that a run with these limits needs.
-    pub fn of(limits: &Limits) -> Variant {
-        if limits.fuel.is_some() { Variant::Fueled } else { Variant::Plain }
+    /// All of them.
+    pub const ALL: [Variant; 4] =
+        [Variant::Plain, Variant::Fueled, Variant::Portable, Variant::PortableFueled];
+
+    /// The one that a run of this profile with these limits needs.
+    pub fn of(profile: Profile, limits: &Limits) -> Variant {
+        match (profile, limits.fuel) {
+            (Profile::Det1, None) => Variant::Plain,
+            (Profile::Det1, Some(_)) => Variant::Fueled,
+            (Profile::Det1Portable, None) => Variant::Portable,
+            (Profile::Det1Portable, Some(_)) => Variant::PortableFueled,
+        }
+    }
+
+    /// The semantics that it has.
+    pub fn profile(self) -> Profile {
+        match self {
+            Variant::Plain | Variant::Fueled => Profile::Det1,
+            Variant::Portable | Variant::PortableFueled => Profile::Det1Portable,
+        }
+    }
+
+    /// Whether it counts fuel.
+    pub fn is_fueled(self) -> bool {
+        matches!(self, Variant::Fueled | Variant::PortableFueled)
     }
 }
 
@@ -110,6 +142,23 @@ pub struct Execution {
     pub files: Vec<(GuestPath, Bytes)>,
     /// Fuel used, where it is exact.
     pub fuel_used: Option<u64>,
+}
+
+impl Execution {
+    /// What votes are about: its canonical JSON hashes to the result digest.
+    pub fn manifest(&self) -> ResultManifest {
+        let file = |(path, bytes): &(GuestPath, Bytes)| {
+            let OutputRef { digest, size } = OutputRef::of(bytes);
+            OutputFile { path: path.clone(), digest, size }
+        };
+        ResultManifest {
+            outcome: self.outcome.clone(),
+            stdout: OutputRef::of(&self.stdout),
+            stderr: OutputRef::of(&self.stderr),
+            files: self.files.iter().map(file).collect(),
+            fuel_used: self.fuel_used,
+        }
+    }
 }
 
 /// The infrastructure failed: no answer, never votes.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::{Execution, Invocation, Loaded, Sandbox, SandboxError, Variant, compile};
 use vocabulary::result::Outcome;
-use vocabulary::spec::Limits;
+use vocabulary::spec::{Limits, Profile};
 
 /// One sandbox for all tests of a process: they may execute at the same time.
 pub(crate) static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| Sandbox::new().unwrap());
@@ -45,7 +45,7 @@ pub(crate) fn execute(
     args: &[&str],
     limits: Limits,
 ) -> Result<Execution, SandboxError> {
-    let loaded = load(&SANDBOX, text, Variant::of(&limits));
+    let loaded = load(&SANDBOX, text, Variant::of(Profile::Det1, &limits));
     SANDBOX.execute(&loaded, invocation(entry, args, limits), None)
 }
 

@@ -338,6 +338,30 @@ pub enum VerdictKind {
     Nondeterministic,
 }
 
+impl VerdictKind {
+    /// Every kind.
+    pub const ALL: [VerdictKind; 6] = [
+        VerdictKind::Pending,
+        VerdictKind::Agreed,
+        VerdictKind::Vouched,
+        VerdictKind::Unchecked,
+        VerdictKind::Disputed,
+        VerdictKind::Nondeterministic,
+    ];
+
+    /// The name that JSON and metrics use.
+    pub fn name(self) -> &'static str {
+        match self {
+            VerdictKind::Pending => "pending",
+            VerdictKind::Agreed => "agreed",
+            VerdictKind::Vouched => "vouched",
+            VerdictKind::Unchecked => "unchecked",
+            VerdictKind::Disputed => "disputed",
+            VerdictKind::Nondeterministic => "nondeterministic",
+        }
+    }
+}
+
 /// The verdict with its figures.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Verdict {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -34,7 +35,45 @@ pub enum Profile {
     #[default]
     #[serde(rename = "det-1")]
     Det1,
-    // `det-1-portable` takes its place here with the verification of mixed pools.
+    /// Machine code that gives the same results on other CPUs and architectures: no CPU features beyond the
+    /// architecture's base, one bit pattern for every NaN that arithmetic makes. Only the depth at which a stack
+    /// overflows still belongs to the machine code.
+    #[serde(rename = "det-1-portable")]
+    Det1Portable,
+}
+
+impl Profile {
+    /// All of them.
+    pub const ALL: [Profile; 2] = [Profile::Det1, Profile::Det1Portable];
+
+    /// The name that JSON and the command line use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Det1 => "det-1",
+            Profile::Det1Portable => "det-1-portable",
+        }
+    }
+}
+
+/// The profile's name.
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a text is no profile.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is no profile: there are `det-1` and `det-1-portable`")]
+pub struct ParseProfileError(String);
+
+impl FromStr for Profile {
+    type Err = ParseProfileError;
+
+    fn from_str(text: &str) -> Result<Profile, ParseProfileError> {
+        let named = Profile::ALL.into_iter().find(|profile| profile.name() == text);
+        named.ok_or_else(|| ParseProfileError(text.chars().take(80).collect()))
+    }
 }
 
 /// An absolute path inside the guest: no `.`, `..`, empty or NUL parts; the root itself is not one.
@@ -126,19 +165,21 @@ impl FileInput {
     }
 }
 
-/// Bounds on what a guest may use; part of the spec, because reaching one is part of the answer.
+/// Bounds on what a guest may use; part of the spec, because reaching one is part of the answer. The fields are in the order
+/// of their names, as in [`RunSpec`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// All linear memories and tables together, in bytes (a table element counts 8).
-    pub memory_bytes: u64,
-    /// Standard output and standard error together, in bytes; one byte more ends the run.
-    pub output_bytes: u64,
     /// Contents of all files that the guest writes, in bytes; more is `ENOSPC`.
     pub file_bytes: u64,
     /// Files, directories and links that the guest makes; more is `ENOSPC`.
     pub file_count: u32,
     /// Fuel, or none: then the guest runs uninstrumented until its timeout.
     pub fuel: Option<u64>,
+    /// All linear memories and tables together, in bytes (a table element counts 8).
+    pub memory_bytes: u64,
+    /// Standard output and standard error together, in bytes; one byte more ends the run.
+    pub output_bytes: u64,
 }
 
 impl Default for Limits {
@@ -170,28 +211,32 @@ impl Limits {
 }
 
 /// Everything that determines a result. Immutable; its canonical JSON hashes to the run key.
+///
+/// The fields are in the order of their names: so what serde writes is canonical already, but for keys that UTF-16 sorts
+/// differently. An unknown field would change the result, so it is refused.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RunSpec {
-    /// The module to execute.
-    pub module: Digest,
-    /// Exported function to call; `_start` for commands.
-    pub entry: String,
     /// For commands the arguments after the program's name, for plain functions their numbers.
     pub args: Vec<String>,
-    /// Environment, in the order of the names.
-    pub env: BTreeMap<String, String>,
-    /// Standard input.
-    pub stdin: Digest,
-    /// Read-only inputs by their place in the guest.
-    pub files: BTreeMap<GuestPath, FileInput>,
-    /// The semantics.
-    pub profile: Profile,
     /// What the virtual clock says at the start; nanoseconds would not fit canonical JSON, so RFC 3339 text.
     pub clock: jiff::Timestamp,
-    /// Seed of every random source, below 2^53.
-    pub seed: u64,
+    /// Exported function to call; `_start` for commands.
+    pub entry: String,
+    /// Environment, in the order of the names.
+    pub env: BTreeMap<String, String>,
+    /// Read-only inputs by their place in the guest.
+    pub files: BTreeMap<GuestPath, FileInput>,
     /// Bounds on the guest.
     pub limits: Limits,
+    /// The module to execute.
+    pub module: Digest,
+    /// The semantics.
+    pub profile: Profile,
+    /// Seed of every random source, below 2^53.
+    pub seed: u64,
+    /// Standard input.
+    pub stdin: Digest,
 }
 
 impl RunSpec {
@@ -213,6 +258,12 @@ impl RunSpec {
 
     /// The canonical JSON (RFC 8785).
     pub fn canonical(&self) -> Vec<u8> {
+        // UTF-16 puts what is beyond the basic plane before U+E000, UTF-8 after it
+        let is_usual = |key: &str| key.chars().all(|char| char < '\u{e000}');
+        if self.env.keys().all(|key| is_usual(key)) && self.files.keys().all(|path| is_usual(path.as_str())) {
+            // several times as quick, and every run needs it at both ends of the way to a worker
+            return serde_json::to_vec(self).expect("a spec has only string keys");
+        }
         canonical_json(self)
     }
 
@@ -419,6 +470,16 @@ pub struct Policy {
     /// Whether an earlier verified result may answer it, and whether it shares the attempts of an equal run in flight.
     #[serde(default)]
     pub cache: CacheUse,
+    /// Who is told when a revision of the run becomes final; only with `durable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
+}
+
+/// Where a run's end is told.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Callback {
+    /// An `http` or `https` URL, checked when the run was submitted. Shared, because policies are copied.
+    pub url: Arc<str>,
 }
 
 impl Default for Policy {
@@ -433,6 +494,7 @@ impl Default for Policy {
             priority: 0,
             durable: true,
             cache: CacheUse::default(),
+            callback: None,
         }
     }
 }
@@ -458,6 +520,7 @@ mod tests {
         vary(&|s| s.files = [("/a".parse().unwrap(), FileInput::Blob(Digest::EMPTY))].into());
         vary(&|s| s.files = [("/a".parse().unwrap(), FileInput::Tree(Digest::EMPTY))].into());
         vary(&|s| s.clock = jiff::Timestamp::UNIX_EPOCH);
+        vary(&|s| s.profile = Profile::Det1Portable);
         vary(&|s| s.seed = 1);
         vary(&|s| s.limits.memory_bytes += 1);
         vary(&|s| s.limits.output_bytes += 1);
@@ -485,6 +548,46 @@ mod tests {
             )
         );
         assert_eq!(serde_json::from_str::<RunSpec>(&text).unwrap(), spec);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_canonical_form_is_that_of_rfc_8785(
+            args in proptest::collection::vec(".*", 0..3),
+            env in proptest::collection::btree_map("\\PC{0,3}|[\u{0}-\u{7f}\u{d000}-\u{10ffff}]{1,3}", ".*", 0..6),
+            paths in proptest::collection::btree_set("/[a-z\u{1}\u{d7f0}-\u{10ffff}]{1,3}", 0..4),
+            seed in 0..=INTEGER_MAX,
+            fuel in proptest::option::of(0..=INTEGER_MAX),
+            second in -377_705_023_201_i64..253_402_207_200,
+        ) {
+            let mut spec = RunSpec::new(Digest::of(b"module"));
+            let files = paths.iter().filter_map(|path| path.parse().ok());
+            spec.files = files.map(|path| (path, FileInput::Tree(Digest::EMPTY))).collect();
+            (spec.args, spec.env, spec.seed, spec.limits.fuel) = (args, env, seed, fuel);
+            spec.clock = jiff::Timestamp::from_second(second).unwrap();
+            proptest::prop_assert_eq!(spec.canonical(), canonical_json(&spec));
+            proptest::prop_assert_eq!(serde_json::from_slice::<RunSpec>(&spec.canonical()).unwrap(), spec);
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_not_known_is_refused() {
+        let text = String::from_utf8(RunSpec::new(Digest::EMPTY).canonical()).unwrap();
+        assert!(serde_json::from_str::<RunSpec>(&text).is_ok());
+        for (from, to) in
+            [(r#"{"args""#, r#"{"new":1,"args""#), (r#"{"file_bytes""#, r#"{"new":1,"file_bytes""#)]
+        {
+            assert!(serde_json::from_str::<RunSpec>(&text.replace(from, to)).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn profiles_are_written_as_they_are_named() {
+        for profile in Profile::ALL {
+            assert_eq!(serde_json::to_value(profile).unwrap(), profile.name());
+            assert_eq!(profile.name().parse(), Ok(profile));
+        }
+        assert!("det-2".parse::<Profile>().is_err());
     }
 
     #[test]

@@ -18,8 +18,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use super::RemoteError;
 use super::blobs::words;
 use crate::protocol::wire::{
-    Facts, Greeting, Hello, MESSAGE_BYTES_MAX, RejectCode, VERSION, Welcome, decode_handshake,
-    encode_handshake,
+    Facts, Greeting, Hello, MESSAGE_BYTES_MAX, READ_BUFFER_BYTES, RejectCode, VERSION, Welcome,
+    decode_handshake, encode_handshake,
 };
 
 /// How long reaching a coordinator and its whole handshake may take.
@@ -180,6 +180,7 @@ impl Connector {
         }
         let upgraded = response.upgrade().await.map_err(|error| again(words(&error)))?;
         let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
             .max_write_buffer_size(4 * MESSAGE_BYTES_MAX);

@@ -34,11 +34,10 @@ use crate::result::Fault;
 const GATHERED_MAX: usize = 512;
 /// Messages for the agent beyond which nothing more is read from the coordinator.
 const PENDING_MAX: usize = 4_096;
-/// What is said of ended attempts leaves together with what follows, while others are about to end: so many messages at
-/// most …
+/// What is said of ended attempts leaves together with what follows, while others are about to end: so many votes at most …
 const COMPANY_MAX: usize = 16;
 /// … and for so long at most: little beside what a run waits for where so many do.
-const COMPANY_WAIT: Duration = Duration::from_millis(5);
+const COMPANY_WAIT: Duration = Duration::from_millis(10);
 /// A coordinator is never taken for dead sooner.
 const SILENCE_MIN: Duration = Duration::from_secs(1);
 /// Beyond the time for a drain: for telling the coordinator.
@@ -88,6 +87,8 @@ pub(super) struct Link {
     delivering: JoinSet<FromAgent>,
     /// Until when what is to be said waits for company.
     company: Option<tokio::time::Instant>,
+    /// How long it may, although nothing else is about to end here, by the coordinator's word.
+    patience: Duration,
     /// Messages sent in this session.
     sent: u64,
 }
@@ -107,6 +108,7 @@ impl Link {
             outbox: Vec::new(),
             delivering: JoinSet::new(),
             company: None,
+            patience: Duration::ZERO,
             sent: 0,
         }
     }
@@ -165,12 +167,15 @@ impl Link {
         Facts {
             version: VERSION,
             name: agent.name.clone(),
-            class: agent.class.0,
+            class: agent.classes.native.0,
             slots: agent.slots,
             memory_bytes: agent.memory_bytes,
             labels: agent.labels.clone().into_iter().collect(),
             holds: self.holds.shown(),
             build: agent.version.clone(),
+            portable: agent.classes.portable.results.0,
+            portable_code: agent.classes.portable.code.0,
+            about: agent.about.iter().filter_map(|inputs| serde_json::to_string(inputs).ok()).collect(),
         }
     }
 
@@ -202,7 +207,7 @@ impl Link {
         (self.parts.joined)(&Joined {
             worker: WorkerId(welcome.worker),
             domain: welcome.domain.clone(),
-            class: self.parts.agent.class,
+            classes: self.parts.agent.classes,
             coordinator: base.to_string(),
             quarantined: welcome.quarantined.clone(),
         });
@@ -211,6 +216,7 @@ impl Link {
         self.start_agent(welcome.heartbeat_ms)?;
         self.grants.begin();
         self.sent = 0;
+        self.patience = Duration::ZERO;
         self.outbox = self.holds.again();
         self.outbox.push(self.grants.words(self.holds.len()));
         if self.has_drained {
@@ -266,18 +272,22 @@ impl Link {
     }
 
     /// Whether more is about to be said: then one message carries it, with one signature. A worker that has nothing else
-    /// to execute does not wait, so that nobody waits for it.
+    /// to execute does not wait, so that nobody waits for it, unless the coordinator says that many runs are open.
     fn waits_for_company(&mut self) -> bool {
-        let is_usual =
-            |message: &FromAgent| matches!(message, FromAgent::Voted(_) | FromAgent::Credits { .. });
-        let slots = self.parts.agent.slots as usize;
-        if self.holds.open() <= slots || self.outbox.len() >= COMPANY_MAX || !self.outbox.iter().all(is_usual)
+        let is_vote = |message: &&FromAgent| matches!(message, FromAgent::Voted(_));
+        let is_other =
+            |message: &FromAgent| !matches!(message, FromAgent::Voted(_) | FromAgent::Credits { .. });
+        let has_more = self.holds.open() > self.parts.agent.slots as usize;
+        let wait = if has_more { COMPANY_WAIT } else { self.patience };
+        if wait.is_zero()
+            || self.outbox.iter().any(is_other)
+            || self.outbox.iter().filter(is_vote).count() >= COMPANY_MAX
         {
             self.company = None;
             return false;
         }
         let now = tokio::time::Instant::now();
-        let until = *self.company.get_or_insert(now + COMPANY_WAIT);
+        let until = *self.company.get_or_insert(now + wait);
         if until <= now {
             self.company = None;
         }
@@ -378,6 +388,9 @@ impl Link {
                     self.parts.access.send_replace(Some(Access { base: base.clone(), token }));
                 }
                 ToWorker::Taken { messages } => self.holds.taken(messages),
+                ToWorker::Patience { ms } => {
+                    self.patience = Duration::from_millis(ms.into()).min(COMPANY_WAIT);
+                }
             }
         }
         Ok(())

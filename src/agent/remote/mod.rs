@@ -26,7 +26,7 @@ use self::connect::Connector;
 use self::link::{Link, Parts};
 use super::misbehave::Misbehaviour;
 use super::{AgentConfig, ArtifactSource};
-use crate::core::Class;
+use crate::class::Classes;
 use crate::id::WorkerId;
 
 /// See [`AgentConfig::ahead`]: about as many short attempts as a slot executes while a message goes there and back in a
@@ -60,8 +60,8 @@ pub struct Joined {
     pub worker: WorkerId,
     /// Its trust domain.
     pub domain: String,
-    /// Its class.
-    pub class: Class,
+    /// Its classes.
+    pub classes: Classes,
     /// Where.
     pub coordinator: String,
     /// Why it gets no work, if it is quarantined.

@@ -8,7 +8,7 @@ use super::ConnectArgs;
 use crate::cli::parse::{self, ModuleRef};
 use crate::digest::Digest;
 use crate::id::WorkerId;
-use crate::spec::CacheUse;
+use crate::spec::{CacheUse, Verify};
 use crate::units::Period;
 
 /// List and manage workers
@@ -44,7 +44,7 @@ pub enum WorkersCommand {
         #[arg(required = true)]
         workers: Vec<WorkerId>,
     },
-    /// Give it nothing and don't count its votes until it is readmitted
+    /// Give it nothing and don't count its votes until it is readmitted; verify anew what rested on it
     Quarantine {
         /// The worker, such as w2
         worker: WorkerId,
@@ -64,6 +64,20 @@ pub enum WorkersCommand {
         #[arg(required = true)]
         workers: Vec<WorkerId>,
     },
+}
+
+/// Show what is verified anew, and what came of it
+///
+/// When a worker is quarantined, the results that would not have been without its votes are verified anew, the weakest first.
+/// One that was wrong is corrected: `lockstep runs show` says so, and its earlier revision stays readable.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep repairs
+  lockstep runs show ID --revision 1")]
+pub struct RepairsArgs {
+    #[command(flatten)]
+    pub connect: ConnectArgs,
 }
 
 /// List, make and revoke access tokens
@@ -184,7 +198,11 @@ pub struct CallArgs {
     /// Variable of the guest's environment, which is empty otherwise; may be given often
     #[arg(short, long = "env", value_name = "K=V", value_parser = parse::pair)]
     pub env: Vec<(String, String)>,
-    /// So many workers compute it; the majority of equal results wins [default: 2]
+    /// How it is verified: standard (error at most 0.001), high (0.000001), quorum:N or once [default: the module's, the
+    /// workspace's, or the pool's]
+    #[arg(long, value_name = "POLICY", conflicts_with_all = ["quorum", "once"])]
+    pub verify: Option<Verify>,
+    /// So many workers compute it; the majority of equal results wins
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=15))]
     pub quorum: Option<u64>,
     /// One worker computes it and nothing is compared

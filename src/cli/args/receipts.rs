@@ -21,6 +21,9 @@ Examples:
 pub struct ReceiptArgs {
     /// The run
     pub id: RunId,
+    /// Of this revision of its final [default: the present one]
+    #[arg(long, value_name = "N")]
+    pub revision: Option<u32>,
     /// File to write; `-` is standard output
     #[arg(short, long, value_name = "FILE", default_value = "-", value_hint = ValueHint::FilePath)]
     pub output: PathBuf,

@@ -45,6 +45,12 @@ pub struct ServeArgs {
     /// Listen beyond loopback without TLS: tokens and data travel in the clear
     #[arg(long)]
     pub allow_plaintext: bool,
+    /// Let callbacks reach this network (or `loopback`) although it is not public, in plain HTTP too; may be given often
+    #[arg(long, value_name = "CIDR")]
+    pub callback_allow: Vec<String>,
+    /// Trust the receivers of callbacks by these authorities (PEM) too, beside the system's
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub callback_ca: Option<PathBuf>,
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,

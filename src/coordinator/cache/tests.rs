@@ -86,6 +86,8 @@ impl Made {
             created_at: Time(MINUTE),
             finished_at: Some(Time(MINUTE + self.at)),
             source: None,
+            corrected_at: None,
+            verification: None,
         };
         let votes = self.workers.map(|worker| vote(worker, self.class, result)).to_vec();
         let shown = |bytes: &[u8]| Some(Bytes::copy_from_slice(bytes));

@@ -52,7 +52,7 @@ const LOCKSTEP_OUTCOME: HeaderName = HeaderName::from_static("lockstep-outcome")
         ("entry" = Option<String>, Query, description = "Exported function; `_start` by default"),
         ("arg" = Option<Vec<String>>, Query, description = "An argument; may come several times, in order"),
         ("env" = Option<Vec<String>>, Query, description = "A variable as `NAME=value`; may come several times"),
-        ("verify" = Option<String>, Query, description = "`once`, `quorum` or `quorum:N`; `quorum:2` by default"),
+        ("verify" = Option<String>, Query, description = "`standard`, `high`, `once` or `quorum:N`; by default as its module, its workspace or the pool says"),
         ("timeout_ms" = Option<u64>, Query, description = "Wall time of one attempt; 30000 by default"),
         ("wait_ms" = Option<u64>, Query, description = "How long to wait for the answer; 60000 by default"),
         ("durable" = Option<bool>, Query, description = "Whether the run is stored; true by default"),
@@ -226,14 +226,12 @@ async fn answer(service: &Service, caller: &Caller, detail: &RunDetail) -> Resul
 
 fn headers(detail: &RunDetail) -> HeaderMap {
     let run = &detail.run;
-    let verdict = serde_json::to_value(run.verdict.kind).ok();
-    let verdict = verdict.as_ref().and_then(|name| name.as_str()).unwrap_or_default();
     let texts = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; frame-ancestors 'none'".to_owned()),
         (LOCKSTEP_RUN, run.id.to_string()),
         (LOCKSTEP_RESULT, run.result.map(|digest| digest.to_string()).unwrap_or_default()),
-        (LOCKSTEP_VERDICT, verdict.to_owned()),
+        (LOCKSTEP_VERDICT, run.verdict.kind.name().to_owned()),
         (LOCKSTEP_OUTCOME, run.outcome.as_ref().map(outcome_words).unwrap_or_default()),
     ];
     let mut headers = HeaderMap::new();

@@ -12,32 +12,47 @@ use axum::http::{HeaderMap, HeaderName};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{Stream, StreamExt as _, stream};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
 
-use super::extract::{Named, Reader};
+use super::extract::{Named, Params, Reader};
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{PoolEvent, RunEvent, Service};
 use crate::id::RunId;
-use crate::protocol::api::{Changed, LiveOutput, Resync, ResyncReason, RunEnd, StreamName, text_or_base64};
+use crate::protocol::api::{
+    Changed, Correction, LiveOutput, Resync, ResyncReason, RunEnd, StreamName, text_or_base64,
+};
 
 /// Comments at this pace keep proxies from closing a quiet stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// What to hear of a run.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsParams {
+    /// Whether to stay after the run's end and hear of corrections.
+    #[serde(default)]
+    corrections: bool,
+}
+
 /// Watch a run
 ///
 /// Server-sent events. A stream that is opened again begins anew: nothing is lost. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
-/// it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final, nothing follows (`RunEnd`).
+/// it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final (`RunEnd`); nothing follows, unless `corrections` are asked for: then the stream stays open, and
+/// `corrected` says that the final was wrong and is another one now (`Correction`), with the run behind it.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}/events", tag = "runs", params(("id" = RunId, Path)),
+    get, path = "/v1/runs/{id}/events", tag = "runs", params(("id" = RunId, Path), EventsParams),
     responses((status = 200, description = "events", body = String, content_type = "text/event-stream"))
 )]
 pub async fn run_events(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     Named(id): Named<RunId>,
+    Params(params): Params<EventsParams>,
 ) -> Result<Response, ApiError> {
-    let events = service.watch_run(&caller, id).await?;
+    let events = service.watch_run(&caller, id, params.corrections).await?;
     Ok(respond(events.flat_map(|event| stream::iter(of_run(event)))))
 }
 
@@ -50,6 +65,10 @@ fn of_run(event: RunEvent) -> Vec<Event> {
             }
             events
         }
+        RunEvent::Corrected(detail) => {
+            let correction = Correction { id: detail.run.id, revision: detail.run.revision };
+            vec![named("corrected", &correction), named("run", &views::run(&detail))]
+        }
         RunEvent::Live { attempt, is_stderr, offset, bytes } => {
             let (text, base64) = text_or_base64(&bytes);
             let stream = if is_stderr { StreamName::Stderr } else { StreamName::Stdout };
@@ -61,6 +80,7 @@ fn of_run(event: RunEvent) -> Vec<Event> {
 /// Watch the pool
 ///
 /// Server-sent events. `open`: from here on nothing is missed. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
+/// `corrected`: the final of a run was wrong, and is of this revision now (`Correction`).
 /// `resync`: some were lost, because the reader was too slow or because the stream was opened again (`Last-Event-ID` says
 /// that there was one before; what came in between is not kept): read everything again (`Resync`).
 #[utoipa::path(
@@ -88,6 +108,9 @@ pub async fn pool_events(
 fn of_pool(event: &PoolEvent) -> Event {
     match event {
         PoolEvent::Run(id) => named("run", &Changed { id: id.to_string() }),
+        PoolEvent::Corrected(id, revision) => {
+            named("corrected", &Correction { id: *id, revision: *revision })
+        }
         PoolEvent::Worker(id) => named("worker", &Changed { id: id.to_string() }),
         PoolEvent::Module(digest) => named("module", &Changed { id: digest.to_string() }),
         PoolEvent::Lagged => resync(ResyncReason::Lagged),

@@ -23,6 +23,7 @@ mod blobs;
 mod bulk;
 mod cache;
 mod call;
+mod callbacks;
 mod compare;
 mod content;
 mod events;
@@ -35,14 +36,16 @@ mod patient;
 mod pool;
 mod problem;
 mod receipts;
+mod repairs;
 mod runs;
 mod server;
 mod stats;
 mod system;
 mod tokens;
 mod ui;
-mod views;
+pub(in crate::coordinator) mod views;
 mod workers;
+mod workspaces;
 
 pub use server::{ServerConfig, serve};
 
@@ -58,6 +61,9 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(runs::get_stderr))
         .routes(routes!(runs::get_file))
         .routes(routes!(receipts::get_receipt))
+        .routes(routes!(callbacks::list_callbacks))
+        .routes(routes!(callbacks::redeliver_callback))
+        .routes(routes!(repairs::list_revisions))
         .routes(routes!(events::run_events))
         .routes(routes!(bulk::cancel_runs))
         .routes(routes!(bulk::rerun_runs))
@@ -85,10 +91,14 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(workers::drain_worker))
         .routes(routes!(workers::quarantine_worker))
         .routes(routes!(workers::readmit_worker))
+        .routes(routes!(repairs::list_repairs))
         .routes(routes!(tokens::list_tokens, tokens::post_token))
         .routes(routes!(tokens::delete_token))
         .routes(routes!(receipts::list_keys))
         .routes(routes!(receipts::rotate_key))
+        .routes(routes!(callbacks::get_secret))
+        .routes(routes!(callbacks::rotate_secret))
+        .routes(routes!(workspaces::get_workspace, workspaces::put_workspace))
         // the coordinator itself
         .routes(routes!(events::pool_events))
         .routes(routes!(stats::stats))

@@ -8,12 +8,14 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi as _, PartialSchema, ToSchema};
 
-use crate::protocol::api::{Changed, LiveOutput, Problem, ProblemCode, Resync, RunEnd};
+use crate::protocol::api::{
+    CallbackEvent, Changed, Correction, LiveOutput, Problem, ProblemCode, Resync, RunEnd,
+};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "Lockstep", description = "A compute pool for WebAssembly with redundant, verified execution."),
-    components(schemas(Problem, LiveOutput, RunEnd, Changed, Resync)),
+    components(schemas(CallbackEvent, Problem, LiveOutput, RunEnd, Changed, Correction, Resync)),
     tags(
         (name = "runs", description = "Submitting runs and reading what came of them"),
         (name = "modules", description = "WebAssembly modules, named by their digest"),

@@ -11,7 +11,7 @@ use super::extract::Enrolling;
 use super::problem::ApiError;
 use crate::coordinator::service::Service;
 use crate::protocol::api::ProblemCode;
-use crate::protocol::wire::MESSAGE_BYTES_MAX;
+use crate::protocol::wire::{MESSAGE_BYTES_MAX, READ_BUFFER_BYTES};
 
 /// Join as a worker
 ///
@@ -34,7 +34,10 @@ pub async fn join_pool(
             format!("this is where `lockstep worker` joins, by a WebSocket upgrade: {}", why.body_text());
         ApiError::new(ProblemCode::InvalidParameter, detail)
     })?;
-    let bounded = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+    let bounded = upgrade
+        .max_message_size(MESSAGE_BYTES_MAX)
+        .max_frame_size(MESSAGE_BYTES_MAX)
+        .read_buffer_size(READ_BUFFER_BYTES);
     // what cannot be written is not gathered without end
     let bounded = bounded.max_write_buffer_size(4 * MESSAGE_BYTES_MAX);
     Ok(bounded.on_upgrade(async move |socket| service.pool().serve(socket, admission).await))

@@ -165,7 +165,7 @@ impl From<ServiceError> for ApiError {
             ServiceError::TooFewWorkers { wanted, there } => {
                 let detail = format!(
                     "a quorum of {wanted} needs {wanted} workers of one class, and there are {there}: ask for a \
-                     smaller `n`, or start more workers"
+                     smaller `n`, start more workers, or ask for `det-1-portable`, under which other CPUs compare"
                 );
                 ApiError::new(Code::TooFewWorkers, detail).at("/verify/n")
             }
@@ -193,6 +193,16 @@ impl From<ServiceError> for ApiError {
                 let detail =
                     format!("the body ended or broke before it was whole ({why}); nothing was stored");
                 ApiError::new(Code::InvalidBody, detail)
+            }
+            ServiceError::CallbackRefused(why) => {
+                ApiError::new(Code::CallbackRefused, why).at("/callback/url")
+            }
+            ServiceError::CallbacksFull { pending } => {
+                let detail = format!(
+                    "{pending} callbacks wait for their receivers; nothing was accepted, try again later, or without \
+                     `callback`"
+                );
+                ApiError::new(Code::QueueFull, detail)
             }
             ServiceError::DiskFull => {
                 ApiError::new(Code::DiskFull, "the coordinator's disk is full; nothing was accepted")
@@ -307,6 +317,8 @@ mod tests {
             (ServiceError::DigestMismatch { expected: digest, actual: digest }, 422, "digest_mismatch"),
             (ServiceError::TooLarge { max: 5 }, 413, "too_large"),
             (ServiceError::BodyBroken(text()), 400, "invalid_body"),
+            (ServiceError::CallbackRefused(text()), 422, "callback_refused"),
+            (ServiceError::CallbacksFull { pending: 9 }, 429, "queue_full"),
             (ServiceError::DiskFull, 507, "disk_full"),
             (ServiceError::Exhausted(text()), 503, "unavailable"),
             (ServiceError::ShuttingDown, 503, "unavailable"),

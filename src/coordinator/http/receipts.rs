@@ -7,8 +7,9 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 
-use super::extract::{Admin, Named, Reader};
+use super::extract::{Admin, Named, Params, Reader};
 use super::problem::ApiError;
+use super::repairs::RevisionParams;
 use super::views;
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::Service;
@@ -21,15 +22,16 @@ use crate::protocol::api::{KeyPage, Page, Receipt};
 /// in-toto statement. It is signed when it is asked for; every byte of it counts. There is none (`no_receipt`) of a run that
 /// has not ended, has no result, was submitted with `durable: false`, or ended before receipts were kept.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}/receipt", tag = "runs", params(("id" = RunId, Path)),
+    get, path = "/v1/runs/{id}/receipt", tag = "runs", params(("id" = RunId, Path), RevisionParams),
     responses((status = 200, description = "the receipt", body = Receipt))
 )]
 pub async fn get_receipt(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     Named(id): Named<RunId>,
+    Params(params): Params<RevisionParams>,
 ) -> Result<Response, ApiError> {
-    let receipt = service.receipt(&caller, id).await?;
+    let receipt = service.receipt(&caller, id, params.revision).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], receipt).into_response())
 }
 

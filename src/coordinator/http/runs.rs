@@ -17,6 +17,7 @@ use super::lists;
 use super::modules::words_fit;
 use super::openapi::Binary;
 use super::problem::ApiError;
+use super::repairs::RevisionParams;
 use super::views;
 use crate::coordinator::service::{RunDetail, RunFilter, Service, SubmitAnswer};
 use crate::coordinator::submission::{WAIT_MS_MAX, prepare};
@@ -180,20 +181,34 @@ impl WaitParams {
     }
 }
 
+/// What to read of a run.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReadParams {
+    /// How long the answer waits for the run's end, in milliseconds, up to 300000; 0 by default.
+    wait_ms: Option<u64>,
+    /// A revision of its final, from 1; the present one by default. A revision is not waited for.
+    revision: Option<u32>,
+}
+
 /// Read a run
+///
+/// As it is or, with `revision`, as its final was before it was corrected.
 #[utoipa::path(
-    get, path = "/v1/runs/{id}", tag = "runs", params(("id" = RunId, Path), WaitParams),
+    get, path = "/v1/runs/{id}", tag = "runs", params(("id" = RunId, Path), ReadParams),
     responses((status = 200, description = "the run as it is", body = Run))
 )]
 pub async fn get_run(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     Named(id): Named<RunId>,
-    Params(params): Params<WaitParams>,
+    Params(ReadParams { wait_ms, revision }): Params<ReadParams>,
 ) -> Result<Json<Run>, ApiError> {
-    let detail = match params.wait()? {
+    let wait = WaitParams { wait_ms }.wait()?.filter(|_| revision.is_none());
+    let detail = match wait {
         Some(wait) => service.wait_run(&caller, id, wait).await?,
-        None => service.run(&caller, id).await?,
+        None => service.run_at(&caller, id, revision).await?,
     };
     Ok(Json(views::run(&detail)))
 }
@@ -242,7 +257,10 @@ pub async fn rerun_run(
 /// The output of the result, once the run has ended. One range may be asked for.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/stdout", tag = "runs",
-    params(("id" = RunId, Path), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
+    params(
+        ("id" = RunId, Path), RevisionParams,
+        ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`"),
+    ),
     responses(
         (status = 200, description = "the bytes", body = inline(Binary), content_type = "text/plain"),
         (status = 206, description = "the range", body = inline(Binary), content_type = "text/plain"),
@@ -253,10 +271,11 @@ pub async fn get_stdout(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     Named(id): Named<RunId>,
+    Params(params): Params<RevisionParams>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let detail = service.run(&caller, id).await?;
+    let detail = service.run_at(&caller, id, params.revision).await?;
     let output = manifest(&detail)?.stdout;
     let at_hand = service.output_at_hand(&caller, &detail, output.digest).await?;
     stream_content(output, "stdout.txt", at_hand).respond(&service, &caller, &method, &headers).await
@@ -267,7 +286,10 @@ pub async fn get_stdout(
 /// The output of the result, once the run has ended. One range may be asked for.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/stderr", tag = "runs",
-    params(("id" = RunId, Path), ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`")),
+    params(
+        ("id" = RunId, Path), RevisionParams,
+        ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`"),
+    ),
     responses(
         (status = 200, description = "the bytes", body = inline(Binary), content_type = "text/plain"),
         (status = 206, description = "the range", body = inline(Binary), content_type = "text/plain"),
@@ -278,10 +300,11 @@ pub async fn get_stderr(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     Named(id): Named<RunId>,
+    Params(params): Params<RevisionParams>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let detail = service.run(&caller, id).await?;
+    let detail = service.run_at(&caller, id, params.revision).await?;
     let output = manifest(&detail)?.stderr;
     let at_hand = service.output_at_hand(&caller, &detail, output.digest).await?;
     stream_content(output, "stderr.txt", at_hand).respond(&service, &caller, &method, &headers).await
@@ -321,7 +344,7 @@ fn manifest(detail: &RunDetail) -> Result<&ResultManifest, ApiError> {
 #[utoipa::path(
     get, path = "/v1/runs/{id}/files/{*path}", tag = "runs",
     params(
-        ("id" = RunId, Path), ("path" = String, Path),
+        ("id" = RunId, Path), ("path" = String, Path), RevisionParams,
         ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`"),
     ),
     responses(
@@ -334,12 +357,13 @@ pub async fn get_file(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     path: Result<Path<(String, String)>, axum::extract::rejection::PathRejection>,
+    Params(params): Params<RevisionParams>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path((id, path)) = path.map_err(bad_path)?;
     let id: RunId = parse_id(&id)?;
-    let detail = service.run(&caller, id).await?;
+    let detail = service.run_at(&caller, id, params.revision).await?;
     // the path only selects among names of the manifest; nothing is opened by it
     let wanted = format!("/{path}");
     let file = manifest(&detail)?.files.iter().find(|file| file.path.as_str() == wanted);

@@ -13,7 +13,7 @@ use super::extract::{JSON_BYTES_MAX, Reader};
 use super::lists::LIMIT_MAX;
 use super::problem::ApiError;
 use super::views;
-use crate::coordinator::service::{Facts, STREAMS_MAX, Service};
+use crate::coordinator::service::{Facts, STREAMS_MAX, Service, name_of_workspace};
 use crate::coordinator::submission::WAIT_MS_MAX;
 use crate::protocol::api::{Bounds, Info, PoolFigures, ProblemCode, ServerFacts, StoredFigures};
 use crate::sandbox::engine_name;
@@ -33,7 +33,7 @@ pub async fn info(
     let classes: BTreeSet<_> = workers.iter().filter_map(|(_, view)| Some(view.as_ref()?.class.0)).collect();
     Ok(Json(Info {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        workspace: views::workspace(caller.workspace),
+        workspace: name_of_workspace(caller.workspace),
         scopes: views::scopes(&caller.scopes),
         classes: classes.into_iter().collect(),
         limits_default: Limits::default().into(),
@@ -70,12 +70,13 @@ fn server(service: &Service) -> ServerFacts {
     let (started_at, uptime_ms) = service.uptime();
     ServerFacts {
         engine: engine_name(),
-        class: facts.class.0,
-        profiles: vec![Profile::Det1],
+        class: facts.classes.native.0,
+        profiles: Profile::ALL.to_vec(),
         listen: facts.listen.to_string(),
         tls: facts.tls,
         started_at: started_at.into(),
         uptime_ms,
+        portable_class: facts.classes.portable.results.0,
     }
 }
 
@@ -105,7 +106,7 @@ pub async fn metrics(
     State(service): State<Arc<Service>>,
 ) -> Result<Response, ApiError> {
     let (pool, stored) = service.stats().await?;
-    let text = service.metrics().render(pool, stored);
+    let text = service.metrics().render(pool, stored, service.callbacks().pending());
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
 }

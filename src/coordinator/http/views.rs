@@ -3,18 +3,23 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::coordinator::callbacks::{Secrets, event_of, name_of};
+use crate::coordinator::classes::ClassBook;
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
-    CurrentAttempt as CurrentHeld, Evidence, Facts, Figures, ModuleState, RunDetail, Source, StoredModule,
-    StoredRun, TokenRow, WorkerReport, WorkerRow,
+    CurrentAttempt as CurrentHeld, Delivery, DeliveryState, Evidence, Facts, Figures, ModuleState,
+    Repair as RepairRow, Reverdict, RunDetail, Source, StoredModule, StoredRun, TokenRow, WorkerReport,
+    WorkerRow, WorkspaceSettings, name_of_workspace,
 };
 use crate::core::{AttemptRecord, AttemptState, Prior, Standing, Time, WorkerStanding, WorkerView, day_of};
-use crate::id::{AttemptId, RunId, WorkspaceId};
+use crate::id::{AttemptId, RunId};
 use crate::protocol::api::{
-    Attempt, AttemptStateName, Clock, CurrentAttempt, EvidenceItem, EvidenceView, Explanation, HourCounts,
-    InputFile, Key, Module, ModuleStateName, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
-    PoolStats, Refusal, RetentionStats, RetentionView, Run, RunSummary, RunVerdict, Scope, SpecView,
-    StorageStats, Timestamp, Token, VerifyRequest, Worker, WorkerDetail, WorkerStandingName,
+    Attempt, AttemptStateName, CallbackDelivery, CallbackRequest, CallbackSecret, Clock, ConclusionName,
+    CurrentAttempt, DeliveryStateName, EvidenceItem, EvidenceView, Explanation, HourCounts, InputFile, Key,
+    Module, ModuleStateName, Nondeterminism, Output, OutputFile, PlacementMode, PlacementRequest, PolicyView,
+    PoolStats, PreviousSecret, Refusal, Repair, RepairState, RetentionStats, RetentionView, Revision, Run,
+    RunSummary, RunVerdict, Scope, SpecView, StorageStats, Timestamp, Token, Verification, VerifyRequest,
+    Worker, WorkerDetail, WorkerStandingName, Workspace,
 };
 use crate::result::Verdict;
 use crate::spec::{FileInput, Placement, Policy, RunSpec};
@@ -58,6 +63,60 @@ pub fn run(detail: &RunDetail) -> Run {
         finished_at: stored.finished_at.map(Timestamp::from),
         cached_from: cached_from(stored),
         shared_with: shared_with(stored),
+        corrected_at: stored.corrected_at.map(Timestamp::from),
+        verification: verification(stored),
+    }
+}
+
+/// What came of verifying a run anew; a correction came of that too.
+fn verification(stored: &StoredRun) -> Option<Verification> {
+    let found = stored.verification.as_ref().map(|found| (found.at, found.verdict));
+    let (at, verdict) = found.or(stored.corrected_at.map(|at| (at, Reverdict::Corrected)))?;
+    let conclusion = match verdict {
+        Reverdict::Confirmed => ConclusionName::Confirmed,
+        Reverdict::Corrected => ConclusionName::Corrected,
+        Reverdict::Undecided => ConclusionName::Undecided,
+        Reverdict::Nondeterministic => ConclusionName::Nondeterministic,
+        Reverdict::NotVerifiable => ConclusionName::NotVerifiable,
+    };
+    Some(Verification { reverified_at: at.into(), conclusion })
+}
+
+/// A revision of a run.
+pub fn revision(stored: &StoredRun) -> Revision {
+    Revision {
+        revision: stored.revision,
+        state: stored.state,
+        reason: stored.reason,
+        outcome: stored.outcome.clone(),
+        verdict: verdict(&stored.verdict),
+        result: stored.result,
+        decided_at: stored.corrected_at.or(stored.finished_at).map(Timestamp::from),
+        verification: verification(stored),
+    }
+}
+
+/// A worker whose finals are looked at.
+pub fn repair(repair: &RepairRow) -> Repair {
+    let state = match repair {
+        RepairRow { lifted_at: Some(_), .. } => RepairState::Lifted,
+        RepairRow { is_complete: false, .. } => RepairState::Looking,
+        RepairRow { pending: 1.., .. } => RepairState::Verifying,
+        _ => RepairState::Done,
+    };
+    Repair {
+        worker: repair.worker,
+        since: repair.since.into(),
+        why: repair.why.clone(),
+        state,
+        finals: repair.finals,
+        found: repair.looked_at,
+        decisive: repair.decisive,
+        pending: repair.pending,
+        confirmed: repair.confirmed,
+        corrected: repair.corrected,
+        undecided: repair.undecided,
+        not_verifiable: repair.not_verifiable,
     }
 }
 
@@ -174,6 +233,7 @@ pub fn policy(policy: &Policy) -> PolicyView {
         priority: policy.priority,
         durable: policy.durable,
         cache: policy.cache,
+        callback: policy.callback.as_ref().map(|callback| CallbackRequest { url: callback.url.to_string() }),
     }
 }
 
@@ -194,15 +254,19 @@ pub fn module(stored: &StoredModule) -> Module {
         quarantined: stored.quarantined.clone(),
         verify: stored.verify.map(VerifyRequest::from),
         created_at: stored.created_at.into(),
+        nondeterministic: stored
+            .nondeterministic
+            .map(|found| Nondeterminism { run: found.run, at: found.at.into() }),
     }
 }
 
 /// A worker, from its row and what the pool sees of it, if it is connected.
-pub fn worker(row: &WorkerRow, view: Option<&WorkerView>, now: Time) -> Worker {
-    match view {
+pub fn worker(row: &WorkerRow, view: Option<&WorkerView>, now: Time, classes: &ClassBook) -> Worker {
+    let worker = match view {
         Some(view) => connected(row, view, now),
         None => gone(row, now),
-    }
+    };
+    Worker { class_parts: worker.class.and_then(|class| classes.get(class)), ..worker }
 }
 
 fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
@@ -246,6 +310,9 @@ fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
         connected_at: row.session.as_ref().map(|session| session.connected_at.into()),
         left_at: None,
         heard_at: view.heard_at.into(),
+        class_parts: None,
+        portable_class: Some(view.portable.results.0),
+        portable_peers: view.portable_peers as u64,
     }
 }
 
@@ -309,11 +376,14 @@ fn gone(row: &WorkerRow, now: Time) -> Worker {
         // a coordinator that was killed could not record the end
         left_at: session.map(|session| session.left_at.unwrap_or(session.seen_at).into()),
         heard_at: session.map_or(row.created_at, |session| session.seen_at).into(),
+        class_parts: None,
+        portable_class: None,
+        portable_peers: 0,
     }
 }
 
 /// A worker with what it does and what was seen of it.
-pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
+pub fn worker_detail(report: &WorkerReport, classes: &ClassBook) -> WorkerDetail {
     let attempt = |held: &CurrentHeld| CurrentAttempt {
         run: held.attempt.run,
         number: held.attempt.number,
@@ -321,7 +391,7 @@ pub fn worker_detail(report: &WorkerReport) -> WorkerDetail {
         started_at: held.begun_at.map(Timestamp::from),
         cpu_ms: milliseconds(held.cpu_us),
     };
-    let worker = worker(&report.row, report.view.as_ref(), report.at);
+    let worker = worker(&report.row, report.view.as_ref(), report.at, classes);
     WorkerDetail {
         heard_ago_ms: report.at.ms_since(worker.heard_at.into()),
         worker,
@@ -339,8 +409,8 @@ pub fn evidence(number: u64, seen: &Evidence) -> EvidenceItem {
         number,
         kind: seen.kind.clone(),
         count: seen.count,
-        run: seen.attempt.run,
-        attempt: seen.attempt.number,
+        run: seen.attempt.map(|attempt| attempt.run),
+        attempt: seen.attempt.map(|attempt| attempt.number),
         result: seen.result,
         class: seen.class,
         at: seen.at.into(),
@@ -390,7 +460,7 @@ pub fn token(row: &TokenRow) -> Token {
     Token {
         id: row.id,
         name: row.name.clone(),
-        workspace: workspace(row.workspace),
+        workspace: name_of_workspace(row.workspace),
         scopes: scopes(&row.scopes),
         created_at: row.created_at.into(),
         expires_at: row.expires_at.map(Timestamp::from),
@@ -406,10 +476,39 @@ pub fn scopes(names: &[String]) -> Vec<Scope> {
     names.iter().filter_map(|name| Scope::of_name(name)).collect()
 }
 
-/// A workspace's name; only the default one has a name of its own so far.
-pub fn workspace(id: WorkspaceId) -> String {
-    match id {
-        WorkspaceId(0) => "default".to_owned(),
-        WorkspaceId(number) => number.to_string(),
+/// A workspace.
+pub fn workspace(name: &str, settings: WorkspaceSettings) -> Workspace {
+    Workspace { name: name.to_owned(), verify: settings.verify.map(VerifyRequest::from) }
+}
+
+/// A delivery of a callback.
+pub fn delivery(delivery: &Delivery) -> CallbackDelivery {
+    CallbackDelivery {
+        id: name_of(delivery.id),
+        event: event_of(delivery.id),
+        revision: delivery.id.revision,
+        url: delivery.url.to_string(),
+        state: match delivery.state {
+            DeliveryState::Pending => DeliveryStateName::Pending,
+            DeliveryState::Delivered => DeliveryStateName::Delivered,
+            DeliveryState::GivenUp => DeliveryStateName::GivenUp,
+        },
+        tries: delivery.tries,
+        created_at: delivery.created_at.into(),
+        last_at: delivery.last_at.map(Timestamp::from),
+        last_status: delivery.last_status,
+        last_error: delivery.last_error.clone(),
+        next_at: delivery.next_at.map(Timestamp::from),
+    }
+}
+
+/// What callbacks are signed with at `now`.
+pub fn callback_secret(secrets: &Secrets, now: Time) -> CallbackSecret {
+    let previous = secrets.previous(now);
+    CallbackSecret {
+        secret: secrets.current.text(),
+        since: secrets.since.into(),
+        previous: previous
+            .map(|(secret, until)| PreviousSecret { secret: secret.text(), until: (*until).into() }),
     }
 }

@@ -28,7 +28,8 @@ pub async fn list_workers(
 ) -> Result<Json<WorkerPage>, ApiError> {
     let workers = service.workers(&caller).await?;
     let now = service.now();
-    let items = workers.iter().map(|(row, view)| views::worker(row, view.as_ref(), now)).collect();
+    let items =
+        workers.iter().map(|(row, view)| views::worker(row, view.as_ref(), now, service.classes())).collect();
     Ok(Json(Page { items, next: None }))
 }
 
@@ -45,7 +46,7 @@ pub async fn get_worker(
     Named(id): Named<WorkerId>,
 ) -> Result<Json<WorkerDetail>, ApiError> {
     let report = service.worker_report(&caller, id).await?;
-    Ok(Json(views::worker_detail(&report)))
+    Ok(Json(views::worker_detail(&report, service.classes())))
 }
 
 /// List what was seen of a worker
@@ -71,7 +72,7 @@ async fn find(service: &Service, caller: &Caller, id: WorkerId) -> Result<Json<W
     let workers = service.workers(caller).await?;
     let found = workers.iter().find(|(row, _)| row.id == id);
     let (row, view) = found.ok_or_else(|| ApiError::not_found("worker", &id.to_string()))?;
-    Ok(Json(views::worker(row, view.as_ref(), service.now())))
+    Ok(Json(views::worker(row, view.as_ref(), service.now(), service.classes())))
 }
 
 /// Drain a worker

@@ -54,7 +54,11 @@ impl Owner {
         {
             let offer = open.offer.take();
             self.remember(offer);
-            self.count_final(&detail.run);
+            self.final_committed(&detail);
+            match open.anew {
+                None => self.count_final(&detail.run),
+                Some(_) => self.corrected(&detail),
+            }
             self.announce(open, detail);
         }
         self.step(Event::Committed { run, write: kind });

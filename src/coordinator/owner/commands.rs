@@ -10,6 +10,7 @@ use super::{Glance, Remote, WorkerNow};
 use crate::coordinator::open_run::Waiter;
 use crate::coordinator::pool_service::Taken;
 use crate::coordinator::pump::Written;
+use crate::coordinator::repair::Anew;
 use crate::coordinator::service::{RunDetail, RunEvent, ServiceError};
 use crate::core::{RunView, Stats, Time, WorkerView, WriteKind};
 use crate::digest::Digest;
@@ -34,6 +35,8 @@ pub struct Submit {
     pub room: Option<tokio::sync::OwnedSemaphorePermit>,
     /// The answer; its sender is dropped only with the owner.
     pub reply: Waiter,
+    /// Why it is verified as it is, if it did not say how: the first word of its explanation.
+    pub why_verify: Option<String>,
 }
 
 /// A run that a cached result answers.
@@ -147,6 +150,8 @@ pub enum Command {
     Series(WorkspaceId, u64, oneshot::Sender<(Time, Vec<(Time, Tally)>)>),
     /// One worker with the attempts that it holds; `None` if it is not there.
     Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
+    /// Have a final verified anew; the repairer hears what comes of it.
+    VerifyAnew(Box<Anew>),
     /// Runs that ended before this process began to count, complete from the instant on.
     Restored(Vec<RecentFinal>, Time),
 }

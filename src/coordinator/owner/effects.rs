@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use super::Owner;
 use super::collect::{NotStored, store_body};
 use super::reports::learn_artifacts;
@@ -16,7 +18,9 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, ToAgent};
 use crate::result::Fault;
-use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, Source, StoreError, StoredRun, Withdrawal};
+use crate::store::{
+    FinalRun, INLINE_BLOB_BYTES_MAX, Nondeterminism, RunWrite, Source, Store, StoreError, StoredRun,
+};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
@@ -67,17 +71,13 @@ impl Owner {
             Effect::Evidence { worker, class, attempt, at, evidence } => {
                 self.testified((worker, class), attempt, at, evidence);
             }
+            Effect::Rehabilitated { worker, why } => self.rehabilitated(worker, &why),
+            // the quarantine's own write has put it down, and wakes who looks
             Effect::Repair { worker } => {
-                tracing::warn!(%worker, "finals that rest on its votes are not verified anew yet");
+                tracing::info!(%worker, "finals that rest on its votes are looked at")
             }
-            Effect::Reverified(done) => {
-                tracing::info!(run = %done.last.run, conclusion = ?done.conclusion, "a final was verified anew");
-                self.forget(done.last.run);
-            }
-            Effect::NondeterministicModule { module, run } => {
-                tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
-                self.withdraw_module(module);
-            }
+            Effect::Reverified(done) => self.reverified(*done),
+            Effect::NondeterministicModule { module, run } => self.blame_module(module, run),
             Effect::QuarantineModule { module, why } => self.quarantine_module(module, why),
             Effect::Faulted { worker, attempt, fault } => self.faulted(worker, attempt, &fault),
             Effect::Dissented { worker, attempt, result } => {
@@ -101,6 +101,7 @@ impl Owner {
         open.writes_in_flight += 1;
         let has_patience = open.acks.is_empty() && !open.finals.is_empty();
         let new = Arc::clone(&open.new);
+        let is_correction = matches!(write, Write::Correct(_));
         self.writes.extend(self.patience.take(run).map(RunWrite::Insert));
         match write {
             Write::Insert { .. } if has_patience => self.patience.keep(self.now(), new),
@@ -109,12 +110,12 @@ impl Owner {
                 let explain = self.parts.pool.run(run).map(|view| view.explain).unwrap_or_default();
                 self.writes.push(RunWrite::Attempt { run, epoch, record, explain });
             }
-            // the store refuses it as long as it knows no revisions: what is final stays (I7)
             Write::Finish(last) | Write::Correct(last) => {
                 self.keep_disputed(&last);
                 self.share_reported(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
-                learn_artifacts(&mut self.artifacts, open, &last);
+                let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
+                learn_artifacts(&mut self.artifacts, code, open, &last);
                 let detail = Arc::new(open.final_detail(&last));
                 open.offer = Owner::offer(open, &last, &detail);
                 open.finished = Some(detail);
@@ -131,8 +132,15 @@ impl Owner {
                 }
                 let dissents = open.dissents.clone();
                 let votes = open.counted(&last);
-                let last = FinalRun { record: *last, manifest, blobs, dissents, votes, source, reusable };
-                self.writes.push(RunWrite::Finish(Box::new(last)));
+                let callback = open.new.policy.callback.clone();
+                let last =
+                    FinalRun { record: *last, manifest, blobs, dissents, votes, source, reusable, callback };
+                let last = Box::new(last);
+                self.writes.push(if is_correction {
+                    RunWrite::Correct(last)
+                } else {
+                    RunWrite::Finish(last)
+                });
             }
         }
     }
@@ -150,7 +158,7 @@ impl Owner {
     pub(super) fn count_final(&mut self, run: &StoredRun) {
         self.ledgers.finished(run.workspace, self.now(), run.state, run.verdict.kind);
         let took = run.finished_at.unwrap_or(run.created_at).0.saturating_sub(run.created_at.0);
-        self.parts.metrics.run_finished(run.state, Duration::from_micros(took));
+        self.parts.metrics.run_finished(run.state, run.verdict.kind, Duration::from_micros(took));
         let faulted = |attempt: &&AttemptRecord| matches!(attempt.state, AttemptState::Faulted { .. });
         let reruns = run.attempts.iter().filter(faulted).count() as u64;
         self.parts.metrics.reruns.inc_by(reruns);
@@ -159,7 +167,8 @@ impl Owner {
     fn finished_in_memory(&mut self, last: Final) {
         self.share_reported(&last);
         let Some(mut open) = self.forget(last.run) else { return };
-        learn_artifacts(&mut self.artifacts, &open, &last);
+        let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
+        learn_artifacts(&mut self.artifacts, code, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
         self.remember(Owner::offer(&open, &last, &detail));
         self.count_final(&detail.run);
@@ -258,38 +267,39 @@ impl Owner {
         self.ask(attempt, worker, digests);
     }
 
-    /// Stores the quarantine of a worker whose votes gave it away; the pool keeps it out already.
-    fn quarantine_worker(&mut self, worker: WorkerId, why: String) {
-        tracing::warn!(%worker, %why, "worker quarantined");
-        self.parts.quarantined.set(worker, true);
-        self.withdraw(Withdrawal::of_worker(worker, self.now()));
-        let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
-        let store = Arc::clone(&self.parts.store);
-        tokio::spawn(async move {
-            // a full disk must not let it in again at the next start
-            let mut pause = QUARANTINE_PAUSE;
-            while let Err(error) = store.quarantine_worker(worker, Some(why.clone())).await {
-                tracing::error!(%error, %worker, "quarantine was not stored");
-                if !matches!(error, StoreError::Full) {
-                    break;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
-            }
+    /// Stores that a module is nondeterministic; the pool blames nobody for it any more.
+    fn blame_module(&mut self, module: Digest, run: RunId) {
+        tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
+        self.withdraw_module(module);
+        let found = Nondeterminism { run, at: self.now() };
+        self.store_of_module(module, move |store| {
+            Box::pin(async move { store.blame_module(module, found).await })
         });
     }
 
     fn quarantine_module(&mut self, module: Digest, why: String) {
         tracing::warn!(module = %module.short(), %why, "module quarantined");
-        let _ = self.parts.events.send((None, PoolEvent::Module(module)));
+        self.store_of_module(module, move |store| {
+            let why = why.clone();
+            Box::pin(async move { store.quarantine_module(module, why).await })
+        });
+    }
+
+    /// Stores what the pool found out about a module, beside everything else, and tells those who watch.
+    fn store_of_module(
+        &mut self,
+        module: Digest,
+        write: impl Fn(Arc<dyn Store>) -> BoxFuture<'static, Result<bool, StoreError>> + Send + 'static,
+    ) {
         let store = Arc::clone(&self.parts.store);
         let modules = Arc::clone(&self.parts.modules);
+        let events = self.parts.events.clone();
         tokio::spawn(async move {
             modules.forget(module);
-            // a full disk must not let it out again at the next start
+            // a full disk must not let the next start forget it
             let mut pause = QUARANTINE_PAUSE;
-            while let Err(error) = store.quarantine_module(module, Some(why.clone())).await {
-                tracing::error!(%error, module = %module.short(), "quarantine was not stored");
+            while let Err(error) = write(Arc::clone(&store)).await {
+                tracing::error!(%error, module = %module.short(), "what was found out about it was not stored");
                 if !matches!(error, StoreError::Full) {
                     break;
                 }
@@ -297,6 +307,7 @@ impl Owner {
                 pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
             }
             modules.forget(module);
+            let _ = events.send((None, PoolEvent::Module(module)));
         });
     }
 }

@@ -1,5 +1,7 @@
 //! What the owner counts, and what it shows of the pool as a whole.
 
+use std::sync::atomic::Ordering;
+
 use super::Owner;
 use crate::coordinator::open_run::OpenRun;
 use crate::core::{Time, WorkerView};
@@ -58,6 +60,7 @@ impl Owner {
         counts.0 += 1;
         counts.1 += u64::from(open.has_begun);
         self.runs.insert(open.new.id, open);
+        self.parts.open_runs.store(self.runs.len(), Ordering::Relaxed);
     }
 
     /// A run is open no longer.
@@ -65,6 +68,7 @@ impl Owner {
         let counts = self.open.entry(open.new.workspace).or_default();
         counts.0 = counts.0.saturating_sub(1);
         counts.1 = counts.1.saturating_sub(u64::from(open.has_begun));
+        self.parts.open_runs.store(self.runs.len(), Ordering::Relaxed);
     }
 
     /// A run is durable, or needs not be.
@@ -77,6 +81,10 @@ impl Owner {
     pub(super) fn handed_out(&mut self, run: RunId) {
         let now = self.now();
         let Some(open) = self.runs.get_mut(&run) else { return };
+        if open.anew.is_some() {
+            // nobody's open run
+            return;
+        }
         if !open.has_begun {
             open.has_begun = true;
             self.open.entry(open.new.workspace).or_default().1 += 1;

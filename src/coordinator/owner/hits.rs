@@ -222,5 +222,6 @@ fn final_of(new: &NewRun, detail: &RunDetail) -> FinalRun {
         votes: Vec::new(),
         source: run.source,
         reusable: false,
+        callback: new.policy.callback.clone(),
     }
 }

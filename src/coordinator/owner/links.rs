@@ -27,7 +27,7 @@ impl Owner {
         session: u64,
         remote: Option<Remote>,
     ) {
-        let (worker, class) = (row.id, self.links.get(&row.id).and_then(|old| old.class));
+        let (worker, classes) = (row.id, self.links.get(&row.id).and_then(|old| old.classes));
         // the session in the row is an earlier one; this one begins with the worker's first word
         let row = WorkerRow { session: None, ..row };
         let link = Link {
@@ -35,7 +35,7 @@ impl Owner {
             to: Some(Outbox::new(to)),
             session,
             remote,
-            class,
+            classes,
             sent: 0,
             has_drained: false,
             cpu_us: HashMap::new(),
@@ -92,7 +92,8 @@ impl Owner {
             WorkerOrder::Drain(_) | WorkerOrder::Quarantine(_) => {}
         }
         // one whose session is over is known to the pool as it was
-        let is_remembered = matches!(order, WorkerOrder::Readmit) && self.parts.pool.worker(worker).is_some();
+        let is_remembered =
+            !matches!(order, WorkerOrder::Drain(_)) && self.parts.pool.worker(worker).is_some();
         if known || is_remembered {
             self.step(match order {
                 WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },

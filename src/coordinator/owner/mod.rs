@@ -5,6 +5,7 @@
 //! It awaits nothing but its queue and its timer: whatever takes time (store, blobs, agents) is another task that
 //! answers with a command.
 
+mod anew;
 mod answers;
 mod attention;
 mod collect;
@@ -13,6 +14,7 @@ mod dissent;
 mod effects;
 mod evidence;
 mod figures;
+mod finals;
 mod hits;
 mod links;
 mod macs;
@@ -27,8 +29,9 @@ pub use macs::AssignmentKey;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 use self::attention::Attention;
 use self::patience::Patience;
@@ -39,7 +42,10 @@ use super::open_run::{OpenRun, Reported, Waiter, join_waiters, recovered};
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
-use crate::core::{Class, Effect, Event, Joining, Pool, Submission, SubmitError, Time, WorkerView};
+use crate::class::Classes;
+use crate::core::{
+    Class, Effect, Event, Explained, Joining, Pool, Submission, SubmitError, Time, WorkerView,
+};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::CacheUse;
@@ -63,7 +69,7 @@ struct Link {
     session: u64,
     remote: Option<Remote>,
     /// Known from its Hello.
-    class: Option<Class>,
+    classes: Option<Classes>,
     /// Assignments sent in this session: what a grant must be held against.
     sent: u64,
     /// CPU time of what it holds, in microseconds, as of its last heartbeat.
@@ -92,19 +98,27 @@ pub struct Parts {
     pub events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
     /// What is known of modules; emptied when the poison rule quarantines one.
     pub modules: Arc<super::service::ModuleCache>,
+    /// What classes are made of.
+    pub classes: Arc<super::classes::ClassBook>,
     /// Ties answers to assignments, and draws audits.
     pub key: AssignmentKey,
     /// Verified results, which answer equal runs.
     pub cache: Arc<super::cache::ResultCache>,
     /// Whose tokens of sessions open nothing.
     pub quarantined: super::pool_service::Quarantined,
+    /// How many runs are open: kept for the sessions.
+    pub open_runs: Arc<AtomicUsize>,
+    /// Who looks at what rested on a worker.
+    pub repair: super::repair::Handle,
     /// The term in which this process owns what it takes.
     pub epoch: Epoch,
+    /// Woken when a delivery was made.
+    pub callback_made: Arc<Notify>,
     /// How long a remote worker without a connection may take to come back, in milliseconds.
     pub reconnect_ms: u64,
 }
 
-/// Class, module, and whether the code counts fuel.
+/// Class of the machine code, module, and whether it counts fuel.
 type ArtifactKey = (Class, Digest, bool);
 
 /// The owner; see the module.
@@ -185,6 +199,12 @@ impl Owner {
         self.step(Event::ModuleQuarantined { module, why });
     }
 
+    /// A module whose trusted executions differed in an earlier life: nobody is blamed for a run of it.
+    pub fn nondeterministic(&mut self, module: Digest) {
+        self.parts.cache.bar(module);
+        self.step(Event::ModuleNondeterministic { module });
+    }
+
     /// A module that was refused, or deleted, in an earlier life: runs of it that were taken over end.
     pub fn refuse(&mut self, module: Digest) {
         self.admitted.insert(module, false);
@@ -262,7 +282,7 @@ impl Owner {
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }
-        self.notes.leave(&self.parts.store);
+        self.notes.leave(&self.parts.store, &self.parts.repair);
     }
 
     fn handle(&mut self, command: Command) {
@@ -349,12 +369,13 @@ impl Owner {
             Command::Worker(worker, reply) => {
                 let _ = reply.send(self.worker_now(worker));
             }
+            Command::VerifyAnew(anew) => self.verify_anew(*anew),
             Command::Restored(finals, covered) => self.ledgers.restore(&finals, covered),
         }
     }
 
     fn submit(&mut self, submit: Submit) {
-        let Submit { new, module_ready, live, wait, room, reply } = submit;
+        let Submit { new, module_ready, live, wait, room, reply, why_verify } = submit;
         let new = Arc::new(*new);
         if let Some((key, payload)) = &new.idempotency {
             if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
@@ -377,6 +398,7 @@ impl Owner {
             // its own output is watched as it comes
             submission.share = None;
         }
+        submission.explained.extend(why_verify.map(|why| Explained::kept(new.created_at, why)));
         let answer = self.parts.pool.submit(self.now(), submission, &mut effects);
         match answer {
             Ok(()) => {
@@ -400,6 +422,9 @@ impl Owner {
     /// Forgets an open run and tells everybody who waits for it why.
     fn fail(&mut self, run: RunId, error: ServiceError) {
         let Some(open) = self.forget(run) else { return };
+        if open.anew.is_some() {
+            self.drop_anew(run);
+        }
         for waiter in open.acks.into_iter().chain(open.finals) {
             let _ = waiter.send(Err(error.clone()));
         }
@@ -408,7 +433,9 @@ impl Owner {
     /// Removes an open run.
     fn forget(&mut self, run: RunId) -> Option<OpenRun> {
         let open = self.runs.remove(&run)?;
-        self.left(&open);
+        if open.anew.is_none() {
+            self.left(&open);
+        }
         for (attempt, worker) in &open.collecting {
             self.asked.remove(&(*worker, *attempt));
         }
@@ -433,7 +460,8 @@ impl Owner {
 
     fn acknowledge_to(&mut self, workspace: WorkspaceId, run: RunId, reply: Waiter) {
         let Err(reply) = self.await_hit(workspace, run, reply) else { return };
-        match self.runs.get_mut(&run).filter(|open| open.new.workspace == workspace) {
+        let is_its = |open: &&mut OpenRun| open.new.workspace == workspace && open.anew.is_none();
+        match self.runs.get_mut(&run).filter(is_its) {
             Some(open) if !open.visible => join_waiters(&mut open.acks, reply),
             _ => {
                 let seen = self.see(workspace, run);
@@ -472,23 +500,26 @@ impl Owner {
     fn joining(&self, link: &Link, hello: Hello) -> Joining {
         Joining {
             worker: link.row.id,
-            class: hello.class,
+            class: hello.classes.native,
             domain: link.row.domain.clone(),
             labels: hello.labels,
             slots: hello.slots,
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
             quarantined: link.row.quarantined.is_some(),
-            standing: link.row.standing(hello.class.0),
+            standing: link.row.standing(hello.classes.native.0),
             prior: link.row.prior(),
             is_arbiter: link.row.arbiter,
+            portable: hello.classes.portable,
+            for_votes: link.row.for_votes,
+            condemned_elsewhere: link.row.is_condemned_elsewhere(hello.classes.native.0),
         }
     }
 }
 
 /// A worker's first word, its MACs checked.
 struct Hello {
-    class: Class,
+    classes: Classes,
     slots: u32,
     memory_bytes: u64,
     labels: BTreeMap<String, String>,
@@ -512,6 +543,7 @@ fn submission(new: &NewRun, module_ready: bool, lottery: u64) -> Submission {
         lottery,
         reverify: None,
         share: (new.policy.cache == CacheUse::Use).then_some(new.run_key),
+        profile: new.spec.profile,
     }
 }
 

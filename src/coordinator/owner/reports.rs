@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS};
 use super::{ArtifactKey, Command, Hello, Link, Owner, collect};
+use crate::class::Classes;
 use crate::coordinator::open_run::{OpenRun, Reported};
 use crate::core::{AttemptRecord, AttemptState, Beat, Class, Event, Final, Time, Vote};
 use crate::digest::Digest;
@@ -19,7 +20,7 @@ use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::protocol::agent::{BlobBody, FromAgent, ToAgent, VoteReport};
 use crate::receipt::VoteProof;
 use crate::result::{Fault, ResultManifest, VerdictKind};
-use crate::spec::{Limits, RunSpec};
+use crate::spec::{Limits, Profile, RunSpec};
 use crate::store::{CastVote, WorkerFacts};
 
 /// A timed-out attempt may have used a little more than its timeout before it was dead, in microseconds.
@@ -49,10 +50,13 @@ impl Owner {
     /// One message of a worker.
     pub(super) fn said(&mut self, worker: WorkerId, message: FromAgent) {
         match message {
-            FromAgent::Hello { class, slots, memory_bytes, labels, holds, version } => {
-                tracing::info!(%worker, slots, %version, class = %class.0.short(), "worker joined");
+            FromAgent::Hello { classes, about, slots, memory_bytes, labels, holds, version } => {
+                let class = classes.native.0;
+                tracing::info!(%worker, slots, %version, class = %class.short(), "worker joined");
+                let named = [class, classes.portable.results.0, classes.portable.code.0];
+                self.parts.classes.learn(&named, about);
                 let holds = self.proven(holds);
-                self.hello(worker, Hello { class, slots, memory_bytes, labels, holds, version });
+                self.hello(worker, Hello { classes, slots, memory_bytes, labels, holds, version });
             }
             FromAgent::Credits { credits, received } => {
                 let Some(link) = self.links.get(&worker) else { return };
@@ -130,10 +134,10 @@ impl Owner {
 
     fn hello(&mut self, worker: WorkerId, hello: Hello) {
         let Some(link) = self.links.get_mut(&worker) else { return };
-        link.class = Some(hello.class);
+        link.classes = Some(hello.classes);
         let facts = WorkerFacts {
             labels: hello.labels.clone(),
-            class: hello.class.0,
+            class: hello.classes.native.0,
             version: hello.version.clone(),
             slots: hello.slots,
         };
@@ -178,8 +182,14 @@ impl Owner {
         if self.parts.pool.holder(report.attempt).is_some_and(|holder| holder != worker) {
             return Err(Refused::new("attempt", "the vote is for an attempt of another worker"));
         }
-        let link = self.links.get(&worker).filter(|link| link.class == Some(report.class));
-        let Some(link) = link else {
+        let spec = self.runs.get(&report.attempt.run).map(|open| Arc::clone(&open.new.spec));
+        let known = self.links.get(&worker).and_then(|link| Some((link, link.classes?)));
+        let is_its = |classes: &Classes| match &spec {
+            Some(spec) => classes.of(spec.profile) == report.class,
+            // late: nobody knows what was executed
+            None => Profile::ALL.iter().any(|profile| classes.of(*profile) == report.class),
+        };
+        let Some((link, classes)) = known.filter(|(_, classes)| is_its(classes)) else {
             return Err(Refused::new("class", "the vote names another class than its worker's"));
         };
         let proof = report.proof.take();
@@ -202,7 +212,7 @@ impl Owner {
                 if open.voted.get(&report.attempt).is_some_and(|before| *before != result) {
                     return Err(Refused::new("twice", "its worker voted for another result before"));
                 }
-                check_artifact(&self.artifacts, &open.new.spec, &report)?;
+                check_artifact(&self.artifacts, classes, &open.new.spec, &report)?;
                 let vote = cast(link, &report, proof);
                 if let Some(known) = open.reported.get_mut(&result) {
                     if known.canonical != report.manifest {
@@ -283,10 +293,11 @@ fn cast(link: &Link, report: &VoteReport, proof: Option<Box<VoteProof>>) -> Cast
 /// What agreed votes of a class have shown for a module is its artifact; a differing one is a fault, not a vote.
 fn check_artifact(
     artifacts: &HashMap<ArtifactKey, Digest>,
+    classes: Classes,
     spec: &RunSpec,
     report: &VoteReport,
 ) -> Result<(), Refused> {
-    let Some(known) = artifacts.get(&artifact_key(report.class, spec)) else { return Ok(()) };
+    let Some(known) = artifacts.get(&artifact_key(classes.code(spec.profile), spec)) else { return Ok(()) };
     if *known == report.artifact {
         return Ok(());
     }
@@ -299,7 +310,13 @@ fn artifact_key(class: Class, spec: &RunSpec) -> ArtifactKey {
 }
 
 /// Learns the artifact of a module from votes that were compared and won. Where those differ, nobody knows which is right.
-pub(super) fn learn_artifacts(artifacts: &mut HashMap<ArtifactKey, Digest>, open: &OpenRun, last: &Final) {
+/// `code` tells in which class of machine code a worker executes a profile, if it is there.
+pub(super) fn learn_artifacts(
+    artifacts: &mut HashMap<ArtifactKey, Digest>,
+    code: impl Fn(WorkerId, Profile) -> Option<Class>,
+    open: &OpenRun,
+    last: &Final,
+) {
     if last.verdict.kind != VerdictKind::Agreed {
         return;
     }
@@ -307,7 +324,8 @@ pub(super) fn learn_artifacts(artifacts: &mut HashMap<ArtifactKey, Digest>, open
         |record: &&AttemptRecord| matches!(record.state, AttemptState::Voted { won: Some(true), .. });
     let winners: Vec<u32> = last.attempts.iter().filter(has_won).map(|record| record.number).collect();
     let shown = open.votes.iter().filter(|vote| winners.contains(&vote.number));
-    let shown: BTreeSet<(Class, Digest)> = shown.map(|vote| (vote.class, vote.artifact)).collect();
+    let shown: BTreeSet<(Class, Digest)> =
+        shown.filter_map(|vote| Some((code(vote.worker, open.new.spec.profile)?, vote.artifact))).collect();
     for (class, artifact) in &shown {
         if shown.iter().filter(|(other, _)| other == class).count() > 1 {
             continue;

@@ -7,14 +7,16 @@ use bytes::Bytes;
 use super::*;
 use crate::coordinator::cache::{CacheConfig, ResultCache};
 use crate::coordinator::pump::Written;
+use crate::coordinator::repair::Ended;
 use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
-use crate::core::{Config, WorkerStanding};
+use crate::core::{Config, Standing, WorkerStanding};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, ToAgent, VoteReport};
 use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState};
 use crate::spec::{Policy, RunSpec, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Failure, FinalRun, ModuleState, StoredModule, WriteAnswer};
 
+mod anew;
 mod cached;
 
 const CLASS: Class = Class(Digest::EMPTY);
@@ -23,6 +25,7 @@ struct Bench {
     owner: Owner,
     writes: mpsc::UnboundedReceiver<Vec<RunWrite>>,
     commands: mpsc::UnboundedReceiver<Command>,
+    ended: mpsc::UnboundedReceiver<Ended>,
     workers: BTreeMap<WorkerId, mpsc::Receiver<ToAgent>>,
     store: Arc<dyn Store>,
     _dir: tempfile::TempDir,
@@ -52,9 +55,11 @@ impl Bench {
         let blobs = Blobs::open(&dir.path().join("blobs"), Arc::clone(&store), Failure::new()).unwrap();
         let (commands, queue) = mpsc::unbounded_channel();
         let (writes, written) = mpsc::unbounded_channel();
+        let (repair, ended) = crate::coordinator::repair::Handle::new();
         let clock = Clock::start(Time(0));
         let config = Config { start_grace_ms: 0, ..Config::default() };
         let owner = Owner::new(Parts {
+            open_runs: Arc::default(),
             pool: Pool::new(config, clock.now()),
             clock,
             store: Arc::clone(&store),
@@ -70,16 +75,25 @@ impl Bench {
                 bytes_max: 1 << 20,
                 age_ms: 60_000,
             })),
+            classes: Arc::default(),
             key: AssignmentKey::new(&[7; 32]),
             quarantined: Default::default(),
+            repair,
             epoch: Epoch(1),
+            callback_made: Arc::default(),
             reconnect_ms: 1_000,
         });
-        Bench { owner, writes: written, commands: queue, workers: BTreeMap::new(), store, _dir: dir }
+        let workers = BTreeMap::new();
+        Bench { owner, writes: written, commands: queue, ended, workers, store, _dir: dir }
     }
 
     /// A worker of eight slots opens its session.
     fn join(&mut self, number: u32) -> WorkerId {
+        self.join_with(number, Standing::default())
+    }
+
+    /// One with a record.
+    fn join_with(&mut self, number: u32, standing: Standing) -> WorkerId {
         let worker = WorkerId(number);
         let row = WorkerRow {
             id: worker,
@@ -90,8 +104,9 @@ impl Bench {
             enrolled_by: None,
             owned: true,
             arbiter: false,
-            standings: BTreeMap::new(),
+            standings: [(CLASS.0, standing)].into(),
             quarantined: None,
+            for_votes: false,
             created_at: Time(0),
             session: None,
         };
@@ -99,7 +114,8 @@ impl Bench {
         self.workers.insert(worker, inbox);
         self.owner.handle(Command::Join { row: Box::new(row), to, session: 1, remote: None });
         let hello = FromAgent::Hello {
-            class: CLASS,
+            classes: Classes::alike(CLASS),
+            about: Vec::new(),
             slots: 8,
             memory_bytes: 1 << 40,
             labels: BTreeMap::new(),
@@ -149,8 +165,15 @@ impl Bench {
             blobs: Vec::new(),
         };
         let (reply, answer) = oneshot::channel();
-        let submit =
-            Submit { new: Box::new(new), module_ready: true, live: false, wait: true, room: None, reply };
+        let submit = Submit {
+            new: Box::new(new),
+            module_ready: true,
+            live: false,
+            wait: true,
+            room: None,
+            reply,
+            why_verify: None,
+        };
         self.owner.handle(Command::Submit(submit));
         self.owner.flush();
         (id, answer)
@@ -167,7 +190,7 @@ impl Bench {
             self.owner.handle(Command::Written(answers));
             self.owner.flush();
             finals.extend(writes.into_iter().filter_map(|write| match write {
-                RunWrite::Finish(last) => Some(*last),
+                RunWrite::Finish(last) | RunWrite::Correct(last) => Some(*last),
                 _ => None,
             }));
         }
@@ -350,7 +373,9 @@ async fn what_a_worker_loses_is_evidence_whether_or_not_its_runs_are_written() {
     })
     .await;
     assert!(evidence.iter().all(|(_, seen)| seen.kind == "lost"), "{evidence:?}");
-    assert!(runs.iter().all(|(run, _)| evidence.iter().any(|(_, seen)| seen.attempt.run == *run)));
+    assert!(runs.iter().all(|(run, _)| {
+        evidence.iter().any(|(_, seen)| seen.attempt.is_some_and(|attempt| attempt.run == *run))
+    }));
 }
 
 #[tokio::test]
@@ -371,6 +396,7 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
         quarantined: None,
         verify: None,
         created_at: Time(1),
+        nondeterministic: None,
     };
     store.put_module(row).await.unwrap();
     make_full(store.as_ref()).await;
@@ -382,6 +408,53 @@ async fn a_quarantine_that_finds_no_room_is_stored_when_there_is_some() {
     make_room(bench.store.as_ref()).await;
     let store = Arc::clone(&bench.store);
     eventually(async || store.module(module).await.unwrap().unwrap().quarantined).await;
+}
+
+#[tokio::test]
+async fn a_module_that_is_found_out_is_stored_and_nobody_is_blamed_for_it_in_a_later_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(dir.path(), Options::default(), Failure::new()).unwrap());
+    let new = new_run();
+    let (module, run) = (new.spec.module, new.id);
+    store.write_runs(Arc::new(vec![RunWrite::Insert(Arc::new(new))])).await.unwrap();
+    let row = StoredModule {
+        digest: module,
+        size: 6,
+        name: None,
+        state: ModuleState::Ready,
+        analysis: None,
+        refusal: None,
+        quarantined: None,
+        verify: None,
+        created_at: Time(1),
+        nondeterministic: None,
+    };
+    store.put_module(row).await.unwrap();
+    let mut bench = Bench::over(dir, Arc::clone(&store));
+    bench.owner.perform(Effect::NondeterministicModule { module, run });
+    let found = eventually(async || store.module(module).await.unwrap().unwrap().nondeterministic).await;
+    assert_eq!(found.run, run);
+    assert_eq!(store.nondeterministic_modules().await.unwrap(), [module]);
+
+    // what a start does with it: a vote loses, and it is not the voter's fault
+    let mut bench = Bench::new();
+    let workers = [1, 2, 3].map(|number| bench.join(number));
+    let quorum = Policy { verify: Verify::Quorum { n: 3 }, durable: false, ..Policy::default() };
+    for is_told in [false, true] {
+        if is_told {
+            bench.owner.nondeterministic(Digest::of(b"module"));
+        }
+        let (_, answer) = bench.submit_with(quorum.clone());
+        for (worker, out) in workers.iter().zip([b"odd", b"out", b"out"]) {
+            let assignment = bench.is_assigned(*worker);
+            bench.votes(*worker, &assignment, out, b"file", true);
+        }
+        let detail = answer.await.unwrap().unwrap();
+        let said = detail.run.explain.iter().map(Explained::text).collect::<Vec<_>>().join("; ");
+        assert_eq!(said.contains("nobody is blamed: trusted executions"), is_told, "{said}");
+        workers.iter().for_each(|worker| while bench.workers.get_mut(worker).unwrap().try_recv().is_ok() {});
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 
 use super::{Admission, PoolService, token};
+use crate::class::{Classes, Portable};
 use crate::core::Class;
 use crate::id::{AttemptId, Epoch};
 use crate::protocol::agent::FromAgent;
@@ -16,6 +17,8 @@ use crate::store::{Enrolment, StoreError, WorkerRow};
 const NAME_CHARS_MAX: usize = 100;
 /// Length of a label's name or value, in characters.
 const LABEL_CHARS_MAX: usize = 200;
+/// Length of what a class is made of, in bytes.
+const ABOUT_BYTES_MAX: usize = 4_096;
 /// Attempts at once: as many as an embedded worker may have.
 const SLOTS_MAX: u32 = 1_024;
 /// Memory of one worker, in bytes: a petabyte is a slip of the finger.
@@ -151,6 +154,9 @@ fn check(facts: &Facts) -> Result<(), Refusal> {
             "a worker's name has 1 to {NAME_CHARS_MAX} characters and no control characters"
         ));
     }
+    if facts.about.iter().any(|text| text.len() > ABOUT_BYTES_MAX) {
+        return refuse(format!("what a class is made of has at most {ABOUT_BYTES_MAX} bytes"));
+    }
     if !(1..=SLOTS_MAX).contains(&facts.slots) {
         return refuse(format!("a worker has 1 to {SLOTS_MAX} slots, not {}", facts.slots));
     }
@@ -172,7 +178,12 @@ fn plain(text: &str) -> String {
 
 fn first_word(facts: Facts) -> FromAgent {
     FromAgent::Hello {
-        class: Class(facts.class),
+        classes: Classes {
+            native: Class(facts.class),
+            portable: Portable { results: Class(facts.portable), code: Class(facts.portable_code) },
+        },
+        // of a build that has more to say, what can be understood is nothing
+        about: facts.about.iter().filter_map(|text| serde_json::from_str(text).ok()).collect(),
         slots: facts.slots,
         memory_bytes: facts.memory_bytes,
         labels: facts.labels.into_iter().collect(),

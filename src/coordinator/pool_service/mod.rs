@@ -9,7 +9,7 @@ mod session;
 mod token;
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +62,8 @@ pub struct Parts {
     pub worker_lost_ms: u64,
     /// Whose tokens of sessions open nothing.
     pub quarantined: Quarantined,
+    /// How many runs are open.
+    pub open_runs: Arc<AtomicUsize>,
     /// Ends all sessions.
     pub stopping: CancellationToken,
 }
@@ -72,6 +74,8 @@ pub struct PoolService {
     sessions: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     next: AtomicU64,
+    /// Of all workers that are connected.
+    slots: AtomicUsize,
 }
 
 /// Workers that are quarantined, as everybody in this process knows them.
@@ -89,7 +93,8 @@ impl Quarantined {
         }
     }
 
-    fn has(&self, worker: WorkerId) -> bool {
+    /// Whether a worker is.
+    pub fn has(&self, worker: WorkerId) -> bool {
         self.all().contains(&worker)
     }
 
@@ -115,6 +120,7 @@ impl PoolService {
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             next: AtomicU64::new(1),
+            slots: AtomicUsize::new(0),
         })
     }
 

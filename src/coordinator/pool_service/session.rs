@@ -4,7 +4,7 @@
 //! of the session's bytes wait for the owner than its bound.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
@@ -25,6 +25,10 @@ use crate::receipt::{RootSignature, VoteProof, merkle, verify_root};
 const OUTBOUND_MAX: usize = 16 * 1024;
 /// Messages of the owner that are put together at once.
 const GATHERED_MAX: usize = 512;
+/// Where so many runs are open for each slot, some more milliseconds are little beside what one of them takes: votes wait for
+/// each other, so that one message and one signature carry several.
+const MANY_RUNS: usize = 16;
+const PATIENCE_MS: u16 = 10;
 /// What a session's messages may take until the owner has heard them, in KiB. A message counts as at least [`MESSAGE_KIB_MIN`].
 const UNHEARD_KIB_MAX: u32 = 32 * 1024;
 const MESSAGE_KIB_MIN: u32 = 64;
@@ -65,6 +69,26 @@ enum End {
     Stopping,
 }
 
+/// The slots of a session, for as long as it lasts.
+struct Slots<'a> {
+    all: &'a AtomicUsize,
+    its: usize,
+}
+
+impl<'a> Slots<'a> {
+    fn of(all: &'a AtomicUsize, slots: u32) -> Slots<'a> {
+        let its = slots as usize;
+        all.fetch_add(its, Ordering::Relaxed);
+        Slots { all, its }
+    }
+}
+
+impl Drop for Slots<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.its, Ordering::Relaxed);
+    }
+}
+
 impl PoolService {
     /// From the welcome to the end.
     pub(super) async fn run(&self, socket: WebSocket, greeted: Greeted) {
@@ -74,6 +98,7 @@ impl PoolService {
         let _ = self.parts.commands.send(Command::Join { row: Box::new(greeted.row), to, session, remote });
         let _ = self.parts.commands.send(Command::Said(worker, session, greeted.hello));
         let taken = Arc::new(AtomicU64::new(0));
+        let _counted = Slots::of(&self.slots, greeted.slots);
         let (mut sink, stream) = socket.split();
         let end = tokio::select! {
             end = self.listen(stream, worker, session, &key, &taken) => end,
@@ -142,6 +167,12 @@ impl PoolService {
         Ok(messages)
     }
 
+    /// How long a worker's votes may wait for each other now.
+    fn patience_ms(&self) -> u16 {
+        let many = self.slots.load(Ordering::Relaxed).saturating_mul(MANY_RUNS);
+        if self.parts.open_runs.load(Ordering::Relaxed) >= many { PATIENCE_MS } else { 0 }
+    }
+
     async fn speak(
         &self,
         sink: &mut SplitSink<WebSocket, Message>,
@@ -154,7 +185,7 @@ impl PoolService {
         let mut renew = tokio::time::interval(Duration::from_millis(token::RENEW_MS));
         // the first token came with the welcome
         renew.reset();
-        let (mut gathered, mut batch, mut told) = (Vec::new(), Batch::default(), 0);
+        let (mut gathered, mut batch, mut told, mut patience_ms) = (Vec::new(), Batch::default(), 0, 0);
         loop {
             let mut ping = false;
             tokio::select! {
@@ -174,6 +205,10 @@ impl PoolService {
             if heard != told {
                 told = heard;
                 let _ = batch.push(&ToWorker::Taken { messages: heard });
+            }
+            if patience_ms != self.patience_ms() {
+                patience_ms = self.patience_ms();
+                let _ = batch.push(&ToWorker::Patience { ms: patience_ms });
             }
             let mut outgoing = Vec::new();
             for message in gathered.drain(..) {

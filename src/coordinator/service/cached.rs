@@ -26,7 +26,8 @@ impl Service {
         }
         let created_at = self.now();
         let key = (caller.workspace, prepared.run_key);
-        let Some(entry) = cache.find(key, policy, self.parts.facts.class, created_at) else {
+        let class = self.parts.facts.classes.of(prepared.spec.profile);
+        let Some(entry) = cache.find(key, policy, class, created_at) else {
             self.parts.metrics.cache_misses.inc();
             return Ok(None);
         };
@@ -147,6 +148,8 @@ fn answer(new: &NewRun, entry: &Entry) -> RunDetail {
         created_at: new.created_at,
         finished_at: Some(finished_at),
         source: Some(Source::Cached(had.id)),
+        corrected_at: None,
+        verification: None,
     };
     RunDetail { run, stdout: entry.detail.stdout.clone(), stderr: entry.detail.stderr.clone() }
 }

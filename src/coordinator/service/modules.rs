@@ -16,11 +16,11 @@ use crate::coordinator::owner::Command;
 use crate::coordinator::service::PoolEvent;
 use crate::digest::Digest;
 use crate::sandbox::{Analysis, Variant, check_entry};
-use crate::spec::Verify;
+use crate::spec::{Profile, Verify};
 use crate::store::{ModuleState, StoredModule, WriteAnswer};
 
-/// How long the first run with fuel waits for its machine code before it is accepted without knowing.
-const FUELED_WAIT: Duration = Duration::from_secs(10);
+/// How long the first run with fuel, or of the other profile, waits for its machine code before it is accepted without knowing.
+const VARIANT_WAIT: Duration = Duration::from_secs(10);
 
 /// Between two tries to compile a module after trouble of our own, at first and at most.
 const ADMISSION_PAUSE: Duration = Duration::from_millis(500);
@@ -92,6 +92,7 @@ impl Service {
             quarantined: None,
             verify: None,
             created_at: self.now(),
+            nondeterministic: None,
         };
         let is_new = self.parts.store.put_module(module.clone()).await?;
         self.module_changed(digest);
@@ -209,29 +210,31 @@ impl Service {
                 .map_err(ServiceError::BadEntry)?;
         }
         let is_ready = facts.state == ModuleState::Ready;
-        if is_ready && prepared.spec.limits.fuel.is_some() {
-            self.check_fueled(digest).await?;
+        let variant = Variant::of(prepared.spec.profile, &prepared.spec.limits);
+        if is_ready && variant != Variant::Plain {
+            self.check_variant(digest, variant).await?;
         }
         Ok((is_ready, facts.verify))
     }
 
-    /// Compiles what runs with fuel need, when the first of them is submitted: it counts at every step, so it may pass a
-    /// bound that the plain machine code keeps, and the caller is to hear so. If it takes long, the run goes on without.
-    async fn check_fueled(&self, module: Digest) -> Result<(), ServiceError> {
-        let (compiler, variant) = (&self.parts.compiler, Variant::Fueled);
+    /// Compiles what runs with fuel, or of the other profile, need, when the first of them is submitted: it does more at every
+    /// step, so it may pass a bound that the plain machine code keeps, and the caller is to hear so. If it takes long, the run
+    /// goes on without.
+    async fn check_variant(&self, module: Digest, variant: Variant) -> Result<(), ServiceError> {
+        let compiler = &self.parts.compiler;
         if compiler.has(module, variant) {
             return Ok(());
         }
         let file = self.module_file(module).await?;
         let compiling = compiler.artifact(module, variant, move || Ok(file));
-        match tokio::time::timeout(FUELED_WAIT, compiling).await {
+        match tokio::time::timeout(VARIANT_WAIT, compiling).await {
             Ok(Err(AdmitError::Refused(refusal))) => Err(ServiceError::ModuleRefused {
                 code: refusal.code().to_owned(),
-                text: format!("with the counting of fuel, {refusal}"),
+                text: format!("{}{refusal}", with(variant)),
             }),
             Ok(Err(AdmitError::Infra(error))) => {
                 // the workers try again
-                tracing::warn!(module = %module.short(), %error, "code that counts fuel was not compiled");
+                tracing::warn!(module = %module.short(), %error, "code of another variant was not compiled");
                 Ok(())
             }
             Ok(Ok(_)) | Err(_) => Ok(()),
@@ -298,7 +301,7 @@ impl Service {
         self.set_quarantine(digest, Some(why)).await
     }
 
-    /// Puts a module back into service.
+    /// Puts a module back into service. One that was found to be nondeterministic is taken for deterministic again.
     pub async fn readmit_module(
         &self,
         _caller: &Caller,
@@ -326,7 +329,11 @@ impl Service {
         digest: Digest,
         why: Option<String>,
     ) -> Result<StoredModule, ServiceError> {
-        if !self.parts.store.quarantine_module(digest, why.clone()).await? {
+        let is_there = match &why {
+            Some(why) => self.parts.store.quarantine_module(digest, why.clone()).await?,
+            None => self.parts.store.readmit_module(digest).await?,
+        };
+        if !is_there {
             return Err(no_module(digest));
         }
         self.module_changed(digest);
@@ -354,4 +361,13 @@ fn already_there(known: StoredModule) -> Result<(StoredModule, bool), ServiceErr
 
 fn no_module(digest: Digest) -> ServiceError {
     ServiceError::NotFound { what: "module", id: digest.to_string() }
+}
+
+/// What the code of a variant has beside the plain one, as the beginning of a sentence.
+fn with(variant: Variant) -> String {
+    let fuel = if variant.is_fueled() { "with the counting of fuel, " } else { "" };
+    match variant.profile() {
+        Profile::Det1 => fuel.to_owned(),
+        profile @ Profile::Det1Portable => format!("under {profile}, {fuel}"),
+    }
 }

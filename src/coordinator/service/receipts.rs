@@ -4,28 +4,32 @@
 //! signature of ours. It does not know how a receipt is checked.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::super::classes::ClassBook;
 use super::super::clock::timestamp;
 use super::super::keys::{Keyring, PublishedKey, RotateError};
-use super::{Caller, Service, ServiceError};
-use crate::core::Class;
+use super::{Caller, Parts, Service, ServiceError};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::receipt::{
     Batch, CONTENT_BYTES_MAX, Hex, Predicate, PublicKey, Rule, SignedWhen, Statement, Vote, VoteProof,
     fraction,
 };
-use crate::sandbox::ClassInputs;
 use crate::spec::Verify;
 use crate::store::{CastVote, StoredRun};
 
 impl Service {
-    /// The receipt of a run's result: the bytes of the envelope.
-    pub async fn receipt(&self, caller: &Caller, id: RunId) -> Result<Bytes, ServiceError> {
-        let mut detail = self.run(caller, id).await?;
+    /// The receipt of a run's result, as it is or as it was in a revision: the bytes of the envelope.
+    pub async fn receipt(
+        &self,
+        caller: &Caller,
+        id: RunId,
+        revision: Option<u32>,
+    ) -> Result<Bytes, ServiceError> {
+        let mut detail = self.run_at(caller, id, revision).await?;
         if let Some(source) = detail.run.source {
             // the votes are those of the run that computed it, and so is the receipt
             let computed_by = source.run();
@@ -52,7 +56,7 @@ impl Service {
         let Some(result) = run.result else {
             return refuse(format!("run {id} ended without a result that could be certified"));
         };
-        let Some(votes) = self.parts.store.votes(id).await? else {
+        let Some(votes) = self.parts.store.votes(id, run.revision).await? else {
             return refuse(format!(
                 "run {id} ended under a build that kept no proofs of votes: run it again for a receipt"
             ));
@@ -60,7 +64,7 @@ impl Service {
         let (parts, detail) = (Arc::clone(&self.parts), Arc::clone(&detail));
         // signatures and canonical JSON: a millisecond or two
         let made = tokio::task::spawn_blocking(move || {
-            let predicate = predicate(&parts.keys, &detail.run, result, votes)?;
+            let predicate = predicate(&parts, &detail.run, result, votes)?;
             let payload = |now| {
                 let at = timestamp(now);
                 Statement::new(Predicate { issued_at: at, ..predicate }).canonical()
@@ -96,17 +100,20 @@ impl Service {
 
 /// What a receipt says of a run; the time of its signature is still to come.
 fn predicate(
-    keys: &Keyring,
+    parts: &Parts,
     run: &StoredRun,
     result: Digest,
     votes: Vec<CastVote>,
 ) -> Result<Predicate, ServiceError> {
     let broken = |what: &str| ServiceError::Internal(format!("run {} has a result and no {what}", run.id));
     let outcome = run.outcome.clone().ok_or_else(|| broken("outcome"))?;
-    let votes = votes.into_iter().map(|vote| proven(keys, run, vote)).collect::<Result<Vec<_>, _>>()?;
+    let votes =
+        votes.into_iter().map(|vote| proven(&parts.keys, run, vote)).collect::<Result<Vec<_>, _>>()?;
     let (votes, dissents): (Vec<_>, Vec<_>) = votes.into_iter().partition(|vote| vote.result == result);
     let class = votes.first().map(|vote| vote.class).ok_or_else(|| broken("vote for it"))?;
-    let finished_at = timestamp(run.finished_at.ok_or_else(|| broken("end"))?);
+    // a correction is decided later than its run had ended
+    let ended_at = run.corrected_at.or(run.finished_at).ok_or_else(|| broken("end"))?;
+    let finished_at = timestamp(ended_at);
     let manifest = run.manifest.clone();
     Ok(Predicate {
         run: run.id,
@@ -119,9 +126,9 @@ fn predicate(
         manifest: manifest.filter(|manifest| manifest.canonical().len() <= CONTENT_BYTES_MAX),
         outcome,
         verdict: run.verdict.clone(),
-        rule: rule(run.policy.verify),
+        rule: rule(run.policy.verify, run.revision),
         class,
-        class_inputs: class_inputs(Class(class)),
+        class_inputs: class_inputs(&parts.classes, class),
         votes,
         dissents,
         created_at: timestamp(run.created_at),
@@ -167,8 +174,12 @@ fn proven(keys: &Keyring, run: &StoredRun, vote: CastVote) -> Result<Vote, Servi
     Ok(proven)
 }
 
-/// The rule as receipts name it.
-fn rule(verify: Verify) -> Rule {
+/// The rule as receipts name it. Whatever was asked for, a correction is decided by credibility.
+fn rule(verify: Verify, revision: u32) -> Rule {
+    let verify = match verify.epsilon_ppb() {
+        None if revision > 1 => Verify::Standard,
+        _ => verify,
+    };
     let (policy, n) = match verify {
         Verify::Once => ("once", None),
         Verify::Quorum { n } => ("quorum", Some(n)),
@@ -178,14 +189,7 @@ fn rule(verify: Verify) -> Rule {
     Rule { policy: policy.to_owned(), n, epsilon: verify.epsilon_ppb().map(fraction) }
 }
 
-/// What a class is the digest of, if it is that of this machine and build.
-fn class_inputs(class: Class) -> Option<BTreeMap<String, serde_json::Value>> {
-    type Known = (Class, BTreeMap<String, serde_json::Value>);
-    static HERE: OnceLock<Option<Known>> = OnceLock::new();
-    let here = HERE.get_or_init(|| {
-        let inputs = ClassInputs::of_this_machine().ok()?;
-        let map = serde_json::from_value(serde_json::to_value(&inputs).ok()?).ok()?;
-        Some((inputs.class(), map))
-    });
-    here.as_ref().filter(|(known, _)| *known == class).map(|(_, map)| map.clone())
+/// What a class is the digest of, if it is this machine's, or that of a worker which told.
+fn class_inputs(classes: &ClassBook, class: Digest) -> Option<BTreeMap<String, serde_json::Value>> {
+    serde_json::from_value(serde_json::to_value(classes.get(class)?).ok()?).ok()
 }

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::{Caller, Prepared, RunDetail, RunsFound, Service, ServiceError, SubmitAnswer};
-use crate::coordinator::owner::{Command, Submit};
+use crate::coordinator::owner::{Command, FinalReceiver, Submit};
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::RunId;
@@ -46,10 +46,14 @@ impl Service {
         {
             return self.existing(caller, run, known == *payload, wait).await;
         }
+        self.check_callback(&prepared.policy)?;
         let (module_ready, of_module) = self.check_module(&prepared).await?;
         let mut policy = prepared.policy.clone();
+        let mut why_verify = None;
         if prepared.has_default_verify {
-            policy.verify = of_module.unwrap_or(self.parts.facts.verify_default);
+            let (verify, whose) = self.default_verify(caller.workspace, of_module).await?;
+            policy.verify = verify;
+            why_verify = Some(format!("is verified by {verify}, {whose}"));
         }
         match self.answer_from_cache(caller, &prepared, &policy).await {
             Ok(None) => {}
@@ -75,9 +79,18 @@ impl Service {
             rerun_of: prepared.rerun_of,
             blobs,
         };
-        let live = prepared.live;
-        let submit = (new, module_ready, live, room);
-        let answer = self.ask_owner_to_submit(caller, submit, wait).await;
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let submit = Submit {
+            new: Box::new(new),
+            module_ready,
+            live: prepared.live,
+            wait: wait.is_some(),
+            room,
+            reply,
+            why_verify,
+        };
+        self.parts.commands.send(Command::Submit(submit)).map_err(|_| ServiceError::ShuttingDown)?;
+        let answer = self.answer_of_owner(caller, id, answer, wait).await;
         match answer {
             Ok(detail) => Ok(SubmitAnswer::Accepted(detail)),
             Err(ServiceError::Duplicate { run, same_payload }) => {
@@ -87,16 +100,13 @@ impl Service {
         }
     }
 
-    async fn ask_owner_to_submit(
+    async fn answer_of_owner(
         &self,
         caller: &Caller,
-        (new, module_ready, live, room): (NewRun, bool, bool, Option<OwnedSemaphorePermit>),
+        id: RunId,
+        answer: FinalReceiver,
         wait: Option<Duration>,
     ) -> Result<Arc<RunDetail>, ServiceError> {
-        let id = new.id;
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let submit = Submit { new: Box::new(new), module_ready, live, wait: wait.is_some(), room, reply };
-        self.parts.commands.send(Command::Submit(submit)).map_err(|_| ServiceError::ShuttingDown)?;
         let Some(wait) = wait else {
             return answer.await.map_err(|_| ServiceError::ShuttingDown)?;
         };
@@ -193,12 +203,17 @@ impl Service {
         }
         let stored = self.parts.store.run(id).await?.filter(|run| run.workspace == caller.workspace);
         let Some(run) = stored else { return Err(no_run(id)) };
+        self.with_outputs(run).await.map(Arc::new)
+    }
+
+    /// A run with what is shown along.
+    pub(super) async fn with_outputs(&self, run: StoredRun) -> Result<RunDetail, ServiceError> {
         let (mut stdout, mut stderr) = (None, None);
         if let Some(manifest) = &run.manifest {
             stdout = self.small(manifest.stdout.digest, manifest.stdout.size).await?;
             stderr = self.small(manifest.stderr.digest, manifest.stderr.size).await?;
         }
-        Ok(Arc::new(RunDetail { run, stdout, stderr }))
+        Ok(RunDetail { run, stdout, stderr })
     }
 
     /// An output of a run whose bytes need not be read from the blob store. Small ones of a run that is not written are
@@ -365,7 +380,7 @@ fn passes(filter: &RunFilter, run: &StoredRun) -> bool {
             && filter.worker.is_none_or(|worker| run.attempts.iter().any(|it| it.worker == worker)))
 }
 
-fn no_run(id: RunId) -> ServiceError {
+pub(super) fn no_run(id: RunId) -> ServiceError {
     ServiceError::NotFound { what: "run", id: id.to_string() }
 }
 

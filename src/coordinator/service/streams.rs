@@ -81,13 +81,51 @@ impl Service {
         Ok(events.take_until(stopping.cancelled_owned()))
     }
 
-    /// Changes and live output of one run; the last event is its final.
+    /// Changes and live output of one run; the last event is its final. With `corrections` it goes on, and says when that
+    /// was wrong.
     pub async fn watch_run(
         &self,
         caller: &Caller,
         id: RunId,
+        corrections: bool,
     ) -> Result<impl Stream<Item = RunEvent> + Send + use<>, ServiceError> {
         let place = self.parts.streams.enter(caller.token)?;
+        // listened to from the beginning, so that none is missed between the final and what follows
+        let corrected = corrections.then(|| self.corrections(caller, id));
+        let until_final = self.until_final(caller, id).await?;
+        let all = until_final.chain(stream::iter(corrected).flatten());
+        Ok(all
+            .map(move |event| {
+                let _held = &place;
+                event
+            })
+            .boxed())
+    }
+
+    /// Every correction of a run from now on. A reader that is too slow to hear of all is shown the run as it is.
+    fn corrections(&self, caller: &Caller, id: RunId) -> impl Stream<Item = RunEvent> + Send + use<> {
+        let (service, caller) = (self.clone(), caller.clone());
+        let events = BroadcastStream::new(self.parts.events.subscribe());
+        let corrected = events.filter_map(move |event| {
+            let is_it = match event {
+                Ok((_, PoolEvent::Corrected(run, _))) => run == id,
+                Ok(_) => false,
+                Err(_) => true,
+            };
+            let (service, caller) = (service.clone(), caller.clone());
+            async move {
+                let detail = if is_it { service.run(&caller, id).await.ok() } else { None };
+                detail.filter(|detail| detail.run.revision > 1).map(RunEvent::Corrected)
+            }
+        });
+        corrected.take_until(self.parts.stopping.clone().cancelled_owned())
+    }
+
+    async fn until_final(
+        &self,
+        caller: &Caller,
+        id: RunId,
+    ) -> Result<stream::BoxStream<'static, RunEvent>, ServiceError> {
         let watch = self.ask(|reply| Command::Watch(caller.workspace, id, reply)).await?;
         let Some(watch) = watch else {
             let last = self.run(caller, id).await?;
@@ -96,7 +134,6 @@ impl Service {
         let service = self.clone();
         let caller = caller.clone();
         let next = BroadcastStream::new(watch.next).filter_map(move |event| {
-            let _held = &place;
             let (service, caller) = (service.clone(), caller.clone());
             async move {
                 match event {

@@ -6,6 +6,7 @@ use super::super::owner::{Command, WorkerOrder};
 use super::{Caller, Service, ServiceError, Withdrawal, WorkerRow};
 use crate::core::WorkerView;
 use crate::id::WorkerId;
+use crate::store::Quarantine;
 
 impl Service {
     /// The workers that are enrolled, by number; with what the pool sees of those that are connected.
@@ -39,26 +40,30 @@ impl Service {
     }
 
     /// Takes a worker out: it gets nothing and its open votes count for nothing. One that is not connected is refused
-    /// work when it comes back.
+    /// work when it comes back. What rested on it is verified anew, see [`Service::repairs`].
     pub async fn quarantine_worker(
         &self,
         _caller: &Caller,
         id: WorkerId,
         why: String,
     ) -> Result<(), ServiceError> {
-        if !self.parts.store.quarantine_worker(id, Some(why.clone())).await? {
+        let at = self.now();
+        let quarantine = Quarantine { why: why.clone(), at, for_votes: false };
+        if !self.parts.store.quarantine_worker(id, Some(quarantine), at).await? {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, true);
         let ordered = self.order(id, WorkerOrder::Quarantine(why)).await;
-        // after it: nothing that it voted for becomes final from now on
+        // now that nothing new rests on it
         self.withdraw_everywhere(Withdrawal::of_worker(id, self.now())).await?;
-        ordered.map(drop)
+        ordered?;
+        self.parts.repair.wake();
+        Ok(())
     }
 
     /// Lets a drained or quarantined worker work again.
     pub async fn readmit_worker(&self, _caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        if !self.parts.store.quarantine_worker(id, None).await? {
+        if !self.parts.store.quarantine_worker(id, None, self.now()).await? {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, false);

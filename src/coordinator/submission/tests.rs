@@ -45,6 +45,24 @@ fn explicit_nulls_and_defaults_give_the_same_run_key() {
 }
 
 #[test]
+fn a_callback_is_taken_in_its_normal_form_and_only_of_durable_runs() {
+    let callback = |url: &str| json!({"callback": {"url": url}});
+    let taken =
+        check(callback("HTTPS://Example.org:443/hook?x=1")).unwrap().prepared.policy.callback.unwrap();
+    assert_eq!(&*taken.url, "https://example.org/hook?x=1");
+    let refused = check(callback("ftp://example.org/")).unwrap_err();
+    assert_eq!((refused.code, refused.pointer.as_str()), (ProblemCode::CallbackRefused, "/callback/url"));
+    assert!(check(callback("https://ada:pw@example.org/")).unwrap_err().detail.contains("password"));
+    let unkept = json!({"callback": {"url": "https://example.org/"}, "durable": false, "wait_ms": 1});
+    let refused = check(unkept).unwrap_err();
+    assert_eq!((refused.code, refused.pointer.as_str()), (ProblemCode::InvalidField, "/callback"));
+    // another receiver makes another request of an Idempotency-Key
+    let key =
+        |url| prepare(&request(callback(url)), Some("k"), now()).unwrap().prepared.idempotency.unwrap().1;
+    assert_ne!(key("https://example.org/"), key("https://example.com/"));
+}
+
+#[test]
 fn every_field_reaches_spec_or_policy() {
     let blob = Digest::of(b"blob");
     let checked = check(json!({

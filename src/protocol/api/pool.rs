@@ -9,6 +9,7 @@ use utoipa::openapi::{ArrayBuilder, ObjectBuilder, Ref, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{LimitsView, PolicyView, RetentionView, Scope, Timestamp, VerifyRequest};
+use crate::class::ClassInputs;
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 use crate::spec::Profile;
@@ -74,11 +75,36 @@ pub struct Module {
     /// Why it is quarantined; null if it is not.
     #[schema(required)]
     pub quarantined: Option<String>,
-    /// How its runs are verified that ask for nothing else; null: as the pool does, see `policy_default` of `GET /v1/info`.
+    /// How its runs are verified that ask for nothing else; null: as the workspace says, or else the pool, see
+    /// `policy_default` of `GET /v1/info`.
     #[schema(required)]
     pub verify: Option<VerifyRequest>,
     /// When it was first uploaded.
     pub created_at: Timestamp,
+    /// What showed that it gives different results where it is trusted; null if nothing did. Nobody is blamed for a run of
+    /// it until it is readmitted.
+    #[schema(required)]
+    pub nondeterministic: Option<Nondeterminism>,
+}
+
+/// How a module was found to be nondeterministic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Nondeterminism {
+    /// The run that showed it.
+    pub run: RunId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A workspace, with what holds for all of its runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Workspace {
+    /// Its name; there is only `default` so far.
+    pub name: String,
+    /// How runs are verified that ask for nothing else, and whose module has no default of its own; null: as the pool does,
+    /// see `policy_default` of `GET /v1/info`.
+    #[schema(required)]
+    pub verify: Option<VerifyRequest>,
 }
 
 /// Where a module stands.
@@ -146,7 +172,8 @@ pub struct Worker {
     /// Its build, as it said last.
     #[schema(required)]
     pub version: Option<String>,
-    /// Its equivalence class, as it said last: only votes of one class are compared. Null if it never connected.
+    /// Its equivalence class for `det-1`, as it said last: only votes of one class are compared, and its record belongs to it.
+    /// Null if it never connected.
     #[schema(required)]
     pub class: Option<Digest>,
     /// Other active workers of its class. With none, what it computes cannot be compared.
@@ -179,6 +206,17 @@ pub struct Worker {
     pub left_at: Option<Timestamp>,
     /// When it was last heard of.
     pub heard_at: Timestamp,
+    /// What `class` is the digest of. Null if nobody told since the coordinator started.
+    #[serde(default)]
+    #[schema(required)]
+    pub class_parts: Option<ClassInputs>,
+    /// Its class for `det-1-portable`, where it votes together with other CPUs. Null while it is not connected.
+    #[serde(default)]
+    #[schema(required)]
+    pub portable_class: Option<Digest>,
+    /// Other active workers of that class.
+    #[serde(default)]
+    pub portable_peers: u64,
 }
 
 /// A worker with what it does now and what was seen of it.
@@ -225,15 +263,18 @@ pub struct EvidenceView {
 pub struct EvidenceItem {
     /// Its position in the worker's log: grows with time.
     pub number: u64,
-    /// What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
-    /// `confirmed_by_arbiter`, `lone_dissent` or `collusion`.
+    /// What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; of its integrity `confirmed`,
+    /// `confirmed_by_arbiter`, `lone_dissent` or `collusion`, or `absolved`: what that run had said against it is taken back;
+    /// or that an operator let it in again: `readmitted`.
     pub kind: String,
     /// Results that a confirmation stands for; 1 of everything else.
     pub count: u32,
-    /// On an attempt of which run.
-    pub run: RunId,
+    /// On an attempt of which run; null for an operator's word.
+    #[schema(required)]
+    pub run: Option<RunId>,
     /// Which attempt.
-    pub attempt: u32,
+    #[schema(required)]
+    pub attempt: Option<u32>,
     /// The result that it voted for, if it did.
     #[schema(required)]
     pub result: Option<Digest>,
@@ -339,7 +380,7 @@ pub struct Info {
 pub struct ServerFacts {
     /// The engine that executes guests, with its version.
     pub engine: String,
-    /// The class of this machine and build.
+    /// The class of this machine and build for `det-1`.
     pub class: Digest,
     /// The semantics that a run may ask for.
     pub profiles: Vec<Profile>,
@@ -351,6 +392,8 @@ pub struct ServerFacts {
     pub started_at: Timestamp,
     /// How long ago that is, in milliseconds.
     pub uptime_ms: u64,
+    /// The class of this machine and build for `det-1-portable`.
+    pub portable_class: Digest,
 }
 
 /// The bounds of what is taken.

@@ -119,6 +119,8 @@ problem_codes! {
     MissingBlob = "missing_blob", 422, "A blob is not there";
     /// The bytes have another digest than the request says. Nothing was stored.
     DigestMismatch = "digest_mismatch", 422, "The bytes do not match the digest";
+    /// The callback may not go there: its URL has no valid form, or its address is not public and not allowed.
+    CallbackRefused = "callback_refused", 422, "The callback was refused";
     /// The module cannot run here; `refusal` says why.
     ModuleRefused = "module_refused", 422, "The module was refused";
     /// The policy is planned, not there yet; `detail` lists what there is.

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::Timestamp;
+use super::{CallbackRequest, Timestamp};
 use crate::digest::Digest;
 pub use crate::spec::CacheUse;
 use crate::spec::{Profile, Retry, Verify};
@@ -52,7 +52,8 @@ pub struct RunRequest {
     /// Bounds on what the guest may use.
     #[serde(skip_serializing_if = "LimitsRequest::is_default")]
     pub limits: LimitsRequest,
-    /// How many workers compute it and when their votes decide; `quorum` of 2 by default.
+    /// How many workers compute it and when their votes decide; by default as its module says, or else its workspace, or
+    /// else the pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyRequest>,
     /// What a fault leads to; `reassign` by default.
@@ -88,6 +89,9 @@ pub struct RunRequest {
     /// Whether output is forwarded while it is written (event `output` of the run's event stream); false by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live: Option<bool>,
+    /// Who is told when the run is final, and when a final is corrected; nobody by default. Not with `durable` false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackRequest>,
 }
 
 /// Bytes of an input: as text, as base64, or by the digest of an uploaded blob. Exactly one of them.
@@ -300,6 +304,16 @@ pub enum PlacementMode {
 pub struct QuarantineRequest {
     /// Shown wherever the quarantine is; 1 to 500 characters.
     pub why: String,
+}
+
+/// What holds for all runs of a workspace; what is left out is settled no more.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceRequest {
+    /// How runs are verified that ask for nothing else, and whose module has no default of its own; null or left out: as the
+    /// pool does.
+    #[serde(default)]
+    pub verify: Option<VerifyRequest>,
 }
 
 /// A token as it is asked for.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{CacheUse, Clock, InputFile, Page, PlacementRequest, Timestamp, VerifyRequest};
+use super::{CacheUse, CallbackRequest, Clock, InputFile, Page, PlacementRequest, Timestamp, VerifyRequest};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 use crate::result::{FailReason, Fault, Outcome, OutputRef, RunState, VerdictKind};
@@ -75,7 +75,80 @@ pub struct Run {
     #[serde(default)]
     #[schema(required)]
     pub shared_with: Option<RunId>,
+    /// When this revision replaced the one before; null of the first one. `?revision=` reads the others.
+    #[schema(required)]
+    pub corrected_at: Option<Timestamp>,
+    /// What came of verifying it anew, because somebody on whom it rested is not trusted any more; null if that never was.
+    #[schema(required)]
+    pub verification: Option<Verification>,
 }
+
+/// What came of verifying a final anew.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Verification {
+    /// When that was known.
+    pub reverified_at: Timestamp,
+    /// What: this revision stays, it is itself a correction, or nothing could be said.
+    pub conclusion: ConclusionName,
+}
+
+/// How verifying a final anew ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConclusionName {
+    /// Trusted voters found the same.
+    Confirmed,
+    /// They found something else: this is it.
+    Corrected,
+    /// As often as it was tried, nobody could tell.
+    Undecided,
+    /// Trusted executions differ.
+    Nondeterministic,
+    /// Its module or an input is not kept any more.
+    NotVerifiable,
+}
+
+impl ConclusionName {
+    /// The name that JSON uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConclusionName::Confirmed => "confirmed",
+            ConclusionName::Corrected => "corrected",
+            ConclusionName::Undecided => "undecided",
+            ConclusionName::Nondeterministic => "nondeterministic",
+            ConclusionName::NotVerifiable => "not_verifiable",
+        }
+    }
+}
+
+/// A revision of a run's final.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Revision {
+    /// 1, and one more for each correction.
+    pub revision: u32,
+    /// How it says that the run ended.
+    pub state: RunState,
+    /// Why it failed.
+    #[schema(required)]
+    pub reason: Option<FailReason>,
+    /// What the guest did.
+    #[schema(required)]
+    pub outcome: Option<Outcome>,
+    /// What comparing the votes said.
+    pub verdict: RunVerdict,
+    /// Digest of the result manifest.
+    #[schema(required)]
+    pub result: Option<Digest>,
+    /// When it was decided.
+    #[schema(required)]
+    pub decided_at: Option<Timestamp>,
+    /// What came of verifying it anew.
+    #[schema(required)]
+    pub verification: Option<Verification>,
+}
+
+/// All revisions of a run, on one page.
+pub type RevisionPage = Page<Revision>;
 
 /// A run in a list: without its attempts, explanations, outputs and spec.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
@@ -313,6 +386,9 @@ pub struct PolicyView {
     /// Whether it could be answered by an equal one.
     #[serde(default)]
     pub cache: CacheUse,
+    /// Who is told when it is final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<CallbackRequest>,
 }
 
 /// Data of the event `output`: what an attempt wrote, as it writes it. Not verified; a rerun starts anew.
@@ -351,4 +427,13 @@ pub struct RunEnd {
     pub id: RunId,
     /// Its final state.
     pub state: RunState,
+}
+
+/// Data of the event `corrected`: a final was wrong, and is of this revision now. Read the run again.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Correction {
+    /// Which run.
+    pub id: RunId,
+    /// What it is now.
+    pub revision: u32,
 }

@@ -16,6 +16,8 @@ const VERSIONS_MAX: usize = 16;
 pub const LABELS_MAX: usize = 64;
 /// Attempts that a worker may hold, votes that were not released included.
 pub const HOLDS_MAX: usize = 16 * 1024;
+/// Classes of a worker.
+const ABOUT_MAX: usize = 4;
 /// Says what is signed.
 const HELLO_TAG: &[u8; 16] = b"lockstep hello1\0";
 /// The form of the handshake: the first byte of its messages, never that of a batch.
@@ -131,7 +133,7 @@ pub struct Facts {
     pub version: u16,
     /// What people call it.
     pub name: String,
-    /// Its equivalence class.
+    /// Its equivalence class for `det-1`.
     pub class: Digest,
     /// Attempts at once.
     pub slots: u32,
@@ -145,6 +147,13 @@ pub struct Facts {
     pub holds: Vec<Hold>,
     /// Its build, for people.
     pub build: String,
+    /// Its class for `det-1-portable`.
+    pub portable: Digest,
+    /// The same where machine code must be equal.
+    pub portable_code: Digest,
+    /// What its classes are made of, each as JSON, for people.
+    #[serde(deserialize_with = "bounded::list::<_, _, ABOUT_MAX>")]
+    pub about: Vec<String>,
 }
 
 /// Worker to coordinator: who it is.

@@ -25,9 +25,11 @@ use self::handshake::HANDSHAKE;
 use crate::id::{AttemptId, RunId};
 
 /// The version of the frames of this build.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The largest message that is taken, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// What is read at once: the library clears so much before each reading, and most messages are much shorter.
+pub const READ_BUFFER_BYTES: usize = 16 << 10;
 /// The largest frame that is sent, in bytes; a batch before it fits the same message.
 pub const FRAME_BYTES_MAX: usize = 15 << 20;
 /// A batch of so many bytes is sent before more is added.

@@ -72,7 +72,8 @@ fn what_a_coordinator_says_arrives() {
         ToAgent::Watch(attempt()),
         ToAgent::Drain { within_ms: 5 },
     ];
-    let frames: Vec<ToWorker> = said.iter().map(ToWorker::from).collect();
+    let mut frames: Vec<ToWorker> = said.iter().map(ToWorker::from).collect();
+    frames.extend([ToWorker::Taken { messages: 3 }, ToWorker::Patience { ms: 5 }]);
     let heard = there_and_back(&frames);
     assert_eq!(format!("{heard:?}"), format!("{frames:?}"));
     let Some(ToWorker::Assign(frame)) = heard.into_iter().next() else { panic!("an assignment") };
@@ -153,6 +154,9 @@ fn facts() -> Facts {
         labels: vec![("zone".to_owned(), "b".to_owned())],
         holds: vec![Hold { attempt: attempt().into(), epoch: 4, mac: [3; 32] }],
         build: "1".to_owned(),
+        portable: Digest::of(b"portable"),
+        portable_code: Digest::of(b"code"),
+        about: vec!["{}".to_owned()],
     }
 }
 

@@ -47,6 +47,12 @@ pub enum ToWorker {
         /// Since the welcome.
         messages: u64,
     },
+    /// How long votes may wait for each other from now on: nought where few runs are open, since somebody may wait for
+    /// just this one.
+    Patience {
+        /// In milliseconds.
+        ms: u16,
+    },
 }
 
 /// An assignment.
@@ -88,10 +94,10 @@ impl TryFrom<Assign> for Assignment {
 
     fn try_from(frame: Assign) -> Result<Assignment, WireError> {
         let attempt = AttemptId::from(frame.attempt);
+        // a field that this build does not know would change the result: reading it fails
         let spec: RunSpec =
             serde_json::from_slice(&frame.spec).map_err(|error| WireError::Malformed(error.to_string()))?;
-        // of what was understood, not of what came: a field that this build does not know would change the result
-        if spec.key() != frame.run_key {
+        if Digest::of(&frame.spec) != frame.run_key {
             return Err(WireError::RunKey(attempt));
         }
         Ok(Assignment {

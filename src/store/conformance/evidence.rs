@@ -11,7 +11,7 @@ fn seen(worker: u32, at: u64) -> Evidence {
         worker: WorkerId(worker),
         class: digest("class"),
         kind: if at.is_multiple_of(2) { "dissented" } else { "crashed" }.to_owned(),
-        attempt: AttemptId { run: run_id(at), number: 2 },
+        attempt: Some(AttemptId { run: run_id(at), number: 2 }),
         result: at.is_multiple_of(2).then(|| digest("wrong")),
         count: 1,
         at: Time(at),
@@ -99,7 +99,9 @@ pub(crate) async fn the_standing_of_a_worker_is_the_fold_of_its_whole_log(place:
     ];
     let folded = |class: &str, log: &[Evidence]| {
         let of_class = log.iter().filter(|seen| seen.class == digest(class));
-        Standing::of(of_class.filter_map(|seen| Some((seen.at, seen.integrity()?))))
+        Standing::of(
+            of_class.filter_map(|seen| Some((seen.at, seen.attempt.map(|it| it.run), seen.integrity()?))),
+        )
     };
     store.append_evidence(log[..3].to_vec()).await.unwrap();
     store.append_evidence(log[3..].to_vec()).await.unwrap();
@@ -116,9 +118,23 @@ pub(crate) async fn the_standing_of_a_worker_is_the_fold_of_its_whole_log(place:
     assert_eq!(standings(&*store).await, expected.into());
     assert_eq!(store.enrol_worker(enrolment).await.unwrap().standings, expected.into());
     // a quarantine keeps what is known, its end makes a newcomer; to readmit one that was not out changes nothing
-    assert!(store.quarantine_worker(worker.id, None).await.unwrap());
-    assert!(store.quarantine_worker(worker.id, Some("lied".to_owned())).await.unwrap());
+    assert!(store.quarantine_worker(worker.id, None, Time(50)).await.unwrap());
+    assert!(store.quarantine_worker(worker.id, quarantine(1, true), Time(50)).await.unwrap());
     assert_eq!(standings(&*store).await, expected.into());
-    assert!(store.quarantine_worker(worker.id, None).await.unwrap());
+    assert!(store.quarantine_worker(worker.id, None, Time(99 * DAY)).await.unwrap());
     assert_eq!(standings(&*store).await, [].into());
+    // and its log says so, in each class in which it had shown something
+    let seen = store.evidence(worker.id, None, 9).await.unwrap();
+    let readmitted: Vec<_> =
+        seen.iter().map(|(_, seen)| seen).filter(|it| it.kind == kind::READMITTED).collect();
+    assert_eq!(readmitted.len(), 2, "{seen:?}");
+    for entry in &readmitted {
+        assert_eq!((entry.attempt, entry.result, entry.count, entry.at), (None, None, 1, Time(99 * DAY)));
+        assert_eq!(entry.integrity(), Some(crate::core::Evidence::Readmitted));
+    }
+    let classes: Vec<_> = readmitted.iter().map(|entry| entry.class).collect();
+    assert!(classes.contains(&digest("a")) && classes.contains(&digest("b")), "{classes:?}");
+    // it is read back as it was written
+    store.append_evidence(vec![readmitted[0].clone()]).await.unwrap();
+    assert_eq!(store.evidence(worker.id, None, 1).await.unwrap()[0].1, *readmitted[0]);
 }

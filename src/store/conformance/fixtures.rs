@@ -12,7 +12,7 @@ use crate::receipt::merkle::PATH_MAX;
 use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState, Verdict, VerdictKind};
 use crate::spec::{FileInput, Policy, Retry, RunSpec};
 use crate::store::{
-    BlobRow, CastVote, FinalRun, NewRun, RunWrite, Store, StoreError, StoredRun, WriteAnswer,
+    BlobRow, CastVote, FinalRun, NewRun, Quarantine, RunWrite, Store, StoreError, StoredRun, WriteAnswer,
 };
 
 /// For ever, as far as pins go.
@@ -121,6 +121,7 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
         votes: cast_votes(result),
         blobs: vec![(out, out_bytes), file, (result, canonical), dissent],
         manifest: Some(manifest),
+        callback: None,
     }
 }
 
@@ -141,6 +142,7 @@ pub(crate) fn canceled(number: u64, at: Time) -> FinalRun {
         votes: vec![],
         source: None,
         reusable: false,
+        callback: None,
     }
 }
 
@@ -186,6 +188,8 @@ pub(crate) fn as_stored(run: &NewRun) -> StoredRun {
         created_at: run.created_at,
         finished_at: None,
         source: None,
+        corrected_at: None,
+        verification: None,
     }
 }
 
@@ -209,6 +213,32 @@ pub(crate) fn as_finished(run: &NewRun, end: &FinalRun) -> StoredRun {
     }
 }
 
+/// What a store must answer for a final run after a correction.
+pub(crate) fn as_corrected(before: &StoredRun, end: &FinalRun) -> StoredRun {
+    let record = end.record.clone();
+    StoredRun {
+        epoch: record.epoch,
+        state: record.state,
+        reason: record.reason,
+        revision: record.revision,
+        outcome: record.outcome,
+        verdict: record.verdict,
+        result: record.result,
+        manifest: end.manifest.clone(),
+        attempts: record.attempts,
+        explain: record.explain,
+        dissents: end.dissents.clone(),
+        corrected_at: Some(record.finished_at),
+        verification: None,
+        ..before.clone()
+    }
+}
+
+/// The quarantine of a worker by an operator, or for its votes.
+pub(crate) fn quarantine(at: u64, for_votes: bool) -> Option<Quarantine> {
+    Some(Quarantine { why: "lied".to_owned(), at: Time(at), for_votes })
+}
+
 /// Stored runs have no equality of their own; every field of theirs shows in this text.
 pub(crate) fn text(run: &StoredRun) -> String {
     format!("{run:?}")
@@ -216,6 +246,10 @@ pub(crate) fn text(run: &StoredRun) -> String {
 
 pub(crate) fn insert(run: NewRun) -> RunWrite {
     RunWrite::Insert(Arc::new(run))
+}
+
+pub(crate) fn correct(run: FinalRun) -> RunWrite {
+    RunWrite::Correct(Box::new(run))
 }
 
 pub(crate) fn finish(run: FinalRun) -> RunWrite {

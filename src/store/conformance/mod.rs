@@ -6,10 +6,12 @@
 
 pub(crate) mod blobs;
 pub(crate) mod cached;
+pub(crate) mod callbacks;
 pub(crate) mod evidence;
 pub(crate) mod fixtures;
 pub(crate) mod model;
 pub(crate) mod people;
+pub(crate) mod repairs;
 pub(crate) mod retention;
 pub(crate) mod rows;
 pub(crate) mod runs;
@@ -95,10 +97,23 @@ macro_rules! conformance {
             cached:
                 finals_that_may_answer_others_are_found_newest_first,
                 withdrawals_are_kept_until_everything_is_withdrawn;
+            callbacks:
+                a_delivery_is_made_with_its_final_and_only_with_it,
+                a_delivery_is_due_until_it_succeeds_or_is_given_up,
+                a_correction_makes_a_delivery_of_its_own,
+                a_delivery_goes_with_its_run;
+            repairs:
+                a_correction_takes_the_place_of_the_revision_before,
+                what_earlier_revisions_refer_to_stays_as_long_as_their_run,
+                finals_are_found_by_those_that_they_rest_on,
+                a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost,
+                a_quarantine_is_lifted_only_if_it_was_for_votes;
             rows:
                 modules_are_put_changed_quarantined_listed_and_deleted,
                 a_module_of_an_open_run_stays,
                 a_module_holds_its_blob,
+                a_module_that_was_found_out_is_so_until_it_is_readmitted,
+                a_workspace_keeps_what_was_settled_last,
                 the_first_value_of_a_name_stays,
                 usage_counts_what_is_there,
                 a_closed_store_says_so;

@@ -12,14 +12,14 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::Place;
 use super::fixtures::*;
-use crate::core::Time;
+use crate::core::{AttemptRecord, AttemptState, Time};
 use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::result::{OutputRef, RunState, VerdictKind};
 use crate::spec::RunSpec;
 use crate::store::{
-    BlobRow, FinalRun, Garbage, ModuleState, NewRun, Retention, RunFilter, RunWrite, Store, StoredModule,
-    StoredRun, Usage, WriteAnswer,
+    BlobRow, CastVote, FinalRun, Garbage, ModuleState, NewRun, Retention, RunFilter, RunWrite, Store,
+    StoredModule, StoredRun, Usage, WriteAnswer,
 };
 
 /// Runs and blobs are few, so that histories meet themselves.
@@ -31,6 +31,7 @@ enum Write {
     Insert { run: u64, module: u8, stdin: u8, brings: bool, key: Option<(u8, u8)> },
     Attempt { run: u64, stale: bool, number: u32 },
     Finish { run: u64, stale: bool, stdout: u8, dissent: Option<u8>, brings: bool },
+    Correct { run: u64, stale: bool, skips: bool, stdout: u8, brings: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ fn write() -> impl Strategy<Value = Write> {
             .prop_map(|(run, stale, number)| Write::Attempt { run, stale, number }),
         4 => (1..=RUNS, prop::bool::weighted(0.2), 0..BLOBS, proptest::option::of(0..BLOBS), prop::bool::weighted(0.7))
             .prop_map(|(run, stale, stdout, dissent, brings)| Write::Finish { run, stale, stdout, dissent, brings }),
+        3 => (1..=RUNS, prop::bool::weighted(0.2), prop::bool::weighted(0.2), 0..BLOBS, prop::bool::weighted(0.7))
+            .prop_map(|(run, stale, skips, stdout, brings)| Write::Correct { run, stale, skips, stdout, brings }),
     ]
 }
 
@@ -82,6 +85,10 @@ struct ModelRun {
     stored: StoredRun,
     key: Option<(String, Digest)>,
     refers: BTreeSet<Digest>,
+    /// What was replaced, the first one first.
+    before: Vec<StoredRun>,
+    /// The votes of every revision.
+    votes: Vec<Vec<CastVote>>,
 }
 
 struct ModelBlob {
@@ -136,7 +143,10 @@ impl Model {
             return missing;
         }
         let stored = as_stored(run);
-        self.runs.insert(run.id, ModelRun { stored, key: run.idempotency.clone(), refers });
+        self.runs.insert(
+            run.id,
+            ModelRun { stored, key: run.idempotency.clone(), refers, before: vec![], votes: vec![] },
+        );
         WriteAnswer::Committed
     }
 
@@ -174,6 +184,30 @@ impl Model {
             };
             run.stored = stored;
             run.refers.extend(refers);
+            run.votes.push(end.votes.clone());
+        }
+        WriteAnswer::Committed
+    }
+
+    fn correct(&mut self, end: &FinalRun) -> WriteAnswer {
+        let is_next = |run: &&ModelRun| {
+            let (stored, record) = (&run.stored, &end.record);
+            stored.state.is_final() && stored.epoch <= record.epoch && stored.revision + 1 == record.revision
+        };
+        let Some(run) = self.runs.get(&end.record.run).filter(is_next) else { return WriteAnswer::Refused };
+        let stored = as_corrected(&run.stored, end);
+        let outputs = end.manifest.iter().flat_map(|manifest| manifest.outputs().map(|output| output.digest));
+        let mut refers: BTreeSet<_> = outputs.chain(end.record.result).collect();
+        refers.extend(end.blobs.iter().map(|(digest, _)| *digest));
+        refers.extend(end.dissents.iter().map(|(_, digest)| *digest));
+        let new = refers.difference(&run.refers).copied().collect();
+        if let Some(missing) = self.refer(&new, &end.blobs) {
+            return missing;
+        }
+        if let Some(run) = self.runs.get_mut(&end.record.run) {
+            run.before.push(std::mem::replace(&mut run.stored, stored));
+            run.refers.extend(refers);
+            run.votes.push(end.votes.clone());
         }
         WriteAnswer::Committed
     }
@@ -182,6 +216,7 @@ impl Model {
         match write {
             RunWrite::Insert(run) => self.insert(run),
             RunWrite::Finish(end) => self.finish(end),
+            RunWrite::Correct(end) => self.correct(end),
             RunWrite::Attempt { run, epoch, record, explain } => match self.runs.get_mut(run) {
                 Some(run) if !run.stored.state.is_final() && run.stored.epoch == *epoch => {
                     run.stored.attempts.retain(|attempt| attempt.number != record.number);
@@ -241,6 +276,22 @@ impl Model {
                 record: faulted(*number),
                 explain: Arc::default(),
             },
+            Write::Correct { run, stale, skips, stdout, brings } => {
+                let whole = Write::Finish {
+                    run: *run,
+                    stale: false,
+                    stdout: *stdout,
+                    dissent: None,
+                    brings: *brings,
+                };
+                let RunWrite::Finish(mut end) = self.write(&whole) else { panic!("a finish is a finish") };
+                let known = self.runs.get(&run_id(*run)).map(|run| &run.stored);
+                // an owner of before is refused, a later one is not
+                end.record.epoch =
+                    Epoch(known.map_or(1, |run| run.epoch.0).saturating_sub(u64::from(*stale)));
+                end.record.revision = known.map_or(0, |run| run.revision) + 1 + u32::from(*skips);
+                RunWrite::Correct(end)
+            }
             Write::Finish { run, stale, stdout, dissent, brings } => {
                 let mut end = final_run(*run, Time(self.clock));
                 end.record.epoch = self.epoch(*run, *stale);
@@ -326,6 +377,7 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
                 quarantined: None,
                 verify: None,
                 created_at: Time(0),
+                nondeterministic: None,
             };
             let there = model.blobs.contains_key(&digest);
             assert_eq!(store.put_module(module).await.is_ok(), there);
@@ -436,6 +488,33 @@ async fn compare(store: &dyn Store, model: &Model) {
             let owner = store.idempotency(WorkspaceId(0), key).await.unwrap();
             assert_eq!(owner, Some((*id, *payload)));
         }
+    }
+    for (id, run) in model.runs.iter().filter(|(_, run)| run.stored.state.is_final()) {
+        let now = |before: &StoredRun| StoredRun { epoch: run.stored.epoch, ..before.clone() };
+        let all: Vec<_> = run.before.iter().map(now).chain([run.stored.clone()]).collect();
+        assert_eq!(texts(&store.revisions(*id).await.unwrap()), texts(&all));
+        for (revision, votes) in (1..).zip(&run.votes) {
+            assert_eq!(store.votes(*id, revision).await.unwrap().as_ref(), Some(votes));
+        }
+    }
+    for worker in 1..=9 {
+        let mut found: Vec<RunId> = store
+            .supported_finals(WorkerId(worker), 0, 99)
+            .await
+            .unwrap()
+            .iter()
+            .map(|it| it.run.id)
+            .collect();
+        found.sort_unstable();
+        let won = |run: &&ModelRun| {
+            let is_it = |it: &AttemptRecord| {
+                it.worker == WorkerId(worker)
+                    && matches!(it.state, AttemptState::Voted { won: Some(true), .. })
+            };
+            run.stored.state.is_final() && run.stored.attempts.iter().any(is_it)
+        };
+        let expected: Vec<RunId> = model.runs.values().filter(won).map(|run| run.stored.id).collect();
+        assert_eq!(found, expected, "finals that rest on w{worker}");
     }
     assert_eq!(store.usage().await.unwrap(), model.usage());
     check_references(store).await;

@@ -97,8 +97,8 @@ pub(crate) async fn workers_are_enrolled_once_per_key(place: &dyn Place) {
     for worker in &workers {
         assert_eq!((worker.embedded, worker.enrolled_by.is_none()), (worker.key[0] == 0, worker.key[0] == 0));
     }
-    assert!(store.quarantine_worker(workers[0].id, Some("lied".to_owned())).await.unwrap());
-    assert!(!store.quarantine_worker(WorkerId(99), None).await.unwrap());
+    assert!(store.quarantine_worker(workers[0].id, quarantine(1, false), Time(50)).await.unwrap());
+    assert!(!store.quarantine_worker(WorkerId(99), None, Time(50)).await.unwrap());
     let other = Enrolment {
         name: "other".to_owned(),
         domain: "other".to_owned(),
@@ -108,7 +108,7 @@ pub(crate) async fn workers_are_enrolled_once_per_key(place: &dyn Place) {
     let again = store.enrol_worker(other).await.unwrap();
     assert_eq!(again.quarantined.as_deref(), Some("lied"), "enrolling again does not wash anybody clean");
     assert_eq!(WorkerRow { quarantined: None, ..again }, workers[0]);
-    assert!(store.quarantine_worker(workers[0].id, None).await.unwrap());
+    assert!(store.quarantine_worker(workers[0].id, None, Time(50)).await.unwrap());
     assert_eq!(store.workers().await.unwrap(), workers);
 }
 
@@ -212,6 +212,7 @@ impl Model {
             arbiter: enrolment.arbiter,
             standings: BTreeMap::new(),
             quarantined: None,
+            for_votes: false,
             created_at: enrolment.at,
             session: None,
         };
@@ -258,11 +259,12 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
             }
         }
         Step::Quarantine { number, on } => {
-            let why = on.then(|| "a test".to_owned());
-            let there = store.quarantine_worker(WorkerId(number), why.clone()).await.unwrap();
+            let new = quarantine(5, number % 2 == 0).filter(|_| on);
+            let there = store.quarantine_worker(WorkerId(number), new.clone(), Time(50)).await.unwrap();
             assert_eq!(there, model.workers.contains_key(&number));
             if let Some(worker) = model.workers.get_mut(&number) {
-                worker.quarantined = why;
+                worker.for_votes = new.as_ref().is_some_and(|new| new.for_votes);
+                worker.quarantined = new.map(|new| new.why);
             }
         }
         Step::Forget { number } => {

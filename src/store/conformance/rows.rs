@@ -3,8 +3,11 @@
 use super::Place;
 use super::fixtures::*;
 use crate::core::Time;
+use crate::id::WorkspaceId;
 use crate::spec::Verify;
-use crate::store::{ModuleState, Retention, StoreError, StoredModule, Usage, WriteAnswer};
+use crate::store::{
+    ModuleState, Nondeterminism, Retention, StoreError, StoredModule, Usage, WorkspaceSettings, WriteAnswer,
+};
 
 fn module(name: &str, at: u64) -> StoredModule {
     StoredModule {
@@ -17,6 +20,7 @@ fn module(name: &str, at: u64) -> StoredModule {
         quarantined: None,
         verify: None,
         created_at: Time(at),
+        nondeterministic: None,
     }
 }
 
@@ -34,8 +38,8 @@ pub(crate) async fn modules_are_put_changed_quarantined_listed_and_deleted(place
     assert_eq!(text(&read("a").await.unwrap()), text(&module("a", 1)));
     assert!(read("absent").await.is_none());
 
-    assert!(store.quarantine_module(digest("a"), Some("it kills runners".to_owned())).await.unwrap());
-    assert!(!store.quarantine_module(digest("absent"), None).await.unwrap());
+    assert!(store.quarantine_module(digest("a"), "it kills runners".to_owned()).await.unwrap());
+    assert!(!store.quarantine_module(digest("absent"), "why".to_owned()).await.unwrap());
     // it is put once
     let again = StoredModule { name: None, analysis: None, state: ModuleState::Compiling, ..module("a", 77) };
     assert!(!store.put_module(again).await.unwrap());
@@ -51,7 +55,7 @@ pub(crate) async fn modules_are_put_changed_quarantined_listed_and_deleted(place
     assert_eq!(text(&read("a").await.unwrap()), text(&changed));
     assert!(!store.decide_module(digest("absent"), ModuleState::Ready, None).await.unwrap());
     assert!(read("absent").await.is_none());
-    assert!(store.quarantine_module(digest("a"), None).await.unwrap());
+    assert!(store.readmit_module(digest("a")).await.unwrap());
     assert_eq!(read("a").await.unwrap().quarantined, None);
     for verify in [Some(Verify::High), Some(Verify::Quorum { n: 3 }), None] {
         assert!(store.set_module_verify(digest("a"), verify).await.unwrap());
@@ -121,12 +125,55 @@ pub(crate) async fn a_module_holds_its_blob(place: &dyn Place) {
     assert_eq!(store.take_garbage(FOREVER, 9).await.unwrap().taken, 1);
 }
 
+pub(crate) async fn a_module_that_was_found_out_is_so_until_it_is_readmitted(place: &dyn Place) {
+    let store = place.open().await;
+    for (name, at) in [("a", 1), ("b", 2)] {
+        put(&*store, name, Time(0)).await;
+        store.put_module(module(name, at)).await.unwrap();
+    }
+    let found = Nondeterminism { run: run_id(7), at: Time(9) };
+    assert!(store.blame_module(digest("a"), found).await.unwrap());
+    assert!(!store.blame_module(digest("absent"), found).await.unwrap());
+    // the first run that showed it is the one that is named
+    assert!(!store.blame_module(digest("a"), Nondeterminism { run: run_id(8), ..found }).await.unwrap());
+    store.close().await;
+    let store = place.open().await;
+    assert_eq!(store.module(digest("a")).await.unwrap().unwrap().nondeterministic, Some(found));
+    assert_eq!(store.module(digest("b")).await.unwrap().unwrap().nondeterministic, None);
+    assert_eq!(store.nondeterministic_modules().await.unwrap(), [digest("a")]);
+    assert!(store.quarantine_module(digest("a"), "a test".to_owned()).await.unwrap());
+    assert!(store.readmit_module(digest("a")).await.unwrap());
+    assert!(!store.readmit_module(digest("absent")).await.unwrap());
+    let readmitted = store.module(digest("a")).await.unwrap().unwrap();
+    assert_eq!((readmitted.nondeterministic, readmitted.quarantined), (None, None));
+    assert_eq!(store.nondeterministic_modules().await.unwrap(), []);
+    assert!(store.blame_module(digest("a"), found).await.unwrap(), "it may be found out again");
+}
+
+pub(crate) async fn a_workspace_keeps_what_was_settled_last(place: &dyn Place) {
+    let store = place.open().await;
+    let (ours, other) = (WorkspaceId(0), WorkspaceId(3));
+    assert_eq!(store.workspace(ours).await.unwrap(), WorkspaceSettings::default());
+    for verify in [Some(Verify::High), Some(Verify::Quorum { n: 5 }), None, Some(Verify::Standard)] {
+        store.put_workspace(ours, WorkspaceSettings { verify }).await.unwrap();
+        assert_eq!(store.workspace(ours).await.unwrap().verify, verify);
+    }
+    store.close().await;
+    let store = place.open().await;
+    assert_eq!(store.workspace(ours).await.unwrap().verify, Some(Verify::Standard));
+    assert_eq!(store.workspace(other).await.unwrap(), WorkspaceSettings::default());
+}
+
 pub(crate) async fn the_first_value_of_a_name_stays(place: &dyn Place) {
     let store = place.open().await;
     assert_eq!(store.meta("secret").await.unwrap(), None);
     assert_eq!(store.init_meta("secret", vec![1, 0]).await.unwrap(), [1, 0]);
     assert_eq!(store.init_meta("secret", vec![2]).await.unwrap(), [1, 0]);
     assert_eq!(store.init_meta("empty", vec![]).await.unwrap(), [0_u8; 0]);
+    // unless it is put
+    store.put_meta("secret", vec![3]).await.unwrap();
+    assert_eq!(store.init_meta("secret", vec![2]).await.unwrap(), [3]);
+    store.put_meta("secret", vec![1, 0]).await.unwrap();
     store.close().await;
     let store = place.open().await;
     assert_eq!(store.meta("secret").await.unwrap(), Some(vec![1, 0]));

@@ -42,7 +42,7 @@ pub(crate) async fn a_run_is_read_back_as_it_was_finished(place: &dyn Place) {
 
 pub(crate) async fn the_votes_of_a_final_live_and_die_with_it(place: &dyn Place) {
     let store = place.open().await;
-    let of = |store: Arc<dyn Store>, number| async move { store.votes(run_id(number)).await.unwrap() };
+    let of = |store: Arc<dyn Store>, number| async move { store.votes(run_id(number), 1).await.unwrap() };
     insert_all(&*store, [1, 2]).await;
     assert_eq!(of(Arc::clone(&store), 1).await, None, "it is not final");
     assert_eq!(of(Arc::clone(&store), 9).await, None, "it is not there");

@@ -133,6 +133,7 @@ pub(crate) async fn runs_are_found_by_worker_verdict_and_text(place: &dyn Place)
         quarantined: None,
         verify: None,
         created_at: Time(1),
+        nondeterministic: None,
     };
     store.put_module(named).await.unwrap();
     assert_eq!(list(text("Mandel")).await.len(), 6);

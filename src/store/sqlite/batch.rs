@@ -9,19 +9,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::callbacks::{self, NewDelivery};
 use super::references::References;
+use super::repairs::{self, Replaced, join_workers};
 use super::values::{int, join, run_id, run_key, split, state_code};
+use crate::core::AttemptState;
 use crate::digest::Digest;
-use crate::id::{Epoch, RunId, WorkspaceId};
+use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
 use crate::store::votes;
-use crate::store::{FinalRun, NewRun, RunWrite, Source, WriteAnswer};
+use crate::store::{FinalRun, NewRun, Reverdict, RunWrite, Source, WriteAnswer};
 
 /// A [`RunWrite`] with its parts encoded, which its caller does: the writer is the one thing that all share.
 pub(super) enum PreparedWrite {
     Insert(Box<InsertRow>),
     Attempt { run: RunId, epoch: Epoch, number: u32, record: Vec<u8>, explain: Vec<u8> },
     Finish(Box<FinishRow>),
+    Correct(Box<FinishRow>),
 }
 
 pub(super) struct InsertRow {
@@ -46,9 +50,13 @@ pub(super) struct FinishRow {
     votes: Vec<u8>,
     source: Option<RunId>,
     reusable: bool,
+    /// Whose votes were for what won.
+    supporters: Vec<u8>,
+    revision: i64,
     /// Everything that the final refers to, the empty blob excepted.
     refers: BTreeSet<Digest>,
     blobs: HashMap<Digest, Bytes>,
+    callback: Option<NewDelivery>,
 }
 
 impl PreparedWrite {
@@ -63,6 +71,7 @@ impl PreparedWrite {
                 explain: records::encode_explain(explain),
             },
             RunWrite::Finish(run) => PreparedWrite::Finish(Box::new(FinishRow::of(run))),
+            RunWrite::Correct(run) => PreparedWrite::Correct(Box::new(FinishRow::of(run))),
         }
     }
 }
@@ -102,10 +111,21 @@ impl FinishRow {
             votes: votes::encode(&run.votes),
             source: run.source.map(Source::run),
             reusable: run.reusable,
+            supporters: join_workers(supporters(run)),
+            revision: i64::from(run.record.revision),
             refers: refers.filter(|digest| *digest != Digest::EMPTY).collect(),
             blobs: run.blobs.iter().cloned().collect(),
+            callback: NewDelivery::of(run),
         }
     }
+}
+
+/// Whose votes were for what won.
+fn supporters(run: &FinalRun) -> BTreeSet<WorkerId> {
+    let has_result = run.record.result.is_some();
+    let attempts = run.record.attempts.iter().filter(|_| has_result);
+    let won = attempts.filter(|it| matches!(it.state, AttemptState::Voted { won: Some(true), .. }));
+    won.map(|attempt| attempt.worker).collect()
 }
 
 /// An insertion that is answered but not yet a row.
@@ -123,12 +143,14 @@ pub(super) struct Batch<'c> {
     pending: BTreeMap<RunId, PendingRun>,
     /// Idempotency keys of `pending`.
     keys: HashMap<(WorkspaceId, String), (RunId, Digest)>,
+    /// The last place that was given in the order of what finals rest on, if any was.
+    seq: Option<i64>,
 }
 
 impl<'c> Batch<'c> {
     pub(super) fn new(connection: &'c Connection) -> Batch<'c> {
         let references = References::new(connection);
-        Batch { connection, references, pending: BTreeMap::new(), keys: HashMap::new() }
+        Batch { connection, references, pending: BTreeMap::new(), keys: HashMap::new(), seq: None }
     }
 
     /// For writes that read other rows: everything before them is a row now.
@@ -147,7 +169,23 @@ impl<'c> Batch<'c> {
                 self.put_attempt(row, *number, record)?;
             }
         }
+        if let Some(seq) = self.seq {
+            self.connection.prepare_cached("UPDATE sequence SET value = ?1")?.execute(params![seq])?;
+        }
         self.references.flush()
+    }
+
+    /// The next place in the order in which what finals rest on changes.
+    pub(super) fn next_seq(&mut self) -> rusqlite::Result<i64> {
+        let last = match self.seq {
+            Some(seq) => seq,
+            None => self
+                .connection
+                .prepare_cached("SELECT value FROM sequence")?
+                .query_row([], |row| row.get(0))?,
+        };
+        self.seq = Some(last + 1);
+        Ok(last + 1)
     }
 
     /// Applies one write of a run.
@@ -158,6 +196,7 @@ impl<'c> Batch<'c> {
                 self.attempt(run, epoch, number, record, explain)
             }
             PreparedWrite::Finish(run) => self.finish(&run),
+            PreparedWrite::Correct(run) => self.correct(&run),
         }
     }
 
@@ -231,14 +270,61 @@ impl<'c> Batch<'c> {
             self.references.hold(*digest, run.blobs.get(digest))?;
         }
         let outputs = join(&outputs);
-        match row {
-            Some(row) => self.update_row(row, run, &outputs)?,
-            None => {
-                if let Some(pending) = self.pending.remove(&run.run) {
-                    self.insert_row(&pending, Some((run, &outputs)))?;
-                }
+        let seq = self.next_seq()?;
+        let row = match row {
+            Some(row) => {
+                self.update_row(row, run, seq, &outputs)?;
+                row
             }
+            None => {
+                let Some(pending) = self.pending.remove(&run.run) else { return Ok(WriteAnswer::Refused) };
+                self.insert_row(&pending, Some((run, seq, &outputs)))?;
+                self.connection.last_insert_rowid()
+            }
+        };
+        repairs::support(self.connection, row, seq, &run.supporters)?;
+        callbacks::put(self.connection, row, run.callback.as_ref())?;
+        Ok(WriteAnswer::Committed)
+    }
+
+    /// Puts the next revision in the place of a final. What the one before refers to stays referred to.
+    fn correct(&mut self, run: &FinishRow) -> rusqlite::Result<WriteAnswer> {
+        let known = match run.state {
+            0 => None,
+            _ => Replaced::find(self.connection, run.run, int(run.epoch.0), run.revision - 1)?,
+        };
+        let Some(known) = known else { return Ok(WriteAnswer::Refused) };
+        let new: BTreeSet<Digest> = run.refers.difference(&known.held).copied().collect();
+        if let Some(missing) = self.first_missing(&new, &run.blobs)? {
+            return Ok(WriteAnswer::MissingBlob(missing));
         }
+        for digest in &new {
+            self.references.hold(*digest, run.blobs.get(digest))?;
+        }
+        let outputs: BTreeSet<Digest> =
+            known.held.union(&new).filter(|digest| !known.inputs.contains(*digest)).copied().collect();
+        let seq = self.next_seq()?;
+        repairs::keep_revision(self.connection, known.row)?;
+        known.give_way(self.connection)?;
+        self.connection
+            .prepare_cached(
+                "UPDATE runs SET epoch = ?2, state = ?3, revision = ?4, outputs = ?5, ending = ?6, votes = ?7,
+                     seq = ?8, supporters = ?9, reverified = NULL, confirmations = NULL WHERE row = ?1",
+            )?
+            .execute(params![
+                known.row,
+                int(run.epoch.0),
+                run.state,
+                run.revision,
+                join(&outputs),
+                run.ending,
+                run.votes,
+                seq,
+                run.supporters,
+            ])?;
+        repairs::support(self.connection, known.row, seq, &run.supporters)?;
+        repairs::settle(self.connection, run.run, Reverdict::Corrected)?;
+        callbacks::put(self.connection, known.row, run.callback.as_ref())?;
         Ok(WriteAnswer::Committed)
     }
 
@@ -284,43 +370,52 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    fn insert_row(&self, run: &PendingRun, ended: Option<(&FinishRow, &Vec<u8>)>) -> rusqlite::Result<()> {
+    fn insert_row(
+        &self,
+        run: &PendingRun,
+        ended: Option<(&FinishRow, i64, &Vec<u8>)>,
+    ) -> rusqlite::Result<()> {
         let PendingRun { row, explain, .. } = run;
         let (key, payload) = row.idempotency.as_ref().map(|(key, payload)| (key, payload.as_bytes())).unzip();
         self.connection
             .prepare_cached(
                 "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, idempotency_key,
-                     fingerprint, inputs, outputs, request, ending, explain, votes, source, reusable)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                     fingerprint, inputs, outputs, request, ending, explain, votes, seq, supporters, source,
+                     reusable)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
+                     ?19)",
             )?
             .execute(params![
                 run_key(row.id),
                 row.workspace.0,
                 int(row.epoch.0),
-                ended.map_or(0, |(end, _)| end.state),
+                ended.map_or(0, |(end, ..)| end.state),
                 row.module.as_bytes(),
                 row.created_at,
-                ended.map(|(end, _)| end.finished_at),
+                ended.map(|(end, ..)| end.finished_at),
                 key,
                 payload,
                 join(&row.inputs),
-                ended.map(|(_, outputs)| outputs),
+                ended.map(|(.., outputs)| outputs),
                 row.request,
-                ended.map(|(end, _)| &end.ending),
+                ended.map(|(end, ..)| &end.ending),
                 // A final run has its explain log in its ending.
                 explain.as_ref().filter(|_| ended.is_none()),
-                ended.map(|(end, _)| &end.votes),
-                ended.and_then(|(end, _)| end.source).map(run_key),
-                ended.and_then(|(end, _)| end.reusable.then_some(1)),
+                ended.map(|(end, ..)| &end.votes),
+                ended.map(|(_, seq, _)| seq),
+                ended.map(|(end, ..)| &end.supporters),
+                ended.and_then(|(end, ..)| end.source).map(run_key),
+                ended.and_then(|(end, ..)| end.reusable.then_some(1)),
             ])?;
         Ok(())
     }
 
-    fn update_row(&self, row: i64, run: &FinishRow, outputs: &[u8]) -> rusqlite::Result<()> {
+    fn update_row(&self, row: i64, run: &FinishRow, seq: i64, outputs: &[u8]) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "UPDATE runs SET state = ?2, finished_at = ?3, outputs = ?4, ending = ?5, votes = ?6, explain = NULL,
-                     source = ?7, reusable = ?8 WHERE row = ?1",
+                     seq = ?7, supporters = ?8, source = ?9, reusable = ?10
+                 WHERE row = ?1",
             )?
             .execute(params![
                 row,
@@ -329,8 +424,10 @@ impl<'c> Batch<'c> {
                 outputs,
                 run.ending,
                 run.votes,
+                seq,
+                run.supporters,
                 run.source.map(run_key),
-                run.reusable.then_some(1)
+                run.reusable.then_some(1),
             ])?;
         self.connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute(params![row])?;
         Ok(())

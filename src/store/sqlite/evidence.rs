@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::batch::Batch;
 use super::values::{int, run_id, run_key, time, uint};
 use super::writer::Abort;
-use crate::core::Standing;
+use crate::core::{LAPSES_MAX, Lapse, Standing, Time};
 use crate::digest::Digest;
-use crate::id::{AttemptId, WorkerId};
-use crate::store::{Evidence, EvidenceRetention};
+use crate::id::{AttemptId, RunId, WorkerId};
+use crate::store::{Evidence, EvidenceRetention, kind};
 
 /// See [`crate::store::Store::append_evidence`].
 pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(), Abort> {
@@ -25,15 +25,20 @@ pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(),
             seen.worker.0,
             seen.class.as_bytes(),
             seen.kind,
-            run_key(seen.attempt.run),
-            seen.attempt.number,
+            seen.attempt.map(|attempt| run_key(attempt.run)).as_ref().map_or(&[][..], |key| &key[..]),
+            seen.attempt.map_or(0, |attempt| attempt.number),
             seen.result.as_ref().map(Digest::as_bytes),
             int(seen.at.0),
             seen.count,
         ])?;
         if let Some(entry) = seen.integrity() {
             let known = standing(connection, seen.worker, seen.class)?;
-            put_standing(connection, seen.worker, seen.class, known.with(seen.at, entry))?;
+            put_standing(
+                connection,
+                seen.worker,
+                seen.class,
+                known.with(seen.at, seen.attempt.map(|attempt| attempt.run), entry),
+            )?;
         }
     }
     Ok(())
@@ -41,12 +46,58 @@ pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(),
 
 fn standing(connection: &Connection, worker: WorkerId, class: Digest) -> rusqlite::Result<Standing> {
     let known = connection
-        .prepare_cached("SELECT k_milli, suspect_since, day FROM standings WHERE worker = ?1 AND class = ?2")?
-        .query_row(params![worker.0, class.as_bytes()], |row| {
-            Ok(Standing { k_milli: uint(row.get(0)?), suspect_since: row.get(1)?, day: row.get(2)? })
-        })
+        .prepare_cached(
+            "SELECT k_milli, suspect_since, day, lapses, has_more FROM standings WHERE worker = ?1 AND class = ?2",
+        )?
+        .query_row(params![worker.0, class.as_bytes()], |row| stored_standing(row, 0))
         .optional()?;
     Ok(known.unwrap_or_default())
+}
+
+/// A standing, its columns from `at` on.
+fn stored_standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
+    Ok(Standing {
+        k_milli: uint(row.get(at)?),
+        suspect_since: row.get(at + 1)?,
+        day: row.get(at + 2)?,
+        lapses: split_lapses(&row.get::<_, Option<Vec<u8>>>(at + 3)?.unwrap_or_default()),
+        has_more: row.get(at + 4)?,
+    })
+}
+
+/// Bytes of a lapse: run, whether it is lone (1) and had one before it (2), the two days, confirmations.
+const LAPSE_BYTES: usize = 16 + 1 + 4 + 4 + 8;
+
+fn join_lapses(standing: &Standing) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for lapse in standing.lapses.iter().flatten() {
+        bytes.extend(lapse.run.0.to_be_bytes());
+        bytes.push(u8::from(lapse.is_lone) | u8::from(lapse.suspect_before.is_some()) << 1);
+        bytes.extend(lapse.day.to_be_bytes());
+        bytes.extend(lapse.suspect_before.unwrap_or(0).to_be_bytes());
+        bytes.extend(lapse.k_milli.to_be_bytes());
+    }
+    bytes
+}
+
+fn split_lapses(bytes: &[u8]) -> [Option<Lapse>; LAPSES_MAX] {
+    let mut lapses = [None; LAPSES_MAX];
+    let (all, _) = bytes.as_chunks::<LAPSE_BYTES>();
+    for (place, bytes) in lapses.iter_mut().zip(all) {
+        let (mut run, mut day, mut before, mut k_milli) = ([0; 16], [0; 4], [0; 4], [0; 8]);
+        run.copy_from_slice(&bytes[..16]);
+        day.copy_from_slice(&bytes[17..21]);
+        before.copy_from_slice(&bytes[21..25]);
+        k_milli.copy_from_slice(&bytes[25..]);
+        *place = Some(Lapse {
+            run: RunId(u128::from_be_bytes(run)),
+            is_lone: bytes[16] & 1 > 0,
+            day: u32::from_be_bytes(day),
+            k_milli: u64::from_be_bytes(k_milli),
+            suspect_before: (bytes[16] & 2 > 0).then_some(u32::from_be_bytes(before)),
+        });
+    }
+    lapses
 }
 
 fn put_standing(
@@ -57,15 +108,17 @@ fn put_standing(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO standings (worker, class, k_milli, suspect_since, day)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO standings (worker, class, k_milli, suspect_since, day, lapses, has_more)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             worker.0,
             class.as_bytes(),
             int(standing.k_milli),
             standing.suspect_since,
-            standing.day
+            standing.day,
+            join_lapses(&standing),
+            standing.has_more,
         ])?;
     Ok(())
 }
@@ -74,19 +127,29 @@ fn put_standing(
 pub(super) fn standings(
     connection: &Connection,
 ) -> rusqlite::Result<BTreeMap<u32, BTreeMap<Digest, Standing>>> {
-    let mut select =
-        connection.prepare_cached("SELECT worker, class, k_milli, suspect_since, day FROM standings")?;
+    let mut select = connection.prepare_cached(
+        "SELECT worker, class, k_milli, suspect_since, day, lapses, has_more FROM standings",
+    )?;
     let mut rows = select.query([])?;
     let mut all = BTreeMap::<u32, BTreeMap<Digest, Standing>>::new();
     while let Some(row) = rows.next()? {
-        let standing = Standing { k_milli: uint(row.get(2)?), suspect_since: row.get(3)?, day: row.get(4)? };
+        let standing = stored_standing(row, 2)?;
         all.entry(row.get(0)?).or_default().insert(Digest::from_bytes(row.get(1)?), standing);
     }
     Ok(all)
 }
 
-/// Nothing is left of what a worker has shown.
-pub(super) fn begin_anew(connection: &Connection, worker: WorkerId) -> rusqlite::Result<()> {
+/// Nothing is left of what a worker has shown, and its log says so, once for each class in which it had shown something; one
+/// that had not gets a line in the class of its latest session.
+pub(super) fn begin_anew(connection: &Connection, worker: WorkerId, at: Time) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO evidence (worker, class, kind, run, number, result, at, count)
+             SELECT ?1, class, ?2, x'', 0, NULL, ?3, 1 FROM (
+                 SELECT class FROM standings WHERE worker = ?1
+                 UNION SELECT class FROM workers WHERE id = ?1 AND class IS NOT NULL)",
+        )?
+        .execute(params![worker.0, kind::READMITTED, int(at.0)])?;
     connection.prepare_cached("DELETE FROM standings WHERE worker = ?1")?.execute(params![worker.0])?;
     Ok(())
 }
@@ -108,7 +171,10 @@ pub(super) fn page(
                 worker,
                 class: Digest::from_bytes(row.get(1)?),
                 kind: row.get(2)?,
-                attempt: AttemptId { run: run_id(row.get(3)?), number: row.get(4)? },
+                attempt: match row.get_ref(3)?.as_blob()? {
+                    [] => None,
+                    _ => Some(AttemptId { run: run_id(row.get(3)?), number: row.get(4)? }),
+                },
                 result: row.get::<_, Option<[u8; 32]>>(5)?.map(Digest::from_bytes),
                 at: time(row.get(6)?),
                 count: row.get(7)?,

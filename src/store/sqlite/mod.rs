@@ -7,11 +7,13 @@
 
 mod batch;
 mod cached;
+mod callbacks;
 mod evidence;
 mod people;
 mod readers;
 mod reads;
 mod references;
+mod repairs;
 mod rows;
 mod schema;
 mod search;
@@ -32,9 +34,11 @@ use self::batch::PreparedWrite;
 use self::readers::Readers;
 use self::writer::Writer;
 use super::{
-    BlobRow, CastVote, Enrolment, Evidence, EvidenceRetention, Failure, FoundRuns, Garbage, ModuleState,
-    Outlook, RecentFinal, Retention, RunFilter, RunWrite, Store, StoreError, StoredModule, StoredRun,
-    TokenRow, Usage, Withdrawal, WorkerFacts, WorkerRow, WriteAnswer,
+    BlobRow, CallbackId, CastVote, Concluded, Delivery, DueCallbacks, DueSuspect, Enrolment, Evidence,
+    EvidenceRetention, Failure, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, Outlook, Quarantine,
+    RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store, StoreError, StoredModule,
+    StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal, WorkerFacts, WorkerRow, WorkspaceSettings,
+    WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -188,8 +192,20 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| reads::run(connection, id)).await
     }
 
-    async fn votes(&self, id: RunId) -> Result<Option<Vec<CastVote>>, StoreError> {
-        self.readers.call(move |connection| reads::votes(connection, id)).await
+    async fn votes(&self, id: RunId, revision: u32) -> Result<Option<Vec<CastVote>>, StoreError> {
+        self.readers.call(move |connection| repairs::votes(connection, id, revision)).await
+    }
+
+    async fn confirmations(&self, id: RunId) -> Result<Vec<CastVote>, StoreError> {
+        self.readers.call(move |connection| repairs::confirmations(connection, id)).await
+    }
+
+    async fn revision(&self, id: RunId, revision: u32) -> Result<Option<StoredRun>, StoreError> {
+        self.readers.call(move |connection| repairs::revision(connection, id, revision)).await
+    }
+
+    async fn revisions(&self, id: RunId) -> Result<Vec<StoredRun>, StoreError> {
+        self.readers.call(move |connection| repairs::revisions(connection, id)).await
     }
 
     async fn runs(
@@ -243,8 +259,20 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| rows::decide_module(batch, digest, state, refusal)).await
     }
 
-    async fn quarantine_module(&self, digest: Digest, why: Option<String>) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| rows::quarantine_module(batch, digest, why.as_deref())).await
+    async fn quarantine_module(&self, digest: Digest, why: String) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::quarantine_module(batch, digest, &why)).await
+    }
+
+    async fn blame_module(&self, digest: Digest, found: Nondeterminism) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::blame_module(batch, digest, found)).await
+    }
+
+    async fn readmit_module(&self, digest: Digest) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| rows::readmit_module(batch, digest)).await
+    }
+
+    async fn nondeterministic_modules(&self) -> Result<Vec<Digest>, StoreError> {
+        self.readers.call(reads::nondeterministic_modules).await
     }
 
     async fn set_module_verify(&self, digest: Digest, verify: Option<Verify>) -> Result<bool, StoreError> {
@@ -261,6 +289,40 @@ impl Store for SqliteStore {
 
     async fn delete_module(&self, digest: Digest) -> Result<WriteAnswer, StoreError> {
         self.writer.call(move |batch| rows::delete_module(batch, digest)).await
+    }
+
+    async fn workspace(&self, id: WorkspaceId) -> Result<WorkspaceSettings, StoreError> {
+        self.readers.call(move |connection| reads::workspace(connection, id)).await
+    }
+
+    async fn put_workspace(&self, id: WorkspaceId, settings: WorkspaceSettings) -> Result<(), StoreError> {
+        self.writer.call(move |batch| rows::put_workspace(batch, id, settings)).await
+    }
+
+    async fn due_callbacks(
+        &self,
+        now: Time,
+        skip: SkippedCallbacks,
+        limit: u32,
+    ) -> Result<DueCallbacks, StoreError> {
+        self.readers.call(move |connection| callbacks::due(connection, now, &skip, limit)).await
+    }
+
+    async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| callbacks::tried(batch, id, tries, &tried)).await
+    }
+
+    async fn callbacks(&self, run: RunId) -> Result<Vec<Delivery>, StoreError> {
+        self.readers.call(move |connection| callbacks::of_run(connection, run)).await
+    }
+
+    async fn redeliver_callback(
+        &self,
+        run: RunId,
+        revision: Option<u32>,
+        at: Time,
+    ) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| callbacks::redeliver(batch, run, revision, at)).await
     }
 
     async fn put_blob(&self, digest: Digest, row: BlobRow, pin_until: Time) -> Result<bool, StoreError> {
@@ -347,8 +409,42 @@ impl Store for SqliteStore {
         self.readers.call(people::workers).await
     }
 
-    async fn quarantine_worker(&self, id: WorkerId, why: Option<String>) -> Result<bool, StoreError> {
-        self.writer.call(move |batch| people::quarantine_worker(batch, id, why.as_deref())).await
+    async fn quarantine_worker(
+        &self,
+        id: WorkerId,
+        quarantine: Option<Quarantine>,
+        at: Time,
+    ) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| people::quarantine_worker(batch, id, quarantine.as_ref(), at)).await
+    }
+
+    async fn lift_quarantine(&self, id: WorkerId, at: Time) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| repairs::lift(batch, id, at)).await
+    }
+
+    async fn repairs(&self) -> Result<Vec<Repair>, StoreError> {
+        self.readers.call(repairs::repairs).await
+    }
+
+    async fn supported_finals(
+        &self,
+        worker: WorkerId,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<SupportedFinal>, StoreError> {
+        self.readers.call(move |connection| repairs::supported(connection, worker, after, limit)).await
+    }
+
+    async fn put_suspects(&self, worker: WorkerId, looked: Looked) -> Result<bool, StoreError> {
+        self.writer.call(move |batch| repairs::put(batch, worker, &looked)).await
+    }
+
+    async fn due_suspects(&self, now: Time, limit: u32) -> Result<Vec<DueSuspect>, StoreError> {
+        self.writer.call(move |batch| repairs::due(batch, now, limit)).await
+    }
+
+    async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError> {
+        self.writer.call(move |batch| repairs::conclude(batch, run, &concluded)).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {
@@ -405,6 +501,11 @@ impl Store for SqliteStore {
     async fn init_meta(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, StoreError> {
         let name = name.to_owned();
         self.writer.call(move |batch| rows::init_meta(batch, &name, &value)).await
+    }
+
+    async fn put_meta(&self, name: &str, value: Vec<u8>) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.writer.call(move |batch| rows::put_meta(batch, &name, &value)).await
     }
 
     async fn usage(&self) -> Result<Usage, StoreError> {

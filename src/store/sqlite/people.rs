@@ -9,12 +9,13 @@ use rusqlite::{Connection, Row, params};
 use super::batch::Batch;
 use super::evidence;
 use super::reads::{self, ReadError};
+use super::repairs;
 use super::values::{int, time};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::{WorkerId, WorkspaceId};
-use crate::store::{Enrolment, StoreError, TokenRow, WorkerFacts, WorkerRow, WorkerSession};
+use crate::store::{Enrolment, Quarantine, StoreError, TokenRow, WorkerFacts, WorkerRow, WorkerSession};
 
 const TOKEN_COLUMNS: &str = "id, hash, name, workspace, scopes, created_at, expires_at, domain, last_used_at, \
                              owned, arbiter";
@@ -103,7 +104,7 @@ pub(super) fn note_tokens_used(batch: &mut Batch<'_>, used: &[(u32, Time)]) -> R
 }
 
 const WORKER_COLUMNS: &str = "id, key, name, domain, embedded, enrolled_by, quarantined, created_at, \
-                              labels, class, version, slots, connected_at, left_at, seen_at, owned, arbiter";
+                              labels, class, version, slots, connected_at, left_at, seen_at, owned, arbiter, for_votes";
 
 fn stored_worker(row: &Row<'_>) -> Result<WorkerRow, ReadError> {
     Ok(WorkerRow {
@@ -118,6 +119,7 @@ fn stored_worker(row: &Row<'_>) -> Result<WorkerRow, ReadError> {
         session: stored_session(row)?,
         owned: row.get(15)?,
         arbiter: row.get(16)?,
+        for_votes: row.get(17)?,
         standings: BTreeMap::new(),
     })
 }
@@ -242,17 +244,24 @@ pub(super) fn forget_worker(batch: &mut Batch<'_>, id: WorkerId) -> Result<bool,
 pub(super) fn quarantine_worker(
     batch: &mut Batch<'_>,
     id: WorkerId,
-    why: Option<&str>,
+    quarantine: Option<&Quarantine>,
+    at: Time,
 ) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
     let was_out = connection
         .prepare_cached("SELECT 1 FROM workers WHERE id = ?1 AND quarantined IS NOT NULL")?
         .exists(params![id.0])?;
     let changed = connection
-        .prepare_cached("UPDATE workers SET quarantined = ?2 WHERE id = ?1")?
-        .execute(params![id.0, why])?;
-    if why.is_none() && was_out {
-        evidence::begin_anew(connection, id)?;
+        .prepare_cached("UPDATE workers SET quarantined = ?2, for_votes = ?3 WHERE id = ?1")?
+        .execute(params![
+            id.0,
+            quarantine.map(|quarantine| &quarantine.why),
+            quarantine.is_some_and(|quarantine| quarantine.for_votes),
+        ])?;
+    match quarantine {
+        Some(quarantine) if changed > 0 => repairs::begin(connection, id, quarantine)?,
+        None if was_out => evidence::begin_anew(connection, id, at)?,
+        _ => {}
     }
     Ok(changed > 0)
 }

@@ -12,8 +12,10 @@ use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
 use crate::spec::Verify;
 use crate::store::records::{self, Ending, Request};
-use crate::store::votes as cast;
-use crate::store::{BlobRow, CastVote, ModuleState, StoreError, StoredModule, StoredRun, Usage};
+use crate::store::{
+    BlobRow, ModuleState, Nondeterminism, Reverification, StoreError, StoredModule, StoredRun, Usage,
+    WorkspaceSettings,
+};
 
 /// Why a query has no answer.
 pub(super) enum ReadError {
@@ -44,7 +46,7 @@ pub(super) fn own_or_sql(error: ReadError) -> Abort {
 }
 
 pub(super) const RUN_COLUMNS: &str =
-    "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain";
+    "row, id, workspace, epoch, state, created_at, finished_at, request, ending, explain, reverified";
 
 pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<StoredRun, ReadError> {
     let id = run_id(row.get(1)?);
@@ -71,6 +73,8 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         created_at: time(row.get(5)?),
         finished_at: row.get::<_, Option<i64>>(6)?.map(time),
         source: None,
+        corrected_at: None,
+        verification: None,
     };
     if !state.is_final() {
         run.attempts = attempts(connection, row.get(0)?)?;
@@ -80,7 +84,19 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         return Ok(run);
     }
     let ending = Ending::decode(id, row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?)?;
-    Ok(StoredRun {
+    let found = row.get_ref(10)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+    Ok(ended(run, ending, found.map(records::decode_reverification).transpose()?))
+}
+
+/// A run with how it ended. What verifying it anew decided follows what was decided before.
+pub(super) fn ended(run: StoredRun, ending: Ending, found: Option<Reverification>) -> StoredRun {
+    let mut explain = ending.explain;
+    if let Some(found) = found.as_ref().filter(|found| !found.explain.is_empty()) {
+        Arc::make_mut(&mut explain).extend(found.explain.iter().cloned());
+    }
+    StoredRun {
+        corrected_at: ending.corrected_at,
+        verification: found,
         reason: ending.reason,
         revision: ending.revision,
         outcome: ending.outcome,
@@ -88,11 +104,11 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         result: ending.result,
         manifest: ending.manifest,
         attempts: ending.attempts,
-        explain: ending.explain,
+        explain,
         dissents: ending.dissents,
         source: ending.source,
         ..run
-    })
+    }
 }
 
 fn attempts(connection: &Connection, run: i64) -> Result<Vec<crate::core::AttemptRecord>, ReadError> {
@@ -127,15 +143,6 @@ pub(super) fn run(connection: &Connection, id: RunId) -> Result<Option<StoredRun
     Ok(select_runs(connection, &sql, &[&run_key(id)])?.pop())
 }
 
-/// See [`crate::store::Store::votes`].
-pub(super) fn votes(connection: &Connection, id: RunId) -> Result<Option<Vec<CastVote>>, ReadError> {
-    let votes: Option<Option<Vec<u8>>> = connection
-        .prepare_cached("SELECT votes FROM runs WHERE id = ?1")?
-        .query_row(params![run_key(id)], |row| row.get(0))
-        .optional()?;
-    Ok(votes.flatten().map(|bytes| cast::decode(&bytes)).transpose()?)
-}
-
 /// See [`crate::store::Store::open_runs`].
 pub(super) fn open_runs(
     connection: &Connection,
@@ -163,16 +170,21 @@ pub(super) fn module_state_name(state: ModuleState) -> &'static str {
 }
 
 const MODULE_COLUMNS: &str =
-    "digest, size, name, state, analysis, refusal_code, refusal_text, quarantined, created_at, verify";
+    "digest, size, name, state, analysis, refusal_code, refusal_text, quarantined, created_at, verify,
+     nondeterministic_run, nondeterministic_at";
+
+fn verify_of(row: &Row<'_>, column: usize) -> Result<Option<Verify>, ReadError> {
+    let verify = row.get::<_, Option<String>>(column)?.map(|text| text.parse::<Verify>()).transpose();
+    let refuse = |why: String| StoreError::Decode { what: "policy of a module or workspace", why };
+    Ok(verify.map_err(|error| refuse(error.to_string()))?)
+}
 
 fn stored_module(row: &Row<'_>) -> Result<StoredModule, ReadError> {
     let name: String = row.get(3)?;
     let states = [ModuleState::Analysed, ModuleState::Compiling, ModuleState::Ready, ModuleState::Refused];
     let state = states.into_iter().find(|state| module_state_name(*state) == name);
     let unknown = || StoreError::Decode { what: "module state", why: format!("`{name}` is not known") };
-    let verify = row.get::<_, Option<String>>(9)?.map(|text| text.parse::<Verify>()).transpose();
-    let verify =
-        verify.map_err(|error| StoreError::Decode { what: "module's policy", why: error.to_string() })?;
+    let found = row.get::<_, Option<[u8; 16]>>(10)?.zip(row.get::<_, Option<i64>>(11)?);
     let code: Option<String> = row.get(5)?;
     let text: Option<String> = row.get(6)?;
     Ok(StoredModule {
@@ -184,7 +196,8 @@ fn stored_module(row: &Row<'_>) -> Result<StoredModule, ReadError> {
         refusal: code.zip(text),
         quarantined: row.get(7)?,
         created_at: time(row.get(8)?),
-        verify,
+        verify: verify_of(row, 9)?,
+        nondeterministic: found.map(|(run, at)| Nondeterminism { run: run_id(run), at: time(at) }),
     })
 }
 
@@ -194,6 +207,22 @@ pub(super) fn module(connection: &Connection, digest: Digest) -> Result<Option<S
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params![digest.as_bytes()])?;
     rows.next()?.map(stored_module).transpose()
+}
+
+/// See [`crate::store::Store::nondeterministic_modules`].
+pub(super) fn nondeterministic_modules(connection: &Connection) -> rusqlite::Result<Vec<Digest>> {
+    connection
+        .prepare_cached("SELECT digest FROM modules WHERE nondeterministic_at IS NOT NULL ORDER BY digest")?
+        .query_map([], |row| Ok(Digest::from_bytes(row.get(0)?)))?
+        .collect()
+}
+
+/// See [`crate::store::Store::workspace`].
+pub(super) fn workspace(connection: &Connection, id: WorkspaceId) -> Result<WorkspaceSettings, ReadError> {
+    let mut select = connection.prepare_cached("SELECT verify FROM workspaces WHERE id = ?1")?;
+    let mut rows = select.query(params![id.0])?;
+    let Some(row) = rows.next()? else { return Ok(WorkspaceSettings::default()) };
+    Ok(WorkspaceSettings { verify: verify_of(row, 0)? })
 }
 
 /// The analysis as lists show it: without what makes it long, if it is. The bound is in bytes or characters.

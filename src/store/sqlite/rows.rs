@@ -3,15 +3,20 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batch::Batch;
+use super::callbacks;
 use super::reads;
 use super::references::{self, delete_blob, insert_blob};
-use super::values::{int, run_id, uint};
+use super::repairs;
+use super::values::{int, run_id, run_key, uint};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
-use crate::id::{Epoch, RunId};
+use crate::id::{Epoch, RunId, WorkspaceId};
 use crate::spec::Verify;
-use crate::store::{BlobRow, Garbage, ModuleState, Retention, StoreError, StoredModule, WriteAnswer};
+use crate::store::{
+    BlobRow, Garbage, ModuleState, Nondeterminism, Retention, StoreError, StoredModule, WorkspaceSettings,
+    WriteAnswer,
+};
 
 /// See [`crate::store::Store::adopt_open_runs`].
 pub(super) fn adopt_open_runs(batch: &mut Batch<'_>) -> Result<Epoch, Abort> {
@@ -42,8 +47,8 @@ pub(super) fn put_module(batch: &mut Batch<'_>, module: &StoredModule) -> Result
     connection
         .prepare_cached(
             "INSERT INTO modules (digest, size, name, state, analysis, refusal_code, refusal_text, quarantined,
-                 created_at, verify)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 created_at, verify, nondeterministic_run, nondeterministic_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
         )?
         .execute(params![
             module.digest.as_bytes(),
@@ -56,6 +61,8 @@ pub(super) fn put_module(batch: &mut Batch<'_>, module: &StoredModule) -> Result
             module.quarantined,
             int(module.created_at.0),
             module.verify.map(|verify| verify.to_string()),
+            module.nondeterministic.map(|found| run_key(found.run)),
+            module.nondeterministic.map(|found| int(found.at.0)),
         ])?;
     Ok(true)
 }
@@ -71,6 +78,47 @@ pub(super) fn set_module_verify(
         .prepare_cached("UPDATE modules SET verify = ?2 WHERE digest = ?1")?
         .execute(params![digest.as_bytes(), verify.map(|verify| verify.to_string())])?;
     Ok(changed > 0)
+}
+
+/// See [`crate::store::Store::blame_module`].
+pub(super) fn blame_module(
+    batch: &mut Batch<'_>,
+    digest: Digest,
+    found: Nondeterminism,
+) -> Result<bool, Abort> {
+    let (connection, _) = batch.rows()?;
+    let changed = connection
+        .prepare_cached(
+            "UPDATE modules SET nondeterministic_run = ?2, nondeterministic_at = ?3
+             WHERE digest = ?1 AND nondeterministic_at IS NULL",
+        )?
+        .execute(params![digest.as_bytes(), run_key(found.run), int(found.at.0)])?;
+    Ok(changed > 0)
+}
+
+/// See [`crate::store::Store::readmit_module`].
+pub(super) fn readmit_module(batch: &mut Batch<'_>, digest: Digest) -> Result<bool, Abort> {
+    let (connection, _) = batch.rows()?;
+    let changed = connection
+        .prepare_cached(
+            "UPDATE modules SET quarantined = NULL, nondeterministic_run = NULL, nondeterministic_at = NULL
+             WHERE digest = ?1",
+        )?
+        .execute(params![digest.as_bytes()])?;
+    Ok(changed > 0)
+}
+
+/// See [`crate::store::Store::put_workspace`].
+pub(super) fn put_workspace(
+    batch: &mut Batch<'_>,
+    workspace: WorkspaceId,
+    settings: WorkspaceSettings,
+) -> Result<(), Abort> {
+    let (connection, _) = batch.rows()?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO workspaces (id, verify) VALUES (?1, ?2)")?
+        .execute(params![workspace.0, settings.verify.map(|verify| verify.to_string())])?;
+    Ok(())
 }
 
 /// See [`crate::store::Store::decide_module`].
@@ -93,11 +141,7 @@ pub(super) fn decide_module(
 }
 
 /// See [`crate::store::Store::quarantine_module`].
-pub(super) fn quarantine_module(
-    batch: &mut Batch<'_>,
-    digest: Digest,
-    why: Option<&str>,
-) -> Result<bool, Abort> {
+pub(super) fn quarantine_module(batch: &mut Batch<'_>, digest: Digest, why: &str) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
     let changed = connection
         .prepare_cached("UPDATE modules SET quarantined = ?2 WHERE digest = ?1")?
@@ -205,7 +249,7 @@ pub(super) fn retain(
 ) -> Result<Vec<RunId>, Abort> {
     let (connection, references) = batch.rows()?;
     let mut select = connection.prepare_cached(
-        "SELECT finished_at, row, inputs, outputs, id FROM runs WHERE finished_at IS NOT NULL
+        "SELECT finished_at, row, inputs, outputs, seq, supporters, id FROM runs WHERE finished_at IS NOT NULL
          ORDER BY finished_at, row LIMIT ?1",
     )?;
     let before = int(retention.finished_before.0);
@@ -216,17 +260,21 @@ pub(super) fn retain(
         if place.0 >= before && Some(place) > cutoff {
             break;
         }
-        gone.push((place.1, run_id(row.get(4)?)));
+        let supporters = row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default();
+        let seq = row.get::<_, Option<i64>>(4)?.unwrap_or(0);
+        gone.push((place.1, seq, supporters, run_id(row.get(6)?)));
         for digest in references::of_run(row.get_ref(2)?, row.get_ref(3)?)? {
             references.release(digest);
         }
     }
     drop(rows);
     let mut delete = connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?;
-    for (row, _) in &gone {
+    for (row, seq, supporters, _) in &gone {
+        repairs::forget_run(connection, *row, *seq, supporters)?;
         delete.execute(params![row])?;
+        callbacks::forget(connection, *row)?;
     }
-    Ok(gone.into_iter().map(|(_, run)| run).collect())
+    Ok(gone.into_iter().map(|(.., run)| run).collect())
 }
 
 /// Sets every miscounted reference right and answers whose they were.
@@ -247,4 +295,13 @@ pub(super) fn init_meta(batch: &mut Batch<'_>, name: &str, value: &[u8]) -> Resu
         .execute(params![name, value])?;
     let stored = reads::meta(connection, name).optional()?.flatten();
     Ok(stored.unwrap_or_else(|| value.to_vec()))
+}
+
+/// See [`crate::store::Store::put_meta`].
+pub(super) fn put_meta(batch: &mut Batch<'_>, name: &str, value: &[u8]) -> Result<(), Abort> {
+    let (connection, _) = batch.rows()?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
+        .execute(params![name, value])?;
+    Ok(())
 }

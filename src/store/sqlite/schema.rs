@@ -162,7 +162,132 @@ const MIGRATIONS: &[&str] = &[
     -- how runs of it are verified that ask for nothing else; NULL: as the pool does
     ALTER TABLE modules ADD COLUMN verify TEXT;
     ",
-    // 5: results that answer equal runs.
+    // 5: what rested on a worker is verified anew.
+    "
+    -- of its final; only a correction raises it
+    ALTER TABLE runs ADD COLUMN revision INTEGER NOT NULL DEFAULT 1;
+    -- the place of its final in the order in which what finals rest on changed last; NULL until it is final
+    ALTER TABLE runs ADD COLUMN seq INTEGER;
+    -- on whom it rests, four bytes each: what `supports` has of it
+    ALTER TABLE runs ADD COLUMN supporters BLOB;
+    -- records.rs: what verifying it anew said last; votes.rs: the votes that confirmed it
+    ALTER TABLE runs ADD COLUMN reverified BLOB;
+    ALTER TABLE runs ADD COLUMN confirmations BLOB;
+    CREATE TABLE sequence (only INTEGER PRIMARY KEY CHECK (only = 0), value INTEGER NOT NULL);
+    INSERT INTO sequence SELECT 0, coalesce(max(row), 0) FROM runs;
+    -- finals by the workers that voted for what won, or confirmed it
+    CREATE TABLE supports (
+        worker INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        PRIMARY KEY (worker, seq)
+    ) WITHOUT ROWID;
+    -- revisions that were replaced; what they refer to is among the run's outputs
+    CREATE TABLE revisions (
+        run INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        state INTEGER NOT NULL,
+        ending BLOB NOT NULL,
+        votes BLOB,
+        reverified BLOB,
+        PRIMARY KEY (run, revision)
+    ) WITHOUT ROWID;
+
+    ALTER TABLE workers ADD COLUMN for_votes INTEGER NOT NULL DEFAULT 0;
+    -- faults of integrity that may be taken back, see evidence.rs; whether there are more
+    ALTER TABLE standings ADD COLUMN lapses BLOB;
+    ALTER TABLE standings ADD COLUMN has_more INTEGER NOT NULL DEFAULT 0;
+    -- workers whose finals are looked at
+    CREATE TABLE repairs (
+        worker INTEGER PRIMARY KEY,
+        since INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        finals INTEGER NOT NULL,
+        looked_at INTEGER NOT NULL DEFAULT 0,
+        decisive INTEGER NOT NULL DEFAULT 0,
+        confirmed INTEGER NOT NULL DEFAULT 0,
+        corrected INTEGER NOT NULL DEFAULT 0,
+        undecided INTEGER NOT NULL DEFAULT 0,
+        not_verifiable INTEGER NOT NULL DEFAULT 0,
+        -- up to which `seq`
+        cursor INTEGER NOT NULL DEFAULT 0,
+        is_complete INTEGER NOT NULL DEFAULT 0,
+        lifted_at INTEGER
+    );
+    -- finals that wait to be verified anew
+    CREATE TABLE suspects (
+        run BLOB NOT NULL,
+        worker INTEGER NOT NULL,
+        error_ppb INTEGER NOT NULL,
+        finished_at INTEGER NOT NULL,
+        tries INTEGER NOT NULL DEFAULT 0,
+        -- 0: now
+        due_at INTEGER NOT NULL DEFAULT 0,
+        numbers INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (run, worker)
+    ) WITHOUT ROWID;
+    CREATE INDEX suspects_worker ON suspects (worker);
+    CREATE INDEX suspects_due ON suspects (error_ppb DESC, finished_at DESC, run, tries, numbers) WHERE due_at = 0;
+    CREATE INDEX suspects_resting ON suspects (due_at) WHERE due_at > 0;
+
+    -- finals of before, by the votes that their endings have; a row that is no JSON any more rests on nobody
+    UPDATE runs SET
+        seq = row,
+        supporters = (
+            SELECT unhex(group_concat(printf('%08x', worker), '')) FROM (
+                SELECT DISTINCT CAST(substr(json_extract(attempt.value, '$.worker'), 2) AS INTEGER) AS worker
+                FROM json_each(
+                    CASE WHEN json_valid(CAST(ending AS TEXT)) THEN CAST(ending AS TEXT) ELSE '{}' END,
+                    '$.record.attempts') AS attempt
+                WHERE json_extract(attempt.value, '$.state.voted.won') = 1))
+        WHERE ending IS NOT NULL;
+    INSERT OR IGNORE INTO supports (worker, seq, run)
+        SELECT CAST(substr(json_extract(attempt.value, '$.worker'), 2) AS INTEGER), runs.row, runs.row
+        FROM runs, json_each(
+            CASE WHEN json_valid(CAST(runs.ending AS TEXT)) THEN CAST(runs.ending AS TEXT) ELSE '{}' END,
+            '$.record.attempts') AS attempt
+        WHERE runs.ending IS NOT NULL AND json_extract(attempt.value, '$.state.voted.won') = 1;
+    -- of those that are out already nobody has looked yet
+    INSERT INTO repairs (worker, since, why, finals)
+        SELECT id, CAST(strftime('%s', 'now') AS INTEGER) * 1000000, quarantined,
+            (SELECT count(*) FROM supports WHERE worker = workers.id)
+        FROM workers WHERE quarantined IS NOT NULL;
+    ",
+    // 6: callbacks, what a workspace has settled, and modules that were found out.
+    "
+    -- what is to be told to others when a revision becomes final: made in the transaction of that final, gone with its run
+    CREATE TABLE callbacks (
+        row INTEGER PRIMARY KEY,
+        -- of the run
+        run INTEGER NOT NULL,
+        revision INTEGER NOT NULL,
+        url TEXT NOT NULL,
+        -- host and port of the URL: no receiver may take all of the deliverer's places
+        receiver TEXT NOT NULL,
+        -- 0 pending, 1 delivered, 2 given up
+        state INTEGER NOT NULL DEFAULT 0,
+        created_at INTEGER NOT NULL,
+        -- from when its tries and their time count: since then it was made, or asked for again
+        since INTEGER NOT NULL,
+        tries INTEGER NOT NULL DEFAULT 0,
+        last_at INTEGER,
+        last_status INTEGER,
+        last_error TEXT,
+        -- NULL unless it is pending
+        next_at INTEGER
+    );
+    CREATE UNIQUE INDEX callbacks_run ON callbacks (run, revision);
+    CREATE INDEX callbacks_due ON callbacks (next_at) WHERE next_at IS NOT NULL;
+
+    -- a workspace without a row has settled nothing
+    CREATE TABLE workspaces (id INTEGER PRIMARY KEY, verify TEXT);
+
+    -- the run that showed a module to be nondeterministic, and when
+    ALTER TABLE modules ADD COLUMN nondeterministic_run BLOB;
+    ALTER TABLE modules ADD COLUMN nondeterministic_at INTEGER;
+    CREATE INDEX modules_nondeterministic ON modules (digest) WHERE nondeterministic_at IS NOT NULL;
+    ",
+    // 7: results that answer equal runs.
     "
     -- 1 for finals that may; few enough that their index is small
     ALTER TABLE runs ADD COLUMN reusable INTEGER;
@@ -184,6 +309,10 @@ const MIGRATIONS: &[&str] = &[
     );
     ",
 ];
+
+/// This build's schema.
+#[cfg(test)]
+pub(super) const NEWEST: usize = MIGRATIONS.len();
 
 /// Brings the database to this build's schema.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {

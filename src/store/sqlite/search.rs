@@ -192,7 +192,7 @@ impl<'a> Probe<'a> {
             }
         }
         let Some(probe) = &self.text else { return Ok(true) };
-        let module = Digest::from_bytes(row.get(10)?);
+        let module = Digest::from_bytes(row.get(11)?);
         Ok(probe.names(id, module) || json_of(row.get_ref(7)?)?.contains(&probe.encoded))
     }
 

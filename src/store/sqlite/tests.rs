@@ -82,12 +82,10 @@ async fn a_directory_is_open_once_at_a_time() {
 async fn a_newer_schema_is_refused_untouched() {
     let directory = Directory::new();
     directory.open().await.close().await;
-    let database = || Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
-    let newest: u32 = database().query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     directory.tamper("PRAGMA user_version = 4711");
     let refused = directory.store(Options::default()).map(drop);
     assert!(matches!(refused, Err(OpenError::NewerSchema { found: 4711, .. })), "{refused:?}");
-    directory.tamper(&format!("PRAGMA user_version = {newest}"));
+    directory.tamper(&format!("PRAGMA user_version = {}", schema::NEWEST));
     directory.open().await.close().await;
 }
 
@@ -120,6 +118,60 @@ async fn a_database_of_the_first_schema_becomes_one_of_the_newest() {
 }
 
 #[tokio::test]
+async fn finals_of_before_are_found_by_those_that_they_rest_on() {
+    use crate::store::records::{Ending, Request};
+
+    let directory = Directory::new();
+    let mut connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+    schema::migrate_to(&mut connection, 0, 4).unwrap();
+    let insert = "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, inputs, outputs, request, ending)
+                  VALUES (?1, 0, 1, ?2, zeroblob(32), 1, ?3, x'', x'', ?4, ?5)";
+    for number in 1..=4_u64 {
+        let ending = match number {
+            // still open, and damaged
+            1 => None,
+            4 => Some(b"{".to_vec()),
+            _ => Some(Ending::encode(&final_run(number, Time(50)))),
+        };
+        let at = ending.as_ref().map(|_| 50);
+        let state = i64::from(ending.is_some());
+        let row = rusqlite::params![
+            values::run_key(run_id(number)),
+            state,
+            at,
+            Request::encode(&new_run(number)),
+            ending
+        ];
+        connection.execute(insert, row).unwrap();
+    }
+    connection
+        .execute_batch(
+            "INSERT INTO workers (id, key, name, domain, quarantined, created_at) VALUES
+                 (1, zeroblob(32), 'one', 'lab', NULL, 8), (2, x'01', 'two', 'lab', 'lied', 8);",
+        )
+        .unwrap();
+    drop(connection);
+    let store = directory.open().await;
+    let found = store.supported_finals(WorkerId(2), 0, 9).await.unwrap();
+    assert_eq!(found.iter().map(|last| last.run.id).collect::<Vec<_>>(), [2, 3].map(run_id));
+    assert!(store.supported_finals(WorkerId(4), 0, 9).await.unwrap().is_empty(), "its vote had lost");
+    let repair = store.repairs().await.unwrap().remove(0);
+    assert_eq!((repair.worker, repair.finals, repair.is_complete), (WorkerId(2), 2, false));
+    assert!(repair.since > Time(1_700_000_000_000_000));
+    // what ends from now on comes behind them
+    assert_eq!(write(&*store, finish(final_run(1, Time(60)))).await.unwrap(), WriteAnswer::Committed);
+    let behind = store.supported_finals(WorkerId(2), found[1].seq, 9).await.unwrap();
+    assert_eq!(behind.iter().map(|last| last.run.id).collect::<Vec<_>>(), [run_id(1)]);
+    store.close().await;
+    directory.tamper("DELETE FROM runs WHERE ending = x'7b'");
+    let store = directory.open().await;
+    let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 9 };
+    assert_eq!(store.retain(everything).await.unwrap().len(), 3);
+    assert!(store.supported_finals(WorkerId(2), 0, 9).await.unwrap().is_empty());
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_final_of_an_older_build_has_no_votes_and_damaged_ones_are_no_votes() {
     let directory = Directory::new();
     let store = directory.open().await;
@@ -127,11 +179,11 @@ async fn a_final_of_an_older_build_has_no_votes_and_damaged_ones_are_no_votes() 
     store.close().await;
     directory.tamper("UPDATE runs SET votes = NULL");
     let store = directory.open().await;
-    assert_eq!(store.votes(run_id(1)).await.unwrap(), None);
+    assert_eq!(store.votes(run_id(1), 1).await.unwrap(), None);
     store.close().await;
     directory.tamper("UPDATE runs SET votes = x'0101'");
     let store = directory.open().await;
-    assert!(matches!(store.votes(run_id(1)).await, Err(StoreError::Decode { .. })));
+    assert!(matches!(store.votes(run_id(1), 1).await, Err(StoreError::Decode { .. })));
     store.close().await;
 }
 
@@ -267,6 +319,21 @@ async fn every_list_has_its_index() {
         let plan = plan(condition, order);
         assert!(plan.contains(index), "{condition}: {plan}");
         assert!(!plan.contains("TEMP B-TREE"), "{condition}: {plan}");
+    }
+    for (sql, index) in [
+        (
+            "SELECT run, tries, numbers FROM suspects WHERE due_at = 0
+             ORDER BY error_ppb DESC, finished_at DESC, run LIMIT 9",
+            "suspects_due",
+        ),
+        ("SELECT run FROM suspects WHERE due_at > 0 AND due_at <= 9", "suspects_resting"),
+        ("SELECT count(*) FROM suspects WHERE worker = 1", "suspects_worker"),
+        ("SELECT run FROM supports WHERE worker = 1 AND seq > 2 ORDER BY seq LIMIT 9", "PRIMARY KEY"),
+    ] {
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let lines = plan.query_map([], |row| row.get::<_, String>(3)).unwrap();
+        let plan = lines.map(Result::unwrap).collect::<Vec<_>>().join("; ");
+        assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep::agent::{AgentConfig, AgentHandle, Input, InputSource};
+use lockstep::class::Classes;
 use lockstep::compiler::{CompileLimits, Compiler, CompilerConfig};
 use lockstep::core::Class;
 use lockstep::digest::Digest;
@@ -134,7 +135,8 @@ impl Pool {
         let dir = tempfile::tempdir().unwrap();
         let verbs = blobs.add(wat::parse_str(VERBS).unwrap());
         let exe = env!("CARGO_BIN_EXE_lockstep").into();
-        let mut config = AgentConfig::new("test".into(), exe, slots, 1 << 30, Class(Digest::EMPTY));
+        let mut config =
+            AgentConfig::new("test".into(), exe, slots, 1 << 30, Classes::alike(Class(Digest::EMPTY)));
         adjust(&mut config);
         let mut agent =
             lockstep::agent::start(config, Arc::new(blobs), Arc::new(compiler_at(dir.path()))).unwrap();

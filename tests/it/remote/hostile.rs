@@ -81,6 +81,9 @@ impl Puppet {
             labels: Vec::new(),
             holds: Vec::new(),
             build: "test".to_owned(),
+            portable: Digest::of(b"a class of its own"),
+            portable_code: Digest::of(b"a class of its own"),
+            about: Vec::new(),
         };
         change(&mut facts);
         let class = facts.class;

@@ -125,15 +125,18 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/cache": {
+    "/v1/callbacks/secret": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** Read the cache's figures */
-        get: operations["get_cache"];
+        /**
+         * Read the secret of callbacks
+         * @description With it receivers check the header `webhook-signature`. Needs the scope `admin`.
+         */
+        get: operations["get_secret"];
         put?: never;
         post?: never;
         delete?: never;
@@ -142,7 +145,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/v1/cache/withdraw": {
+    "/v1/callbacks/secret/rotate": {
         parameters: {
             query?: never;
             header?: never;
@@ -152,12 +155,11 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Withdraw cached results
-         * @description What was computed up to now and meets all that is named answers no run any more. Runs that were answered before stay as
-         *     they are. What rests on a worker is withdrawn by itself when the worker is quarantined, what a module gave when its
-         *     trusted executions differ.
+         * Replace the secret of callbacks
+         * @description For a day callbacks carry a signature of the old one too, so that receivers can take up the new one meanwhile; one that was
+         *     replaced before signs no more. Needs the scope `admin`.
          */
-        post: operations["withdraw"];
+        post: operations["rotate_secret"];
         delete?: never;
         options?: never;
         head?: never;
@@ -174,6 +176,7 @@ export interface paths {
         /**
          * Watch the pool
          * @description Server-sent events. `open`: from here on nothing is missed. `run`, `worker`, `module`: the one with this `id` changed (`Changed`); read it again if it is shown.
+         *     `corrected`: the final of a run was wrong, and is of this revision now (`Correction`).
          *     `resync`: some were lost, because the reader was too slow or because the stream was opened again (`Last-Event-ID` says
          *     that there was one before; what came in between is not kept): read everything again (`Resync`).
          */
@@ -307,8 +310,7 @@ export interface paths {
         /**
          * Call a module
          * @description The body is standard input, the answer the standard output that was agreed on (for a plain function its values, one per
-         *     line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about,
-         *     and `Lockstep-Cached-From` which run computed it, if it was cached.
+         *     line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about.
          *     A run that fails is answered with `run_failed` or `run_timed_out`, one that has not ended within `wait_ms` with
          *     `run_unfinished`; each carries the run. A caller that goes away does not stop the run.
          */
@@ -424,6 +426,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/repairs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what is verified anew
+         * @description One item for each worker that was quarantined, on one page, the latest first: how many finals rested on it, and what
+         *     became of those that would not have been without it. A final that turns out wrong is replaced by its next revision.
+         */
+        get: operations["list_repairs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs": {
         parameters: {
             query?: never;
@@ -443,11 +466,6 @@ export interface paths {
          * @description With `wait_ms` the answer waits for the run's end; without, or if it has not ended by then, it shows the run as it
          *     is. A failed run is an answer too: look at `state`. With an Idempotency-Key the same request makes one run, however
          *     often it is sent; another request with that key is refused with `idempotency_mismatch`.
-         *
-         *     With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
-         *     the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
-         *     coordinator that dies in between does not know its id any more, and answers the same submission with the same
-         *     result. With an Idempotency-Key the answer waits until it is written.
          */
         post: operations["post_run"];
         delete?: never;
@@ -506,7 +524,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read a run */
+        /**
+         * Read a run
+         * @description As it is or, with `revision`, as its final was before it was corrected.
+         */
         get: operations["get_run"];
         put?: never;
         post?: never;
@@ -577,6 +598,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/runs/{id}/callbacks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a run's callbacks
+         * @description A delivery for each revision that became final, by revision, on one page; none of a run without a `callback`, or one that
+         *     has not ended.
+         */
+        get: operations["list_callbacks"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/callbacks/redeliver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Deliver a callback again
+         * @description However it went before: its tries and its time count anew. The receiver knows it by the same `webhook-id`.
+         */
+        post: operations["redeliver_callback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/runs/{id}/cancel": {
         parameters: {
             query?: never;
@@ -629,7 +691,8 @@ export interface paths {
         /**
          * Watch a run
          * @description Server-sent events. A stream that is opened again begins anew: nothing is lost. `run`: the run, at first and whenever it changes (`Run`). `output`: what an attempt writes, as it writes
-         *     it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final, nothing follows (`RunEnd`).
+         *     it, not verified, and anew on a rerun (`LiveOutput`). `end`: the run is final (`RunEnd`); nothing follows, unless `corrections` are asked for: then the stream stays open, and
+         *     `corrected` says that the final was wrong and is another one now (`Correction`), with the run behind it.
          */
         get: operations["run_events"];
         put?: never;
@@ -693,10 +756,31 @@ export interface paths {
         put?: never;
         /**
          * Submit a run again
-         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one. It is executed anew, and its result replaces
-         *     what is cached. A run with `durable: false` cannot be rerun.
+         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one. A run with
+         *     `durable: false` cannot be rerun.
          */
         post: operations["rerun_run"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/runs/{id}/revisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the revisions of a run
+         * @description The first one first, on one page; empty while the run has not ended. `GET /v1/runs/{id}?revision=` reads each with its
+         *     attempts and explanations, and so do `stdout`, `stderr`, `files` and `receipt`.
+         */
+        get: operations["list_revisions"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -953,6 +1037,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/workspaces/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read a workspace
+         * @description Only the token's own is there: `workspace` of `GET /v1/info` is its name, `default` so far.
+         */
+        get: operations["get_workspace"];
+        /**
+         * Settle what holds for all runs of a workspace
+         * @description `verify` is how its runs are verified that ask for nothing else and whose module has no default of its own: the run's own
+         *     word goes first, then its module's, then its workspace's, then the pool's. The whole is replaced. Needs the scope `admin`.
+         */
+        put: operations["put_workspace"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1081,52 +1190,82 @@ export interface components {
             ids: components["schemas"]["RunId"][];
         };
         /**
-         * @description Whether an earlier verified result may answer a run.
+         * @description Whether an earlier verified result may answer.
          * @enum {string}
          */
         CacheUse: "use" | "refresh" | "off";
-        /** @description The cache as the caller's workspace sees it. Counts are since the coordinator started. */
-        CacheView: {
+        /** @description The delivery of one revision of a run to its callback. */
+        CallbackDelivery: {
+            /** @description When its revision became final. */
+            created_at: components["schemas"]["Timestamp"];
+            /** @description What is told. */
+            event: components["schemas"]["CallbackEventName"];
+            /** @description What the header `webhook-id` says at every try: the run's id, `_` and the revision. */
+            id: string;
+            last_at: components["schemas"]["Timestamp"] | null;
+            /** @description Why it failed; null if it did not. */
+            last_error: string | null;
             /**
-             * Format: int64
-             * @description Results older than this answer nothing, in milliseconds.
+             * Format: int32
+             * @description The HTTP status that it was answered with; null if it was not.
              */
-            age_ms: number;
+            last_status: number | null;
+            next_at: components["schemas"]["Timestamp"] | null;
             /**
-             * Format: int64
-             * @description Memory that they take, in bytes, about.
+             * Format: int32
+             * @description Which revision became final.
              */
-            bytes: number;
+            revision: number;
+            /** @description Where it stands. */
+            state: components["schemas"]["DeliveryStateName"];
             /**
-             * Format: int64
-             * @description Memory that they may take, in bytes, of all workspaces.
+             * Format: int32
+             * @description Tries that have ended since it was made, or asked for again.
              */
-            bytes_max: number;
+            tries: number;
+            /** @description Where to. */
+            url: string;
+        };
+        /** @description One page of a list */
+        CallbackDeliveryPage: {
+            items: components["schemas"]["CallbackDelivery"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /** @description The body of a callback. */
+        CallbackEvent: {
             /**
-             * Format: int64
-             * @description Results that may answer equal runs.
+             * @description The run as `GET /v1/runs/{id}` shows it at the moment of the try: look at its `revision`. Outputs above 4 KiB are
+             *     there by digest and size only.
              */
-            entries: number;
+            data: components["schemas"]["Run"];
+            /** @description Lists of the run that were emptied because the body would have passed 256 KiB. */
+            omitted?: string[];
+            /** @description When it happened. */
+            timestamp: components["schemas"]["Timestamp"];
+            /** @description What happened. */
+            type: components["schemas"]["CallbackEventName"];
+        };
+        /**
+         * @description What is told.
+         * @enum {string}
+         */
+        CallbackEventName: "run.final" | "run.corrected";
+        /** @description Who is told when the run is final. */
+        CallbackRequest: {
             /**
-             * Format: int64
-             * @description Results that are kept at most, of all workspaces; 0: the cache is off.
+             * @description An `https` URL of up to 2048 bytes, without user, password and fragment. Addresses that are not of the public
+             *     internet, and plain `http`, need the operator's word (`lockstep serve --callback-allow`).
              */
-            entries_max: number;
-            /**
-             * Format: int64
-             * @description Runs that one of them answered.
-             */
-            hits: number;
-            /**
-             * Format: int64
-             * @description Runs with `cache: use` that none could answer.
-             */
-            misses: number;
-            /**
-             * Format: int64
-             * @description Results that were withdrawn.
-             */
-            withdrawn: number;
+            url: string;
+        };
+        /** @description What callbacks are signed with. */
+        CallbackSecret: {
+            previous: components["schemas"]["PreviousSecret"] | null;
+            /** @description `whsec_` and base64 of 32 bytes. */
+            secret: string;
+            /** @description Since when it signs. */
+            since: components["schemas"]["Timestamp"];
         };
         /** @description Data of the events `run`, `worker` and `module` of the pool's stream: something changed, read it again. */
         Changed: {
@@ -1160,6 +1299,21 @@ export interface components {
             /** @description What is compared: `stdout`, `stderr` or `file:/out/PATH`. */
             stream: string;
         };
+        /**
+         * @description How verifying a final anew ended.
+         * @enum {string}
+         */
+        ConclusionName: "confirmed" | "corrected" | "undecided" | "nondeterministic" | "not_verifiable";
+        /** @description Data of the event `corrected`: a final was wrong, and is of this revision now. Read the run again. */
+        Correction: {
+            /** @description Which run. */
+            id: components["schemas"]["RunId"];
+            /**
+             * Format: int32
+             * @description What it is now.
+             */
+            revision: number;
+        };
         /** @description An attempt that a worker holds. */
         CurrentAttempt: {
             /**
@@ -1179,6 +1333,11 @@ export interface components {
             started_at: components["schemas"]["Timestamp"] | null;
         };
         /**
+         * @description Where a delivery stands.
+         * @enum {string}
+         */
+        DeliveryStateName: "pending" | "delivered" | "given_up";
+        /**
          * @description SHA-256 of bytes
          * @example sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
          */
@@ -1191,7 +1350,7 @@ export interface components {
              * Format: int32
              * @description Which attempt.
              */
-            attempt: number;
+            attempt: number | null;
             /** @description The worker's class then. */
             class: components["schemas"]["Digest"];
             /**
@@ -1200,8 +1359,8 @@ export interface components {
              */
             count: number;
             /**
-             * @description What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; and of its integrity `confirmed`,
-             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`.
+             * @description What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; of its integrity `confirmed`,
+             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`; or that an operator let it in again: `readmitted`.
              */
             kind: string;
             /**
@@ -1210,8 +1369,7 @@ export interface components {
              */
             number: number;
             result: components["schemas"]["Digest"] | null;
-            /** @description On an attempt of which run. */
-            run: components["schemas"]["RunId"];
+            run: components["schemas"]["RunId"] | null;
         };
         /** @description One page of a list */
         EvidenceItemPage: {
@@ -1450,6 +1608,7 @@ export interface components {
             digest: components["schemas"]["Digest"];
             /** @description A name for people, as uploaded. */
             name: string | null;
+            nondeterministic: components["schemas"]["Nondeterminism"] | null;
             /** @description Why it is quarantined; null if it is not. */
             quarantined: string | null;
             refusal: components["schemas"]["Refusal"] | null;
@@ -1479,6 +1638,13 @@ export interface components {
             secret: string;
             /** @description The rest. */
             token: components["schemas"]["Token"];
+        };
+        /** @description How a module was found to be nondeterministic. */
+        Nondeterminism: {
+            /** @description When. */
+            at: components["schemas"]["Timestamp"];
+            /** @description The run that showed it. */
+            run: components["schemas"]["RunId"];
         };
         /** @description What the guest did. Deterministic, part of the result, votes. */
         Outcome: {
@@ -1561,8 +1727,7 @@ export interface components {
              * @description Timed-out attempts after which the run is final.
              */
             attempts_max: number;
-            /** @description Whether it could be answered by an equal one. */
-            cache?: components["schemas"]["CacheUse"];
+            callback?: components["schemas"]["CallbackRequest"] | null;
             /**
              * Format: int64
              * @description Wall time of the whole run, in milliseconds.
@@ -1640,6 +1805,13 @@ export interface components {
             /** @description Every worker that is enrolled, by standing. */
             workers: components["schemas"]["WorkerCounts"];
         };
+        /** @description A secret that was replaced. */
+        PreviousSecret: {
+            /** @description `whsec_` and base64 of 32 bytes. */
+            secret: string;
+            /** @description Until when it signs beside the new one. */
+            until: components["schemas"]["Timestamp"];
+        };
         /** @description Problem details (RFC 9457), the one shape of every error. */
         Problem: {
             /** @description What programs tell errors apart by. */
@@ -1668,7 +1840,7 @@ export interface components {
          * @description Every code that an error of this API can have. The list only grows.
          * @enum {string}
          */
-        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "no_receipt" | "too_many_keys" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
+        ProblemCode: "invalid_body" | "tls_required" | "invalid_parameter" | "unauthorized" | "forbidden" | "not_found" | "method_not_allowed" | "module_in_use" | "module_quarantined" | "too_few_workers" | "worker_connected" | "worker_not_connected" | "no_receipt" | "too_many_keys" | "gone" | "too_large" | "unsupported_media_type" | "range_not_satisfiable" | "invalid_field" | "bad_entry" | "missing_module" | "missing_blob" | "digest_mismatch" | "callback_refused" | "module_refused" | "policy_not_available" | "not_available" | "idempotency_mismatch" | "run_failed" | "queue_full" | "internal" | "unavailable" | "run_unfinished" | "run_timed_out" | "disk_full";
         /**
          * @description A named, versioned set of semantics.
          * @enum {string}
@@ -1715,6 +1887,68 @@ export interface components {
             /** @description The same for people. */
             text: string;
         };
+        /** @description A worker that was taken out, and what becomes of the finals that rested on it. */
+        Repair: {
+            /**
+             * Format: int64
+             * @description Right: trusted voters found the same.
+             */
+            confirmed: number;
+            /**
+             * Format: int64
+             * @description Wrong: there is a revision more.
+             */
+            corrected: number;
+            /**
+             * Format: int64
+             * @description Of these, such as would not have been without its vote: they are verified anew.
+             */
+            decisive: number;
+            /**
+             * Format: int64
+             * @description Finals in which it had voted for what won, when it was taken out.
+             */
+            finals: number;
+            /**
+             * Format: int64
+             * @description How many were looked at so far: those, what ended just then, and once more what changed since (a confirmation).
+             */
+            found: number;
+            /**
+             * Format: int64
+             * @description Given up, because module, input or run are not kept any more, or because trusted executions differ.
+             */
+            not_verifiable: number;
+            /**
+             * Format: int64
+             * @description Of these, those that wait or are being verified.
+             */
+            pending: number;
+            /** @description Since when. */
+            since: components["schemas"]["Timestamp"];
+            /** @description How far it is. */
+            state: components["schemas"]["RepairState"];
+            /**
+             * Format: int64
+             * @description Given up, because nobody could tell as often as it was tried.
+             */
+            undecided: number;
+            /** @description Why. */
+            why: string;
+            /** @description Whose votes count no more. */
+            worker: components["schemas"]["WorkerId"];
+        };
+        /** @description One page of a list */
+        RepairPage: {
+            items: components["schemas"]["Repair"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
+        /**
+         * @description How far a repair is.
+         * @enum {string}
+         */
+        RepairState: "looking" | "verifying" | "done" | "lifted";
         /** @description Data of the event `resync` of the pool's stream: events were lost, read everything again that is shown. */
         Resync: {
             /** @description Why. */
@@ -1778,16 +2012,36 @@ export interface components {
          * @enum {string}
          */
         Retry: "reassign" | "never";
+        /** @description A revision of a run's final. */
+        Revision: {
+            decided_at: components["schemas"]["Timestamp"] | null;
+            outcome: components["schemas"]["Outcome"] | null;
+            reason: components["schemas"]["FailReason"] | null;
+            result: components["schemas"]["Digest"] | null;
+            /**
+             * Format: int32
+             * @description 1, and one more for each correction.
+             */
+            revision: number;
+            /** @description How it says that the run ended. */
+            state: components["schemas"]["RunState"];
+            /** @description What comparing the votes said. */
+            verdict: components["schemas"]["RunVerdict"];
+            verification: components["schemas"]["Verification"] | null;
+        };
+        /** @description One page of a list */
+        RevisionPage: {
+            items: components["schemas"]["Revision"][];
+            /** @description `cursor` of the next page; null on the last one */
+            next: string | null;
+        };
         /** @description A run as it is read back. */
         Run: {
             /** @description Every attempt so far. */
             attempts: components["schemas"]["Attempt"][];
-            /**
-             * @description Whether a verified result of an earlier run answered: then it has no attempts, and its receipt is that of
-             *     `cached_from`.
-             */
+            /** @description Whether an earlier result answered. Always false: results are not reused yet. */
             cached: boolean;
-            cached_from: components["schemas"]["RunId"] | null;
+            corrected_at: components["schemas"]["Timestamp"] | null;
             /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
             /** @description Every decision so far, in words. */
@@ -1817,7 +2071,6 @@ export interface components {
             revision: number;
             /** @description Digest of the run spec with all defaults filled in. */
             run_key: components["schemas"]["Digest"];
-            shared_with: components["schemas"]["RunId"] | null;
             /** @description What was executed, with all defaults filled in. */
             spec: components["schemas"]["SpecView"];
             /** @description Where it stands in its life. */
@@ -1826,6 +2079,7 @@ export interface components {
             stdout: components["schemas"]["Output"] | null;
             /** @description What comparing the votes says. */
             verdict: components["schemas"]["RunVerdict"];
+            verification: components["schemas"]["Verification"] | null;
         };
         /** @description Data of the event `end`: nothing follows. */
         RunEnd: {
@@ -1854,6 +2108,8 @@ export interface components {
             attempts_max?: number | null;
             /** @default null */
             cache?: components["schemas"]["CacheUse"] | null;
+            /** @default null */
+            callback?: components["schemas"]["CallbackRequest"] | null;
             /** @default null */
             clock?: components["schemas"]["Clock"] | null;
             /**
@@ -1951,9 +2207,8 @@ export interface components {
              * @description Attempts so far.
              */
             attempt_count: number;
-            /** @description Whether a verified result of an earlier run answered. */
+            /** @description Always false: results are not reused yet. */
             cached: boolean;
-            cached_from: components["schemas"]["RunId"] | null;
             /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
             /** @description Which exported function. */
@@ -1974,7 +2229,6 @@ export interface components {
             revision: number;
             /** @description Digest of the run spec. */
             run_key: components["schemas"]["Digest"];
-            shared_with: components["schemas"]["RunId"] | null;
             /** @description Where it stands in its life. */
             state: components["schemas"]["RunState"];
             /** @description What comparing the votes says. */
@@ -2306,6 +2560,13 @@ export interface components {
          * @enum {string}
          */
         VerdictKind: "pending" | "agreed" | "vouched" | "unchecked" | "disputed" | "nondeterministic";
+        /** @description What came of verifying a final anew. */
+        Verification: {
+            /** @description What: this revision stays, it is itself a correction, or nothing could be said. */
+            conclusion: components["schemas"]["ConclusionName"];
+            /** @description When that was known. */
+            reverified_at: components["schemas"]["Timestamp"];
+        };
         /**
          * @description A rule of verification.
          * @enum {string}
@@ -2330,37 +2591,6 @@ export interface components {
              * @description Position of the first one.
              */
             offset: number;
-        };
-        /**
-         * @description Which results are not to answer anything any more: those that meet all that is named here. At least one thing has to be
-         *     named, or `all`.
-         */
-        WithdrawRequest: {
-            /** @default null */
-            after?: components["schemas"]["Timestamp"] | null;
-            /**
-             * @description Every one.
-             * @default false
-             */
-            all?: boolean;
-            /** @default null */
-            before?: components["schemas"]["Timestamp"] | null;
-            /** @default null */
-            class?: components["schemas"]["Digest"] | null;
-            /** @default null */
-            module?: components["schemas"]["Digest"] | null;
-            /** @default null */
-            run?: components["schemas"]["RunId"] | null;
-            /** @default null */
-            worker?: components["schemas"]["WorkerId"] | null;
-        };
-        /** @description What was withdrawn. */
-        Withdrawn: {
-            /**
-             * Format: int64
-             * @description Results that were in the cache. The withdrawal also holds for those that were not, and after a restart.
-             */
-            withdrawn: number;
         };
         /** @description A worker. */
         Worker: {
@@ -2511,6 +2741,16 @@ export interface components {
          * @enum {string}
          */
         WorkerStandingName: "active" | "suspect" | "draining" | "lost" | "quarantined" | "gone";
+        /** @description A workspace, with what holds for all of its runs. */
+        Workspace: {
+            /** @description Its name; there is only `default` so far. */
+            name: string;
+            verify: components["schemas"]["VerifyRequest"] | null;
+        };
+        /** @description What holds for all runs of a workspace; what is left out is settled no more. */
+        WorkspaceRequest: {
+            verify?: components["schemas"]["VerifyRequest"] | null;
+        };
     };
     responses: never;
     parameters: never;
@@ -2772,7 +3012,7 @@ export interface operations {
             };
         };
     };
-    get_cache: {
+    get_secret: {
         parameters: {
             query?: never;
             header?: never;
@@ -2781,13 +3021,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description the figures */
+            /** @description the secret */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CacheView"];
+                    "application/json": components["schemas"]["CallbackSecret"];
                 };
             };
             /** @description a problem; `code` tells which */
@@ -2801,26 +3041,22 @@ export interface operations {
             };
         };
     };
-    withdraw: {
+    rotate_secret: {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["WithdrawRequest"];
-            };
-        };
+        requestBody?: never;
         responses: {
-            /** @description how many results went */
+            /** @description the new secret */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Withdrawn"];
+                    "application/json": components["schemas"]["CallbackSecret"];
                 };
             };
             /** @description a problem; `code` tells which */
@@ -3152,7 +3388,7 @@ export interface operations {
                 arg?: string[];
                 /** @description A variable as `NAME=value`; may come several times */
                 env?: string[];
-                /** @description `once`, `quorum` or `quorum:N`; `quorum:2` by default */
+                /** @description `standard`, `high`, `once` or `quorum:N`; by default as its module, its workspace or the pool says */
                 verify?: string;
                 /** @description Wall time of one attempt; 30000 by default */
                 timeout_ms?: number;
@@ -3160,8 +3396,6 @@ export interface operations {
                 wait_ms?: number;
                 /** @description Whether the run is stored; true by default */
                 durable?: boolean;
-                /** @description `use`, `refresh` or `off`; `use` by default */
-                cache?: string;
             };
             header?: never;
             path: {
@@ -3411,6 +3645,35 @@ export interface operations {
             };
         };
     };
+    list_repairs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the repairs */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RepairPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_runs: {
         parameters: {
             query?: {
@@ -3581,6 +3844,8 @@ export interface operations {
             query?: {
                 /** @description How long the answer waits for the run's end, in milliseconds, up to 300000; 0 by default. */
                 wait_ms?: number;
+                /** @description A revision of its final, from 1; the present one by default. A revision is not waited for. */
+                revision?: number;
             };
             header?: never;
             path: {
@@ -3764,6 +4029,71 @@ export interface operations {
             };
         };
     };
+    list_callbacks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the deliveries */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallbackDeliveryPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    redeliver_callback: {
+        parameters: {
+            query?: {
+                /** @description The revision that is delivered again; the newest by default. */
+                revision?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the deliveries; it is on its way */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CallbackDeliveryPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     cancel_run: {
         parameters: {
             query?: never;
@@ -3844,7 +4174,10 @@ export interface operations {
     };
     run_events: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Whether to stay after the run's end and hear of corrections. */
+                corrections?: boolean;
+            };
             header?: never;
             path: {
                 id: components["schemas"]["RunId"];
@@ -3875,7 +4208,10 @@ export interface operations {
     };
     get_file: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;
@@ -3926,7 +4262,10 @@ export interface operations {
     };
     get_receipt: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1; the present one by default. */
+                revision?: number;
+            };
             header?: never;
             path: {
                 id: components["schemas"]["RunId"];
@@ -3989,9 +4328,43 @@ export interface operations {
             };
         };
     };
-    get_stderr: {
+    list_revisions: {
         parameters: {
             query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RunId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the revisions */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RevisionPage"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_stderr: {
+        parameters: {
+            query?: {
+                /** @description A revision, from 1; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;
@@ -4041,7 +4414,10 @@ export interface operations {
     };
     get_stdout: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;
@@ -4450,6 +4826,72 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Worker"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the workspace */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_workspace: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WorkspaceRequest"];
+            };
+        };
+        responses: {
+            /** @description the workspace */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Workspace"];
                 };
             };
             /** @description a problem; `code` tells which */

@@ -15,7 +15,7 @@ fn asking(run: u128, verify: Verify, labels: &[(&str, &str)]) -> Submission {
 }
 
 impl Bench {
-    fn refused(&mut self, submission: Submission) -> SubmitError {
+    pub(super) fn refused(&mut self, submission: Submission) -> SubmitError {
         let answer = self.pool.submit(self.now, submission, &mut self.effects);
         answer.expect_err("it is refused")
     }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{
-    Class, Conclusion, Config, CountedVote, Effect, Event, Final, Joining, PastVote, Pool, Prior, Reverify,
-    Standing, Submission, Suspect, Time, Vote, Write, WriteKind, group_error_ppb, is_decisive, repair_order,
+    Class, Conclusion, Config, CountedVote, Dissent, Effect, Event, Final, Joining, PastVote, PastVoter,
+    Pool, Portable, Prior, Reverify, Standing, Submission, Suspect, Time, Vote, Write, WriteKind,
+    group_error_ppb, is_decisive, repair_order,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::Outcome;
-use vocabulary::spec::{Policy, Verify};
+use vocabulary::spec::{Policy, Profile, Verify};
 
 use crate::behaviour::{Behaviour, Mind, truth};
 use crate::rng::Rng;
@@ -45,6 +46,10 @@ pub struct Figures {
     pub cheats: u64,
     pub caught: u64,
     pub honest_quarantined: u64,
+    /// Of those, let in again because what was held against them turned out wrong.
+    pub rehabilitated: u64,
+    /// Cheats that were let in again for the same reason: of what they lied about in other runs, nothing was known yet.
+    pub let_in_again: u64,
     pub attempts: u64,
     pub arbiter_attempts: u64,
     pub anew: u64,
@@ -65,6 +70,8 @@ impl Figures {
         self.cheats += other.cheats;
         self.caught += other.caught;
         self.honest_quarantined += other.honest_quarantined;
+        self.rehabilitated += other.rehabilitated;
+        self.let_in_again += other.let_in_again;
         self.attempts += other.attempts;
         self.arbiter_attempts += other.arbiter_attempts;
         self.anew += other.anew;
@@ -91,7 +98,7 @@ impl Figures {
 
     pub fn heading() -> String {
         format!(
-            "{:<20} {:>8} {:>9} {:>6} {:>9} {:>9} {:>9} {:>9} {:>8} {:>9} {:>9} {:>10}",
+            "{:<20} {:>8} {:>9} {:>6} {:>9} {:>9} {:>9} {:>6} {:>9} {:>8} {:>9} {:>9} {:>10}",
             "workers",
             "arbiters",
             "exposed %",
@@ -99,6 +106,7 @@ impl Figures {
             "no verdict",
             "caught",
             "honest q.",
+            "back",
             "att./run",
             "arb. %",
             "anew %",
@@ -110,12 +118,13 @@ impl Figures {
     pub fn row(&self, name: &str, case: &Case) -> String {
         let caught = format!("{}/{}", self.caught, self.cheats);
         format!(
-            "{name:<20} {:>8} {:>9.4} {:>6} {:>10} {caught:>9} {:>9} {:>9.3} {:>8.2} {:>9.2} {:>9} {:>10}",
+            "{name:<20} {:>8} {:>9.4} {:>6} {:>10} {caught:>9} {:>9} {:>6} {:>9.3} {:>8.2} {:>9.2} {:>9} {:>10}",
             case.arbiters,
             self.exposed_percent(),
             self.left,
             self.undecided,
             self.honest_quarantined,
+            self.rehabilitated,
             self.attempts_per_run(),
             self.arbiter_percent(),
             self.percent(self.anew),
@@ -147,6 +156,8 @@ struct Driver {
     /// Runs whose final rests on a worker.
     rests: BTreeMap<WorkerId, BTreeSet<RunId>>,
     quarantined: BTreeSet<WorkerId>,
+    /// Cheats that were quarantined at some time.
+    caught: BTreeSet<WorkerId>,
     anew: BTreeSet<RunId>,
     open: u64,
     ended: u64,
@@ -211,6 +222,7 @@ impl Driver {
             finals: BTreeMap::new(),
             rests: BTreeMap::new(),
             quarantined: BTreeSet::new(),
+            caught: BTreeSet::new(),
             anew: BTreeSet::new(),
             open: 0,
             ended: 0,
@@ -241,6 +253,9 @@ impl Driver {
             standing: Standing { k_milli: self.case.warm_k * 1_000, ..Standing::default() },
             prior: if is_arbiter { Prior::Owned } else { Prior::Foreign },
             is_arbiter,
+            portable: Portable::alike(Class(Digest::EMPTY)),
+            for_votes: false,
+            condemned_elsewhere: false,
         };
         self.step(Event::WorkerJoined(Box::new(joining)));
         self.step(Event::Credits { worker, credits: slots });
@@ -262,6 +277,7 @@ impl Driver {
             lottery: self.rng.next(),
             reverify,
             share: None,
+            profile: Profile::Det1,
         }
     }
 
@@ -364,10 +380,17 @@ impl Driver {
                 Effect::QuarantineWorker { worker, .. } => {
                     self.quarantined.insert(worker);
                     if self.minds[worker.0 as usize].is_cheat {
-                        self.figures.caught += 1;
+                        self.caught.insert(worker);
                         self.figures.all_caught_after = self.ended;
                     } else {
                         self.figures.honest_quarantined += 1;
+                    }
+                }
+                Effect::Rehabilitated { worker, .. } => {
+                    self.quarantined.remove(&worker);
+                    match self.minds[worker.0 as usize].is_cheat {
+                        true => self.figures.let_in_again += 1,
+                        false => self.figures.rehabilitated += 1,
                     }
                 }
                 Effect::Repair { worker } => self.repairs.push(worker),
@@ -444,9 +467,18 @@ impl Driver {
             kept.is_open = true;
             let voters =
                 kept.votes.iter().filter(|vote| vote.result == kept.result && !vote.weight.is_arbiter);
-            let voters = voters.map(|vote| vote.worker).collect();
+            let voters =
+                voters.map(|vote| PastVoter { worker: vote.worker, class: None, is_out: false }).collect();
             let (result, revision, attempts) = (kept.result, kept.revision, kept.attempts);
-            let reverify = Reverify { result, revision, voters, attempts };
+            let lost = kept.votes.iter().filter(|vote| vote.result != kept.result);
+            let dissents = lost.map(|vote| Dissent {
+                number: vote.number,
+                worker: vote.worker,
+                class: Class(Digest::EMPTY),
+                result: vote.result,
+            });
+            let dissents = dissents.collect();
+            let reverify = Reverify { result, revision, voters, attempts, dissents };
             self.figures.anew += 1;
             self.anew.insert(suspect.run);
             let submission = self.submission(suspect.run, Some(reverify));
@@ -459,6 +491,7 @@ impl Driver {
     fn sum_up(mut self) -> Figures {
         self.pool.check_invariants().expect("the invariants hold");
         self.figures.runs = self.ended;
+        self.figures.caught = self.caught.len() as u64;
         self.figures.unfinished = self.open + self.anew.len() as u64;
         self.figures.left =
             self.finals.iter().filter(|(run, kept)| kept.result != truth(run.0)).count() as u64;

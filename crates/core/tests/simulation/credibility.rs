@@ -16,6 +16,8 @@ use crate::shim::finished;
 #[derive(Default)]
 pub struct Books {
     k: BTreeMap<WorkerId, f64>,
+    /// Of each worker everything that was ever said, and what it began with.
+    logs: BTreeMap<WorkerId, (f64, Vec<(Option<RunId>, Evidence)>)>,
     faulty: BTreeMap<WorkerId, f64>,
     arbiters: BTreeSet<WorkerId>,
     pub nondeterministic: BTreeSet<Digest>,
@@ -25,7 +27,9 @@ impl Books {
     pub fn joined(&mut self, joining: &Joining) {
         let worker = joining.worker;
         // a world does not last long enough for anything to age
-        self.k.entry(worker).or_insert(joining.standing.k_milli as f64 / 1e3);
+        let k = joining.standing.k_milli as f64 / 1e3;
+        self.k.entry(worker).or_insert(k);
+        self.logs.entry(worker).or_insert((k, Vec::new()));
         self.faulty.insert(worker, if joining.prior == Prior::Owned { 0.02 } else { 0.2 });
         if joining.is_arbiter {
             self.arbiters.insert(worker);
@@ -34,6 +38,31 @@ impl Books {
 
     pub fn is_arbiter(&self, worker: WorkerId) -> bool {
         self.arbiters.contains(&worker)
+    }
+
+    /// One more entry: confirmations, and whether the log would quarantine, counted anew from the beginning and without what
+    /// was taken back.
+    fn told(&mut self, worker: WorkerId, about: Option<RunId>, evidence: Evidence) {
+        let (start, log) = self.logs.entry(worker).or_default();
+        match evidence {
+            Evidence::Absolved => log.retain(|(run, said)| {
+                *run != about || !matches!(said, Evidence::LoneDissent | Evidence::Collusion)
+            }),
+            said => log.push((about, said)),
+        }
+        let count = |k: f64, (_, said): &(Option<RunId>, Evidence)| match said {
+            Evidence::Confirmed { count, .. } => (k + f64::from(*count)).min(1_000.0),
+            _ => 0.0,
+        };
+        self.k.insert(worker, log.iter().fold(*start, count));
+    }
+
+    /// Whether what is left of its log is enough for a quarantine: all of it is of one day.
+    fn is_condemned(&self, worker: WorkerId) -> bool {
+        let log = self.logs.get(&worker).map(|(_, log)| log.as_slice()).unwrap_or_default();
+        let since = log.iter().rposition(|(_, said)| *said == Evidence::Readmitted).map_or(0, |at| at + 1);
+        let count = |kind| log[since..].iter().filter(|(_, said)| *said == kind).count();
+        count(Evidence::Collusion) > 0 || count(Evidence::LoneDissent) > 1
     }
 
     /// Probability of error, confirmations, and whether it is an arbiter.
@@ -49,12 +78,16 @@ impl Books {
 }
 
 impl Oracle {
-    pub fn witnessed(&mut self, worker: WorkerId, evidence: Evidence) {
-        let k = self.books.k.entry(worker).or_insert(0.0);
-        match evidence {
-            Evidence::Confirmed { count, .. } => *k = (*k + f64::from(count)).min(1_000.0),
-            Evidence::LoneDissent | Evidence::Collusion | Evidence::Readmitted => *k = 0.0,
+    pub fn witnessed(
+        &mut self,
+        worker: WorkerId,
+        about: Option<RunId>,
+        evidence: Evidence,
+    ) -> Result<(), String> {
+        if evidence == Evidence::Absolved {
+            self.check_absolved(worker, about)?;
         }
+        self.books.told(worker, about, evidence);
         if evidence == Evidence::LoneDissent {
             self.saw("a lone dissenter");
             let (error, k, _) = self.books.weight(worker);
@@ -64,12 +97,45 @@ impl Oracle {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Only who had named what a correction found is told to have been right.
+    fn check_absolved(&mut self, worker: WorkerId, about: Option<RunId>) -> Result<(), String> {
+        let known = about.and_then(|run| self.runs.get(&run));
+        let reverify = known.and_then(|known| Some((known, known.submission.reverify.as_ref()?)));
+        let Some((known, reverify)) = reverify else {
+            return Err(format!("integrity: {worker} is absolved of nothing that was looked at again"));
+        };
+        let named = reverify.dissents.iter().filter(|dissent| dissent.worker == worker);
+        let is_right = |result: Digest| {
+            let is_new = result != reverify.result && known.votes.iter().any(|vote| vote.result == result);
+            known.last.as_ref().map_or(is_new, |last| is_new && last.result == Some(result))
+        };
+        if !named.clone().any(|dissent| is_right(dissent.result)) {
+            return Err(format!("integrity: {worker} is absolved and had not been right"));
+        }
+        self.saw("a dissenter that had been right");
+        Ok(())
+    }
+
+    /// A quarantine ends by itself only if nothing is left of what it was for.
+    pub fn check_rehabilitated(&mut self, worker: WorkerId) -> Result<(), String> {
+        if !self.is_quarantined(worker) || !self.is_out_for_votes(worker) || self.books.is_condemned(worker) {
+            return Err(format!("I14: {worker} is let in, and what it was quarantined for stands"));
+        }
+        self.saw("a worker that was let in again");
+        Ok(())
     }
 
     /// Blame follows an agreed result and nothing else, and is never forgotten; what rested on a liar is looked for.
     pub fn check_evidence(&mut self, effects: &[Effect]) -> Result<(), String> {
         for effect in effects {
             if let Effect::Evidence { worker, attempt: Some(attempt), evidence, .. } = effect {
+                if *evidence == Evidence::Absolved {
+                    // judged when it was told
+                    continue;
+                }
                 let is_blame = matches!(evidence, Evidence::LoneDissent | Evidence::Collusion);
                 let Some(known) = self.runs.get(&attempt.run) else { continue };
                 let result = known.last.as_ref().and_then(|last| last.result);

@@ -26,7 +26,7 @@ const MUTANT_SEEDS: u64 = 3_000;
 const RESTART_SEEDS: u64 = 1_000;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 50] = [
+const RARE: [&str; 51] = [
     "a cancel in time",
     "a cancel that came after the final",
     "a coordinator that was away",
@@ -34,6 +34,7 @@ const RARE: [&str; 50] = [
     "a deadline passed",
     "a dispute that a further vote resolved",
     "a dissenter",
+    "a dissenter that had been right",
     "a grace that ended early",
     "a draining worker",
     "a final that was confirmed",

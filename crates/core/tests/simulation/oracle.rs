@@ -84,6 +84,8 @@ pub struct Oracle {
     connected: BTreeSet<WorkerId>,
     draining: BTreeSet<WorkerId>,
     quarantined: BTreeSet<WorkerId>,
+    /// Those of them that the pool quarantined, for their votes.
+    for_votes: BTreeSet<WorkerId>,
     poisoned: BTreeSet<Digest>,
     /// Attempts whose result is there and is being stored.
     storing: BTreeSet<AttemptId>,
@@ -109,6 +111,10 @@ impl Oracle {
 
     pub fn is_quarantined(&self, worker: WorkerId) -> bool {
         self.quarantined.contains(&worker)
+    }
+
+    pub fn is_out_for_votes(&self, worker: WorkerId) -> bool {
+        self.for_votes.contains(&worker)
     }
 
     /// A run was accepted.
@@ -284,9 +290,13 @@ impl Oracle {
                 }
             }
             Event::WorkerDraining { worker, .. } => drop(self.draining.insert(*worker)),
-            Event::WorkerQuarantined { worker, .. } => self.quarantine(*worker),
+            Event::WorkerQuarantined { worker, .. } => {
+                self.for_votes.remove(worker);
+                self.quarantine(*worker);
+            }
             Event::WorkerReadmitted { worker } => {
                 self.quarantined.remove(worker);
+                self.for_votes.remove(worker);
                 self.draining.remove(worker);
             }
             Event::AttemptBegun { attempt, worker, .. } => {
@@ -429,7 +439,9 @@ impl Oracle {
                 }
                 // asked once more, because a vote beside it was discarded: it has to deliver again
                 Effect::Collect { attempt, .. } => drop(self.storing.remove(attempt)),
-                Effect::Evidence { worker, evidence, .. } => self.witnessed(*worker, *evidence),
+                Effect::Evidence { worker, attempt, evidence, .. } => {
+                    self.witnessed(*worker, attempt.map(|attempt| attempt.run), *evidence)?;
+                }
                 Effect::NondeterministicModule { module, .. } => {
                     self.books.nondeterministic.insert(*module);
                 }
@@ -437,6 +449,12 @@ impl Oracle {
                 Effect::QuarantineWorker { worker, .. } => {
                     self.saw("a worker quarantined for its votes");
                     self.quarantine(*worker);
+                    self.for_votes.insert(*worker);
+                }
+                Effect::Rehabilitated { worker, .. } => {
+                    self.check_rehabilitated(*worker)?;
+                    self.quarantined.remove(worker);
+                    self.for_votes.remove(worker);
                 }
                 _ => {}
             }

@@ -72,10 +72,14 @@ pub enum Mutant {
     SharesUnequal,
     /// Forgets those that shared attempts when these gave a result.
     ForgetsFollowers,
+    /// Lets in whom it has just caught.
+    ForgivesLiars,
+    /// Takes back what was said against somebody who had not been right.
+    AbsolvesAnybody,
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 31] = [
         Mutant::AssignsTwice,
         Mutant::ForgetsExclusion,
         Mutant::DropsFinish,
@@ -105,6 +109,8 @@ impl Mutant {
         Mutant::CorrectsAnyway,
         Mutant::SharesUnequal,
         Mutant::ForgetsFollowers,
+        Mutant::ForgivesLiars,
+        Mutant::AbsolvesAnybody,
     ];
 
     /// What a check may say when it notices.
@@ -142,6 +148,8 @@ impl Mutant {
             Mutant::SharesUnequal => &["share"],
             // one in memory is gone at once; a cancel of the others shows it too
             Mutant::ForgetsFollowers => &["L1", "I1", "I8"],
+            Mutant::ForgivesLiars => &["I14"],
+            Mutant::AbsolvesAnybody => &["integrity"],
         }
     }
 }
@@ -320,6 +328,25 @@ impl Shim {
             }
             Some(Mutant::ForgetsFollowers) => {
                 effects.retain(|effect| finished(effect).is_none_or(|last| last.shared_with.is_none()));
+            }
+            Some(Mutant::ForgivesLiars) => {
+                let caught = effects.iter().find_map(|effect| match effect {
+                    Effect::QuarantineWorker { worker, why } => Some((*worker, why.clone())),
+                    _ => None,
+                });
+                effects.extend(caught.map(|(worker, why)| Effect::Rehabilitated { worker, why }));
+            }
+            Some(Mutant::AbsolvesAnybody) => {
+                let blamed = effects.iter().find_map(|effect| match effect {
+                    Effect::Evidence { evidence: Evidence::LoneDissent, .. } => Some(effect.clone()),
+                    _ => None,
+                });
+                effects.extend(blamed.map(|effect| match effect {
+                    Effect::Evidence { worker, class, attempt, at, .. } => {
+                        Effect::Evidence { worker, class, attempt, at, evidence: Evidence::Absolved }
+                    }
+                    other => other,
+                }));
             }
             Some(Mutant::WritesStale) => {
                 for effect in effects {

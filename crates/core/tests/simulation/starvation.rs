@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::{Class, Config, Effect, Event, Joining, Pool, Prior, Standing, Submission, Time, Vote};
+use lockstep_core::{
+    Class, Config, Effect, Event, Joining, Pool, Portable, Prior, Standing, Submission, Time, Vote,
+};
 use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::Outcome;
-use vocabulary::spec::{Policy, Verify};
+use vocabulary::spec::{Policy, Profile, Verify};
 
 const WORKER: WorkerId = WorkerId(1);
 
@@ -24,6 +26,9 @@ fn pool() -> Pool {
         standing: Standing::default(),
         prior: Prior::Owned,
         is_arbiter: false,
+        portable: Portable::alike(Class(Digest::EMPTY)),
+        for_votes: false,
+        condemned_elsewhere: false,
     };
     pool.step(Time(1), Event::WorkerJoined(Box::new(joining)), &mut Vec::new());
     pool
@@ -46,6 +51,7 @@ fn submit(pool: &mut Pool, run: u128, workspace: u32, effects: &mut Vec<Effect>)
         lottery: u64::MAX,
         reverify: None,
         share: None,
+        profile: Profile::Det1,
     };
     pool.submit(Time(1), submission, effects).expect("there is room and a worker");
 }

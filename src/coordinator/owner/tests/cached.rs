@@ -10,15 +10,11 @@ fn quorum(durable: bool) -> Policy {
 
 impl Bench {
     /// Both workers vote for these outputs.
-    fn both_vote(&mut self, workers: [WorkerId; 2], stdout: &[u8], file: &[u8]) {
+    fn two_vote(&mut self, workers: [WorkerId; 2], stdout: &[u8], file: &[u8]) {
         for worker in workers {
             let assignment = self.is_assigned(worker);
             self.votes(worker, &assignment, stdout, file, true);
         }
-    }
-
-    fn sees(&mut self, run: RunId) -> Option<Arc<RunDetail>> {
-        self.owner.see(WorkspaceId(0), run)
     }
 }
 
@@ -30,7 +26,7 @@ async fn equal_runs_in_flight_share_attempts_and_all_have_the_result() {
         let all: Vec<_> = (0..5).map(|_| bench.submit_with(quorum(durable))).collect();
         bench.commit_all();
         let leader = all[0].0;
-        bench.both_vote(workers, b"out", b"a file");
+        bench.two_vote(workers, b"out", b"a file");
         let finals = bench.commit_all();
         if durable {
             assert_eq!(finals.len(), 5);
@@ -78,7 +74,7 @@ async fn a_leader_that_is_canceled_hands_over_and_a_follower_that_is_changes_not
         // what the leader had is stopped, and its heir begins anew
         assert!(matches!(bench.hears(worker), ToAgent::Abort(_)));
     }
-    bench.both_vote(workers, b"out", b"a file");
+    bench.two_vote(workers, b"out", b"a file");
     let finals = bench.commit_all();
     assert_eq!(finals.len(), 2);
     let detail = fourth.1.await.unwrap().unwrap();
@@ -143,7 +139,7 @@ async fn executed(bench: &mut Bench) -> (Arc<RunDetail>, Entry) {
     let workers = [1, 2].map(|number| bench.join(number));
     let (_, answer) = bench.submit_with(quorum(true));
     bench.commit_all();
-    bench.both_vote(workers, b"out", b"a file");
+    bench.two_vote(workers, b"out", b"a file");
     bench.commit_all();
     let detail = answer.await.unwrap().unwrap();
     let key = (WorkspaceId(0), detail.run.run_key);

@@ -1,12 +1,12 @@
 //! The coordinator's side of a world: what its shell does with effects, its store, and its restarts.
 
 use lockstep_core::{
-    AttemptState, Effect, Event, PastVote, Reverify, Submission, SubmitError, Time, Weight, Write,
-    is_decisive,
+    AttemptRecord, AttemptState, Class, Dissent, Effect, Event, PastVote, PastVoter, Reverify, Submission,
+    SubmitError, Time, Weight, Write, is_decisive,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
-use vocabulary::spec::{Placement, Policy, Retry, Verify};
+use vocabulary::spec::{Placement, Policy, Profile, Retry, Verify};
 
 use super::{Item, MEMORY, MS, START, World, config};
 use crate::agents::Told;
@@ -87,9 +87,9 @@ impl World {
                     let _ = self.tells(agent, Told::Collect(attempt));
                 }
             }
-            Effect::Evidence { worker, at, evidence, .. } => {
+            Effect::Evidence { worker, attempt, at, evidence, .. } => {
                 let standing = self.evidence.entry(worker).or_default();
-                *standing = standing.with(at, evidence);
+                *standing = standing.with(at, attempt.map(|attempt| attempt.run), evidence);
             }
             Effect::Repair { worker } => self.repairs.push(worker),
             Effect::Reverified(done) => drop(self.anew.remove(&done.last.run)),
@@ -100,6 +100,7 @@ impl World {
             | Effect::QuarantineModule { .. }
             | Effect::Faulted { .. }
             | Effect::QuarantineWorker { .. }
+            | Effect::Rehabilitated { .. }
             | Effect::NondeterministicModule { .. }
             | Effect::Dissented { .. } => {}
         }
@@ -141,8 +142,9 @@ impl World {
         let reverify = Reverify {
             result: last.result.expect("only results are verified anew"),
             revision: last.revision,
-            voters: voters.filter(|worker| !self.agents[worker.0 as usize - 1].is_arbiter).collect(),
+            voters: voters.filter_map(|worker| self.past_voter(worker)).collect(),
             attempts: last.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0),
+            dissents: last.attempts.iter().filter_map(|attempt| self.dissent(attempt)).collect(),
         };
         let submission = Submission {
             epoch: Epoch(self.epoch),
@@ -160,6 +162,21 @@ impl World {
         let answer = self.pool.submit(Time(self.now), submission, &mut effects);
         answer.map_err(|error| format!("repair: {run} was refused: {error}"))?;
         self.follow(effects)
+    }
+
+    /// Somebody who voted for a final and is no arbiter.
+    fn past_voter(&self, worker: WorkerId) -> Option<PastVoter> {
+        let agent = &self.agents[worker.0 as usize - 1];
+        let is_out = self.oracle.is_quarantined(worker);
+        (!agent.is_arbiter).then_some(PastVoter { worker, class: Some(agent.class), is_out })
+    }
+
+    /// The vote of an attempt, if it lost.
+    fn dissent(&self, attempt: &AttemptRecord) -> Option<Dissent> {
+        let AttemptState::Voted { result, won: Some(false), .. } = attempt.state else { return None };
+        let (number, worker) = (attempt.number, attempt.worker);
+        let class: Class = self.agents[worker.0 as usize - 1].class;
+        Some(Dissent { number, worker, class, result })
     }
 
     fn connected(&self, worker: WorkerId) -> Option<usize> {
@@ -291,6 +308,7 @@ impl World {
             lottery: rng.next() >> (rng.below(2) * 5),
             reverify: None,
             share,
+            profile: Profile::Det1,
         }
     }
 

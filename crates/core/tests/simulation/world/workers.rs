@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::Portable;
 use lockstep_core::{Event, Joining, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch};
@@ -227,6 +228,9 @@ impl World {
                     standing: self.evidence[&worker],
                     prior: here.prior,
                     is_arbiter: here.is_arbiter,
+                    portable: Portable::alike(here.class),
+                    for_votes: self.oracle.is_out_for_votes(worker),
+                    condemned_elsewhere: false,
                 };
                 self.store.sessions.insert(worker);
                 self.agents[agent].is_heard = true;

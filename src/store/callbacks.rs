@@ -1,0 +1,86 @@
+//! The outbox: what is to be told to others, and how that went. Plain data, the same for every backend.
+
+use std::sync::Arc;
+
+use crate::core::Time;
+use crate::id::RunId;
+
+/// Which delivery: there is one for each revision of a run that has a callback.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct CallbackId {
+    /// Of which run.
+    pub run: RunId,
+    /// Of which revision, from 1.
+    pub revision: u32,
+}
+
+/// Where a delivery stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DeliveryState {
+    /// It is tried until it succeeds or is given up.
+    Pending,
+    /// The receiver took it.
+    Delivered,
+    /// It was tried for long enough.
+    GivenUp,
+}
+
+/// A delivery.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivery {
+    /// Which.
+    pub id: CallbackId,
+    /// Where to.
+    pub url: Arc<str>,
+    /// Host and port of the URL.
+    pub receiver: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// When its revision became final.
+    pub created_at: Time,
+    /// From when its tries and their time count: when it was made, or asked for again.
+    pub since: Time,
+    /// Tries since then that have ended.
+    pub tries: u32,
+    /// When the last try ended.
+    pub last_at: Option<Time>,
+    /// The HTTP status that it was answered with, if it was.
+    pub last_status: Option<u16>,
+    /// Why it failed, if it did.
+    pub last_error: Option<String>,
+    /// When it is tried again; only while it is pending.
+    pub next_at: Option<Time>,
+}
+
+/// How a try ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tried {
+    /// When.
+    pub at: Time,
+    /// The HTTP status of the answer.
+    pub status: Option<u16>,
+    /// Why it failed; `None` if it did not.
+    pub error: Option<String>,
+    /// When it is tried again; `None` never.
+    pub next_at: Option<Time>,
+}
+
+/// Deliveries that are left out of what is due.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SkippedCallbacks {
+    /// These.
+    pub ids: Vec<CallbackId>,
+    /// All to these receivers, see [`Delivery::receiver`].
+    pub receivers: Vec<String>,
+}
+
+/// What there is to do.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DueCallbacks {
+    /// Due now.
+    pub due: Vec<Delivery>,
+    /// When the next one is due of those that are not.
+    pub next_at: Option<Time>,
+    /// Deliveries that are pending, due or not, the skipped ones included.
+    pub pending: u64,
+}
