@@ -2,6 +2,7 @@
 //!
 //! Invariant: the honest agent knows nothing of this; here is only what its messages are turned into on their way out.
 
+use std::fmt;
 use std::os::unix::fs::FileExt as _;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,18 +18,75 @@ use crate::result::{OutputRef, ResultManifest};
 /// The largest blob that is spoiled by a copy of its own, in bytes; of a larger one only the beginning is delivered.
 const SPOILED_BYTES_MAX: u64 = 64 << 20;
 
+/// Certainty, in parts per million.
+const ONE_PPM: u32 = 1_000_000;
+
+/// How often something is done, of all times that it could be; a percentage as text, with up to four decimals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    ppm: u32,
+}
+
+impl Rate {
+    /// Each time.
+    pub const ALWAYS: Rate = Rate { ppm: ONE_PPM };
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rate, String> {
+        let digits = text.strip_suffix('%').unwrap_or(text);
+        let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+        let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let ppm = match (is_number(whole) && is_number(decimals), decimals.len() <= 4) {
+            (true, true) if whole.len() <= 3 => format!("{whole}{decimals:0<4}").parse().ok(),
+            _ => None,
+        };
+        let ppm = ppm.filter(|ppm| *ppm <= ONE_PPM && !whole.is_empty());
+        ppm.map(|ppm| Rate { ppm }).ok_or_else(|| format!("`{text}` is no percentage such as 10 or 0.01"))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, rest) = (self.ppm / 10_000, format!("{:04}", self.ppm % 10_000));
+        match rest.trim_end_matches('0') {
+            "" => write!(f, "{whole}"),
+            rest => write!(f, "{whole}.{rest}"),
+        }
+    }
+}
+
 /// What a worker does wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Misbehaviour {
-    /// Votes for a result of its own making, in so many of 100 attempts.
+    /// Votes for a result of its own making.
     Lie {
-        /// Of 100.
-        percent: u8,
+        /// In so many of its attempts.
+        rate: Rate,
     },
     /// Votes for a false result that every such worker gives for the same spec.
     Collude {
-        /// Of 100 specs.
-        percent: u8,
+        /// For so many of the specs.
+        rate: Rate,
+    },
+    /// Is honest for a while, and then does as [`Misbehaviour::Collude`].
+    Sleep {
+        /// Votes for which it is honest.
+        votes: u64,
+        /// For so many of the specs after that.
+        rate: Rate,
+    },
+    /// Votes for what it last found in another run. It never sees what others name: that is shown when a run is final.
+    Parrot {
+        /// In so many of its attempts.
+        rate: Rate,
+    },
+    /// One bit of what it found is another one, as bad memory has it.
+    Flip {
+        /// In so many of its attempts.
+        rate: Rate,
     },
     /// Keeps its votes for a while.
     Slow {
@@ -37,8 +95,8 @@ pub enum Misbehaviour {
     },
     /// Loses votes without a word.
     Drop {
-        /// Of 100.
-        percent: u8,
+        /// So many of them.
+        rate: Rate,
     },
     /// Votes honestly and delivers other bytes.
     Corrupt,
@@ -60,19 +118,30 @@ impl FromStr for Misbehaviour {
     fn from_str(text: &str) -> Result<Misbehaviour, String> {
         let refuse = || {
             Err(format!(
-                "`{text}` is no misbehaviour: expected lie[:PERCENT], collude[:PERCENT], slow:MS, drop:PERCENT, corrupt, corpus:N or cpu:N"
+                "`{text}` is no misbehaviour: expected lie, collude, parrot or flip[:PERCENT], sleep:VOTES[:PERCENT], slow:MS, \
+                 drop:PERCENT, corrupt, corpus:N or cpu:N"
             ))
         };
-        let (kind, figure) = text.split_once(':').map_or((text, None), |(kind, figure)| (kind, Some(figure)));
-        let Ok(figure) = figure.map(str::parse::<u64>).transpose() else { return refuse() };
-        let percent = figure.unwrap_or(100).try_into().ok().filter(|percent: &u8| *percent <= 100);
-        match (kind, figure, percent) {
-            ("lie", _, Some(percent)) => Ok(Misbehaviour::Lie { percent }),
-            ("collude", _, Some(percent)) => Ok(Misbehaviour::Collude { percent }),
-            ("slow", Some(ms), _) => Ok(Misbehaviour::Slow { ms }),
-            ("drop", Some(_), Some(percent)) => Ok(Misbehaviour::Drop { percent }),
-            ("corrupt", None, _) => Ok(Misbehaviour::Corrupt),
-            ("corpus" | "cpu", Some(number), _) => match (kind, u32::try_from(number)) {
+        let mut parts = text.split(':');
+        let (kind, first, second) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+        let rate = |text: Option<&str>| text.map_or(Ok(Rate::ALWAYS), str::parse::<Rate>);
+        let number = first.and_then(|text| text.parse::<u64>().ok());
+        if parts.next().is_some() || (second.is_some() && kind != "sleep") {
+            return refuse();
+        }
+        match (kind, rate(first), number) {
+            ("lie", Ok(rate), _) => Ok(Misbehaviour::Lie { rate }),
+            ("collude", Ok(rate), _) => Ok(Misbehaviour::Collude { rate }),
+            ("parrot", Ok(rate), _) => Ok(Misbehaviour::Parrot { rate }),
+            ("flip", Ok(rate), _) => Ok(Misbehaviour::Flip { rate }),
+            ("sleep", _, Some(votes)) => match rate(second) {
+                Ok(rate) => Ok(Misbehaviour::Sleep { votes, rate }),
+                Err(_) => refuse(),
+            },
+            ("slow", _, Some(ms)) => Ok(Misbehaviour::Slow { ms }),
+            ("drop", Ok(rate), _) if first.is_some() => Ok(Misbehaviour::Drop { rate }),
+            ("corrupt", ..) if first.is_none() => Ok(Misbehaviour::Corrupt),
+            ("corpus" | "cpu", _, Some(number)) => match (kind, u32::try_from(number)) {
                 ("corpus", Ok(number)) => Ok(Misbehaviour::Corpus { number }),
                 (_, Ok(number)) => Ok(Misbehaviour::Cpu { number }),
                 (_, Err(_)) => refuse(),
@@ -86,6 +155,7 @@ impl FromStr for Misbehaviour {
 pub(super) fn wrap(handle: AgentHandle, kind: Misbehaviour, name: String) -> AgentHandle {
     let AgentHandle { to, mut from, ended } = handle;
     let (said, spoiled) = mpsc::channel(CHANNEL_MESSAGES);
+    let mut liar = Liar { kind, name, votes: 0, last: None };
     tokio::spawn(async move {
         while let Some(message) = from.recv().await {
             let message = match (kind, message) {
@@ -97,13 +167,13 @@ pub(super) fn wrap(handle: AgentHandle, kind: Misbehaviour, name: String) -> Age
                     });
                     continue;
                 }
-                (Misbehaviour::Drop { percent }, FromAgent::Voted(report)) => {
-                    if chosen(&[name.as_bytes(), &report.nonce], percent) {
+                (Misbehaviour::Drop { rate }, FromAgent::Voted(report)) => {
+                    if chosen(&[liar.name.as_bytes(), &report.nonce], rate) {
                         continue;
                     }
                     FromAgent::Voted(report)
                 }
-                (kind, message) => turned(kind, &name, message),
+                (_, message) => liar.turned(message),
             };
             if said.send(message).await.is_err() {
                 return;
@@ -113,36 +183,91 @@ pub(super) fn wrap(handle: AgentHandle, kind: Misbehaviour, name: String) -> Age
     AgentHandle { to, from: spoiled, ended }
 }
 
-/// Whether this is one of `percent` in 100.
-fn chosen(of: &[&[u8]], percent: u8) -> bool {
+/// Whether this is one of those that a rate chooses.
+fn chosen(of: &[&[u8]], rate: Rate) -> bool {
     let mut hasher = Hasher::new();
     of.iter().for_each(|part| hasher.update(part));
     let hash = hasher.finish();
-    u16::from_be_bytes([hash.as_bytes()[0], hash.as_bytes()[1]]) % 100 < u16::from(percent)
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    (u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(ONE_PPM)) >> 32 < u64::from(rate.ppm)
 }
 
-fn turned(kind: Misbehaviour, name: &str, message: FromAgent) -> FromAgent {
-    match (kind, message) {
-        (Misbehaviour::Lie { percent }, FromAgent::Voted(mut report))
-            if chosen(&[name.as_bytes(), &report.nonce], percent) =>
-        {
-            let text = format!("a lie of {name} about {}\n", report.attempt);
-            forge(&mut report, text.into());
-            FromAgent::Voted(report)
+/// Inline bytes of a vote.
+type Inline = Vec<(Digest, Bytes)>;
+
+/// Somebody who misbehaves, with what it remembers.
+struct Liar {
+    kind: Misbehaviour,
+    name: String,
+    /// Votes so far.
+    votes: u64,
+    /// Manifest and outputs that it found in the run before.
+    last: Option<(Bytes, Inline)>,
+}
+
+impl Liar {
+    fn turned(&mut self, message: FromAgent) -> FromAgent {
+        match (self.kind, message) {
+            (Misbehaviour::Corrupt, FromAgent::Blobs { attempt, blobs }) => {
+                let blobs = blobs.into_iter().map(|(digest, body)| (digest, spoil(body))).collect();
+                FromAgent::Blobs { attempt, blobs }
+            }
+            (_, FromAgent::Voted(mut report)) => {
+                self.spoil_vote(&mut report);
+                self.votes += 1;
+                FromAgent::Voted(report)
+            }
+            (_, message) => message,
         }
-        (Misbehaviour::Collude { percent }, FromAgent::Voted(mut report))
-            if chosen(&[report.run_key.as_bytes()], percent) =>
-        {
-            let text = format!("a conspiracy about {}\n", report.run_key);
-            forge(&mut report, text.into());
-            FromAgent::Voted(report)
-        }
-        (Misbehaviour::Corrupt, FromAgent::Blobs { attempt, blobs }) => {
-            let blobs = blobs.into_iter().map(|(digest, body)| (digest, spoil(body))).collect();
-            FromAgent::Blobs { attempt, blobs }
-        }
-        (_, message) => message,
     }
+
+    fn spoil_vote(&mut self, report: &mut VoteReport) {
+        let name = self.name.as_bytes();
+        match self.kind {
+            Misbehaviour::Lie { rate } if chosen(&[name, &report.nonce], rate) => {
+                let text = format!("a lie of {} about {}\n", self.name, report.attempt);
+                forge(report, text.into());
+            }
+            Misbehaviour::Collude { rate } if chosen(&[report.run_key.as_bytes()], rate) => conspire(report),
+            Misbehaviour::Sleep { votes, rate }
+                if self.votes >= votes && chosen(&[report.run_key.as_bytes()], rate) =>
+            {
+                conspire(report);
+            }
+            Misbehaviour::Flip { rate } if chosen(&[name, &report.nonce], rate) => flip(report),
+            Misbehaviour::Parrot { rate } => {
+                let found = (report.manifest.clone(), report.inline.clone());
+                if let Some((manifest, inline)) = self.last.replace(found)
+                    && chosen(&[name, &report.nonce], rate)
+                {
+                    report.result = Digest::of(&manifest);
+                    (report.manifest, report.inline) = (manifest, inline);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Names what every conspirator names.
+fn conspire(report: &mut VoteReport) {
+    let text = format!("a conspiracy about {}\n", report.run_key);
+    forge(report, text.into());
+}
+
+/// Flips one bit of the standard output, which one by the attempt's nonce; of an empty one there is a byte too many.
+fn flip(report: &mut VoteReport) {
+    let Ok(manifest) = serde_json::from_slice::<ResultManifest>(&report.manifest) else { return };
+    let found = report.inline.iter().find(|(digest, _)| *digest == manifest.stdout.digest);
+    let mut bytes = found.map(|(_, bytes)| bytes.to_vec()).unwrap_or_default();
+    let [a, b, c, d, ..] = report.nonce;
+    let which = u32::from_be_bytes([a, b, c, d]) as usize;
+    if bytes.is_empty() {
+        bytes.push(0);
+    }
+    let at = which / 8 % bytes.len();
+    bytes[at] ^= 1 << (which % 8);
+    forge(report, bytes.into());
 }
 
 /// Makes the vote one for another standard output, right in all of its digests.
@@ -213,25 +338,80 @@ mod tests {
         })
     }
 
-    fn lied(kind: Misbehaviour, name: &str) -> Box<VoteReport> {
-        match turned(kind, name, FromAgent::Voted(vote())) {
+    fn liar(kind: &str, name: &str) -> Liar {
+        Liar { kind: kind.parse().unwrap(), name: name.to_owned(), votes: 0, last: None }
+    }
+
+    fn said(liar: &mut Liar, report: Box<VoteReport>) -> Box<VoteReport> {
+        match liar.turned(FromAgent::Voted(report)) {
             FromAgent::Voted(report) => report,
             _ => panic!("a vote stays a vote"),
         }
     }
 
+    fn lied(kind: &str, name: &str) -> Box<VoteReport> {
+        said(&mut liar(kind, name), vote())
+    }
+
+    /// Whether it is what an honest worker could have said, but for the truth.
+    fn check_consistent(report: &VoteReport) {
+        assert_eq!(report.result, Digest::of(&report.manifest));
+        let manifest: ResultManifest = serde_json::from_slice(&report.manifest).unwrap();
+        let (digest, bytes) = &report.inline[0];
+        assert_eq!((manifest.stdout.digest, Digest::of(bytes)), (*digest, *digest));
+    }
+
     #[test]
     fn a_lie_is_consistent_and_a_conspiracy_the_same_everywhere() {
-        let lie = lied(Misbehaviour::Lie { percent: 100 }, "a");
-        assert_ne!(lie.result, vote().result);
-        assert_eq!(lie.result, Digest::of(&lie.manifest));
-        let manifest: ResultManifest = serde_json::from_slice(&lie.manifest).unwrap();
-        let (digest, bytes) = &lie.inline[0];
-        assert_eq!((manifest.stdout.digest, Digest::of(bytes)), (*digest, *digest));
-        assert_ne!(lied(Misbehaviour::Lie { percent: 100 }, "b").result, lie.result);
-        let together = Misbehaviour::Collude { percent: 100 };
-        assert_eq!(lied(together, "a").result, lied(together, "b").result);
-        assert_eq!(lied(Misbehaviour::Lie { percent: 0 }, "a").result, vote().result);
+        for kind in ["lie", "collude", "sleep:0", "flip"] {
+            let lie = lied(kind, "a");
+            assert_ne!(lie.result, vote().result, "{kind}");
+            check_consistent(&lie);
+        }
+        assert_ne!(lied("lie", "a").result, lied("lie", "b").result);
+        assert_eq!(lied("collude", "a").result, lied("collude", "b").result);
+        assert_eq!(lied("lie:0", "a").result, vote().result);
+        let empty = {
+            let mut report = vote();
+            report.inline.clear();
+            said(&mut liar("flip", "a"), report)
+        };
+        check_consistent(&empty);
+    }
+
+    #[test]
+    fn a_sleeper_is_honest_for_so_many_votes() {
+        let mut sleeper = liar("sleep:2:100", "a");
+        let lies: Vec<bool> = (0..4).map(|_| said(&mut sleeper, vote()).result != vote().result).collect();
+        assert_eq!(lies, [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_parrot_says_what_it_found_before() {
+        let mut parrot = liar("parrot", "a");
+        let mut other = vote();
+        forge(&mut other, "of another run\n".into());
+        let found = other.result;
+        assert_eq!(said(&mut parrot, other).result, found, "it has nothing to repeat yet");
+        let second = said(&mut parrot, vote());
+        assert_eq!(second.result, found);
+        check_consistent(&second);
+        assert_eq!(said(&mut parrot, vote()).result, vote().result, "what it found, not what it said");
+    }
+
+    #[test]
+    fn a_rate_is_met() {
+        for (text, about) in [("0", 0), ("0.5", 50), ("10", 1_000), ("100%", 10_000)] {
+            let rate: Rate = text.parse().unwrap();
+            let hits = (0..10_000u32).filter(|number| chosen(&[&number.to_be_bytes()], rate)).count();
+            assert!(hits.abs_diff(about) <= 4 + about / 5, "{text}: {hits}");
+        }
+        for (text, shown) in [("0.01", "0.01"), ("100%", "100"), ("7", "7"), ("2.5", "2.5")] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), shown);
+        }
+        for wrong in ["", "%", ".5", "101", "100.0001", "1.00001", "-1", "x", "1e3"] {
+            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -242,19 +422,38 @@ mod tests {
 
     #[test]
     fn kinds_are_read_with_their_figures() {
+        let rate = |text: &str| text.parse::<Rate>().unwrap();
         for (text, kind) in [
-            ("lie", Misbehaviour::Lie { percent: 100 }),
-            ("lie:5", Misbehaviour::Lie { percent: 5 }),
-            ("collude:50", Misbehaviour::Collude { percent: 50 }),
+            ("lie", Misbehaviour::Lie { rate: Rate::ALWAYS }),
+            ("lie:5", Misbehaviour::Lie { rate: rate("5") }),
+            ("collude:50", Misbehaviour::Collude { rate: rate("50") }),
+            ("sleep:30", Misbehaviour::Sleep { votes: 30, rate: Rate::ALWAYS }),
+            ("sleep:30:10", Misbehaviour::Sleep { votes: 30, rate: rate("10") }),
+            ("parrot", Misbehaviour::Parrot { rate: Rate::ALWAYS }),
+            ("flip:0.01", Misbehaviour::Flip { rate: rate("0.01") }),
             ("slow:300", Misbehaviour::Slow { ms: 300 }),
-            ("drop:10", Misbehaviour::Drop { percent: 10 }),
+            ("drop:10", Misbehaviour::Drop { rate: rate("10") }),
             ("corrupt", Misbehaviour::Corrupt),
             ("corpus:2", Misbehaviour::Corpus { number: 2 }),
             ("cpu:3", Misbehaviour::Cpu { number: 3 }),
         ] {
             assert_eq!(text.parse(), Ok(kind));
         }
-        for wrong in ["", "slow", "drop", "lie:101", "corrupt:1", "corpus", "cpu", "lie:x", "steal"] {
+        for wrong in [
+            "",
+            "slow",
+            "drop",
+            "sleep",
+            "sleep:x",
+            "sleep:1:2:3",
+            "lie:101",
+            "lie:1:2",
+            "corrupt:1",
+            "lie:x",
+            "steal",
+            "corpus",
+            "cpu",
+        ] {
             assert!(wrong.parse::<Misbehaviour>().is_err(), "{wrong}");
         }
     }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod callbacks;
+mod drill;
 mod operate;
 mod receipts;
 mod serve;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::cache::{CacheArgs, CacheCommand};
 pub use self::callbacks::{CallbacksArgs, CallbacksCommand, WorkspacesArgs, WorkspacesCommand};
+pub use self::drill::{Behaviour, DrillArgs};
 pub use self::operate::{
     BlobsArgs, BlobsCommand, CallArgs, CertArgs, RepairsArgs, ScopeArg, TokensArgs, TokensCommand,
     WorkersArgs, WorkersCommand,
@@ -49,6 +51,7 @@ First steps:
 pub enum Command {
     Serve(Box<ServeArgs>),
     Worker(Box<WorkerArgs>),
+    Drill(DrillArgs),
     Push(PushArgs),
     Modules(ModulesArgs),
     Run(Box<RunArgs>),
@@ -435,6 +438,20 @@ pub enum RunsCommand {
         /// Directory to write them to [default: only list them]
         #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
         out: Option<PathBuf>,
+    },
+    /// Two results of a run side by side: the first byte that differs, why one of them won, who was blamed
+    Diff {
+        /// The run
+        id: RunId,
+        /// Number of an attempt [default: the winner's]
+        #[arg(long, value_name = "N", requires = "right")]
+        left: Option<u32>,
+        /// Number of another attempt [default: the first that differs]
+        #[arg(long, value_name = "N", requires = "left")]
+        right: Option<u32>,
+        /// `stdout`, `stderr` or `file:/out/PATH` [default: the first one that differs]
+        #[arg(long, value_name = "STREAM")]
+        stream: Option<String>,
     },
     /// Wait for the end; print and exit as `lockstep run` does
     Wait {

@@ -11,6 +11,7 @@ mod callbacks;
 mod cert;
 mod client;
 mod connection;
+mod drill;
 mod error;
 mod events;
 mod exit;
@@ -30,6 +31,7 @@ mod sample;
 mod screen;
 mod serve;
 mod show;
+mod show_diff;
 mod show_pool;
 mod telemetry;
 mod terminal;
@@ -99,6 +101,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
     let connect = match command {
         Command::Serve(args) => return serve::serve(args, environment),
         Command::Worker(args) => return worker::worker(args, environment),
+        Command::Drill(args) => return drill::drill(args),
         Command::Completions(args) => return completions(args),
         Command::Cert(args) => return cert::cert(args),
         Command::Verify(args) => return verify::verify(args, environment),
@@ -138,6 +141,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Workspaces(args) => callbacks::workspaces(&client, args).await,
             Command::Serve(_)
             | Command::Worker(_)
+            | Command::Drill(_)
             | Command::Completions(_)
             | Command::Cert(_)
             | Command::Verify(_) => Ok(0),

@@ -1,5 +1,7 @@
 //! `lockstep runs`: list, show, outputs, wait, watch, cancel, rerun.
 
+use reqwest::Method;
+
 use super::args::{RunsArgs, RunsCommand, RunsFilter, StateArg, VerdictArg};
 use super::client::Client;
 use super::error::CliError;
@@ -8,8 +10,9 @@ use super::modules::resolve;
 use super::result::{self, Followed, Wanted};
 use super::screen::Screen;
 use super::show;
+use super::show_diff;
 use crate::id::RunId;
-use crate::protocol::api::{Run, RunSummary, StreamName};
+use crate::protocol::api::{Comparison, Run, RunSummary, StreamName};
 use crate::result::{RunState, VerdictKind};
 
 /// Lists, follows and manages runs.
@@ -48,6 +51,16 @@ pub async fn runs(client: &Client, args: &RunsArgs) -> Result<u8, CliError> {
                 }
                 (None, true) => screen.json(&run.files)?,
                 (None, false) => screen.text(&show::files(&run))?,
+            }
+        }
+        Some(RunsCommand::Diff { id, left, right, stream }) => {
+            let numbers = [("left", left), ("right", right)];
+            let named = numbers.into_iter().filter_map(|(name, number)| Some((name, (*number)?.to_string())));
+            let query: Vec<_> = named.chain(stream.clone().map(|stream| ("stream", stream))).collect();
+            let request = client.request(Method::GET, &["runs", &id.to_string(), "diff"]).query(&query);
+            match (json, client.json::<Comparison>(request).await?) {
+                (true, found) => screen.json(&found)?,
+                (false, found) => screen.text(&show_diff::comparison(&found))?,
             }
         }
         Some(RunsCommand::Wait { id, output }) => {

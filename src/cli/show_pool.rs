@@ -4,7 +4,7 @@ use super::show::second;
 use super::terminal::{plain, size, table};
 use crate::class::ClassInputs;
 use crate::protocol::api::{
-    CallbackDelivery, DeliveryStateName, Key, Timestamp, Token, Worker, WorkerStandingName,
+    CallbackDelivery, DeliveryStateName, Key, Scope, Timestamp, Token, Worker, WorkerStandingName,
 };
 
 fn standing_name(standing: WorkerStandingName) -> &'static str {
@@ -191,14 +191,27 @@ pub fn tokens(tokens: &[Token]) -> String {
             token.id.to_string(),
             plain(&token.name),
             scopes.join(","),
-            plain(token.domain.as_deref().unwrap_or("-")),
+            enrols(token),
             second(token.created_at),
             at(token.expires_at, "never"),
             at(token.last_used_at, "never"),
         ]
     };
-    let headers = ["ID", "NAME", "SCOPES", "DOMAIN", "CREATED", "EXPIRES", "LAST USED"];
+    let headers = ["ID", "NAME", "SCOPES", "WORKERS", "CREATED", "EXPIRES", "LAST USED"];
     table(headers, &tokens.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Whose machines enrol with a token.
+fn enrols(token: &Token) -> String {
+    if !token.scopes.contains(&Scope::Worker) {
+        return "-".to_owned();
+    }
+    let whose = match (token.arbiter, token.owned) {
+        (true, _) => "arbiters",
+        (false, true) => "own",
+        (false, false) => "foreign",
+    };
+    format!("{}, {whose}", plain(token.domain.as_deref().unwrap_or("default")))
 }
 
 #[cfg(test)]
@@ -260,6 +273,6 @@ mod tests {
         }))
         .unwrap();
         let list = tokens(&[token]);
-        assert!(list.contains("rack-2") && list.contains("never"), "{list}");
+        assert!(list.contains("rack-2, foreign") && list.contains("never"), "{list}");
     }
 }

@@ -22,13 +22,14 @@ pub async fn tokens(client: &Client, args: &TokensArgs) -> Result<u8, CliError> 
                 false => screen.text(&show_pool::tokens(&page.items))?,
             }
         }
-        TokensCommand::Create { name, scopes, domain, owned, arbiter, expires } => {
+        TokensCommand::Create { name, scopes, domain, owned, foreign, arbiter, expires } => {
             let request = TokenRequest {
                 name: name.clone(),
                 scopes: scopes.iter().map(|scope| scope_of(*scope)).collect(),
                 expires_at: expires.map(from_now).transpose()?,
                 domain: domain.clone(),
                 owned: *owned,
+                foreign: *foreign,
                 arbiter: *arbiter,
             };
             let made: NewToken = client.post_json(&["tokens"], &request, &[], Duration::ZERO).await?;

@@ -82,8 +82,9 @@ pub struct WorkerArgs {
     /// Form of the log on standard error
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-    /// For tests and demonstrations: lie or collude (or `lie:PERCENT`, `collude:PERCENT`), `slow:MS`, `drop:PERCENT`, corrupt,
-    /// `corpus:N` (answer the golden corpus as another build would), `cpu:N` (be of the class of another CPU)
+    /// For tests and demonstrations: lie, collude, parrot or flip (or with `:PERCENT`), `sleep:VOTES[:PERCENT]`, `slow:MS`,
+    /// `drop:PERCENT`, corrupt, `corpus:N` (answer the golden corpus as another build would), `cpu:N` (be of the class of another
+    /// CPU)
     #[arg(long, value_name = "KIND", hide_short_help = true)]
     pub unsafe_misbehave: Option<Misbehaviour>,
 }
@@ -97,9 +98,9 @@ Examples:
 Exit codes: 0 after a drain, 1 when it is refused for good or cannot work, 2 wrong usage.
 
 --unsafe-misbehave makes a worker that does wrong on purpose, to show that the pool finds out: it lies (alone, or the same lie as
-every other such worker), is slow, loses votes, delivers other bytes than it voted
-for, or lands in another class, as another
-build (`corpus:N`) or another CPU (`cpu:N`) would. Never use it on a pool that matters.";
+every other such worker, at once or after so many honest votes), repeats what it found in the run before, flips a bit, is slow,
+loses votes, delivers other bytes than it voted for, or lands in another class, as another build (`corpus:N`) or another CPU
+(`cpu:N`) would. `lockstep drill` starts a whole pool with such workers in it. Never use it on a pool that matters.";
 
 /// Works until it has drained.
 pub fn worker(args: &WorkerArgs, environment: &Environment) -> Result<u8, CliError> {

@@ -140,7 +140,7 @@ impl Default for Settings {
             tls_key: None,
             workers: 3,
             arbiters: 0,
-            verify: VerifyText(Verify::Quorum { n: 2 }),
+            verify: VerifyText(Verify::Standard),
             slots: None,
             worker_memory: None,
             heartbeat: Period::seconds(1),

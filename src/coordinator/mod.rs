@@ -531,8 +531,8 @@ async fn admin_token(data: &Path, store: &dyn Store, now: Time) -> Result<String
         name: "admin of the first start".to_owned(),
         scopes,
         expires_at: None,
-        domain: None,
-        owned: false,
+        domain: Some(core::OWN_DOMAIN.to_owned()),
+        owned: true,
         arbiter: false,
     };
     store_token(store, &text, spec, now).await?;

@@ -58,7 +58,7 @@ pub use crate::store::{
 };
 use crate::store::{Store, StoreError};
 
-/// The trust domain of workers whose token names none.
+/// The trust domain of workers whose token names none: foreign ones, and tokens of before the operator's own had one.
 const DOMAIN_DEFAULT: &str = "default";
 
 /// Who calls: made from a token's row.
@@ -244,6 +244,18 @@ pub enum ServiceError {
         wanted: u8,
         /// There.
         there: usize,
+    },
+    /// Workers that could not satisfy a policy which weighs votes, if all of them agreed.
+    #[error("`{verify}` cannot be kept by the {there} workers that are there")]
+    Undecidable {
+        /// The policy.
+        verify: Verify,
+        /// Workers of the class that would do best.
+        there: usize,
+        /// Fault domains among them.
+        domains: usize,
+        /// The error that they leave at best, in parts per billion.
+        error_ppb: u64,
     },
     /// The worker has a session: it cannot be forgotten.
     #[error("the worker is connected: stop it first")]

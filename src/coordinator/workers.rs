@@ -14,13 +14,11 @@ use crate::agent::{self, AgentConfig, Input, InputSource};
 use crate::blobs::{BlobSource, Blobs};
 use crate::class::{ClassInputs, Classes};
 use crate::compiler::Compiler;
-use crate::core::Time;
+use crate::core::{OWN_DOMAIN, Time};
 use crate::digest::Digest;
 use crate::protocol::agent::ToAgent;
 use crate::store::{Enrolment, Store};
 
-/// The trust domain of every worker in this process: one machine, one owner.
-const LOCAL_DOMAIN: &str = "local";
 /// Sessions of embedded workers last as long as the process: there is only one of each.
 const SESSION: u64 = 0;
 
@@ -68,7 +66,7 @@ impl Embedded {
             let enrolment = Enrolment {
                 key: key.verifying_key().to_bytes(),
                 name: name.clone(),
-                domain: LOCAL_DOMAIN.to_owned(),
+                domain: OWN_DOMAIN.to_owned(),
                 embedded: true,
                 owned: true,
                 arbiter,

@@ -111,6 +111,11 @@ async fn the_output_of_a_dissenter_is_kept_and_compared_with_the_winners() {
     assert!(!found.equal && found.stream == "stdout" && found.differing == ["stdout"], "{found:?}");
     assert_eq!((found.left.result, found.left.attempt != lied), (run.result.unwrap(), true));
     assert_eq!((found.right.attempt, found.right.worker.to_string()), (lied, workers[2].id.clone()));
+    let rule = "`quorum:3`: 2 equal votes decide once 3 are in, and 2 named ";
+    assert!(found.rule.starts_with(rule) && found.arbiter.is_none(), "{found:?}");
+    let [lost] = &found.outvoted[..] else { panic!("{found:?}") };
+    assert_eq!((lost.attempt, lost.worker.to_string(), lost.blamed), (lied, workers[2].id.clone(), true));
+    assert!(lost.why.contains("alone named another result"), "{lost:?}");
     // "what is true" and "a lie of …" differ in their first byte
     assert_eq!(found.first_difference, Some(0));
     let window = found.right.window.unwrap();

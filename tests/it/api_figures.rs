@@ -219,7 +219,7 @@ async fn information_tells_the_servers_facts() {
     assert!(info.server.engine.starts_with("wasmtime ") && !info.server.tls, "{:?}", info.server);
     assert_eq!((info.server.listen.as_str(), info.server.class), (pool.address(), info.classes[0]));
     assert!(info.server.uptime_ms < 600_000);
-    assert_eq!(info.policy_default.verify.policy, api::VerifyPolicy::Quorum);
+    assert_eq!(info.policy_default.verify.policy, api::VerifyPolicy::Standard);
     assert_eq!((info.bounds.bulk_runs_max, info.bounds.page_items_max), (500, 200));
     assert_eq!((info.retention.runs_max, info.retention.evidence_max), (77, 1_000));
 }

@@ -196,7 +196,14 @@ async fn nothing_goes_where_the_operator_does_not_allow_it() {
     for run in &runs {
         let refused = delivery(&strict, run, "is refused", |one| one["last_status"].is_null()).await;
         let why = refused["last_error"].as_str().unwrap();
-        assert!(why.contains(" is loopback: callbacks go to public addresses only"), "{refused}");
+        let is_name = refused["url"].as_str().unwrap().contains("localhost");
+        // which addresses a name has inside is not shown to whoever submits runs
+        let expected = if is_name {
+            "its name leads to no address"
+        } else {
+            " is loopback: callbacks go to public addresses only"
+        };
+        assert!(why.contains(expected), "{refused}");
         assert!(why.contains("--callback-allow"), "{refused}");
     }
     assert_eq!(receiver.received().len(), before, "not a byte");

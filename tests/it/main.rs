@@ -15,6 +15,7 @@ mod compiler;
 mod deaths;
 mod deploy;
 mod disk_full;
+mod drill;
 mod limits;
 mod memory;
 mod operate;

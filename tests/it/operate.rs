@@ -47,7 +47,7 @@ async fn tokens_are_made_listed_used_and_revoked() {
     let secret = secret.trim();
     assert!(secret.starts_with("lsk_"), "{secret}");
     let listed = text(&cli(&pool, &["tokens"]));
-    assert!(listed.contains("rack-2") && !listed.contains(secret), "{listed}");
+    assert!(listed.contains("rack-2, foreign") && !listed.contains(secret), "{listed}");
     let lab = |tokens: Value| {
         let tokens = tokens.as_array().unwrap().clone();
         tokens.into_iter().find(|token| token["name"] == "lab").unwrap()
@@ -69,6 +69,8 @@ async fn tokens_are_made_listed_used_and_revoked() {
     for (wrong, words) in [
         (&["--scope", "worker", "--domain", "Rack 2"][..], "/domain: a trust domain has 1 to 64"),
         (&["--scope", "read", "--domain", "rack-2"], "/domain: only a token with the scope `worker`"),
+        (&["--scope", "worker", "--foreign", "--owned"], "cannot be used with"),
+        (&["--scope", "worker", "--foreign", "--domain", "local"], "/foreign: the operator's own machines"),
         (&["--scope", "everything"], "possible values: admin, submit, read, worker"),
         (&["--scope", "read", "--expires", "7"], "such as `30s`"),
     ] {

@@ -116,17 +116,19 @@ async fn an_upgrade_is_a_new_class_that_grows_as_workers_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut old = crew(&pool, dir.path(), &[&[], &[], &[], &[]]).await;
     let module = pool.push(guest("hello.wasm")).await;
-    let run = async |seed: u32| {
-        let run = pool.run(json!({"module": module, "seed": seed})).await;
+    let run = async |seed: u32, n: u32| {
+        let verify = json!({"policy": "quorum", "n": n});
+        let run = pool.run(json!({"module": module, "seed": seed, "verify": verify})).await;
         assert_eq!(
             (&run["state"], votes(&run)),
-            (&json!("succeeded"), (&json!("agreed"), &json!(2))),
+            (&json!("succeeded"), (&json!("agreed"), &json!(n))),
             "{run}"
         );
         run
     };
-    for seed in 0..6 {
-        run(seed).await;
+    // all of them vote, so that each is confirmed
+    for seed in 0..3 {
+        run(seed, 4).await;
     }
     let upgraded = old.remove(0);
     let id = upgraded.id.clone();
@@ -151,7 +153,7 @@ async fn an_upgrade_is_a_new_class_that_grows_as_workers_restart() {
     let list = cli(&pool, &["workers"]).await.1;
     assert!(list.contains("class has no peer: cannot be compared"), "{list}");
     for seed in 6..12 {
-        let run = run(seed).await;
+        let run = run(seed, 2).await;
         for attempt in run["attempts"].as_array().unwrap() {
             assert_ne!(attempt["worker"], id.as_str(), "a quorum stays within a class: {run}");
         }
@@ -164,9 +166,10 @@ async fn an_upgrade_is_a_new_class_that_grows_as_workers_restart() {
         new.push(Worker::join(&pool.url, &folder, &args).await);
         ready(&pool, 4).await;
         for seed in seeds {
-            run(seed).await;
+            run(seed, 2).await;
         }
     }
+    run(36, 4).await;
     let (_, workers) = pool.get("/v1/workers").await;
     let workers = workers["items"].as_array().unwrap();
     assert!(

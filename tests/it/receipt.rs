@@ -193,10 +193,7 @@ async fn remote_workers_have_signed_with_their_votes_and_may_be_gone() {
     let report = parsed(&json);
     let votes = report["votes"].as_array().unwrap();
     assert_eq!(votes.len(), 2);
-    assert!(
-        votes.iter().all(|vote| vote["signed"] == "with_vote" && vote["domain"] == "default"),
-        "{report}"
-    );
+    assert!(votes.iter().all(|vote| vote["signed"] == "with_vote" && vote["domain"] == "local"), "{report}");
     assert_ne!(votes[0]["key"], votes[1]["key"]);
     // the input comes from the server, because this asks for it
     let module = example("wordcount.wasm");

@@ -86,7 +86,8 @@ async fn a_liar_among_five_is_caught_at_its_second_lie() {
     let pool = empty_pool(&[]).await;
     let dir = tempfile::tempdir().unwrap();
     let lie: &[&str] = &["--unsafe-misbehave", "lie"];
-    let body = json!({"name": "own", "scopes": ["worker"], "owned": true});
+    // without a word it is the operator's own
+    let body = json!({"name": "own", "scopes": ["worker"]});
     let (_, token) = pool.post("/v1/tokens", &body).await;
     let mut crew = Vec::new();
     for number in 0..5 {
@@ -191,6 +192,29 @@ async fn an_arbiter_settles_what_differs() {
     })
     .await;
     assert_eq!(settled["verdict"]["kind"], "agreed", "{settled}");
+    let id = settled["id"].as_str().unwrap();
+    let (status, found) = pool.get(&format!("/v1/runs/{id}/diff")).await;
+    assert_eq!((status, &found["arbiter"]["executions"]), (200, &json!(2)), "{found}");
+    assert_eq!(found["arbiter"]["results"], json!([settled["result"]]), "{found}");
+    let right = settled["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|attempt| attempt["result"] == settled["result"] && attempt["worker"] != arbiter["id"]);
+    let numbers: Vec<&Value> = right.map(|attempt| &attempt["number"]).collect();
+    assert_eq!(found["arbiter"]["agreed_with"], json!(numbers), "{found}");
+    let rule = found["rule"].as_str().unwrap();
+    assert!(rule.starts_with("the votes differed: arbiters executed it 2 times"), "{found}");
+    let lost = &found["outvoted"][0];
+    assert_eq!((&lost["worker"], &lost["blamed"]), (&json!(liar.id), &json!(true)), "{found}");
+    let args = ["runs", "diff", id, "--server", &pool.url, "--token", &pool.token];
+    let told = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep")).args(args).output().unwrap();
+    let told = String::from_utf8_lossy(&told.stdout);
+    assert!(
+        told.contains("the first byte that differs is at 0\n") && told.contains("a lie of liar"),
+        "{told}"
+    );
+    assert!(told.contains("arbiter   2 executions named ") && told.contains(", blamed: "), "{told}");
     assert!(shown(&pool, &liar.id).await["suspect_since"].is_string() || number > 1);
 }
 
@@ -216,4 +240,70 @@ async fn a_pool_and_a_module_say_how_runs_are_verified_that_do_not() {
     let (status, shown) = Pool::json(pool.request(Method::DELETE, &path)).await;
     assert_eq!((status, &shown["verify"]), (200, &Value::Null), "{shown}");
     assert_eq!(policy(&plain).await, ("quorum".to_owned(), 3));
+}
+
+#[tokio::test]
+async fn a_run_that_nobody_could_decide_is_refused_with_advice() {
+    let pool = Pool::with(&["--workers", "1", "--slots", "1"]).await;
+    let module = pool.push(guest("misbehave.wasm")).await;
+    let request = json!({"module": module, "args": ["args"]});
+    let (status, problem) = pool.post("/v1/runs", &request).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("too_few_workers")), "{problem}");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.starts_with("`standard` compares what several workers compute, and 1"), "{detail}");
+    assert!(detail.contains("ask for `once`"), "{detail}");
+    let mut once = request.clone();
+    once["verify"] = json!({"policy": "once"});
+    assert_eq!(pool.run(once).await["verdict"]["kind"], "unchecked");
+
+    // a stranger is no help, however often it agrees; a second machine of one's own is
+    let dir = tempfile::tempdir().unwrap();
+    let mut joined = Vec::new();
+    for (name, body) in [
+        ("ada", json!({"name": "ada", "scopes": ["worker"], "domain": "ada"})),
+        ("shed", json!({"name": "shed", "scopes": ["worker"]})),
+    ] {
+        let (status, token) = pool.post("/v1/tokens", &body).await;
+        assert_eq!((status, &token["token"]["owned"]), (201, &json!(name == "shed")), "{token}");
+        let args = ["--token", token["secret"].as_str().unwrap(), "--name", name, "--label", "at=home"];
+        joined.push(Worker::join(&pool.url, &dir.path().join(name), &args).await);
+        ready(&pool, joined.len() + 1).await;
+        let (status, answer) = pool.post("/v1/runs", &request).await;
+        match name {
+            "ada" => {
+                let detail = answer["detail"].as_str().unwrap_or_default();
+                assert_eq!((status, &answer["code"]), (409, &json!("too_few_workers")), "{answer}");
+                assert!(detail.contains("the 2 workers") && detail.contains("--arbiters 1"), "{detail}");
+            }
+            _ => assert_eq!(pool.finished(answer["id"].as_str().unwrap()).await["verdict"]["kind"], "agreed"),
+        }
+    }
+    // labels that leave one are as good as one
+    let mut placed = request.clone();
+    placed["placement"] = json!({"mode": "labels", "labels": {"at": "home"}});
+    let (status, problem) = pool.post("/v1/runs", &placed).await;
+    assert_eq!((status, &problem["pointer"]), (409, &json!("/verify")), "{problem}");
+}
+
+#[tokio::test]
+async fn strangers_of_one_domain_decide_where_there_are_five() {
+    let pool = empty_pool(&[]).await;
+    let (_, token) =
+        pool.post("/v1/tokens", &json!({"name": "s", "scopes": ["worker"], "foreign": true})).await;
+    assert_eq!((&token["token"]["domain"], &token["token"]["owned"]), (&Value::Null, &json!(false)));
+    let dir = tempfile::tempdir().unwrap();
+    let secret = token["secret"].as_str().unwrap();
+    let module = pool.push(guest("misbehave.wasm")).await;
+    let mut crew = Vec::new();
+    for number in 0..5 {
+        if number == 4 {
+            ready(&pool, 4).await;
+            let (status, problem) = pool.post("/v1/runs", &json!({"module": module, "args": ["args"]})).await;
+            assert_eq!((status, &problem["code"]), (409, &json!("too_few_workers")), "{problem}");
+        }
+        crew.push(Worker::join(&pool.url, &dir.path().join(number.to_string()), &["--token", secret]).await);
+    }
+    ready(&pool, 5).await;
+    let run = one(&pool, &module, 0, "standard").await;
+    assert_eq!((&run["verdict"]["kind"], attempts(&run)), (&json!("agreed"), 5), "{run}");
 }

@@ -1,8 +1,7 @@
 // The console in Chromium, watched: errors on its console, requests that leave its origin, pages that are hard to use.
 
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
 import { expect, onTestFailed } from "vitest";
@@ -19,6 +18,8 @@ const FLAGS = [
 ];
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SHOTS = process.env["LOCKSTEP_SCREENSHOTS"];
+/** A folder with a page (`npm run build`) that is tested instead of the one in the binary, which then need not be built anew. */
+const PAGE = process.env["LOCKSTEP_PAGE"];
 
 export function launch(): Promise<Browser> {
   return chromium.launch({ executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium", args: FLAGS });
@@ -50,6 +51,16 @@ export class Console {
       reducedMotion: "reduce",
       acceptDownloads: true,
     });
+    if (PAGE !== undefined) {
+      await context.route(
+        (url) => url.origin === pool.url && !/^\/v1\//.test(url.pathname),
+        async (route) => {
+          const file = join(PAGE, new URL(route.request().url()).pathname);
+          const isFile = /\.\w+$/.test(file) && existsSync(file);
+          await route.fulfill({ path: isFile ? file : join(PAGE, "index.html") });
+        },
+      );
+    }
     const page = await context.newPage();
     onTestFailed(async () => {
       if (SHOTS !== undefined) await page.screenshot({ path: join(SHOTS, "failed.png"), fullPage: true }).catch(() => undefined);

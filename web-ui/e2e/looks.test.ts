@@ -109,9 +109,9 @@ test("a pool that goes away is said, and the page recovers by itself", async () 
   await visit.page.getByText("Live", { exact: true }).waitFor();
   await page.context().setOffline(true);
   await page.getByRole("link", { name: "Workers", exact: true }).click();
-  await page.getByRole("alert").getByText("unreachable").waitFor();
+  await page.getByRole("alert").getByText("unreachable").first().waitFor();
   await page.context().setOffline(false);
-  await page.getByRole("button", { name: "Try again" }).click();
+  await page.getByRole("button", { name: "Try again" }).first().click();
   await page.getByRole("cell", { name: "w1 local-1" }).waitFor();
   // The stream of changes is opened again without anybody's help.
   await page.getByText("Live", { exact: true }).waitFor();

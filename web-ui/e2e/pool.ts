@@ -34,6 +34,16 @@ function endWithUs(child: ChildProcess): void {
   child.once("exit", () => process.off("exit", end));
 }
 
+export interface PoolOptions {
+  workers?: number;
+  slots?: number;
+  settings?: string[];
+  /** More words of the command line. */
+  words?: string[];
+  /** Whether verified results answer equal runs; not unless a test asks for it. */
+  cache?: boolean;
+}
+
 export class Pool {
   private constructor(
     readonly url: string,
@@ -43,15 +53,15 @@ export class Pool {
     private readonly output: () => string,
   ) {}
 
-  static async start(options: { workers?: number; slots?: number; settings?: string[] } = {}): Promise<Pool> {
+  static async start(options: PoolOptions = {}): Promise<Pool> {
     if (!existsSync(BINARY)) throw new Error(`${BINARY} is not there: build it (cargo build) or set LOCKSTEP_BIN`);
     const directory = mkdtempSync(join(tmpdir(), "lockstep-e2e-"));
-    const { workers = 3, slots = 2, settings = [] } = options;
+    const { workers = 3, slots = 2, settings = [], words: more = [], cache = false } = options;
     const words = ["serve", "--data", directory, "--listen", "127.0.0.1:0", "--workers", `${workers}`, "--slots", `${slots}`];
-    const child = spawn(BINARY, [...words, ...settings.flatMap((setting) => ["--set", setting])], {
+    const child = spawn(BINARY, [...words, ...more, ...settings.flatMap((setting) => ["--set", setting])], {
       stdio: ["ignore", "pipe", "pipe"],
       // equal runs are submitted to see them executed
-      env: { PATH: process.env["PATH"], HOME: directory, LOCKSTEP_CACHE_ENTRIES: "0" },
+      env: { PATH: process.env["PATH"], HOME: directory, ...(cache ? {} : { LOCKSTEP_CACHE_ENTRIES: "0" }) },
     });
     endWithUs(child);
     let output = "";
@@ -169,6 +179,16 @@ export function canLie(): boolean {
 /** A worker on "another machine" that lies; ends with the returned function. */
 export function startLiar(pool: Pool, token: string): () => Promise<void> {
   return startWorker(`lockstep worker --coordinator ${pool.url} --token ${token} --slots 2 --unsafe-misbehave lie`);
+}
+
+/** A worker of the operator's own, which may do wrong; its id, and how to end it. */
+export async function joinOwn(pool: Pool, name: string, wrong?: string): Promise<{ id: string; stop: () => Promise<void> }> {
+  const request = { name, scopes: ["worker"], owned: true, domain: "local" };
+  const { secret } = await pool.post<{ secret: string }>("/v1/tokens", request);
+  const misbehave = wrong === undefined ? "" : ` --unsafe-misbehave ${wrong}`;
+  const stop = startWorker(`lockstep worker --coordinator ${pool.url} --token ${secret} --name ${name} --slots 2${misbehave}`);
+  const joined = await eventually(`${name} joins`, async () => (await pool.workers()).find((one) => one.name === name && one.standing === "active"));
+  return { id: joined.id, stop };
 }
 
 /** A worker on "another machine" by a line of shell; ends with the returned function. */

@@ -179,11 +179,10 @@ impl Floor {
             }
             return;
         }
+        let after = known.evidence.with(now, attempt.map(|attempt| attempt.run), evidence);
         let fate = match known.evidence.suspect_since {
             _ if with > 0 => Fate::Colluded { with },
-            Some(since) if known.evidence.is_suspect(now) => {
-                Fate::Again { days: day_of(now).saturating_sub(since) }
-            }
+            Some(since) if after.condemns() => Fate::Again { days: day_of(now).saturating_sub(since) },
             _ => Fate::Suspect,
         };
         self.note(run, Note::Blamed { worker, fate });

@@ -271,11 +271,16 @@ pub fn weigh(rule: &Rule, votes: &[Opinion]) -> Weighing {
         Some(_) => differ(rule, votes),
     };
     let voters = votes.iter().filter(|vote| !vote.weight.is_arbiter).count();
-    let most = if rule.epsilon_ppb < HIGH_EPSILON_PPB { VOTERS_MAX_HIGH } else { VOTERS_MAX };
+    let most = voters_max(rule.epsilon_ppb);
     match said {
         Weighing::Wanting { seat: Seat::Voter, .. } if voters >= most => Weighing::Disputed,
         said => said,
     }
+}
+
+/// Voters (arbiters not counted) after whom a run ends as disputed, where so much error is allowed.
+pub(super) fn voters_max(epsilon_ppb: u64) -> usize {
+    if epsilon_ppb < HIGH_EPSILON_PPB { VOTERS_MAX_HIGH } else { VOTERS_MAX }
 }
 
 /// What arbiters settle, where there are any.

@@ -31,8 +31,7 @@ impl Floor {
             }
             Tally::Nondeterministic => self.nondeterministic(run),
             Tally::Disputed => {
-                let why = format!("{} votes, and no result has enough of them", run.votes().len());
-                self.fail(run, FailReason::NoQuorum, &why);
+                self.fail(run, FailReason::NoQuorum, &super::reach::disputed(run));
             }
         }
     }

@@ -141,9 +141,16 @@ impl Standing {
         after
     }
 
-    /// Loses its confirmations by a fault of integrity.
+    /// Loses its confirmations by a fault of integrity. What a run says twice in a row, because its end was lost with the
+    /// process that told it, is said once.
     fn lapse(&mut self, about: Option<RunId>, is_lone: bool) {
         let (day, k_milli) = (self.day, std::mem::take(&mut self.k_milli));
+        let newest = self.lapses.iter_mut().rev().flatten().next();
+        if let Some(newest) = newest.filter(|newest| Some(newest.run) == about && !self.has_more) {
+            newest.k_milli = (newest.k_milli + k_milli).min(K_MILLI_MAX);
+            newest.is_lone &= is_lone;
+            return;
+        }
         let is_over = |lapse: Lapse| !lapse.condemns() && day.saturating_sub(lapse.day) > SUSPECT_DAYS;
         if self.lapses[LAPSES_MAX - 1].is_some() && self.lapses[0].is_some_and(is_over) {
             self.lapses[0] = None;
@@ -340,6 +347,18 @@ mod tests {
         assert!(liar.has_more && (1..9).fold(liar, absolved).condemns());
         let readmitted = liar.with(on(103), None, Evidence::Readmitted);
         assert_eq!(readmitted, Standing { day: 103, ..Standing::default() });
+    }
+
+    #[test]
+    fn what_a_run_says_twice_is_said_once() {
+        let log = [entry(100, 1, confirmed(30)), entry(101, 2, Evidence::LoneDissent)];
+        let twice = Standing::of(log.into_iter().chain([log[1]]));
+        assert_eq!(twice, Standing::of(log));
+        assert!(!twice.condemns());
+        let again = twice.with(on(101), Some(RunId(3)), Evidence::LoneDissent);
+        assert!(again.condemns(), "another run says something else");
+        let colluded = twice.with(on(101), Some(RunId(2)), Evidence::Collusion);
+        assert!(colluded.condemns(), "and so does it, if it says worse");
     }
 
     #[test]

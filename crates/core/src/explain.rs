@@ -412,7 +412,7 @@ fn no_other(barred: &[(WorkerId, Bar)], more: usize, f: &mut fmt::Formatter<'_>)
 }
 
 /// A probability in parts per billion, as 9.8e-4.
-struct Ppb(u64);
+pub(super) struct Ppb(pub(super) u64);
 
 impl fmt::Display for Ppb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -598,6 +598,22 @@ mod tests {
         );
         // the page shows from when on a run waited for its module: it looks for these words
         assert_eq!(Note::ModuleAwaited.to_string(), "waits until its module is compiled");
+        // and by which figures it was decided: it takes them from these two
+        let weighed = Note::Weighed { error_ppb: 250_000, epsilon_ppb: 1_000_000 };
+        assert_eq!(weighed.to_string(), "the votes leave an error of 2.5e-4, and 1.0e-3 is allowed");
+        let vouched = Note::Vouched {
+            worker: WorkerId(3),
+            result: Digest::EMPTY,
+            k_milli: 213_400,
+            error_ppb: 460_000,
+            epsilon_ppb: 1_000_000,
+            ppm: 61_000,
+        };
+        assert_eq!(
+            vouched.to_string(),
+            "e3b0c442 is vouched for by w3 alone: 213 confirmations make an error of 4.6e-4, and 1.0e-3 is allowed; the \
+             lottery, which asks a second voter 6.10 times in a hundred, drew none"
+        );
         let voted = Note::Voted { number: 1, worker: WorkerId(1), result: Digest::EMPTY, cpu_us: 1_250 };
         assert_eq!(voted.to_string(), "w1 voted for e3b0c442 after 1.2 ms of CPU time (attempt 1)");
         let busy = Note::FreshWaitOver { wait_ms: 5_000, busy: vec![WorkerId(2)], more: 3 };

@@ -45,6 +45,7 @@ mod placement;
 mod pool;
 mod queue;
 mod quorum;
+mod reach;
 mod repair;
 mod retry;
 mod returned;

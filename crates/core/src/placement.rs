@@ -27,6 +27,8 @@ pub(super) struct Shape {
     pub memory_bytes: u64,
     /// Workers of one class that the policy needs; 1 for `once`.
     pub voters: u8,
+    /// Whether votes are weighed: then the operator's own machines count one by one and not as one domain.
+    pub is_weighed: bool,
     /// Who is asked.
     pub seat: Seat,
     /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
@@ -52,6 +54,22 @@ pub(super) struct Suited {
     pub short_since: Option<Time>,
 }
 
+impl Shape {
+    /// Whether a worker could ever execute it.
+    pub(super) fn suits(&self, worker: &Worker) -> bool {
+        worker.is_eligible()
+            && worker.memory_bytes >= self.memory_bytes
+            && self.labels.as_ref().is_none_or(|labels| worker.carries(labels))
+            && self.class.is_none_or(|class| worker.class_of(self.kin) == class)
+    }
+
+    /// Where a worker sits: with all of its trust domain, or apart.
+    fn place_of<'a>(&self, worker: &'a Worker) -> (&'a str, u32) {
+        let apart = self.is_weighed && worker.is_apart();
+        (worker.domain.as_str(), if apart { worker.id.0 } else { 0 })
+    }
+}
+
 /// Memory that is leased for a run that may use `memory_bytes`: rounded up to an eighth of its power of two, so that
 /// callers cannot make a shape of their own by an odd byte more.
 pub(super) fn leased_bytes(memory_bytes: u64) -> u64 {
@@ -66,32 +84,27 @@ pub(super) fn leased_bytes(memory_bytes: u64) -> u64 {
 /// fault domain of its own.
 /// `short_since` is what was known before; it is kept while the shape stays short.
 pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now: Time) -> Suited {
-    let carries = |worker: &Worker| shape.labels.as_ref().is_none_or(|labels| worker.carries(labels));
-    let mut candidates: Vec<&Worker> = crew
-        .iter()
-        .filter(|worker| worker.is_eligible() && worker.memory_bytes >= shape.memory_bytes)
-        .filter(|worker| {
-            carries(worker) && shape.class.is_none_or(|class| worker.class_of(shape.kin) == class)
-        })
-        .collect();
+    let mut candidates: Vec<&Worker> = crew.iter().filter(|worker| shape.suits(worker)).collect();
     if shape.seat == Seat::Arbiter {
         return suited_arbiters(shape, &candidates, crew);
     }
     let mut there = candidates.len();
     if shape.voters > 1 && shape.class.is_none() {
-        let mut classes: BTreeMap<Class, usize> = BTreeMap::new();
-        for worker in &candidates {
-            *classes.entry(worker.class_of(shape.kin)).or_default() += 1;
-        }
-        there = classes.values().copied().max().unwrap_or(0);
-        candidates.retain(|worker| classes[&worker.class_of(shape.kin)] >= usize::from(shape.voters));
+        there = keep_large_classes(shape, &mut candidates);
     }
-    // arbiters are kept for disputes and audits, unless there is nobody else
-    if !crew.arbiters().is_empty() && candidates.iter().any(|worker| !worker.is_arbiter) {
-        candidates.retain(|worker| !worker.is_arbiter);
+    // arbiters are kept for disputes and audits, unless there is nobody else (any more)
+    let mut arbiters: Vec<&Worker> = Vec::new();
+    if !crew.arbiters().is_empty() {
+        (arbiters, candidates) = candidates.into_iter().partition(|worker| worker.is_arbiter);
     }
     if !shape.seated.is_empty() {
         unseat(shape, &mut candidates, crew);
+        arbiters.retain(|worker| !shape.seated.contains(&worker.id));
+    }
+    if candidates.is_empty() {
+        candidates = arbiters;
+    }
+    if !shape.seated.is_empty() {
         there = candidates.len();
     }
     // as long as no class is settled, it takes one that is large enough for the whole policy
@@ -104,6 +117,28 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         }
     }
     Suited { places, there, short_since: is_short.then(|| short_since.unwrap_or(now)) }
+}
+
+/// Keeps those whose class has as many workers as the policy needs, and of these the ones with as many trust domains, if
+/// there are such: a class is what its workers say that they are, so one domain could make up a class of its own, have runs
+/// bound to it, and be alone there. The size of the largest class.
+fn keep_large_classes(shape: &Shape, candidates: &mut Vec<&Worker>) -> usize {
+    let voters = usize::from(shape.voters);
+    let mut classes: BTreeMap<Class, (usize, BTreeSet<(&str, u32)>)> = BTreeMap::new();
+    for worker in &*candidates {
+        let (workers, domains) = classes.entry(worker.class_of(shape.kin)).or_default();
+        *workers += 1;
+        domains.insert(shape.place_of(worker));
+    }
+    let is_broad = |(workers, domains): &(usize, BTreeSet<_>)| *workers >= voters && domains.len() >= voters;
+    if classes.values().any(is_broad) {
+        classes.retain(|_, group| is_broad(group));
+    }
+    let largest = classes.values().map(|(workers, _)| *workers).max().unwrap_or(0);
+    candidates.retain(|worker| {
+        classes.get(&worker.class_of(shape.kin)).is_some_and(|(workers, _)| *workers >= voters)
+    });
+    largest
 }
 
 /// The arbiters among the candidates. One that voted may do so again, if there is no other; they are never too few,
@@ -184,7 +219,8 @@ pub(super) fn barred(shape: &Shape, crew: &Crew) -> (Vec<(WorkerId, Bar)>, usize
 
 fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
     let wants_arbiter = shape.seat == Seat::Arbiter;
-    let peers = |class| crew.iter().filter(|it| it.is_eligible() && it.class == class).count();
+    let class = worker.class_of(shape.kin);
+    let peers = || crew.iter().filter(|it| it.is_eligible() && it.class_of(shape.kin) == class).count();
     if !worker.is_eligible() {
         Bar::Standing(worker.standing())
     } else if shape.seated.contains(&worker.id) {
@@ -193,13 +229,13 @@ fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
         Bar::Memory
     } else if shape.labels.as_ref().is_some_and(|labels| !worker.carries(labels)) {
         Bar::Labels
-    } else if shape.class.is_some_and(|class| worker.class != class) {
+    } else if shape.class.is_some_and(|bound| class != bound) {
         Bar::Class
     } else if wants_arbiter && !worker.is_arbiter {
         Bar::NoArbiter
     } else if worker.is_arbiter {
         Bar::Arbiter
-    } else if shape.voters > 1 && shape.class.is_none() && peers(worker.class) < usize::from(shape.voters) {
+    } else if shape.voters > 1 && shape.class.is_none() && peers() < usize::from(shape.voters) {
         Bar::FewPeers
     } else {
         Bar::Domain
@@ -219,16 +255,17 @@ pub(super) fn busy(shape: &Shape, suited: &Suited, crew: &Crew) -> (Vec<WorkerId
 
 /// Removes the workers that have a seat already, and those of their domains where domains matter.
 fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
-    let domains: BTreeSet<&str> = candidates.iter().map(|worker| worker.domain.as_str()).collect();
+    let domains: BTreeSet<(&str, u32)> = candidates.iter().map(|worker| shape.place_of(worker)).collect();
     // an arbiter sits beside the voters, not among them
     let is_voter = |worker: &&WorkerId| crew.get(**worker).is_none_or(|worker| !worker.is_arbiter);
     let seats = usize::from(shape.voters).max(shape.seated.iter().filter(is_voter).count() + 1);
-    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
     if shape.voters > 1 && domains.len() >= seats {
         let seated = shape.seated.iter().filter(is_voter).filter_map(|worker| crew.get(*worker));
-        taken.extend(seated.map(|worker| worker.domain.as_str()));
+        taken.extend(seated.map(|worker| shape.place_of(worker)));
     }
-    candidates.retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(worker.domain.as_str()));
+    candidates
+        .retain(|worker| !shape.seated.contains(&worker.id) && !taken.contains(&shape.place_of(worker)));
 }
 
 /// Whether a free worker could take an attempt of this shape now.
@@ -342,6 +379,7 @@ mod tests {
             labels: None,
             memory_bytes: 1 << 20,
             voters,
+            is_weighed: false,
             seat: Seat::Voter,
             missing: voters.saturating_sub(seated.len() as u8).max(1),
             kin: Kin::Native,

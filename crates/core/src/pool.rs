@@ -12,6 +12,7 @@ use super::grace::Grace;
 use super::hash::Map;
 use super::kin::{Kin, is_of_the_code};
 use super::placement::{busy, lacking};
+use super::reach::{could_decide, too_few};
 use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::{AttemptState, Config, Effect, Event, Submission, SubmitError, Time, Write, WriteKind};
@@ -103,13 +104,17 @@ impl Pool {
         let wanted = run.policy.verify.peers();
         let shape = run.shape(u32::from(wanted), Seat::Voter);
         let there = self.floor.queue.suited(&shape, &self.floor.crew, self.floor.now).1.there;
-        if there >= usize::from(wanted) || self.floor.is_grace() {
+        if self.floor.is_grace() {
             return Ok(());
         }
-        Err(match there {
-            0 => SubmitError::NoWorker { lacks: lacking(&shape, &self.floor.crew) },
-            _ => SubmitError::TooFewWorkers { wanted, there },
-        })
+        if there == 0 {
+            return Err(SubmitError::NoWorker { lacks: lacking(&shape, &self.floor.crew) });
+        }
+        match run.rule() {
+            Some(rule) => could_decide(run, &shape, &rule, &self.floor),
+            None if there < usize::from(wanted) => Err(SubmitError::TooFewWorkers { wanted, there }),
+            None => Ok(()),
+        }
     }
 
     /// What is due once when a run is taken in.
@@ -510,7 +515,7 @@ impl Pool {
             // asked again in time, because the end of the grace may not be known yet
             let due = since.max(run.waits_since).plus_ms(wait_ms);
             if due <= self.floor.now {
-                let why = format!("for {wait_ms} ms there were too few workers to vote ({there})");
+                let why = too_few(run, wait_ms, there);
                 self.floor.followups.push(Followup::Fail(id, FailReason::NoQuorum, why));
             } else {
                 next = Some(next.map_or(due, |next| next.min(due)));

@@ -340,6 +340,7 @@ impl Run {
             labels: self.labels.clone(),
             memory_bytes: self.memory_bytes,
             voters: if self.compares() { self.policy.verify.peers().max(2) } else { 1 },
+            is_weighed: self.rule().is_some(),
             seat,
             missing: u8::try_from(missing).unwrap_or(u8::MAX),
             kin: self.kin,

@@ -10,7 +10,7 @@ use vocabulary::class::Portable;
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{Fault, Outcome};
-use vocabulary::spec::{Policy, Profile};
+use vocabulary::spec::{Policy, Profile, Verify};
 
 /// Microseconds since the Unix epoch. The shell sees to it that it never goes back within a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -27,6 +27,10 @@ impl Time {
         self.0.saturating_sub(earlier.0) / 1_000
     }
 }
+
+/// The trust domain of the operator's own machines. They are not assumed to cheat together: each of them is a fault domain
+/// of its own, whoever else is there.
+pub const OWN_DOMAIN: &str = "local";
 
 /// Timings and bounds; every one is configurable by the operator.
 #[derive(Clone, Debug)]
@@ -202,6 +206,20 @@ pub enum SubmitError {
         /// Eligible workers of the largest class.
         there: usize,
     },
+    /// 409: a policy that weighs votes, and workers that could not satisfy it if all of them agreed.
+    #[error(
+        "`{verify}` leaves an error of {error_ppb}e-9 with the {there} workers that are there, and that is too much"
+    )]
+    Undecidable {
+        /// The policy.
+        verify: Verify,
+        /// Eligible workers of the class that would do best.
+        there: usize,
+        /// Fault domains among them.
+        domains: usize,
+        /// The error that they leave at best, in parts per billion.
+        error_ppb: u64,
+    },
     /// 409: no worker that is there could ever run it.
     #[error("no worker {lacks}")]
     NoWorker {
@@ -223,7 +241,8 @@ pub struct Joining {
     pub worker: WorkerId,
     /// Its equivalence class for `det-1`: covers all that it computes, so its evidence belongs to it.
     pub class: Class,
-    /// Who answers for it. Where all workers share one domain, each counts as its own fault domain.
+    /// Who answers for it. Where all workers share one domain, each counts as its own fault domain; so do always the
+    /// operator's own of [`OWN_DOMAIN`].
     pub domain: String,
     /// What placement may ask for.
     pub labels: BTreeMap<String, String>,

@@ -10,7 +10,7 @@ use super::bits::Bits;
 use super::credibility::{Weight, arbiter_weight};
 use super::evidence::{Evidence, Prior, Standing, Witness, day_of};
 use super::hash::Map;
-use super::{Class, Joining, Portable, Time, WorkerStanding, WorkerView};
+use super::{Class, Joining, OWN_DOMAIN, Portable, Time, WorkerStanding, WorkerView};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 
@@ -169,6 +169,12 @@ impl Worker {
         self.quarantine.is_some() && self.for_votes && !self.condemned_elsewhere && !self.evidence.condemns()
     }
 
+    /// Whether it is a fault domain of its own, whoever else is there: it is one of the operator's own machines, and these
+    /// are not assumed to cheat together.
+    pub(super) fn is_apart(&self) -> bool {
+        self.prior == Prior::Owned && self.domain == OWN_DOMAIN
+    }
+
     /// Takes an entry into its standing.
     pub(super) fn learn(&mut self, at: Time, about: Option<RunId>, evidence: Evidence) {
         self.evidence = self.evidence.with(at, about, evidence);
@@ -294,7 +300,8 @@ impl Crew {
     /// The fault domain of a worker.
     pub(super) fn fault_domain(&self, place: usize) -> u32 {
         // in a pool of one domain its place, otherwise the number of its trust domain, from the other half
-        if self.is_one_domain { place as u32 } else { self.workers[place].domain_number | 1 << 31 }
+        let worker = &self.workers[place];
+        if self.is_one_domain || worker.is_apart() { place as u32 } else { worker.domain_number | 1 << 31 }
     }
 
     /// How much a worker's vote weighs now.

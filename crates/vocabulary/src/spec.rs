@@ -380,7 +380,7 @@ impl FromStr for Verify {
 /// What a run has that is put together without a word about it; what a pool's runs get is a setting of the pool.
 impl Default for Verify {
     fn default() -> Verify {
-        Verify::Quorum { n: 2 }
+        Verify::Standard
     }
 }
 

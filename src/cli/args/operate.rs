@@ -88,7 +88,8 @@ pub struct RepairsArgs {
 Examples:
   lockstep tokens
   lockstep tokens create --name ci --scope submit --expires 30d
-  lockstep tokens create --name ada --scope worker --domain ada    for the workers on Ada's machines
+  lockstep tokens create --name shed --scope worker                 for a machine of your own
+  lockstep tokens create --name ada --scope worker --domain ada    for Ada's machines
   lockstep tokens revoke 3")]
 pub struct TokensArgs {
     #[command(subcommand)]
@@ -110,13 +111,17 @@ pub enum TokensCommand {
         /// What it allows; may be given often
         #[arg(long = "scope", value_enum, required = true, value_name = "SCOPE")]
         scopes: Vec<ScopeArg>,
-        /// With --scope worker: trust domain of the workers that enrol with it, such as `ada` or `rack-2`
+        /// With --scope worker: trust domain of the workers that enrol with it, such as `ada` or `rack-2`. They are somebody
+        /// else's then, unless --owned says that they are yours [default: local, your own]
         #[arg(long)]
         domain: Option<String>,
-        /// With --scope worker: the workers that enrol with it are the operator's own machines
+        /// With --scope worker: they are your own machines; of a domain of their own they count as one (a rack, a site)
         #[arg(long)]
         owned: bool,
-        /// With --scope worker: they are trusted executors, which settle disputes and audits
+        /// With --scope worker: they are somebody else's machines
+        #[arg(long, conflicts_with_all = ["owned", "arbiter"])]
+        foreign: bool,
+        /// With --scope worker: they are trusted executors of yours, which settle disputes and audits
         #[arg(long)]
         arbiter: bool,
         /// Period after which it ends, such as 7d [default: never]

@@ -27,7 +27,7 @@ pub struct ServeArgs {
     /// Embedded workers beside them that settle disputes and audits [default: 0]
     #[arg(long, value_name = "N")]
     pub arbiters: Option<u32>,
-    /// How results are verified of runs that don't say: standard, high, once or quorum:N [default: quorum:2]
+    /// How results are verified of runs that don't say: standard, high, once or quorum:N [default: standard]
     #[arg(long, value_name = "POLICY")]
     pub verify: Option<Verify>,
     /// Attempts that each worker executes at once [default: cores / workers]

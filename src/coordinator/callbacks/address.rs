@@ -42,6 +42,13 @@ pub enum Refused {
     /// The name has no address.
     #[error("the name has no address")]
     NoAddress,
+    /// What every name shows its sender that leads nowhere: which names are known inside, and their addresses, are the
+    /// operator's business.
+    #[error(
+        "its name leads to no address that callbacks may be sent to (the coordinator's log says why; --callback-allow \
+         allows addresses that are not public)"
+    )]
+    Name,
 }
 
 /// A URL that a callback may have, as far as can be told without asking anybody.
@@ -151,8 +158,12 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (rules, is_https) = (Arc::clone(&self.rules), self.is_https);
         Box::pin(async move {
-            let found: Vec<_> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let admitted = rules.admit(found, is_https)?;
+            let refuse = |why: &dyn std::fmt::Display| {
+                tracing::info!(name = name.as_str(), %why, "a callback's name leads nowhere");
+                Refused::Name
+            };
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|error| refuse(&error))?;
+            let admitted = rules.admit(found.collect(), is_https).map_err(|refused| refuse(&refused))?;
             Ok(Box::new(admitted.into_iter()) as Addrs)
         })
     }

@@ -77,6 +77,8 @@ pub struct CallbackConfig {
 pub struct Callbacks {
     rules: Arc<Rules>,
     secrets: RwLock<Secrets>,
+    /// Held while they change.
+    rotating: tokio::sync::Mutex<()>,
     pending: AtomicU64,
     /// Says that a delivery was made.
     pub wake: Arc<Notify>,
@@ -99,6 +101,7 @@ impl Callbacks {
         Ok(Callbacks {
             rules: Arc::new(Rules::new(config.allow.clone())),
             secrets: RwLock::new(secrets),
+            rotating: tokio::sync::Mutex::default(),
             pending: AtomicU64::new(0),
             wake: Arc::default(),
         })
@@ -124,8 +127,9 @@ impl Callbacks {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Signs with a new secret from now on. Two that rotate at once leave one of their secrets in force, the stored one.
+    /// Signs with a new secret from now on. Two that rotate at once do so one after the other.
     pub async fn rotate(&self, store: &dyn Store, new: Secret, now: Time) -> Result<Secrets, StoreError> {
+        let _alone = self.rotating.lock().await;
         let rotated = self.secrets().rotated(new, now);
         store.put_meta(SECRETS, rotated.encode()).await?;
         *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = rotated.clone();
@@ -300,10 +304,13 @@ impl Deliverer {
                 Tried { at: now, status, error: Some(error), next_at }
             }
         };
-        if let Err(error) = self.store.callback_tried(delivery.id, delivery.tries, tried).await {
-            // it stays due and is sent once more: not at once, on a disk that is full
+        // on a disk that is full the note is what is repeated, not what was sent
+        while let Err(error) = self.store.callback_tried(delivery.id, delivery.tries, tried.clone()).await {
             tracing::warn!(%error, callback = name_of(delivery.id), "how a callback went was not stored");
             tokio::time::sleep(TROUBLE_PAUSE).await;
+            if !matches!(error, StoreError::Full) {
+                break;
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::content::Content;
+use super::divergence;
 use super::extract::{Named, Params, Reader, bad_path, parse_id};
 use super::openapi::Binary;
 use super::problem::ApiError;
@@ -203,7 +204,8 @@ pub struct DiffParams {
 /// Compare two attempts
 ///
 /// Byte by byte, on the server: whether the outputs are equal, where the first difference is, and a few bytes around it.
-/// Of results that lost a vote one is kept for each digest; `gone` if one of the two was not.
+/// With it: which rule decided, what an arbiter found, and whether those who lost were blamed. Of results that lost a vote
+/// one is kept for each digest; `gone` if one of the two was not.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/diff", tag = "runs", params(("id" = RunId, Path), DiffParams),
     responses((status = 200, description = "the comparison", body = Comparison))
@@ -245,6 +247,8 @@ pub async fn diff(
         // a file that is there on one side only differs from its first byte on
         _ => (false, Some(0)),
     };
+    let arbiters = service.arbiters_of(&detail.run).await?;
+    let arbiter = divergence::arbitration(&detail.run, &arbiters);
     Ok(Json(Comparison {
         run: id,
         stream: stream.name(),
@@ -254,6 +258,9 @@ pub async fn diff(
         right: side(&service, &caller, right, other, at).await?,
         differing,
         differing_more,
+        rule: divergence::rule(&detail.run, arbiter.as_ref()),
+        arbiter,
+        outvoted: divergence::outvoted(&detail.run),
     }))
 }
 

@@ -26,6 +26,7 @@ mod call;
 mod callbacks;
 mod compare;
 mod content;
+mod divergence;
 mod events;
 mod extract;
 mod lists;

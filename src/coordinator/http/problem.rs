@@ -11,6 +11,8 @@ use crate::coordinator::service::ServiceError;
 use crate::coordinator::submission::Invalid;
 use crate::digest::Digest;
 use crate::protocol::api::{Problem, ProblemCode, Run};
+use crate::receipt::fraction;
+use crate::spec::Verify;
 
 /// Seconds after which a refused submission may be tried again: queues drain in bursts, so one second is worth a try.
 const RETRY_AFTER_S: &str = "1";
@@ -169,6 +171,10 @@ impl From<ServiceError> for ApiError {
                 );
                 ApiError::new(Code::TooFewWorkers, detail).at("/verify/n")
             }
+            ServiceError::Undecidable { verify, there, domains, error_ppb } => {
+                let detail = undecidable(verify, there, domains, error_ppb);
+                ApiError::new(Code::TooFewWorkers, detail).at("/verify")
+            }
             ServiceError::WorkerConnected => ApiError::new(
                 Code::WorkerConnected,
                 "the worker is connected, and would only enrol again: stop it first, or quarantine it",
@@ -223,6 +229,25 @@ impl From<ServiceError> for ApiError {
             ServiceError::Internal(cause) => ApiError::internal(cause),
         }
     }
+}
+
+/// What is missing where votes are weighed, and what to do about it.
+fn undecidable(verify: Verify, there: usize, domains: usize, error_ppb: u64) -> String {
+    if there < 2 {
+        return format!(
+            "`{verify}` compares what several workers compute, and {there} of one class could execute this: start \
+             another one, or ask for `once`, which compares nothing (`lockstep run --once`, `lockstep serve --verify \
+             once` for all runs)"
+        );
+    }
+    let allowed = fraction(verify.epsilon_ppb().unwrap_or_default());
+    let left = fraction(error_ppb);
+    format!(
+        "`{verify}` allows an error of {allowed}, and the {there} workers of one class that could execute this, which \
+         count as {domains}, leave {left} although all of them agree: start more workers (those of one foreign trust \
+         domain count once where domains meet; your own machines' tokens need neither --domain nor --foreign), add an \
+         arbiter (`lockstep serve --arbiters 1`), or ask for `quorum:2` or `once`"
+    )
 }
 
 impl ApiError {
@@ -309,6 +334,16 @@ mod tests {
             (ServiceError::QueueFull { queued: 3 }, 429, "queue_full"),
             (ServiceError::TooFewWorkers { wanted: 3, there: 2 }, 409, "too_few_workers"),
             (ServiceError::NoWorker { lacks: text() }, 409, "too_few_workers"),
+            (
+                ServiceError::Undecidable {
+                    verify: Verify::Standard,
+                    there: 3,
+                    domains: 2,
+                    error_ppb: 5_076_143,
+                },
+                409,
+                "too_few_workers",
+            ),
             (
                 ServiceError::Duplicate { run: crate::id::RunId(1), same_payload: false },
                 422,

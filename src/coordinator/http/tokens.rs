@@ -11,7 +11,7 @@ use super::modules::words_fit;
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{Service, TokenSpec};
-use crate::core::Time;
+use crate::core::{OWN_DOMAIN, Time};
 use crate::protocol::api::{NewToken, Page, ProblemCode, Scope, TokenPage, TokenRequest};
 
 /// Length of a token's name.
@@ -81,7 +81,8 @@ fn checked(request: TokenRequest, now: jiff::Timestamp) -> Result<TokenSpec, Api
             return refuse("/domain", "only a token with the scope `worker` has a trust domain".to_owned());
         }
     }
-    for (pointer, is_set) in [("/owned", request.owned), ("/arbiter", request.arbiter)] {
+    let claims = [("/owned", request.owned), ("/arbiter", request.arbiter), ("/foreign", request.foreign)];
+    for (pointer, is_set) in claims {
         if is_set && !scopes.contains(&Scope::Worker) {
             return refuse(
                 pointer,
@@ -89,11 +90,19 @@ fn checked(request: TokenRequest, now: jiff::Timestamp) -> Result<TokenSpec, Api
             );
         }
     }
-    // whoever decides for everybody is the operator's own
-    let (owned, arbiter) = (request.owned || request.arbiter, request.arbiter);
+    let is_local = request.domain.as_deref().is_none_or(|domain| domain == OWN_DOMAIN);
+    if request.foreign && (request.owned || request.arbiter || (is_local && request.domain.is_some())) {
+        let why =
+            format!("the operator's own machines, arbiters and those of `{OWN_DOMAIN}` are not foreign");
+        return refuse("/foreign", why);
+    }
+    // without a word they are the operator's own; whoever decides for everybody is so in any case
+    let arbiter = request.arbiter;
+    let owned = scopes.contains(&Scope::Worker) && !request.foreign && (is_local || request.owned || arbiter);
+    let domain = request.domain.or_else(|| owned.then(|| OWN_DOMAIN.to_owned()));
     let scopes = scopes.into_iter().map(|scope| scope.name().to_owned()).collect();
     let expires_at = request.expires_at.map(Time::from);
-    Ok(TokenSpec { name: request.name, scopes, expires_at, domain: request.domain, owned, arbiter })
+    Ok(TokenSpec { name: request.name, scopes, expires_at, domain, owned, arbiter })
 }
 
 /// Whether a text can name a trust domain: what people type into commands and labels.
@@ -134,6 +143,7 @@ mod tests {
             domain: None,
             owned: false,
             arbiter: false,
+            foreign: false,
         };
         let twice = request("ci", &[Scope::Read, Scope::Submit, Scope::Read], later);
         let expected = TokenSpec {
@@ -150,13 +160,37 @@ mod tests {
         assert!(arbiter.arbiter && arbiter.owned, "a trusted executor is the operator's own");
         let reader = TokenRequest { owned: true, ..request("lab", &[Scope::Read], None) };
         assert!(checked(reader, now).is_err());
+        let own = checked(request("shed", &[Scope::Worker], None), now).unwrap();
+        assert_eq!((own.domain.as_deref(), own.owned), (Some("local"), true), "their own need no flag");
+        let strange = TokenRequest { foreign: true, ..request("someone", &[Scope::Worker], None) };
+        let strange = checked(strange, now).unwrap();
+        assert_eq!((strange.domain, strange.owned), (None, false));
+        let contradictions = [
+            TokenRequest { foreign: true, owned: true, ..request("x", &[Scope::Worker], None) },
+            TokenRequest { foreign: true, arbiter: true, ..request("x", &[Scope::Worker], None) },
+            TokenRequest { foreign: true, ..request("x", &[Scope::Read], None) },
+            TokenRequest {
+                foreign: true,
+                domain: Some("local".to_owned()),
+                ..request("x", &[Scope::Worker], None)
+            },
+        ];
+        for wrong in contradictions {
+            assert_eq!(checked(wrong, now).unwrap_err().code(), ProblemCode::InvalidField);
+        }
+        let rack = TokenRequest {
+            owned: true,
+            domain: Some("rack-2".to_owned()),
+            ..request("rack", &[Scope::Worker], None)
+        };
+        assert!(checked(rack, now).unwrap().owned, "the operator's own, with a domain of their own");
         let with_domain = |scopes: &[Scope], domain: &str| TokenRequest {
             domain: Some(domain.to_owned()),
             ..request("lab", scopes, None)
         };
         for domain in ["a", "rack-2", "ada.laptop_1", &"x".repeat(64)] {
             let spec = checked(with_domain(&[Scope::Worker], domain), now).unwrap();
-            assert_eq!(spec.domain.as_deref(), Some(domain));
+            assert_eq!((spec.domain.as_deref(), spec.owned), (Some(domain), false));
         }
         for wrong in [
             request("", &[Scope::Read], None),

@@ -551,6 +551,9 @@ fn refusal(error: SubmitError) -> ServiceError {
     match error {
         SubmitError::QueueFull { queued } => ServiceError::QueueFull { queued },
         SubmitError::TooFewWorkers { wanted, there } => ServiceError::TooFewWorkers { wanted, there },
+        SubmitError::Undecidable { verify, there, domains, error_ppb } => {
+            ServiceError::Undecidable { verify, there, domains, error_ppb }
+        }
         SubmitError::NoWorker { lacks } => ServiceError::NoWorker { lacks },
         SubmitError::ModuleQuarantined { why } => ServiceError::ModuleQuarantined(why),
     }

@@ -37,6 +37,10 @@ impl Service {
         revision: Option<u32>,
     ) -> Result<Vec<Delivery>, ServiceError> {
         self.run(caller, run).await?;
+        let pending = self.parts.callbacks.pending();
+        if pending >= PENDING_MAX {
+            return Err(ServiceError::CallbacksFull { pending });
+        }
         if !self.parts.store.redeliver_callback(run, revision, self.now()).await? {
             let id = revision.map_or_else(|| run.to_string(), |revision| format!("{run}_{revision}"));
             return Err(ServiceError::NotFound { what: "delivery of a callback", id });

@@ -4,6 +4,7 @@
 //! once, because each reads its two sides from the disk. What a dissenter's manifest says of sizes is its own word: the
 //! store's count.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::{Buf as _, Bytes};
@@ -13,8 +14,9 @@ use tokio::sync::Semaphore;
 use super::{Caller, RunDetail, Service, ServiceError};
 use crate::core::{AttemptRecord, AttemptState};
 use crate::digest::Digest;
-use crate::id::RunId;
+use crate::id::{RunId, WorkerId};
 use crate::result::ResultManifest;
+use crate::store::{CastVote, StoredRun};
 
 /// The largest manifest that is read: it names as many files as a guest may leave.
 const MANIFEST_BYTES_MAX: u64 = 64 << 20;
@@ -81,6 +83,16 @@ impl Service {
         let (left, first) = votes().find(|(_, result)| run.result.is_none_or(|won| won == *result))?;
         let (right, _) = votes().find(|(_, result)| *result != first)?;
         Some((left, right))
+    }
+
+    /// The arbiters that could have executed a run: those that are enrolled, and those that its votes remember.
+    pub async fn arbiters_of(&self, run: &StoredRun) -> Result<BTreeSet<WorkerId>, ServiceError> {
+        let rows = self.parts.store.workers().await?;
+        let enrolled = rows.into_iter().filter(|row| row.arbiter).map(|row| row.id);
+        let votes = self.parts.store.votes(run.id, run.revision).await?.unwrap_or_default();
+        let is_arbiter = |vote: &CastVote| vote.weight.is_some_and(|weight| weight.is_arbiter);
+        let remembered = votes.into_iter().filter(is_arbiter).map(|vote| vote.worker);
+        Ok(enrolled.chain(remembered).collect())
     }
 
     /// The size of an output of an attempt, if it is (still) stored.

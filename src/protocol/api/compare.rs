@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Page, Problem, RunSummary};
+use super::{Arbitration, Outvoted, Page, Problem, RunSummary};
 use crate::digest::Digest;
 use crate::id::{RunId, WorkerId};
 use crate::result::Outcome;
@@ -28,6 +28,13 @@ pub struct Comparison {
     pub differing: Vec<String>,
     /// Whether there are more than are listed.
     pub differing_more: bool,
+    /// Which rule decided between the results of the run, as a sentence without its full stop.
+    pub rule: String,
+    /// What trusted executors of the operator found; null if none executed it.
+    #[schema(required)]
+    pub arbiter: Option<Arbitration>,
+    /// All votes of the run that lost, and whether they were held against their workers; if no result won, all votes.
+    pub outvoted: Vec<Outvoted>,
 }
 
 /// One side of a comparison.

@@ -52,8 +52,8 @@ pub struct RunRequest {
     /// Bounds on what the guest may use.
     #[serde(skip_serializing_if = "LimitsRequest::is_default")]
     pub limits: LimitsRequest,
-    /// How many workers compute it and when their votes decide; by default as its module says, or else its workspace, or
-    /// else the pool.
+    /// How many workers compute it and when their votes decide; by default as its module says (`PUT …/verify`), or else its
+    /// workspace, or else the pool (`standard`, unless `serve --verify` says otherwise).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyRequest>,
     /// What a fault leads to; `reassign` by default.
@@ -328,17 +328,22 @@ pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
     /// With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
-    /// characters a-z, 0-9, `.`, `_` and `-`.
+    /// characters a-z, 0-9, `.`, `_` and `-`. By default `local`, that of the operator's own machines, each of which counts
+    /// for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where domains meet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
     /// With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
-    /// faulty.
+    /// faulty. They are so without it, unless `domain` or `foreign` says otherwise.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owned: bool,
     /// With the scope `worker`: workers that enrol with it are trusted executors. They settle disputes and audits, and get
     /// no ordinary work while others are there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub arbiter: bool,
+    /// With the scope `worker`: workers that enrol with it are somebody else's machines. Not with `owned`, `arbiter` or the
+    /// domain `local`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// What a token allows. `admin` includes `submit` and `read`, `submit` includes `read`.

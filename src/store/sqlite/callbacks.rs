@@ -166,8 +166,13 @@ pub(super) fn redeliver(
         .query_row(params![run_key(run), revision], |row| row.get(0))
         .optional()?;
     let Some(row) = row else { return Ok(false) };
+    // one that is pending is only sooner due: asking again and again does not keep it from being given up
     connection
-        .prepare_cached("UPDATE callbacks SET state = 0, tries = 0, since = ?2, next_at = ?2 WHERE row = ?1")?
+        .prepare_cached(
+            "UPDATE callbacks SET
+                 tries = iif(state = 0, tries, 0), since = iif(state = 0, since, ?2), next_at = ?2, state = 0
+             WHERE row = ?1",
+        )?
         .execute(params![row, int(at.0)])?;
     Ok(true)
 }

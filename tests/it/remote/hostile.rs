@@ -471,7 +471,8 @@ async fn a_worker_that_floods_is_slowed_down_or_cut_off_and_nobody_else_is() {
     });
     let module = pool.push(guest("hello.wasm")).await;
     for seed in 0..20 {
-        let run = pool.run(json!({"module": module, "seed": seed})).await;
+        let request = json!({"module": module, "seed": seed, "verify": {"policy": "quorum", "n": 2}});
+        let run = pool.run(request).await;
         assert_eq!(run["verdict"]["votes"], 2, "{run}");
     }
     tokio::time::timeout(Duration::from_secs(60), flood).await.expect("it is taken, or cut off").unwrap();

@@ -16,7 +16,7 @@ async fn remote_workers_alone_compute_and_agree() {
     let dir = tempfile::tempdir().unwrap();
     let workers = crew(&pool, dir.path(), &[&["--label", "zone=b"], &[], &[]]).await;
     let stdout = workers[0].stdout();
-    assert!(stdout.contains(&format!("of {}: domain default, class ", pool.url)), "{stdout}");
+    assert!(stdout.contains(&format!("of {}: domain local, class ", pool.url)), "{stdout}");
     let run = pool.run(json!({"module": module, "stdin": {"text": "one two\nthree\n"}})).await;
     assert_eq!(run["state"], "succeeded", "{run}");
     assert_eq!(run["verdict"], json!({"kind": "agreed", "votes": 2, "dissenters": []}), "{run}");

@@ -84,7 +84,9 @@ async fn what_is_delivered_corrupt_is_asked_from_the_next_voter() {
     let mut asked = 0;
     for seed in 0..12 {
         // more than travels with a vote, and something else each time: what is stored already is not sent again
-        let run = pool.run(json!({"module": module, "args": ["random", "65536"], "seed": seed})).await;
+        let request = json!({"module": module, "args": ["random", "65536"], "seed": seed,
+            "verify": {"policy": "quorum", "n": 2}});
+        let run = pool.run(request).await;
         assert_eq!((&run["state"], &run["verdict"]["votes"]), (&json!("succeeded"), &json!(2)), "{run}");
         assert_eq!(run["attempts"].as_array().unwrap().len(), 2, "{run}");
         let corrupt =

@@ -3,12 +3,16 @@
 import { session } from "./session.svelte";
 import type {
   BulkItem,
+  CacheView,
+  CallbackDelivery,
   Comparison,
   Info,
   Module,
   NewToken,
   Page,
   Problem,
+  Repair,
+  Revision,
   Run,
   RunRequest,
   RunSummary,
@@ -16,8 +20,11 @@ import type {
   Stats,
   Token,
   TokenRequest,
+  WithdrawRequest,
+  Withdrawn,
   Worker,
   WorkerDetail,
+  Workspace,
 } from "./types";
 
 export class ApiError extends Error {
@@ -86,6 +93,10 @@ function post<T>(path: string, body?: unknown, headers: Record<string, string> =
   return json<T>(path, { method: "POST", headers: typed, body: JSON.stringify(body) });
 }
 
+function put<T>(path: string, body: unknown): Promise<T> {
+  return json<T>(path, { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+}
+
 export function query(parameters: Record<string, string | number | null | undefined>): string {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== "");
   return given.length === 0 ? "" : `?${new URLSearchParams(given.map(([name, value]) => [name, String(value)]))}`;
@@ -103,6 +114,11 @@ export interface RunFilter {
   limit?: number;
 }
 
+/** A receipt as it is served: a statement and the signature over it. */
+export interface Envelope {
+  payload: string;
+}
+
 const id = encodeURIComponent;
 
 export const api = {
@@ -110,7 +126,12 @@ export const api = {
   stats: () => json<Stats>("/v1/stats"),
   series: (minutes: number) => json<Series>(`/v1/stats/series${query({ minutes })}`),
   runs: (filter: RunFilter) => json<Page<RunSummary>>(`/v1/runs${query({ ...filter })}`),
-  run: (run: string) => json<Run>(`/v1/runs/${id(run)}`),
+  run: (run: string, revision?: number | null) => json<Run>(`/v1/runs/${id(run)}${query({ revision })}`),
+  revisions: (run: string) => json<Page<Revision>>(`/v1/runs/${id(run)}/revisions`),
+  receipt: (run: string, revision: number | null) => json<Envelope>(receiptPath(run, revision)),
+  callbacks: (run: string) => json<Page<CallbackDelivery>>(`/v1/runs/${id(run)}/callbacks`),
+  redeliver: (run: string, revision: number) =>
+    post<Page<CallbackDelivery>>(`/v1/runs/${id(run)}/callbacks/redeliver${query({ revision })}`),
   submit: (request: RunRequest, key: string) => post<Run>("/v1/runs", request, { "Idempotency-Key": key }),
   cancel: (run: string) => post<Run>(`/v1/runs/${id(run)}/cancel`),
   rerun: (run: string) => post<Run>(`/v1/runs/${id(run)}/rerun`),
@@ -123,11 +144,20 @@ export const api = {
   quarantineModule: (digest: string, why: string) => post<Module>(`/v1/modules/${id(digest)}/quarantine`, { why }),
   readmitModule: (digest: string) => post<Module>(`/v1/modules/${id(digest)}/readmit`),
   deleteModule: (digest: string) => send(`/v1/modules/${id(digest)}`, { method: "DELETE" }),
+  verifyModule: (digest: string, verify: Run["policy"]["verify"] | null) =>
+    verify === null
+      ? json<Module>(`/v1/modules/${id(digest)}/verify`, { method: "DELETE" })
+      : put<Module>(`/v1/modules/${id(digest)}/verify`, verify),
+  workspace: (name: string) => json<Workspace>(`/v1/workspaces/${id(name)}`),
+  settleWorkspace: (name: string, verify: Run["policy"]["verify"] | null) => put<Workspace>(`/v1/workspaces/${id(name)}`, { verify }),
   workers: () => json<Page<Worker>>("/v1/workers?limit=200"),
   worker: (worker: string) => json<WorkerDetail>(`/v1/workers/${id(worker)}`),
   drainWorker: (worker: string) => post<Worker>(`/v1/workers/${id(worker)}/drain`),
   quarantineWorker: (worker: string, why: string) => post<Worker>(`/v1/workers/${id(worker)}/quarantine`, { why }),
   readmitWorker: (worker: string) => post<Worker>(`/v1/workers/${id(worker)}/readmit`),
+  repairs: () => json<Page<Repair>>("/v1/repairs"),
+  cache: () => json<CacheView>("/v1/cache"),
+  withdraw: (what: WithdrawRequest) => post<Withdrawn>("/v1/cache/withdraw", what),
   tokens: () => json<Page<Token>>("/v1/tokens"),
   createToken: (request: TokenRequest) => post<NewToken>("/v1/tokens", request),
   revokeToken: (token: number) => send(`/v1/tokens/${token}`, { method: "DELETE" }),
@@ -199,14 +229,19 @@ export async function range(path: string, from: number, count: number): Promise<
   return { bytes, total };
 }
 
-/** Address of a file that a run left; `path` is its path in the guest, `/out/…`. */
-export function filePath(run: string, path: string): string {
-  return `/v1/runs/${id(run)}/files${path.split("/").map(encodeURIComponent).join("/")}`;
+/** Address of a file that a run left; `path` is its path in the guest, `/out/…`. No revision is the present one. */
+export function filePath(run: string, path: string, revision: number | null = null): string {
+  return `/v1/runs/${id(run)}/files${path.split("/").map(encodeURIComponent).join("/")}${query({ revision })}`;
+}
+
+/** Address of one of the two streams that a run wrote. */
+export function streamPath(run: string, stream: "stdout" | "stderr", revision: number | null = null): string {
+  return `/v1/runs/${id(run)}/${stream}${query({ revision })}`;
 }
 
 /** Address of the signed certificate of a run's result. */
-export function receiptPath(run: string): string {
-  return `/v1/runs/${id(run)}/receipt`;
+export function receiptPath(run: string, revision: number | null = null): string {
+  return `/v1/runs/${id(run)}/receipt${query({ revision })}`;
 }
 
 /** Downloads with the token, which a plain link could not carry. */

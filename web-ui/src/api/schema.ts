@@ -1272,6 +1272,23 @@ export interface components {
             /** @description Id of the run or worker, digest of the module. */
             id: string;
         };
+        /** @description What a class is made of. */
+        ClassInputs: {
+            /** @description The build of Lockstep: the host functions are its own. */
+            build: string;
+            /** @description Digest of the answers to the golden corpus. */
+            corpus: components["schemas"]["Digest"];
+            /** @description The fixed CPU feature list, where machine code must be the same. */
+            cpu?: string[];
+            /** @description The engine's version. */
+            engine: string;
+            /** @description What each engine's machine code is compatible with, without fuel and with it: covers every flag. */
+            engines?: components["schemas"]["Digest"][];
+            /** @description The switches' name. */
+            policy: string;
+            /** @description The target triple, where machine code must be the same. */
+            target?: string;
+        };
         /**
          * @description RFC 3339, or `now` for the time of submission
          * @example 2026-01-01T00:00:00Z
@@ -1360,7 +1377,8 @@ export interface components {
             count: number;
             /**
              * @description What was seen: `crashed`, `timed_out`, `lost`, `corrupt`, `refused` or `dissented`; of its integrity `confirmed`,
-             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`; or that an operator let it in again: `readmitted`.
+             *     `confirmed_by_arbiter`, `lone_dissent` or `collusion`, or `absolved`: what that run had said against it is taken back;
+             *     or that an operator let it in again: `readmitted`.
              */
             kind: string;
             /**
@@ -1845,7 +1863,7 @@ export interface components {
          * @description A named, versioned set of semantics.
          * @enum {string}
          */
-        Profile: "det-1";
+        Profile: "det-1" | "det-1-portable";
         /** @description Why something is taken out of service. */
         QuarantineRequest: {
             /** @description Shown wherever the quarantine is; 1 to 500 characters. */
@@ -2271,12 +2289,14 @@ export interface components {
         };
         /** @description Facts of the coordinator's process. */
         ServerFacts: {
-            /** @description The class of this machine and build. */
+            /** @description The class of this machine and build for `det-1`. */
             class: components["schemas"]["Digest"];
             /** @description The engine that executes guests, with its version. */
             engine: string;
             /** @description The address that it listens on. */
             listen: string;
+            /** @description The class of this machine and build for `det-1-portable`. */
+            portable_class: components["schemas"]["Digest"];
             /** @description The semantics that a run may ask for. */
             profiles: components["schemas"]["Profile"][];
             /** @description When it started. */
@@ -2597,6 +2617,7 @@ export interface components {
             /** @description Whether it is a trusted executor, which settles disputes and audits and gets no ordinary work while others are there. */
             arbiter: boolean;
             class: components["schemas"]["Digest"] | null;
+            class_parts: components["schemas"]["ClassInputs"] | null;
             /**
              * Format: double
              * @description Its results that others confirmed since it last was wrong, fewer as they age; at most 1000.
@@ -2662,6 +2683,12 @@ export interface components {
              * @description Other active workers of its class. With none, what it computes cannot be compared.
              */
             peers: number;
+            portable_class: components["schemas"]["Digest"] | null;
+            /**
+             * Format: int64
+             * @description Other active workers of that class.
+             */
+            portable_peers?: number;
             /**
              * Format: int32
              * @description Attempts that it executes at once.

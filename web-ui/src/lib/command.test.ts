@@ -44,6 +44,16 @@ it("writes the run as a command of Lockstep", () => {
   ]);
 });
 
+it("names profile, use of the cache and callback", () => {
+  const request = { module: "sha256:ab", profile: "det-1-portable", cache: "off", callback: { url: "https://ci.example.org/hook?a=1&b=2" } } as const;
+  expect(cliCommand(request).split(" \\\n  ")).toEqual([
+    "lockstep run ab",
+    "--profile det-1-portable",
+    "--cache off",
+    "--callback 'https://ci.example.org/hook?a=1&b=2'",
+  ]);
+});
+
 it("pipes text that was typed", () => {
   expect(cliCommand({ module: "sha256:ab", stdin: { text: "to be\n" } })).toBe("printf %s 'to be\n' | lockstep run ab");
 });

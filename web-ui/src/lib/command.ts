@@ -49,6 +49,7 @@ function inputOptions(request: RunRequest, names: LocalNames): string[] {
   if (names.stdin !== undefined) options.push(`--stdin ${shellWord(names.stdin)}`);
   if (request.clock) options.push(`--clock ${shellWord(request.clock)}`);
   if (request.seed) options.push(`--seed ${request.seed}`);
+  if (request.profile) options.push(`--profile ${request.profile}`);
   return options;
 }
 
@@ -70,6 +71,8 @@ function policyOptions(request: RunRequest): string[] {
     options.push(`--label ${shellWord(`${name}=${value}`)}`);
   }
   if (request.priority) options.push(`--priority ${request.priority}`);
+  if (request.cache) options.push(`--cache ${request.cache}`);
+  if (request.callback) options.push(`--callback ${shellWord(request.callback.url)}`);
   return options;
 }
 

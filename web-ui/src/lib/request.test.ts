@@ -29,7 +29,25 @@ const run = {
 
 it("asks for nothing that was not filled in", () => {
   const form = { ...emptyForm(), module: "sha256:ab", live: false };
-  expect(requestOf(form, {})).toEqual({ module: "sha256:ab", verify: { policy: "quorum", n: 2 } });
+  expect(requestOf(form, {})).toEqual({ module: "sha256:ab" });
+});
+
+it("asks for a policy, profile, use of the cache and callback that were chosen", () => {
+  const form = { ...emptyForm(), module: "sha256:ab", live: false, verify: "high" as const, profile: "det-1-portable" as const, cache: "refresh" as const, callback: " https://ci.example.org/hook " };
+  expect(requestOf(form, {})).toEqual({
+    module: "sha256:ab",
+    verify: { policy: "high" },
+    profile: "det-1-portable",
+    cache: "refresh",
+    callback: { url: "https://ci.example.org/hook" },
+  });
+  const again = formOf({
+    ...run,
+    spec: { ...run.spec, profile: "det-1-portable" },
+    policy: { ...run.policy, cache: "off", callback: { url: "https://ci.example.org/hook" } },
+  });
+  expect([again.profile, again.cache, again.callback]).toEqual(["det-1-portable", "off", "https://ci.example.org/hook"]);
+  expect(formProblems({ ...emptyForm(), callback: "nowhere" })).toHaveLength(1);
 });
 
 it("submits an earlier run again as it was", () => {

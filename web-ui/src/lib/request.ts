@@ -1,6 +1,7 @@
 // The run form and the request that it stands for. What is left empty is left to the server's defaults.
 
-import type { InputFile, LimitsView, Module, Run, RunRequest } from "../api/types";
+import type { CacheUse, InputFile, LimitsView, Module, Profile, Run, RunRequest } from "../api/types";
+import { callbackProblem } from "./callback";
 import { joinArguments, parseEnvironment, splitArguments } from "./format";
 
 /** The digest of nothing: an empty standard input. */
@@ -9,7 +10,7 @@ export const EMPTY_DIGEST = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b
 const MIB = 2 ** 20;
 
 /** Defaults that the API document promises: they are not worth a line in a form or a command. */
-const USUAL = { clock: "2026-01-01T00:00:00Z", seed: 0, attemptsMax: 3, timeoutSeconds: 30, priority: 0 };
+const USUAL = { clock: "2026-01-01T00:00:00Z", seed: 0, attemptsMax: 3, timeoutSeconds: 30, priority: 0, profile: "det-1", cache: "use" } as const;
 
 export interface Form {
   module: string;
@@ -29,11 +30,15 @@ export interface Form {
   outputMib: string;
   fileMib: string;
   fuel: string;
-  verify: "standard" | "high" | "once" | "quorum";
+  /** Empty: as the module says, or else the server. */
+  verify: "" | "standard" | "high" | "once" | "quorum";
   quorum: number;
   retry: "" | "never";
   attemptsMax: string;
   labels: string;
+  profile: "" | Profile;
+  cache: "" | CacheUse;
+  callback: string;
   timeoutSeconds: string;
   deadlineSeconds: string;
   priority: string;
@@ -56,11 +61,14 @@ export function emptyForm(): Form {
     outputMib: "",
     fileMib: "",
     fuel: "",
-    verify: "quorum",
+    verify: "",
     quorum: 2,
     retry: "",
     attemptsMax: "",
     labels: "",
+    profile: "",
+    cache: "",
+    callback: "",
     timeoutSeconds: "",
     deadlineSeconds: "",
     priority: "",
@@ -95,6 +103,9 @@ export function formOf(run: Run, defaults: LimitsView | null = null): Form {
     retry: policy.retry === "never" ? "never" : "",
     attemptsMax: unless(policy.attempts_max, USUAL.attemptsMax),
     labels: Object.entries(policy.placement.labels ?? {}).map(([name, value]) => `${name}=${value}`).join("\n"),
+    profile: spec.profile === USUAL.profile ? "" : spec.profile,
+    cache: (policy.cache ?? USUAL.cache) === USUAL.cache ? "" : (policy.cache ?? ""),
+    callback: policy.callback?.url ?? "",
     timeoutSeconds: unless(policy.timeout_ms / 1_000, USUAL.timeoutSeconds),
     deadlineSeconds: policy.deadline_ms === null ? "" : String(policy.deadline_ms / 1_000),
     priority: unless(policy.priority, USUAL.priority),
@@ -130,15 +141,23 @@ export function requestOf(form: Form, files: Record<string, InputFile>): RunRequ
     clock: form.clock.trim() === "" ? undefined : form.clock.trim(),
     seed: scaled(form.seed, 1),
     limits: Object.keys(limits).length === 0 ? undefined : limits,
-    verify: form.verify === "quorum" ? { policy: form.verify, n: form.quorum } : { policy: form.verify },
+    verify: verifyOf(form),
     retry: form.retry === "" ? undefined : form.retry,
     attempts_max: scaled(form.attemptsMax, 1),
     placement: Object.keys(labels).length === 0 ? undefined : { mode: "labels" as const, labels },
     timeout_ms: scaled(form.timeoutSeconds, 1_000),
     deadline_ms: scaled(form.deadlineSeconds, 1_000),
     priority: scaled(form.priority, 1),
+    profile: form.profile === "" ? undefined : form.profile,
+    cache: form.cache === "" ? undefined : form.cache,
+    callback: form.callback.trim() === "" ? undefined : { url: form.callback.trim() },
     live: form.live ? true : undefined,
   }) as RunRequest;
+}
+
+function verifyOf({ verify, quorum }: Form): RunRequest["verify"] | undefined {
+  if (verify === "") return undefined;
+  return verify === "quorum" ? { policy: verify, n: quorum } : { policy: verify };
 }
 
 function stdinOf(form: Form): RunRequest["stdin"] | undefined {
@@ -190,5 +209,7 @@ export function formProblems(form: Form): string[] {
   for (const [name, text] of numbers) {
     if (text.trim() !== "" && !Number.isFinite(Number(text))) problems.push(`${name} must be a number.`);
   }
+  const wrong = callbackProblem(form.callback);
+  if (wrong !== null) problems.push(wrong);
   return problems;
 }

@@ -1,6 +1,22 @@
 import { expect, test } from "vitest";
 import type { Attempt, Run, Verdict } from "../api/types";
-import { attemptTone, attemptWords, ballots, ending, endingShort, hasReceipt, runSentence, verdictTone, verdictWord } from "./status";
+import {
+  attemptTone,
+  attemptWords,
+  ballots,
+  ending,
+  endingShort,
+  evidenceTone,
+  evidenceWords,
+  hasReceipt,
+  isWeighed,
+  runMarks,
+  runSentence,
+  sourceOf,
+  verdictTitle,
+  verdictTone,
+  verdictWord,
+} from "./status";
 
 function attempt(change: Partial<Attempt>): Attempt {
   const times = { assigned_at: "2026-01-01T00:00:00Z", started_at: null, ended_at: null };
@@ -70,6 +86,12 @@ test("one sentence says what a run is worth", () => {
   expect(sentence(poisoned)).toBe("It failed without a verdict: it kills the runners that execute it.");
 });
 
+test("an arbiter that executed it twice is one worker", () => {
+  const attempts = [attempt({ worker: "w9", won: true }), attempt({ worker: "w9", won: true }), attempt({ worker: "w2", won: false })];
+  expect(sentence({ attempts, verdict: verdict({ dissenters: ["w2"] }) })).toBe("The arbiter w9 found twice that it exited with code 0. w2 voted otherwise.");
+  expect(sentence({ attempts: [attempt({ worker: "w1", won: true }), attempt({ worker: "w2", won: true })] })).toContain("Both workers agree");
+});
+
 test("lists show a verdict with its votes", () => {
   expect(verdictWord({ state: "succeeded", verdict: verdict({ dissenters: ["w1"] }) })).toBe("2 of 3 agreed");
   expect(verdictWord({ state: "running", verdict: verdict({ kind: "pending", votes: 1 }) })).toBe("pending, 1 vote");
@@ -89,4 +111,32 @@ test("only an ended run with a result that is kept has a receipt", () => {
   const has = (change: object) => hasReceipt({ state: "succeeded", result: "sha256:a", policy: { durable: true }, ...change } as Run);
   expect([has({}), has({ state: "failed" })]).toEqual([true, true]);
   expect([has({ state: "running" }), has({ state: "canceled", result: null }), has({ policy: { durable: false } })]).toEqual([false, false, false]);
+});
+
+test("what one worker vouches for is told apart from what was compared", () => {
+  const vouched = verdict({ kind: "vouched", votes: 1 });
+  expect(verdictTone(vouched)).not.toBe(verdictTone(verdict({})));
+  expect(verdictWord({ state: "succeeded", verdict: vouched })).toBe("vouched");
+  expect(sentence({ verdict: vouched })).toBe("One proven worker vouches for it: it exited with code 0. Nothing was compared.");
+  expect(verdictTitle(vouched)).toContain("one worker computed it");
+  expect(verdictTitle(verdict({}))).toContain("compared");
+});
+
+test("lists mark what was corrected and what another run computed", () => {
+  const run = (change: object) => ({ revision: 1, cached_from: null, shared_with: null, ...change });
+  expect(runMarks(run({}))).toEqual([]);
+  expect(runMarks(run({ revision: 2, cached_from: "r1" })).map(({ word }) => word)).toEqual(["corrected", "cached"]);
+  expect(sourceOf(run({ shared_with: "r2" }))).toEqual({ run: "r2", how: "shared" });
+  // a server that knows nothing of it says nothing of it
+  expect(sourceOf({})).toBeNull();
+});
+
+test("votes are weighed by credibility, and of every correction", () => {
+  const of = (policy: string, revision: number) => isWeighed({ revision, policy: { verify: { policy } } } as unknown as Run);
+  expect([of("standard", 1), of("high", 1), of("quorum", 1), of("once", 1), of("quorum", 2)]).toEqual([true, true, false, false, true]);
+});
+
+test("evidence that takes something back is good, and an operator's word is neither", () => {
+  expect([evidenceTone("absolved"), evidenceTone("lone_dissent"), evidenceTone("readmitted")]).toEqual(["good", "bad", "quiet"]);
+  expect(evidenceWords("absolved")).toBe("absolved: it had been right");
 });

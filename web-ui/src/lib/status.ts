@@ -3,8 +3,8 @@
 import type { Attempt, Fault, Module, Outcome, Run, RunState, RunSummary, Verdict, Worker } from "../api/types";
 import { count } from "./format";
 
-/** A tone is never the only sign: a word always stands beside it. */
-export type Tone = "good" | "bad" | "busy" | "warn" | "quiet";
+/** A tone is never the only sign: a word always stands beside it. `trust` is of what one worker vouches for. */
+export type Tone = "good" | "bad" | "busy" | "warn" | "quiet" | "trust";
 
 export function runTone(state: RunState): Tone {
   switch (state) {
@@ -23,6 +23,24 @@ export function runTone(state: RunState): Tone {
 
 export function isFinal(state: RunState): boolean {
   return state === "succeeded" || state === "failed" || state === "canceled";
+}
+
+/** The run that computed the result of this one, and how it comes here; null if it did so itself. */
+export function sourceOf(run: Pick<RunSummary, "cached_from" | "shared_with">): { run: string; how: "cached" | "shared" } | null {
+  if (run.cached_from != null) return { run: run.cached_from, how: "cached" };
+  return run.shared_with == null ? null : { run: run.shared_with, how: "shared" };
+}
+
+/** What lists say of a run beside its verdict. */
+export function runMarks(run: Pick<RunSummary, "revision" | "cached_from" | "shared_with">): { word: string; title: string }[] {
+  const marks: { word: string; title: string }[] = [];
+  if (run.revision > 1) marks.push({ word: "corrected", title: `its first result was wrong: this is revision ${run.revision}` });
+  const source = sourceOf(run);
+  if (source !== null) {
+    const title = source.how === "cached" ? "answered from the cache" : "an equal run in flight computed it for this one too";
+    marks.push({ word: source.how, title: `${title}: run ${source.run}` });
+  }
+  return marks;
 }
 
 /** Whether the server signs for it: only for a result, and only of a run that it keeps. */
@@ -114,9 +132,9 @@ export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "ver
   const others = verdict.dissenters.length === 0 ? "" : ` ${list(verdict.dissenters)} voted otherwise.`;
   switch (verdict.kind) {
     case "agreed":
-      return `${agreement(verdict)}${did === null ? "" : ` that it ${did}`}.${others}`;
+      return `${agreement(verdict, run.attempts)}${did === null ? "" : ` that it ${did}`}.${others}`;
     case "vouched":
-      return `One trusted worker vouches for it${did === null ? "" : `: it ${did}`}.`;
+      return `One proven worker vouches for it${did === null ? "" : `: it ${did}`}. Nothing was compared.${others}`;
     case "unchecked":
       return did === null ? "It ended unchecked: nothing was compared." : `It ${did}. Nothing was compared: one worker ran it once.`;
     case "disputed":
@@ -128,7 +146,10 @@ export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "ver
   }
 }
 
-function agreement(verdict: Verdict): string {
+function agreement(verdict: Verdict, attempts: Attempt[]): string {
+  const winners = new Set(attempts.filter(({ won }) => won === true).map(({ worker }) => worker));
+  // only an arbiter votes twice
+  if (winners.size === 1 && verdict.votes > 1) return `The arbiter ${[...winners].join("")} found ${verdict.votes === 2 ? "twice" : `${verdict.votes} times`}`;
   const votes = verdict.votes + verdict.dissenters.length;
   if (verdict.dissenters.length === 0) return verdict.votes === 2 ? "Both workers agree" : `All ${votes} workers agree`;
   return `${verdict.votes} of ${votes} workers agree`;
@@ -160,11 +181,30 @@ export function verdictWord({ state, verdict }: Pick<RunSummary, "state" | "verd
   }
 }
 
+/** What a verdict is worth, for a title. */
+export function verdictTitle({ kind }: Pick<Verdict, "kind">): string {
+  switch (kind) {
+    case "agreed":
+      return "agreed: several workers computed it, and their results were compared";
+    case "vouched":
+      return "vouched: one worker computed it, which has proven itself so often that its word alone keeps the error within the bound; the lottery of spot checks passed this run by";
+    case "unchecked":
+      return "unchecked: one worker computed it, and nothing speaks for its result but its word";
+    case "disputed":
+      return "disputed: workers computed different results, and none of them won";
+    case "nondeterministic":
+      return "nondeterministic: executions that are trusted gave different results, so the module is at fault and no worker";
+    case "pending":
+      return "pending: it is not decided";
+  }
+}
+
 export function verdictTone(verdict: Verdict): Tone {
   switch (verdict.kind) {
     case "agreed":
-    case "vouched":
       return verdict.dissenters.length === 0 ? "good" : "warn";
+    case "vouched":
+      return "trust";
     case "pending":
     case "unchecked":
       return "quiet";
@@ -246,6 +286,11 @@ export function moduleWord(module: Module): string {
   return module.quarantined === null ? module.state : "quarantined";
 }
 
+/** Whether trusted executions of it gave different results. */
+export function isNondeterministic(module: Pick<Module, "nondeterministic">): boolean {
+  return module.nondeterministic !== null;
+}
+
 export function moduleTone(module: Module): Tone {
   if (module.quarantined !== null || module.state === "refused") return "bad";
   return module.state === "ready" ? "good" : "busy";
@@ -253,6 +298,13 @@ export function moduleTone(module: Module): Tone {
 
 export function verifyWords(verify: Run["policy"]["verify"]): string {
   return verify.policy === "quorum" ? `quorum of ${verify.n ?? 2}` : verify.policy;
+}
+
+/** Whether votes are weighed by what their workers have shown before, instead of being counted. */
+export function isWeighed(run: Pick<Run, "policy" | "revision">): boolean {
+  const { policy } = run.policy.verify;
+  // what is verified anew is decided by `standard` in any case
+  return policy === "standard" || policy === "high" || run.revision > 1;
 }
 
 export function workerTone(standing: Worker["standing"]): Tone {
@@ -281,13 +333,20 @@ export function verifiableWords(analysis: NonNullable<Module["analysis"]>): stri
   return "Every machine computes the same bytes from the same input, so its results can be compared.";
 }
 
+const EVIDENCE: Record<string, string> = {
+  crashed: "runner crashed",
+  absolved: "absolved: it had been right",
+  readmitted: "readmitted by an operator",
+};
+
 /** A kind of evidence about a worker, in words. */
 export function evidenceWords(kind: string): string {
-  return kind === "crashed" ? "runner crashed" : kind.replaceAll("_", " ");
+  return EVIDENCE[kind] ?? kind.replaceAll("_", " ");
 }
 
 export function evidenceTone(kind: string): Tone {
-  if (kind.startsWith("confirmed")) return "good";
+  if (kind.startsWith("confirmed") || kind === "absolved") return "good";
+  if (kind === "readmitted") return "quiet";
   return kind === "dissented" || kind === "lone_dissent" || kind === "collusion" ? "bad" : "warn";
 }
 

@@ -12,12 +12,15 @@ use vocabulary::spec::Verify;
 use crate::oracle::{Heard, Known, Oracle};
 use crate::shim::finished;
 
+/// Everything that was ever said of a worker, each with the run that it is about.
+type Said = Vec<(Option<RunId>, Evidence)>;
+
 /// What is known of the workers.
 #[derive(Default)]
 pub struct Books {
     k: BTreeMap<WorkerId, f64>,
-    /// Of each worker everything that was ever said, and what it began with.
-    logs: BTreeMap<WorkerId, (f64, Vec<(Option<RunId>, Evidence)>)>,
+    /// Of each worker what it began with, and its log.
+    logs: BTreeMap<WorkerId, (f64, Said)>,
     faulty: BTreeMap<WorkerId, f64>,
     arbiters: BTreeSet<WorkerId>,
     pub nondeterministic: BTreeSet<Digest>,
@@ -34,6 +37,10 @@ impl Books {
         if joining.is_arbiter {
             self.arbiters.insert(worker);
         }
+    }
+
+    pub fn is_owned(&self, worker: WorkerId) -> bool {
+        self.faulty.get(&worker).is_some_and(|faulty| *faulty < 0.1)
     }
 
     pub fn is_arbiter(&self, worker: WorkerId) -> bool {
@@ -61,8 +68,10 @@ impl Books {
     fn is_condemned(&self, worker: WorkerId) -> bool {
         let log = self.logs.get(&worker).map(|(_, log)| log.as_slice()).unwrap_or_default();
         let since = log.iter().rposition(|(_, said)| *said == Evidence::Readmitted).map_or(0, |at| at + 1);
-        let count = |kind| log[since..].iter().filter(|(_, said)| *said == kind).count();
-        count(Evidence::Collusion) > 0 || count(Evidence::LoneDissent) > 1
+        let runs = |kind| -> BTreeSet<Option<RunId>> {
+            log[since..].iter().filter(|(_, said)| *said == kind).map(|(run, _)| *run).collect()
+        };
+        !runs(Evidence::Collusion).is_empty() || runs(Evidence::LoneDissent).len() > 1
     }
 
     /// Probability of error, confirmations, and whether it is an arbiter.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{
-    AttemptState, Class, Effect, Event, Final, Submission, WorkerStanding, WorkerView, Write, WriteKind,
+    AttemptState, Class, Effect, Event, Final, OWN_DOMAIN, Submission, WorkerStanding, WorkerView, Write,
+    WriteKind,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
@@ -701,9 +702,15 @@ impl Known {
         let seated: BTreeSet<WorkerId> = seated.filter(|worker| !books.is_arbiter(*worker)).collect();
         let same_class =
             workers.iter().filter(suits).filter(carries).filter(|view| view.class == chosen.class);
+        // where votes are weighed, the operator's own machines sit where they like
+        let is_weighed = self.submission.policy.verify.epsilon_ppb().is_some();
+        let is_apart =
+            |view: &WorkerView| is_weighed && view.domain == OWN_DOMAIN && books.is_owned(view.worker);
         let domains: BTreeSet<&str> = same_class.map(|view| view.domain.as_str()).collect();
-        let shares = workers.iter().any(|view| seated.contains(&view.worker) && view.domain == chosen.domain);
-        if shares && domains.len() >= voters.max(seated.len() + 1) {
+        let shares = workers
+            .iter()
+            .any(|view| seated.contains(&view.worker) && view.domain == chosen.domain && !is_apart(view));
+        if shares && !is_apart(chosen) && domains.len() >= voters.max(seated.len() + 1) {
             return Err(format!("I5: {attempt} goes to {worker} and a voter sits in its domain already"));
         }
         Ok(())

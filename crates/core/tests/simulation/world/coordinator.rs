@@ -131,7 +131,13 @@ impl World {
                 found.push(*run);
             }
         }
-        found.into_iter().try_for_each(|run| self.verify_anew(run))
+        for run in found {
+            // what follows from one may have submitted the next already
+            if !self.anew.contains(&run) {
+                self.verify_anew(run)?;
+            }
+        }
+        Ok(())
     }
 
     fn verify_anew(&mut self, run: RunId) -> Result<(), String> {
@@ -252,6 +258,7 @@ impl World {
                 let rare = match error {
                     SubmitError::QueueFull { .. } => "a full queue",
                     SubmitError::TooFewWorkers { .. } => "too few workers for a submission",
+                    SubmitError::Undecidable { .. } => "a submission that nobody could decide",
                     SubmitError::NoWorker { .. } => "a submission that no worker suits",
                     SubmitError::ModuleQuarantined { .. } => "a submission of a quarantined module",
                 };

@@ -11,7 +11,7 @@ mod workers;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use lockstep_core::{Class, Config, Event, Prior, Standing, Time};
+use lockstep_core::{Class, Config, Event, OWN_DOMAIN, Prior, Standing, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 
@@ -285,7 +285,7 @@ impl World {
             class: Class(Digest::from_bytes([class; 32])),
             prior,
             is_arbiter,
-            domain: format!("domain {domain}"),
+            domain: if domain == 0 { OWN_DOMAIN.to_owned() } else { format!("domain {domain}") },
             // one of each: a run that nobody could ever execute may wait for ever
             zone: if place == 0 || place > 1 && rng.chance(60) { "a" } else { "b" },
             slots: rng.range(1, 4) as u32,

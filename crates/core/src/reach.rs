@@ -1,0 +1,119 @@
+//! Whether the workers that are there could decide a run under a policy that weighs votes, and what is missing if not.
+//!
+//! Asked when a run is submitted: what can come to no verdict is refused then and not after a minute. It looks at as many
+//! workers as it takes to find enough, a handful as a rule; at all of them only to refuse.
+
+use std::collections::BTreeMap;
+
+use super::SubmitError;
+use super::credibility::{Rule, Weight, leading, voters_max};
+use super::evidence::ONE_PPB;
+use super::explain::Ppb;
+use super::floor::Floor;
+use super::placement::Shape;
+use super::run::Run;
+use vocabulary::id::Class;
+
+/// Odds are kept in thousandths.
+const MILLI: u128 = 1_000;
+
+/// The workers of one class, and what they could do if all of them agreed.
+#[derive(Default)]
+struct Group {
+    /// Arbiters included.
+    workers: usize,
+    domains: Vec<u32>,
+    /// The best of each fault domain, the best first; as many as may vote.
+    voters: Vec<Weight>,
+    arbiters: Vec<Weight>,
+}
+
+impl Group {
+    fn add(&mut self, weight: Weight, voters_max: usize) {
+        self.workers += 1;
+        if !self.domains.contains(&weight.domain) {
+            self.domains.push(weight.domain);
+        }
+        if weight.is_arbiter {
+            return self.arbiters.push(weight);
+        }
+        if let Some(rival) = self.voters.iter().position(|rival| rival.domain == weight.domain) {
+            if self.voters[rival].error_ppb <= weight.error_ppb {
+                return;
+            }
+            self.voters.remove(rival);
+        }
+        let position = self.voters.partition_point(|better| better.error_ppb <= weight.error_ppb);
+        self.voters.insert(position, weight);
+        self.voters.truncate(voters_max);
+    }
+
+    /// The error that is left if all of them name the same, in parts per billion, rounded up. Arbiters are asked where
+    /// there is nobody else.
+    fn error_ppb(&self) -> u64 {
+        let members = self.voters.iter().chain(&self.arbiters);
+        let odds = members.fold(MILLI, |odds, weight| odds.saturating_mul(weight.odds_milli()) / MILLI);
+        let total = MILLI.saturating_add(odds);
+        (MILLI * u128::from(ONE_PPB)).div_ceil(total).min(u128::from(ONE_PPB)) as u64
+    }
+
+    /// Whether that is good enough. Somebody has to be there to check with; and newcomers of one domain are no check of
+    /// each other.
+    fn decides(&self, rule: &Rule) -> bool {
+        let is_proven = self.voters.first().is_some_and(Weight::is_proven) || !self.arbiters.is_empty();
+        self.workers >= 2 && (is_proven || self.voters.len() >= 2) && self.error_ppb() <= rule.epsilon_ppb
+    }
+}
+
+/// Refuses a run that could come to no verdict, although every worker that may execute it agreed.
+pub(super) fn could_decide(run: &Run, shape: &Shape, rule: &Rule, floor: &Floor) -> Result<(), SubmitError> {
+    let most = voters_max(rule.epsilon_ppb);
+    let mut classes: BTreeMap<Class, Group> = BTreeMap::new();
+    for (place, worker) in floor.crew.iter().enumerate() {
+        if !shape.suits(worker) {
+            continue;
+        }
+        let group = classes.entry(worker.class_of(shape.kin)).or_default();
+        group.add(floor.crew.weight(place, floor.now), most);
+        if group.decides(rule) {
+            return Ok(());
+        }
+    }
+    let best = classes.values().min_by_key(|group| group.error_ppb());
+    let (there, domains, error_ppb) =
+        best.map_or((0, 0, ONE_PPB), |group| (group.workers, group.domains.len(), group.error_ppb()));
+    Err(SubmitError::Undecidable { verify: run.policy.verify, there, domains, error_ppb })
+}
+
+/// What the best of the votes leaves open, where they are weighed.
+fn left_open(run: &Run) -> Option<String> {
+    let epsilon = Ppb(run.rule()?.epsilon_ppb);
+    Some(match leading(&run.opinions()) {
+        Some((_, error_ppb)) => {
+            format!("the votes leave an error of {}, and {epsilon} is allowed", Ppb(error_ppb))
+        }
+        None => format!("there is no vote yet, and an error of {epsilon} is allowed"),
+    })
+}
+
+/// Why a run gives up that waited for voters for so long.
+pub(super) fn too_few(run: &Run, wait_ms: u64, there: usize) -> String {
+    match left_open(run) {
+        Some(open) => format!(
+            "for {wait_ms} ms too few other workers were there to vote ({there}); {open}: more workers, of other trust \
+             domains, or an arbiter would decide it"
+        ),
+        None => format!("for {wait_ms} ms there were too few workers to vote ({there})"),
+    }
+}
+
+/// Why a run gives up that has as many votes as it may.
+pub(super) fn disputed(run: &Run) -> String {
+    let votes = run.votes().len();
+    match left_open(run) {
+        Some(open) => {
+            format!("{votes} votes, as many as may be asked, and no result has enough of them: {open}")
+        }
+        None => format!("{votes} votes, and no result has enough of them"),
+    }
+}

@@ -1,0 +1,107 @@
+//! `lockstep drill`: real processes that lie, in each of the ways, and what becomes of them.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{children, eventually, is_running, signal};
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
+    command.env_clear().arg("drill").args(args);
+    command
+}
+
+fn figures(args: &[&str]) -> Value {
+    let output: Output = command(args).arg("--json").output().expect("the binary starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let figures: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    println!("{figures}");
+    figures
+}
+
+/// What holds with an arbiter, whoever lies and how.
+fn check(figures: &Value, runs: u64, attempts_per_run: u64) {
+    assert_eq!(figures["runs"], runs, "{figures}");
+    assert_eq!(figures["no_verdict"], 0, "{figures}");
+    assert_eq!(figures["honest_blamed"], 0, "{figures}");
+    assert!(figures["attempts"].as_u64() <= Some(runs * attempts_per_run), "{figures}");
+    assert!(figures["attempts"].as_u64() >= Some(runs), "{figures}");
+}
+
+const CREW: [&str; 6] = ["--workers", "8", "--liars", "25%", "--runs", "200"];
+
+#[test]
+fn colluders_that_always_lie_get_nothing_past() {
+    let figures = figures(&[&CREW[..], &["--behaviour", "colluding"]].concat());
+    check(&figures, 200, 5);
+    assert_eq!(
+        (&figures["wrong_exposed"], &figures["wrong_after_repair"]),
+        (&json!(0), &json!(0)),
+        "{figures}"
+    );
+    assert_eq!((&figures["liars"], &figures["liars_caught"]), (&json!(2), &json!(2)), "{figures}");
+    assert!(figures["last_caught_after"].as_u64() <= Some(100), "{figures}");
+}
+
+#[test]
+fn those_who_lie_alone_get_nothing_past() {
+    for behaviour in ["lone", "parroting"] {
+        let figures = figures(&[&CREW[..], &["--behaviour", behaviour]].concat());
+        check(&figures, 200, 5);
+        assert_eq!(figures["wrong_exposed"], 0, "{figures}");
+        assert_eq!(figures["liars_caught"], 2, "{figures}");
+    }
+}
+
+#[test]
+fn sleepers_are_caught_when_they_wake_and_a_flipped_bit_is_noticed() {
+    let sleeping = ["--behaviour", "sleeping", "--honest-for", "20", "--seed", "2"];
+    let sleepers = figures(&[&CREW[..4], &["--runs", "400"], &sleeping].concat());
+    check(&sleepers, 400, 5);
+    // the second one is suspect after its first lie, and asked less from then on
+    assert!(sleepers["liars_caught"].as_u64() >= Some(1), "{sleepers}");
+    assert!(sleepers["last_caught_after"].as_u64() >= Some(20), "they were honest before: {sleepers}");
+    // now and then two of them check each other
+    assert!(sleepers["wrong_exposed"].as_u64() <= Some(20), "{sleepers}");
+    let flips = figures(&[&CREW[..], &["--behaviour", "random", "--rate", "5%"]].concat());
+    check(&flips, 200, 5);
+    assert_eq!(flips["wrong_exposed"], 0, "{flips}");
+}
+
+#[test]
+fn a_fixed_quorum_believes_two_who_agree() {
+    // the baseline that the drill is there to show
+    let args =
+        ["--workers", "8", "--liars", "75%", "--runs", "60", "--policy", "quorum:2", "--arbiters", "0"];
+    let figures = figures(&args);
+    assert!(figures["wrong_exposed"].as_u64() > Some(0), "{figures}");
+    let output =
+        command(&["--workers", "2", "--liars", "0%", "--runs", "5", "--policy", "once"]).output().unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("wrong results exposed  0 (0.00 %)\n"), "{table}");
+    assert!(table.contains("attempts per run       1.000\n"), "{table}");
+}
+
+#[tokio::test]
+async fn an_interrupted_drill_leaves_no_process() {
+    let mut drill = command(&["--workers", "3", "--runs", "100000"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut processes = eventually("coordinator and workers are there", async || {
+        let processes = children(drill.id());
+        (processes.len() == 4).then_some(processes)
+    })
+    .await;
+    processes.extend(processes.clone().into_iter().flat_map(children));
+    signal(drill.id(), "INT");
+    let status = eventually("the drill ends", async || drill.try_wait().unwrap()).await;
+    assert_eq!(status.code(), Some(118));
+    eventually("its processes are gone", async || {
+        processes.iter().all(|pid| !is_running(*pid)).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,37 @@
+import { expect, it } from "vitest";
+import { decisionOf, lineKind, linePieces } from "./explain";
+
+// Lines as `crates/core/src/explain.rs` writes them.
+const WEIGHED = "the votes leave an error of 2.5e-4, and 1.0e-3 is allowed";
+const VOUCHED =
+  "9ab012cd is vouched for by w3 alone: 213 confirmations make an error of 4.6e-4, and 1.0e-3 is allowed; the lottery, which asks a second voter 6.10 times in a hundred, drew none";
+
+it("finds the figures of the last decision by weight", () => {
+  const lines = (...texts: string[]) => texts.map((text) => ({ text }));
+  expect(decisionOf(lines("attempt 1 goes to w1, drawn by lot", WEIGHED, "accepted: it exited with code 0"))).toEqual({
+    left: "2.5e-4",
+    allowed: "1.0e-3",
+    alone: null,
+  });
+  expect(decisionOf(lines(VOUCHED))).toEqual({ left: "4.6e-4", allowed: "1.0e-3", alone: { worker: "w3", confirmations: "213" } });
+  expect(decisionOf(lines("the votes leave an error of 1.20 %, and 1.0e-3 is allowed"))?.left).toBe("1.20 %");
+  expect(decisionOf(lines("agreed: all 2 votes named 9ab012cd"))).toBeNull();
+});
+
+it("takes workers and results out of a line and loses no word", () => {
+  const pieces = linePieces("agreed: 2 votes named 9ab012cd, w3, w12 did not");
+  expect(pieces.map(({ text }) => text).join("")).toBe("agreed: 2 votes named 9ab012cd, w3, w12 did not");
+  expect(pieces.filter(({ worker }) => worker !== undefined).map(({ worker }) => worker)).toEqual(["w3", "w12"]);
+  expect(pieces.filter(({ isDigest }) => isDigest).map(({ text }) => text)).toEqual(["9ab012cd"]);
+  // a word of hexadecimal letters is a word
+  expect(linePieces("defaced")).toEqual([{ text: "defaced" }]);
+});
+
+it("tells verdicts, faults and doubts from steps", () => {
+  expect([WEIGHED, VOUCHED, "corrected: this is revision 2", "failed (no quorum): …"].map(lineKind)).toEqual(Array(4).fill("verdict"));
+  expect(lineKind("attempt 2 on w1 ended: runner killed by signal 9")).toBe("fault");
+  expect(lineKind("the rerun avoids w1; it waits up to 5000 ms for another worker")).toBe("step");
+  expect(lineKind("an arbiter is asked: the votes differ")).toBe("doubt");
+  expect(lineKind("w2 alone named another result: it loses its confirmations and is suspect")).toBe("doubt");
+  expect(lineKind("attempt 1 goes to w1, drawn by lot")).toBe("step");
+});

@@ -1,0 +1,62 @@
+// The explain log for reading: which lines decide something, and what in them is a worker or a result. The words are the
+// server's; nothing is added to them and none are left out.
+
+import type { Explanation } from "../api/types";
+
+/** What kind of decision a line tells. */
+export type LineKind = "verdict" | "doubt" | "fault" | "step";
+
+export interface Piece {
+  text: string;
+  /** Id of a worker that the piece names. */
+  worker?: string;
+  /** Whether it is the short form of a digest. */
+  isDigest?: boolean;
+}
+
+const DOUBT = /\bnobody is blamed\b|alone named another|very same wrong|it is quarantined|an arbiter is asked|votes? named? .* different|verified anew|lost its confirmations|counts no more|votes differ|one more voter is asked/;
+const VERDICT = /^(agreed|accepted|confirmed|corrected|failed|canceled|takes |the votes leave an error)|is vouched for by/;
+const FAULT = / ended(:| before it had begun:)|did not deliver|was taken from|one attempt at a time from now on|none of its voters delivers/;
+
+export function lineKind(text: string): LineKind {
+  if (VERDICT.test(text)) return "verdict";
+  if (FAULT.test(text)) return "fault";
+  if (DOUBT.test(text)) return "doubt";
+  return "step";
+}
+
+/** Takes a line apart: workers and short digests stand out of the words around them. */
+export function linePieces(text: string): Piece[] {
+  const found: Piece[] = [];
+  let at = 0;
+  for (const match of text.matchAll(/\bw\d+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8}\b/g)) {
+    if (match.index > at) found.push({ text: text.slice(at, match.index) });
+    found.push(match[0].startsWith("w") ? { text: match[0], worker: match[0] } : { text: match[0], isDigest: true });
+    at = match.index + match[0].length;
+  }
+  if (at < text.length) found.push({ text: text.slice(at) });
+  return found;
+}
+
+/** By which figures a run was decided. */
+export interface Decision {
+  /** What the votes left as the probability of a wrong result. */
+  left: string;
+  /** What the policy allows. */
+  allowed: string;
+  /** The worker that stood alone, with its confirmations. */
+  alone: { worker: string; confirmations: string } | null;
+}
+
+/** The figures of the last decision by weight, as the log tells them; null where votes were only counted. */
+export function decisionOf(explain: Pick<Explanation, "text">[]): Decision | null {
+  for (const { text } of explain.toReversed()) {
+    const weighed = /^the votes leave an error of (.+?), and (.+?) is allowed/.exec(text);
+    if (weighed !== null) return { left: weighed[1] ?? "", allowed: weighed[2] ?? "", alone: null };
+    const alone = /is vouched for by (w\d+) alone: (\d+) confirmations make an error of (.+?), and (.+?) is allowed/.exec(text);
+    if (alone !== null) {
+      return { left: alone[3] ?? "", allowed: alone[4] ?? "", alone: { worker: alone[1] ?? "", confirmations: alone[2] ?? "" } };
+    }
+  }
+  return null;
+}
