@@ -114,7 +114,9 @@ impl Service {
     pub(super) async fn withdraw_everywhere(&self, withdrawal: Withdrawal) -> Result<usize, ServiceError> {
         let (count, kept) = self.parts.cache.withdraw(withdrawal);
         self.parts.metrics.cache_withdrawn.inc_by(count as u64);
-        keep_withdrawal(Arc::clone(&self.parts.store), kept).await?;
+        // kept even if the caller does not wait for it
+        let kept = tokio::spawn(keep_withdrawal(Arc::clone(&self.parts.store), kept)).await;
+        kept.map_err(|error| ServiceError::Internal(error.to_string()))??;
         Ok(count)
     }
 }

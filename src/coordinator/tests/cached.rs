@@ -286,3 +286,35 @@ async fn a_withdrawal_names_what_it_means() {
     }
     stage.end().await;
 }
+
+#[tokio::test]
+async fn after_a_crash_nothing_answers_that_rests_on_what_is_out() {
+    let stage = Stage::caching().await;
+    let mut workers = Vec::new();
+    for number in 1..=2 {
+        workers.push(stage.worker(number, b"the answer".to_vec()).await);
+    }
+    stage.run(stage.request(json!({}))).await;
+    let parts = stage.running().service.parts();
+    let (store, clock) = (Arc::clone(&parts.store), parts.clock);
+    let loaded = async || {
+        let cache = Arc::new(ResultCache::new(CACHE));
+        cache::load(Arc::clone(&store), Arc::clone(&cache), clock).await;
+        cache.totals().entries
+    };
+    assert_eq!(loaded().await, 1);
+    // its withdrawal was never stored
+    let at = clock.now();
+    let quarantine = crate::store::Quarantine { why: "it lied".to_owned(), at, for_votes: false };
+    assert!(store.quarantine_worker(workers[1], Some(quarantine), at).await.unwrap());
+    assert_eq!(loaded().await, 0);
+    // a newcomer now, what it said before counts for nothing
+    assert!(store.quarantine_worker(workers[1], None, clock.now()).await.unwrap());
+    assert_eq!(loaded().await, 0);
+    stage.run(stage.request(json!({"cache": "refresh"}))).await;
+    assert_eq!(loaded().await, 1);
+    let found = crate::store::Nondeterminism { run: RunId(1), at };
+    assert!(store.blame_module(stage.module, found).await.unwrap());
+    assert_eq!(loaded().await, 0);
+    stage.end().await;
+}
