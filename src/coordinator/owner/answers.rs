@@ -17,6 +17,10 @@ use crate::store::WriteAnswer;
 impl Owner {
     /// The store's answers, in the order of the writes.
     pub(super) fn written(&mut self, answers: Vec<((RunId, WriteKind), Written)>) {
+        if answers.iter().any(|(_, written)| matches!(written, Written::Answered(WriteAnswer::Committed))) {
+            // whatever it was, rows can be written
+            self.parts.cache.suspend(false);
+        }
         for ((run, kind), written) in answers {
             if self.hit_written(run, kind, &written) {
                 continue;

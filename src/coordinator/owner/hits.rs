@@ -89,7 +89,6 @@ impl Owner {
         }
         match written {
             Written::Answered(WriteAnswer::Committed) => {
-                self.parts.cache.suspend(false);
                 if kind == WriteKind::Finished
                     && let Some(hit) = self.end_hit(run)
                 {

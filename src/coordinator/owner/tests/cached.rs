@@ -207,11 +207,8 @@ async fn a_full_disk_stops_answers_that_nobody_would_remember() {
         bench.owner.parts.cache.find(key, &quorum(true), CLASS, bench.owner.now()).is_some()
     };
     assert!(!find(&bench), "a submission has to hear that the disk is full");
-    // something is written again
-    let (reply, _answer) = oneshot::channel();
-    let next = hit(&bench, &detail, true, Some(reply));
-    bench.owner.handle(Command::Hit(next));
-    bench.owner.flush();
+    // something is written again, and no hit is: nothing answers from the cache before
+    bench.submit_with(Policy { cache: CacheUse::Off, ..quorum(true) });
     bench.commit_all();
     assert!(find(&bench));
 }
