@@ -67,7 +67,6 @@ pub use explain::Explained;
 pub use pool::Pool;
 pub use quorum::{EXTRA_VOTERS_MAX, Tally, majority, tally};
 pub use repair::{PastVote, Suspect, is_decisive, repair_order, what_is_left_ppb};
-pub use share::verify_serves;
 pub use types::*;
 pub use views::*;
 pub use vocabulary::class::Portable;

@@ -16,7 +16,7 @@ use super::run::{Phase, Run};
 use super::settle::Ending;
 use vocabulary::digest::Digest;
 use vocabulary::id::{RunId, WorkspaceId};
-use vocabulary::spec::{Placement, Retry, Verify};
+use vocabulary::spec::{Policy, Retry};
 
 /// Who executes for whom.
 #[derive(Default)]
@@ -44,22 +44,12 @@ impl Flights {
     }
 }
 
-/// Whether what decides a run under one policy would do for another: the same rule, or a stricter one of its kind.
-pub fn verify_serves(leader: Verify, follower: Verify) -> bool {
-    match (leader, follower) {
-        (_, Verify::Once) => true,
-        (Verify::Quorum { n: most }, Verify::Quorum { n }) => most >= n,
-        (Verify::Standard | Verify::High, Verify::Standard) | (Verify::High, Verify::High) => true,
-        _ => false,
-    }
-}
-
-/// Whether a run may wait for the result of another, which is equal to it: it must not get less than it asked for.
-fn serves(leader: &Run, follower: &Run) -> bool {
-    let (of, wanted) = (&leader.policy, &follower.policy);
-    verify_serves(of.verify, wanted.verify)
+/// Whether a run may wait for the result of another, which is equal to it: it gets what it asked for, when its own attempts
+/// would have got it. A stricter leader would hold it up, one elsewhere placed may be waiting for a worker.
+fn serves(of: &Policy, wanted: &Policy) -> bool {
+    of.verify == wanted.verify
         && of.durable == wanted.durable
-        && (wanted.placement == Placement::Any || wanted.placement == of.placement)
+        && of.placement == wanted.placement
         // it is not held up for longer, nor behind others, than its own attempts would be
         && of.timeout_ms <= wanted.timeout_ms
         && of.priority >= wanted.priority
@@ -111,7 +101,7 @@ impl Pool {
         let leader = *flights.leaders.get(&(run.workspace, share))?;
         let others = flights.followers.get(&leader).map_or(0, BTreeSet::len);
         let may_follow = others < self.floor.config.followers_max
-            && self.runs.get(&leader).is_some_and(|leader| !leader.is_settled() && serves(leader, run));
+            && self.runs.get(&leader).is_some_and(|leader| !leader.is_settled() && serves(&leader.policy, &run.policy));
         may_follow.then_some(leader)
     }
 
@@ -182,33 +172,35 @@ impl Pool {
 
 #[cfg(test)]
 mod tests {
+    use vocabulary::spec::{Placement, Verify};
+
     use super::*;
 
     #[test]
-    fn a_run_gets_no_less_than_it_asked_for() {
-        let quorum = |n| Verify::Quorum { n };
-        let (once, standard, high) = (Verify::Once, Verify::Standard, Verify::High);
+    fn a_run_waits_only_for_one_that_asks_for_the_same() {
+        let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
+        let any = Policy { verify: Verify::Quorum { n: 3 }, timeout_ms: 1_000, ..Policy::default() };
+        let with = |change: fn(&mut Policy)| {
+            let mut policy = any.clone();
+            change(&mut policy);
+            policy
+        };
+        let placed = Policy { placement: Placement::Labels { labels }, ..any.clone() };
         let table = [
-            (once, once, true),
-            (once, quorum(2), false),
-            (once, standard, false),
-            (quorum(2), once, true),
-            (quorum(2), quorum(2), true),
-            (quorum(3), quorum(2), true),
-            (quorum(2), quorum(3), false),
-            (quorum(5), standard, false),
-            (quorum(5), high, false),
-            (standard, once, true),
-            (standard, standard, true),
-            (standard, high, false),
-            (standard, quorum(2), false),
-            (high, once, true),
-            (high, standard, true),
-            (high, high, true),
-            (high, quorum(2), false),
+            (any.clone(), true),
+            (with(|it| it.verify = Verify::Quorum { n: 2 }), false),
+            (with(|it| it.verify = Verify::Once), false),
+            (with(|it| it.verify = Verify::High), false),
+            (with(|it| it.durable = !it.durable), false),
+            (with(|it| it.timeout_ms = 999), false),
+            (with(|it| it.timeout_ms = 1_001), true),
+            (with(|it| it.priority = 1), false),
+            (with(|it| it.priority = -1), true),
+            (placed.clone(), false),
         ];
-        for (leader, follower, expected) in table {
-            assert_eq!(verify_serves(leader, follower), expected, "{leader:?} for {follower:?}");
+        for (wanted, expected) in table {
+            assert_eq!(serves(&any, &wanted), expected, "{wanted:?}");
         }
+        assert!(serves(&placed, &placed) && !serves(&placed, &any));
     }
 }

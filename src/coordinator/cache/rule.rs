@@ -9,15 +9,15 @@
 //! - `standard` and `high` take one whose error was weighed and is within what they allow; `high` no vote that stood alone.
 //!   A quorum states no error, so it serves neither.
 //!
-//! A run that must be executed on workers with labels takes only the result of one that asked for the same labels. How often
-//! it may be tried, how long, until when and how urgently makes no difference to an answer that takes no attempt.
+//! It takes only the result of a run that asked for the same placement: labels may name workers that are less trusted than any,
+//! as well as such that are more. How often it may be tried, how long, until when and how urgently makes no difference to an answer that takes no attempt.
 
 use std::collections::BTreeSet;
 
 use crate::core::{Opinion, group_error_ppb, majority};
 use crate::digest::Digest;
 use crate::result::VerdictKind;
-use crate::spec::{Placement, Policy, Verify};
+use crate::spec::{Policy, Verify};
 use crate::store::CastVote;
 
 /// What verifying a result has reached.
@@ -84,7 +84,7 @@ impl Reached {
 
 /// Whether a result of a run under the policy `had` may answer one under `wanted`.
 pub fn may_answer(had: &Policy, reached: &Reached, wanted: &Policy) -> bool {
-    let is_placed = wanted.placement == Placement::Any || wanted.placement == had.placement;
+    let is_placed = wanted.placement == had.placement;
     // what is in memory only answers nothing that is to be kept
     is_placed && (had.durable || !wanted.durable) && reached.serves(wanted.verify)
 }
@@ -96,6 +96,7 @@ mod tests {
     use super::*;
     use crate::core::{Class, Weight};
     use crate::id::WorkerId;
+    use crate::spec::Placement;
 
     const WON: Digest = Digest::EMPTY;
 
@@ -201,7 +202,7 @@ mod tests {
             (&any, &hurried, true),
             (&any, &placed, false),
             (&placed, &placed, true),
-            (&placed, &any, true),
+            (&placed, &any, false),
             (&any, &in_memory, true),
             (&in_memory, &any, false),
             (&in_memory, &in_memory, true),

@@ -793,15 +793,9 @@ impl Known {
         if mine.share.is_none() || (mine.share, mine.workspace) != (other.share, other.workspace) {
             return Err(format!("share: {run} and {leader} are not equal"));
         }
-        let rank = |verify| match verify {
-            Verify::Once => (0, 0),
-            Verify::Quorum { n } => (1, n),
-            Verify::Standard => (2, 1),
-            Verify::High => (2, 2),
-        };
-        let (wanted, had) = (rank(mine.policy.verify), rank(other.policy.verify));
-        if wanted.0 != 0 && (wanted.0 != had.0 || wanted.1 > had.1) {
-            return Err(format!("share: {run} asked for more than {leader}"));
+        let asked = |it: &Submission| (it.policy.verify, it.policy.placement.clone());
+        if asked(mine) != asked(other) {
+            return Err(format!("share: {run} did not ask for what {leader} did"));
         }
         let once = [mine, other].iter().any(|it| it.policy.retry == Retry::Never);
         if once || !last.attempts.is_empty() || !last.votes.is_empty() {
