@@ -234,11 +234,7 @@ impl ResultCache {
         }
         there.into_iter().for_each(|run| inner.remove(run));
         inner.put(key, entry);
-        while inner.order.len() > self.config.entries_max || inner.bytes > self.config.bytes_max {
-            let Some((_, (_, oldest))) = inner.order.first_key_value() else { break };
-            let oldest = *oldest;
-            inner.remove(oldest);
-        }
+        inner.evict(&self.config);
     }
 
     /// Shows an entry with outputs that were read since.
@@ -246,16 +242,15 @@ impl ResultCache {
         let mut inner = self.lock();
         let Some(key) = inner.by_run.get(&run).copied() else { return };
         let Some(entries) = inner.entries.get_mut(&key) else { return };
-        let mut grown = 0;
-        if let Some((_, entry)) = entries.iter_mut().find(|(_, entry)| entry.detail.run.id == run) {
-            let before = entry.weight();
-            entry.detail = detail;
-            grown = entry.weight().saturating_sub(before);
-        }
-        inner.bytes += grown;
+        let Some((_, entry)) = entries.iter_mut().find(|(_, entry)| entry.detail.run.id == run) else { return };
+        let before = entry.weight();
+        entry.detail = detail;
+        let after = entry.weight();
+        inner.bytes = inner.bytes - before + after;
         if let Some(stats) = inner.stats.get_mut(&key.0) {
-            stats.bytes += grown as u64;
+            stats.bytes = stats.bytes - before as u64 + after as u64;
         }
+        inner.evict(&self.config);
     }
 
     /// These runs are not kept any longer.
@@ -372,6 +367,15 @@ impl Inner {
         if let Some(stats) = self.stats.get_mut(&key.0) {
             stats.entries -= 1;
             stats.bytes -= weight as u64;
+        }
+    }
+
+    /// Lets go what was used longest ago, until the rest is within the bounds.
+    fn evict(&mut self, config: &CacheConfig) {
+        while self.order.len() > config.entries_max || self.bytes > config.bytes_max {
+            let Some((_, (_, oldest))) = self.order.first_key_value() else { break };
+            let oldest = *oldest;
+            self.remove(oldest);
         }
     }
 

@@ -187,6 +187,26 @@ fn it_is_bounded_in_entries_bytes_and_age() {
 }
 
 #[test]
+fn what_grows_when_its_outputs_are_read_stays_within_the_bound() {
+    let cache = ResultCache::new(CacheConfig { entries_max: 1_000, bytes_max: 100_000, age_ms: 60_000 });
+    let of = |number: u64| Made { seed: number, stdout: vec![b'x'; 10_000], ..made(number.into()) };
+    for number in 1..=20 {
+        let mut entry = of(number).entry();
+        let detail = RunDetail { stdout: None, ..entry.detail.as_ref().clone() };
+        entry.detail = Arc::new(detail);
+        cache.insert(entry, Time(MINUTE + 1_000));
+    }
+    assert_eq!(cache.totals().entries, 20);
+    for number in 1..=20 {
+        cache.refine(RunId(number.into()), of(number).entry().detail);
+        assert!(cache.totals().bytes <= 100_000);
+    }
+    assert!(cache.totals().entries < 20);
+    cache.forget(&(1..=20).map(RunId).collect::<Vec<_>>());
+    assert_eq!((cache.totals().entries, cache.totals().bytes, cache.lock().bytes), (0, 0, 0));
+}
+
+#[test]
 fn what_is_withdrawn_does_not_come_back() {
     let cache = cache(10);
     let of = |seed| Made { seed, workers: [u32::try_from(seed).unwrap(), 9], ..made(seed.into()) };
