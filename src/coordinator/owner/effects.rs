@@ -46,7 +46,7 @@ impl Owner {
                 None => self.perform(effect),
             }
         }
-        self.landed = None;
+        self.landed.clear();
     }
 
     /// Carries out one effect now.
@@ -184,7 +184,7 @@ impl Owner {
         self.parts.cache.forget(&dropped);
         if last.shared_with.is_none() {
             let reported = last.result.and_then(|result| open.reported.remove(&result));
-            self.landed = reported.map(|reported| (last.run, reported));
+            self.landed.extend(reported.map(|reported| (last.run, reported)));
         }
         self.announce(open, detail);
     }
@@ -192,9 +192,9 @@ impl Owner {
     /// A run that shared the attempts of another has no votes of its own: it takes over what those of the other reported.
     fn share_reported(&mut self, last: &Final) {
         let (Some(leader), Some(result)) = (last.shared_with, last.result) else { return };
-        let reported = match &self.landed {
-            Some((run, reported)) if *run == leader => Some(reported.clone()),
-            _ => self.runs.get(&leader).and_then(|open| open.reported.get(&result)).cloned(),
+        let reported = match self.landed.get(&leader) {
+            Some(reported) => Some(reported.clone()),
+            None => self.runs.get(&leader).and_then(|open| open.reported.get(&result)).cloned(),
         };
         self.parts.metrics.runs_shared.inc();
         if let (Some(open), Some(reported)) = (self.runs.get_mut(&last.run), reported) {

@@ -147,9 +147,9 @@ pub struct Owner {
     writes: Vec<RunWrite>,
     /// Runs that were answered from the cache and whose row is on its way.
     hits: HashMap<RunId, hits::Unwritten>,
-    /// What the last run in memory had reported, while the effects of one step are carried out: those that shared its
+    /// What runs in memory had reported that ended, while the effects of one step are carried out: those that shared their
     /// attempts take it over.
-    landed: Option<(RunId, Reported)>,
+    landed: BTreeMap<RunId, Reported>,
 }
 
 impl Owner {
@@ -173,7 +173,7 @@ impl Owner {
             patience: Patience::default(),
             writes: Vec::new(),
             hits: HashMap::new(),
-            landed: None,
+            landed: BTreeMap::new(),
         }
     }
 

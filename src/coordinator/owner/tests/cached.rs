@@ -49,7 +49,7 @@ async fn equal_runs_in_flight_share_attempts_and_all_have_the_result() {
             }
         }
         assert_eq!(bench.owner.parts.metrics.runs_shared.get(), 4);
-        assert!(bench.owner.landed.is_none());
+        assert!(bench.owner.landed.is_empty());
     }
 }
 
