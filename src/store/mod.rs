@@ -66,7 +66,8 @@ pub enum StoreError {
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Applies a batch in one transaction (usually shared with others: group commit) and answers, in order, how each
-    /// write ended, once all of it is durable.
+    /// write ended, once all of it is durable. Of a run that the cache answered ([`Source::Cached`]) a final for which a blob
+    /// is missing takes the insertion back: there is no such run then.
     async fn write_runs(&self, writes: Arc<Vec<RunWrite>>) -> Result<Vec<WriteAnswer>, StoreError>;
 
     /// A run.

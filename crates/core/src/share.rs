@@ -101,7 +101,10 @@ impl Pool {
         let leader = *flights.leaders.get(&(run.workspace, share))?;
         let others = flights.followers.get(&leader).map_or(0, BTreeSet::len);
         let may_follow = others < self.floor.config.followers_max
-            && self.runs.get(&leader).is_some_and(|leader| !leader.is_settled() && serves(&leader.policy, &run.policy));
+            && self
+                .runs
+                .get(&leader)
+                .is_some_and(|leader| !leader.is_settled() && serves(&leader.policy, &run.policy));
         may_follow.then_some(leader)
     }
 

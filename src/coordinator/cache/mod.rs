@@ -163,6 +163,11 @@ impl ResultCache {
         self.config.entries_max > 0
     }
 
+    /// Whether it has what this run computed.
+    pub fn holds(&self, run: RunId) -> bool {
+        self.lock().by_run.contains_key(&run)
+    }
+
     /// Whether there is room for more without anything going.
     fn has_room(&self) -> bool {
         let inner = self.lock();
@@ -242,7 +247,9 @@ impl ResultCache {
         let mut inner = self.lock();
         let Some(key) = inner.by_run.get(&run).copied() else { return };
         let Some(entries) = inner.entries.get_mut(&key) else { return };
-        let Some((_, entry)) = entries.iter_mut().find(|(_, entry)| entry.detail.run.id == run) else { return };
+        let Some((_, entry)) = entries.iter_mut().find(|(_, entry)| entry.detail.run.id == run) else {
+            return;
+        };
         let before = entry.weight();
         entry.detail = detail;
         let after = entry.weight();

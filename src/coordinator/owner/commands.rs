@@ -48,7 +48,7 @@ pub struct Hit {
     pub detail: Arc<RunDetail>,
     /// Small output files, if what answers it is in memory only.
     pub outputs: BTreeMap<Digest, Bytes>,
-    /// Answered when its row is written; none if it was answered already.
+    /// Answered when its row is written; none if it was answered already. Dropped if it is not to be answered like this.
     pub reply: Option<Waiter>,
     /// Whether it counts among the answers whose row is not written.
     pub is_counted: bool,

@@ -7,17 +7,17 @@
 
 use std::sync::Arc;
 
+use super::Owner;
 use super::commands::Hit;
-use super::{Owner, submission};
 use crate::coordinator::cache::{Entry, keep_withdrawal};
 use crate::coordinator::open_run::{OpenRun, Waiter, join_waiters};
 use crate::coordinator::pump::Written;
 use crate::coordinator::service::{PoolEvent, RunDetail, ServiceError};
-use crate::core::{Event, Final, Submission, WriteKind};
+use crate::core::{Final, WriteKind};
 use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
 use crate::spec::CacheUse;
-use crate::store::{FinalRun, NewRun, RunWrite, Withdrawal, WriteAnswer};
+use crate::store::{FinalRun, NewRun, RunWrite, Source, Withdrawal, WriteAnswer};
 
 /// A hit whose row is on its way.
 pub(super) struct Unwritten {
@@ -32,6 +32,11 @@ impl Owner {
     /// Takes a hit: keeps it in memory, or writes its row with the next commit.
     pub(super) fn hit(&mut self, hit: Hit) {
         let Hit { new, detail, outputs, reply, is_counted } = hit;
+        let computed_by = detail.run.source.map(Source::run);
+        if reply.is_some() && !computed_by.is_some_and(|run| self.parts.cache.holds(run)) {
+            // withdrawn since it was found, and not answered yet: whoever waits submits it as if it had not been found
+            return;
+        }
         if let Some((key, payload)) = &new.idempotency {
             if let Some((run, known)) = self.keys.get(&(new.workspace, key.clone())) {
                 let same_payload = known == payload;
@@ -92,17 +97,17 @@ impl Owner {
                 if kind == WriteKind::Finished
                     && let Some(hit) = self.end_hit(run)
                 {
+                    self.final_committed(&hit.detail);
                     self.count_hit(&hit.detail);
                     for waiter in hit.waiters {
                         let _ = waiter.send(Ok(Arc::clone(&hit.detail)));
                     }
                 }
             }
-            Written::Answered(WriteAnswer::MissingBlob(_)) if kind == WriteKind::Finished => {
-                self.execute_hit(run)
-            }
             Written::Answered(WriteAnswer::Refused) => self.drop_hit(run, &ServiceError::TakenOver),
             Written::Answered(WriteAnswer::MissingBlob(digest)) => {
+                // the run that computed it went at this very moment, and its blobs with it: there is no row, and who waits
+                // for one submits the run as if nothing had been found. One that was answered is final: it is never executed
                 self.drop_hit(run, &ServiceError::MissingBlob(*digest));
             }
             Written::Answered(WriteAnswer::Duplicate { run: other, same_payload }) => {
@@ -137,17 +142,6 @@ impl Owner {
         for waiter in hit.waiters {
             let _ = waiter.send(Err(error.clone()));
         }
-    }
-
-    /// The run that computed it went at this very moment, and its blobs with it: the row is there, so it is executed.
-    fn execute_hit(&mut self, run: RunId) {
-        let Some(hit) = self.end_hit(run) else { return };
-        let taken_over =
-            Submission { recovered: true, ..submission(&hit.new, true, self.parts.key.lottery(run)) };
-        let mut open = OpenRun::new(Arc::clone(&hit.new), false, true);
-        open.finals = hit.waiters;
-        self.enter(open);
-        self.step(Event::Submitted(Box::new(taken_over)));
     }
 
     /// What a final would put into the cache.

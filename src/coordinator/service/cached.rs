@@ -64,8 +64,12 @@ impl Service {
         if !waits {
             return Ok(Some(SubmitAnswer::Accepted(detail)));
         }
-        let written = written.await.map_err(|_| ServiceError::ShuttingDown)?;
-        written.map(|detail| Some(SubmitAnswer::Accepted(detail)))
+        match written.await {
+            Ok(Ok(detail)) => Ok(Some(SubmitAnswer::Accepted(detail))),
+            // what was found went meanwhile
+            Ok(Err(ServiceError::MissingBlob(_))) | Err(_) => Ok(None),
+            Ok(Err(error)) => Err(error),
+        }
     }
 
     /// The entry with the small outputs that are shown with a run: after a start they are still in the store. `None` if they

@@ -6,7 +6,7 @@ use super::Place;
 use super::fixtures::*;
 use crate::core::Time;
 use crate::id::{Class, WorkerId, WorkspaceId};
-use crate::store::{FinalRun, Retention, Source, Withdrawal};
+use crate::store::{FinalRun, Retention, Source, Withdrawal, WriteAnswer};
 
 pub(crate) async fn finals_that_may_answer_others_are_found_newest_first(place: &dyn Place) {
     let store = place.open().await;
@@ -32,7 +32,7 @@ pub(crate) async fn finals_that_may_answer_others_are_found_newest_first(place: 
     let unverified = final_run(5, Time(80));
     let finals = [first.clone(), fourth.clone(), cached, shared, unverified].map(finish);
     let answers = store.write_runs(Arc::new(finals.into())).await.unwrap();
-    assert!(answers.iter().all(|answer| *answer == crate::store::WriteAnswer::Committed), "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer == WriteAnswer::Committed), "{answers:?}");
 
     let found = store.reusable(None, 10).await.unwrap();
     let ids: Vec<_> = found.iter().map(|(run, _)| run.id).collect();
@@ -57,6 +57,42 @@ pub(crate) async fn finals_that_may_answer_others_are_found_newest_first(place: 
     store.take_garbage(FOREVER, 99).await.unwrap();
     let stdout = first.manifest.unwrap().stdout.digest;
     assert!(store.blob(stdout).await.unwrap().is_some());
+    check_references(&*store).await;
+}
+
+pub(crate) async fn an_answer_from_the_cache_is_there_with_its_result_or_not_at_all(place: &dyn Place) {
+    let store = place.open().await;
+    let finish_of = |number| {
+        let last = final_run(number, Time(70));
+        finish(FinalRun {
+            source: Some(Source::Cached(run_id(1))),
+            votes: vec![],
+            blobs: vec![],
+            dissents: vec![],
+            ..last
+        })
+    };
+    // in one write, and in two
+    for (number, at_once) in [(2, true), (3, false)] {
+        let writes = vec![insert(new_run(number)), finish_of(number)];
+        let answers = match at_once {
+            true => store.write_runs(Arc::new(writes)).await.unwrap(),
+            false => {
+                let mut answers = Vec::new();
+                for write in writes {
+                    answers.extend(store.write_runs(Arc::new(vec![write])).await.unwrap());
+                    store.recount_references().await.unwrap();
+                }
+                answers
+            }
+        };
+        assert!(matches!(answers[..], [WriteAnswer::Committed, WriteAnswer::MissingBlob(_)]), "{answers:?}");
+        assert!(store.run(run_id(number)).await.unwrap().is_none());
+        check_references(&*store).await;
+        // nothing is in the way of the run that is executed instead
+        let again = store.write_runs(Arc::new(vec![insert(new_run(number))])).await.unwrap();
+        assert_eq!(again, [WriteAnswer::Committed]);
+    }
     check_references(&*store).await;
 }
 

@@ -96,6 +96,7 @@ macro_rules! conformance {
                 a_deleted_run_frees_its_idempotency_key;
             cached:
                 finals_that_may_answer_others_are_found_newest_first,
+                an_answer_from_the_cache_is_there_with_its_result_or_not_at_all,
                 withdrawals_are_kept_until_everything_is_withdrawn;
             callbacks:
                 a_delivery_is_made_with_its_final_and_only_with_it,

@@ -49,6 +49,8 @@ pub(super) struct FinishRow {
     ending: Vec<u8>,
     votes: Vec<u8>,
     source: Option<RunId>,
+    /// It was answered from the cache: its insertion stands and falls with it.
+    is_hit: bool,
     reusable: bool,
     /// Whose votes were for what won.
     supporters: Vec<u8>,
@@ -110,6 +112,7 @@ impl FinishRow {
             ending: Ending::encode(run),
             votes: votes::encode(&run.votes),
             source: run.source.map(Source::run),
+            is_hit: matches!(run.source, Some(Source::Cached(_))),
             reusable: run.reusable,
             supporters: join_workers(supporters(run)),
             revision: i64::from(run.record.revision),
@@ -264,6 +267,9 @@ impl<'c> Batch<'c> {
         // What the run holds already it does not hold twice.
         let outputs: BTreeSet<Digest> = run.refers.difference(&inputs).copied().collect();
         if let Some(missing) = self.first_missing(&outputs, &run.blobs)? {
+            if run.is_hit {
+                self.take_back(run.run, row, &inputs)?;
+            }
             return Ok(WriteAnswer::MissingBlob(missing));
         }
         for digest in &outputs {
@@ -285,6 +291,19 @@ impl<'c> Batch<'c> {
         repairs::support(self.connection, row, seq, &run.supporters)?;
         callbacks::put(self.connection, row, run.callback.as_ref())?;
         Ok(WriteAnswer::Committed)
+    }
+
+    /// An insertion was for nothing.
+    fn take_back(&mut self, run: RunId, row: Option<i64>, inputs: &BTreeSet<Digest>) -> rusqlite::Result<()> {
+        inputs.iter().for_each(|digest| self.references.release(*digest));
+        if let Some(row) = row {
+            self.connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?.execute(params![row])?;
+        } else if let Some(pending) = self.pending.remove(&run)
+            && let Some((key, _)) = pending.row.idempotency
+        {
+            self.keys.remove(&(pending.row.workspace, key));
+        }
+        Ok(())
     }
 
     /// Puts the next revision in the place of a final. What the one before refers to stays referred to.

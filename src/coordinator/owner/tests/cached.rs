@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::coordinator::cache::Entry;
+use crate::core::WriteKind;
 use crate::store::{Source, StoredRun};
 
 fn quorum(durable: bool) -> Policy {
@@ -214,31 +215,57 @@ async fn a_full_disk_stops_answers_that_nobody_would_remember() {
 }
 
 #[tokio::test]
-async fn a_hit_whose_blobs_went_at_that_moment_is_executed() {
+async fn a_hit_whose_blobs_went_at_that_moment_is_no_run_and_never_executed() {
+    for kind in [WriteKind::Inserted, WriteKind::Finished] {
+        let mut bench = Bench::caching();
+        let (detail, _) = executed(&mut bench).await;
+        let (reply, mut waits) = oneshot::channel();
+        let hits = [hit(&bench, &detail, true, Some(reply)), hit(&bench, &detail, true, None)];
+        let ids = [hits[0].new.id, hits[1].new.id];
+        hits.map(|hit| bench.owner.handle(Command::Hit(hit)));
+        bench.owner.flush();
+        bench.commit(|write| match (crate::coordinator::pump::subject(write).1, kind) {
+            (WriteKind::Inserted, WriteKind::Finished) => WriteAnswer::Committed,
+            (WriteKind::Finished, WriteKind::Inserted) => WriteAnswer::Refused,
+            _ => WriteAnswer::MissingBlob(Digest::of(b"out")),
+        });
+        assert!(ids.iter().all(|id| bench.sees(*id).is_none() && bench.owner.parts.pool.run(*id).is_none()));
+        // its caller submits it then as if nothing had been found
+        assert!(matches!(waits.try_recv(), Ok(Err(ServiceError::MissingBlob(_)))));
+        assert!(bench.owner.hits.is_empty());
+        assert!(bench.owner.parts.cache.begin_unwritten());
+    }
+}
+
+#[tokio::test]
+async fn a_hit_whose_result_was_withdrawn_meanwhile_is_not_answered() {
     let mut bench = Bench::caching();
     let (detail, _) = executed(&mut bench).await;
     let (reply, mut waits) = oneshot::channel();
     let hit = hit(&bench, &detail, true, Some(reply));
-    let id = hit.new.id;
+    bench.owner.withdraw_run(detail.run.id);
     bench.owner.handle(Command::Hit(hit));
     bench.owner.flush();
-    bench.commit(|write| match write {
-        RunWrite::Finish(_) => WriteAnswer::MissingBlob(Digest::of(b"out")),
-        _ => WriteAnswer::Committed,
-    });
-    assert_eq!(bench.sees(id).unwrap().run.state, RunState::Running);
-    for worker in [WorkerId(1), WorkerId(2)] {
-        let assignment = loop {
-            if let ToAgent::Assign(assignment) = bench.hears(worker) {
-                break assignment;
-            }
-        };
-        assert_eq!(assignment.attempt.run, id);
-        bench.votes(worker, &assignment, b"out", b"a file", true);
-    }
-    bench.commit_all();
-    let detail = waits.try_recv().unwrap().unwrap();
-    assert_eq!((detail.run.id, detail.run.source, detail.run.attempts.len()), (id, None, 2));
+    assert!(matches!(waits.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+    assert!(bench.owner.hits.is_empty() && bench.writes.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_hit_with_a_callback_wakes_who_delivers() {
+    let mut bench = Bench::caching();
+    let (detail, _) = executed(&mut bench).await;
+    let mut hit = hit(&bench, &detail, true, None);
+    let callback = Some(crate::spec::Callback { url: "https://example.org/done".into() });
+    hit.new.policy.callback.clone_from(&callback);
+    let mut shown = hit.detail.as_ref().clone();
+    shown.run.policy.callback.clone_from(&callback);
+    hit.detail = Arc::new(shown);
+    let made = Arc::clone(&bench.owner.parts.callback_made);
+    bench.owner.handle(Command::Hit(hit));
+    bench.owner.flush();
+    let finals = bench.commit_all();
+    assert_eq!(finals[0].callback, callback);
+    tokio::time::timeout(Duration::from_secs(5), made.notified()).await.unwrap();
 }
 
 #[tokio::test]
