@@ -219,7 +219,9 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
     let cache = Arc::new(ResultCache::new(config.cache));
-    cache.recall(store.withdrawals().await?);
+    if let Some(together) = cache.recall(store.withdrawals().await?, clock.now()) {
+        tokio::spawn(cache::keep_withdrawal(Arc::clone(&store), together));
+    }
     let callbacks = Arc::new(Callbacks::open(&config.callbacks, store.as_ref(), clock.now()).await?);
     let quarantined = pool_service::Quarantined::default();
     let (own, about) = proof.await.map_err(|error| CoordinatorError::Task(error.to_string()))??;

@@ -26,6 +26,7 @@ pub async fn load(store: Arc<dyn Store>, cache: Arc<ResultCache>, clock: Clock) 
         Ok(count) => tracing::debug!(count, "results of before are in the cache"),
         Err(error) => tracing::warn!(%error, "results of before are not in the cache"),
     }
+    cache.end_loading();
 }
 
 async fn fill(store: &dyn Store, cache: &ResultCache, clock: &Clock) -> Result<u64, StoreError> {

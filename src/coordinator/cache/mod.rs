@@ -137,6 +137,9 @@ struct Inner {
     stats: HashMap<WorkspaceId, CacheStats>,
     withdrawals: Vec<Withdrawal>,
     barred: BTreeSet<Digest>,
+    /// Runs that were corrected while results of before are still read: what was read of them is of before that.
+    corrected: BTreeSet<RunId>,
+    is_loaded: bool,
 }
 
 /// See the module.
@@ -190,7 +193,7 @@ impl ResultCache {
         if self.is_suspended.load(Ordering::Relaxed) {
             return None;
         }
-        let oldest = Time(now.0.saturating_sub(self.config.age_ms.saturating_mul(1_000)));
+        let oldest = self.oldest(now);
         let mut inner = self.lock();
         let found = inner.entries.get(&key).and_then(|entries| {
             let fits = |(_, entry): &&(u64, Entry)| {
@@ -211,7 +214,7 @@ impl ResultCache {
 
     /// Takes a result, unless it is withdrawn already, too old, or older than what is there.
     pub fn insert(&self, entry: Entry, now: Time) {
-        let oldest = Time(now.0.saturating_sub(self.config.age_ms.saturating_mul(1_000)));
+        let oldest = self.oldest(now);
         let run = &entry.detail.run;
         let key = (run.workspace, run.run_key);
         let mut inner = self.lock();
@@ -220,6 +223,7 @@ impl ResultCache {
             || is_withdrawn
             || entry.finished_at() < oldest
             || inner.barred.contains(&run.spec.module)
+            || inner.corrected.contains(&run.id)
         {
             return;
         }
@@ -269,28 +273,51 @@ impl ResultCache {
     /// Withdraws what a rule covers: what is here, and what would be put here later although it ended before. Gives how many
     /// results went, and the rule that is to be kept: where there are too many, one of everything.
     pub fn withdraw(&self, withdrawal: Withdrawal) -> (usize, Withdrawal) {
+        // what these covered is too old to be used
+        let oldest = self.oldest(withdrawal.until);
         let mut inner = self.lock();
+        inner.withdrawals.retain(|earlier| earlier.until >= oldest);
         let kept = match inner.withdrawals.len() >= WITHDRAWALS_MAX {
             true => Withdrawal::everything(withdrawal.until),
             false => withdrawal,
         };
         inner.withdrawals.retain(|earlier| !kept.contains(earlier));
         inner.withdrawals.push(kept);
-        let all = inner.entries.values().flatten();
-        let covered: Vec<(RunId, WorkspaceId)> = all
-            .filter(|(_, entry)| kept.covers(&entry.withdrawable()))
-            .map(|(_, entry)| (entry.detail.run.id, entry.detail.run.workspace))
-            .collect();
-        for (run, workspace) in &covered {
-            inner.remove(*run);
-            inner.stats.entry(*workspace).or_default().withdrawn += 1;
-        }
-        (covered.len(), kept)
+        (inner.withdraw(|entry| kept.covers(&entry.withdrawable())), kept)
     }
 
-    /// A withdrawal of an earlier life.
-    pub fn recall(&self, withdrawals: Vec<Withdrawal>) {
-        self.lock().withdrawals = withdrawals;
+    /// A run is corrected: what it had computed is not used any more. Its row says so too, as soon as the correction is
+    /// written. Gives how many results went.
+    pub fn correct(&self, run: RunId) -> usize {
+        let mut inner = self.lock();
+        if !inner.is_loaded {
+            inner.corrected.insert(run);
+        }
+        let Some(key) = inner.by_run.get(&run).copied() else { return 0 };
+        inner.remove(run);
+        inner.stats.entry(key.0).or_default().withdrawn += 1;
+        1
+    }
+
+    /// Nothing of before is read any more.
+    fn end_loading(&self) {
+        let mut inner = self.lock();
+        inner.is_loaded = true;
+        inner.corrected.clear();
+    }
+
+    /// Withdrawals of earlier lives. Gives one that is to be kept in the place of those that have become too old to matter.
+    pub fn recall(&self, withdrawals: Vec<Withdrawal>, now: Time) -> Option<Withdrawal> {
+        let oldest = self.oldest(now);
+        let (old, kept): (Vec<_>, Vec<_>) = withdrawals.into_iter().partition(|it| it.until < oldest);
+        self.lock().withdrawals = kept;
+        let newest = old.iter().map(|it| it.until).max()?;
+        (old.len() > 1).then(|| Withdrawal::everything(newest))
+    }
+
+    /// What ended before is not used.
+    fn oldest(&self, now: Time) -> Time {
+        Time(now.0.saturating_sub(self.config.age_ms.saturating_mul(1_000)))
     }
 
     /// Results of this module are not taken any more: its trusted executions differ.
@@ -358,6 +385,20 @@ impl Inner {
         self.order.insert(self.next, (key, run));
         self.by_run.insert(run, key);
         self.entries.entry(key).or_default().push((self.next, entry));
+    }
+
+    /// Lets go what is not to be used any more; gives how much that was.
+    fn withdraw(&mut self, is_covered: impl Fn(&Entry) -> bool) -> usize {
+        let all = self.entries.values().flatten();
+        let covered: Vec<(RunId, WorkspaceId)> = all
+            .filter(|(_, entry)| is_covered(entry))
+            .map(|(_, entry)| (entry.detail.run.id, entry.detail.run.workspace))
+            .collect();
+        for (run, workspace) in &covered {
+            self.remove(*run);
+            self.stats.entry(*workspace).or_default().withdrawn += 1;
+        }
+        covered.len()
     }
 
     fn remove(&mut self, run: RunId) {

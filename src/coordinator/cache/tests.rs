@@ -228,7 +228,7 @@ fn what_is_withdrawn_does_not_come_back() {
     assert_eq!(there(&cache), [1, 2, 4]);
     // after a start
     let next = self::cache(10);
-    next.recall(vec![Withdrawal::of_worker(WorkerId(9), now)]);
+    assert_eq!(next.recall(vec![Withdrawal::of_worker(WorkerId(9), now)], now), None);
     (1..=4).for_each(|seed| put(&next, &of(seed)));
     assert_eq!(there(&next), Vec::<u64>::new());
 }
@@ -244,6 +244,37 @@ fn withdrawals_are_bounded_by_withdrawing_everything() {
     let last = Withdrawal::of_worker(WorkerId(99), Time(MINUTE + 60));
     assert_eq!(cache.withdraw(last), (1, Withdrawal::everything(last.until)));
     assert_eq!(cache.lock().withdrawals.len(), 1);
+}
+
+#[test]
+fn withdrawals_of_what_is_too_old_anyway_are_dropped() {
+    let (early, late) = (Time(MINUTE), Time(3 * MINUTE));
+    let cache = cache(10);
+    for number in 0..WITHDRAWALS_MAX {
+        cache.withdraw(Withdrawal::of_worker(WorkerId(100 + u32::try_from(number).unwrap()), early));
+    }
+    let last = Withdrawal::of_worker(WorkerId(99), late);
+    assert_eq!(cache.withdraw(last), (0, last));
+    assert_eq!(cache.lock().withdrawals, [last]);
+    // after a start one takes the place of all of them in the store
+    let old = [1, 2].map(|worker| Withdrawal::of_worker(WorkerId(worker), early));
+    let together = cache.recall(vec![old[0], old[1], last], late);
+    assert_eq!(together, Some(Withdrawal::everything(early)));
+    assert_eq!(cache.lock().withdrawals, [last]);
+    assert_eq!(cache.recall(vec![old[0], last], late), None);
+}
+
+#[test]
+fn what_is_corrected_goes_without_a_rule_that_is_kept() {
+    let cache = cache(10);
+    put(&cache, &made(1));
+    assert_eq!((cache.correct(RunId(1)), cache.correct(RunId(1))), (1, 0));
+    assert_eq!((cache.totals().withdrawn, cache.lock().withdrawals.len()), (1, 0));
+    // it was read just before
+    put(&cache, &made(1));
+    assert_eq!(answers(&cache, &made(1), &quorum(2)), None);
+    cache.end_loading();
+    assert!(cache.lock().corrected.is_empty());
 }
 
 #[test]

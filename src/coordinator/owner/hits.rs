@@ -146,7 +146,8 @@ impl Owner {
 
     /// What a final would put into the cache.
     pub(super) fn offer(open: &OpenRun, last: &Final, detail: &Arc<RunDetail>) -> Option<Entry> {
-        if open.new.policy.cache == CacheUse::Off || last.shared_with.is_some() {
+        // a correction was decided by another rule than its policy's
+        if open.new.policy.cache == CacheUse::Off || last.shared_with.is_some() || last.revision > 1 {
             return None;
         }
         let outputs = match open.is_durable() {
@@ -165,8 +166,8 @@ impl Owner {
 
     /// What a run computed is used no more: it was corrected.
     pub(super) fn withdraw_run(&mut self, run: RunId) {
-        let withdrawal = Withdrawal::of_run(run, self.now());
-        self.withdraw(withdrawal);
+        let count = self.parts.cache.correct(run);
+        self.parts.metrics.cache_withdrawn.inc_by(count as u64);
     }
 
     /// What a module computed is used no more, and nothing further is kept of it.

@@ -50,6 +50,15 @@ pub(crate) async fn finals_that_may_answer_others_are_found_newest_first(place: 
     assert_eq!(store.dependents(run_id(4), 10).await.unwrap(), []);
     check_references(&*store).await;
 
+    // what was corrected answers nobody any more
+    insert_all(&*store, [6]).await;
+    let mut sixth = FinalRun { reusable: true, ..final_run(6, Time(90)) };
+    write(&*store, finish(sixth.clone())).await.unwrap();
+    assert_eq!(store.reusable(None, 1).await.unwrap()[0].0.id, run_id(6));
+    (sixth.record.revision, sixth.reusable) = (2, false);
+    assert_eq!(write(&*store, correct(sixth)).await.unwrap(), WriteAnswer::Committed);
+    assert_eq!(store.reusable(None, 1).await.unwrap()[0].0.id, run_id(4));
+
     // what goes is named, and those that rest on it keep their blobs
     let one = Retention { finished_before: Time(61), runs_max: u64::MAX, batch_max: 10 };
     assert_eq!(store.retain(one).await.unwrap(), [run_id(4), run_id(1)]);

@@ -328,7 +328,8 @@ impl<'c> Batch<'c> {
         self.connection
             .prepare_cached(
                 "UPDATE runs SET epoch = ?2, state = ?3, revision = ?4, outputs = ?5, ending = ?6, votes = ?7,
-                     seq = ?8, supporters = ?9, reverified = NULL, confirmations = NULL WHERE row = ?1",
+                     seq = ?8, supporters = ?9, reverified = NULL, confirmations = NULL, reusable = NULL
+                 WHERE row = ?1",
             )?
             .execute(params![
                 known.row,
