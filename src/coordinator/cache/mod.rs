@@ -9,7 +9,7 @@
 mod load;
 mod rule;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -140,6 +140,8 @@ struct Inner {
     /// Runs that were corrected while results of before are still read: what was read of them is of before that.
     corrected: BTreeSet<RunId>,
     is_loaded: bool,
+    /// Classes of the workers that are there.
+    classes: HashSet<Class>,
 }
 
 /// See the module.
@@ -182,7 +184,8 @@ impl ResultCache {
         self.config
     }
 
-    /// A result that may answer a run under this policy, one of `class` before others, then the newest. Counted.
+    /// A result that may answer a run under this policy, one of `class` (the coordinator's own) before others that workers are
+    /// there for, then the newest. Counted.
     pub fn find(
         &self,
         key: (WorkspaceId, Digest),
@@ -197,7 +200,9 @@ impl ResultCache {
         let mut inner = self.lock();
         let found = inner.entries.get(&key).and_then(|entries| {
             let fits = |(_, entry): &&(u64, Entry)| {
-                entry.finished_at() >= oldest && may_answer(&entry.detail.run.policy, &entry.reached, policy)
+                entry.finished_at() >= oldest
+                    && (entry.class == class || inner.classes.contains(&entry.class))
+                    && may_answer(&entry.detail.run.policy, &entry.reached, policy)
             };
             let best = entries.iter().filter(fits);
             best.max_by_key(|(_, entry)| (entry.class == class, entry.finished_at())).cloned()
@@ -210,6 +215,12 @@ impl ResultCache {
         let (used, entry) = found?;
         inner.touch(key, used);
         Some(entry)
+    }
+
+    /// Workers of these classes are there: a run could be executed as one of them, and nothing else than what that would give
+    /// answers it.
+    pub fn set_classes(&self, classes: HashSet<Class>) {
+        self.lock().classes = classes;
     }
 
     /// Takes a result, unless it is withdrawn already, too old, or older than what is there.

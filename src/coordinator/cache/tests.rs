@@ -142,6 +142,7 @@ fn a_newer_result_replaces_an_older_one_of_its_class_only() {
     let other = Class(Digest::of(b"other"));
     put(&cache, &made(1));
     put(&cache, &Made { class: other, stdout: b"as the other class has it".to_vec(), ..made(2) });
+    cache.set_classes([other].into());
     assert_eq!(answers(&cache, &made(1), &quorum(2)), Some(1), "the coordinator's own class comes first");
     put(&cache, &made(3));
     assert_eq!(answers(&cache, &made(1), &quorum(2)), Some(3));
@@ -156,6 +157,8 @@ fn a_newer_result_replaces_an_older_one_of_its_class_only() {
     put(&cache, &Made { stdout: b"different".to_vec(), durable: false, ..made(4) });
     assert_eq!(answers(&cache, &made(1), &Policy { durable: false, ..quorum(2) }), Some(4));
     assert_eq!(answers(&cache, &made(1), &quorum(2)), Some(2), "what is kept is of the other class");
+    cache.set_classes(HashSet::new());
+    assert_eq!(answers(&cache, &made(1), &quorum(2)), None, "which is not there any more");
 }
 
 #[test]

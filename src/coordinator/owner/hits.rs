@@ -16,7 +16,7 @@ use crate::coordinator::service::{PoolEvent, RunDetail, ServiceError};
 use crate::core::{Final, WriteKind};
 use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
-use crate::spec::CacheUse;
+use crate::spec::{CacheUse, Profile};
 use crate::store::{FinalRun, NewRun, RunWrite, Source, Withdrawal, WriteAnswer};
 
 /// A hit whose row is on its way.
@@ -142,6 +142,14 @@ impl Owner {
         for waiter in hit.waiters {
             let _ = waiter.send(Err(error.clone()));
         }
+    }
+
+    /// What the workers that are there could compute is what may answer for them.
+    pub(super) fn tell_classes(&self) {
+        let there = self.links.values().filter_map(|link| link.classes);
+        let classes =
+            there.flat_map(|classes| [Profile::Det1, Profile::Det1Portable].map(|it| classes.of(it)));
+        self.parts.cache.set_classes(classes.collect());
     }
 
     /// What a final would put into the cache.
