@@ -239,6 +239,13 @@ impl ResultCache {
             return;
         }
         let others = inner.entries.get(&key).map(Vec::as_slice).unwrap_or_default();
+        // what does for fewer never takes the place of what does for more
+        let is_less = |other: &Entry| {
+            other.place() == entry.place() && entry.reached.does_for_fewer_than(&other.reached)
+        };
+        if others.iter().any(|(_, other)| is_less(other) && other.finished_at() >= oldest) {
+            return;
+        }
         // of one class a run key has one result: where two were verified, the newer one is left
         let replaced = |other: &Entry| {
             other.place() == entry.place()
@@ -295,6 +302,11 @@ impl ResultCache {
         inner.withdrawals.retain(|earlier| !kept.contains(earlier));
         inner.withdrawals.push(kept);
         (inner.withdraw(|entry| kept.covers(&entry.withdrawable())), kept)
+    }
+
+    /// A worker is suspect: what rests on its word alone is not used any more in this life. Gives how many results went.
+    pub fn doubt(&self, worker: WorkerId) -> usize {
+        self.lock().withdraw(|entry| entry.reached.is_alone() && entry.workers.contains(&worker))
     }
 
     /// A run is corrected: what it had computed is not used any more. Its row says so too, as soon as the correction is

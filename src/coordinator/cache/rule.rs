@@ -64,6 +64,21 @@ impl Reached {
         self.error_ppb.is_some()
     }
 
+    /// Whether nobody else's vote was compared with it.
+    pub fn is_alone(&self) -> bool {
+        !self.is_compared
+    }
+
+    /// Whether it does for fewer than another one.
+    pub fn does_for_fewer_than(&self, other: &Reached) -> bool {
+        let more = |one: &Reached, than: &Reached| {
+            let all = [Verify::Once, Verify::Standard, Verify::High].into_iter();
+            let mut all = all.chain((2..=Verify::QUORUM_MAX).map(|n| Verify::Quorum { n }));
+            all.any(|wanted| one.serves(wanted) && !than.serves(wanted))
+        };
+        more(other, self) && !more(self, other)
+    }
+
     /// Whether it would do for a run that is to be verified so.
     pub fn serves(&self, wanted: Verify) -> bool {
         match wanted {

@@ -162,6 +162,40 @@ fn a_newer_result_replaces_an_older_one_of_its_class_only() {
 }
 
 #[test]
+fn a_weaker_result_takes_the_place_of_no_stronger_one() {
+    let cache = cache(10);
+    let verified = |number: u128, voters: u32| {
+        let (mut detail, votes) = made(number).run();
+        let result = votes[0].result;
+        detail.run.policy = quorum(u8::try_from(voters).unwrap());
+        let votes: Vec<_> = (1..=voters).map(|worker| vote(worker, CLASS, result)).collect();
+        Entry::of(Arc::new(detail), BTreeMap::new(), &votes).unwrap()
+    };
+    for (number, voters, left) in [(1, 5, 1), (2, 2, 1), (3, 5, 3), (4, 7, 4)] {
+        cache.insert(verified(number, voters), Time(MINUTE + 1_000));
+        assert_eq!(answers(&cache, &made(1), &quorum(5)), Some(left));
+        assert_eq!(cache.totals().entries, 1);
+    }
+    // unless that is too old to answer anybody
+    let late = Made { at: 61_000_000, ..made(5) };
+    cache.insert(late.entry(), Time(MINUTE + 61_000_000));
+    assert_eq!(answers_at(&cache, &made(1), &quorum(2), Time(MINUTE + 61_000_000)), Some(5));
+}
+
+#[test]
+fn what_rests_on_a_suspect_alone_goes() {
+    let cache = cache(10);
+    let (mut detail, mut votes) = made(1).run();
+    detail.run.verdict.kind = VerdictKind::Vouched;
+    votes.truncate(1);
+    cache.insert(Entry::of(Arc::new(detail), BTreeMap::new(), &votes).unwrap(), Time(MINUTE + 1_000));
+    put(&cache, &Made { seed: 2, ..made(2) });
+    assert_eq!(cache.doubt(WorkerId(2)), 0);
+    assert_eq!(cache.doubt(WorkerId(1)), 1);
+    assert_eq!(cache.totals().entries, 1, "what others said too stays");
+}
+
+#[test]
 fn it_is_bounded_in_entries_bytes_and_age() {
     let cache = cache(3);
     for number in 1..=3 {

@@ -143,6 +143,10 @@ impl Owner {
         at: Time,
         evidence: core::Evidence,
     ) {
+        if evidence == core::Evidence::LoneDissent {
+            let count = self.parts.cache.doubt(worker);
+            self.parts.metrics.cache_withdrawn.inc_by(count as u64);
+        }
         if let Some((kind, count)) = Evidence::name_of(evidence)
             && let Some(attempt) = attempt
         {
