@@ -256,8 +256,6 @@ pub trait Store: Send + Sync + 'static {
         before: Option<RunId>,
         limit: u32,
     ) -> Result<Vec<(StoredRun, Vec<CastVote>)>, StoreError>;
-    /// Runs whose result is that of this one ([`Source`]), oldest first.
-    async fn dependents(&self, run: RunId, limit: u32) -> Result<Vec<RunId>, StoreError>;
     /// Keeps a withdrawal. One of everything takes the place of those that it contains.
     async fn put_withdrawal(&self, withdrawal: Withdrawal) -> Result<(), StoreError>;
     /// All withdrawals, as they were made.

@@ -48,7 +48,6 @@ pub(super) struct FinishRow {
     finished_at: i64,
     ending: Vec<u8>,
     votes: Vec<u8>,
-    source: Option<RunId>,
     /// It was answered from the cache: its insertion stands and falls with it.
     is_hit: bool,
     reusable: bool,
@@ -111,7 +110,6 @@ impl FinishRow {
             finished_at: int(run.record.finished_at.0),
             ending: Ending::encode(run),
             votes: votes::encode(&run.votes),
-            source: run.source.map(Source::run),
             is_hit: matches!(run.source, Some(Source::Cached(_))),
             reusable: run.reusable,
             supporters: join_workers(supporters(run)),
@@ -400,10 +398,8 @@ impl<'c> Batch<'c> {
         self.connection
             .prepare_cached(
                 "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, idempotency_key,
-                     fingerprint, inputs, outputs, request, ending, explain, votes, seq, supporters, source,
-                     reusable)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,
-                     ?19)",
+                     fingerprint, inputs, outputs, request, ending, explain, votes, seq, supporters, reusable)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
             )?
             .execute(params![
                 run_key(row.id),
@@ -424,7 +420,6 @@ impl<'c> Batch<'c> {
                 ended.map(|(end, ..)| &end.votes),
                 ended.map(|(_, seq, _)| seq),
                 ended.map(|(end, ..)| &end.supporters),
-                ended.and_then(|(end, ..)| end.source).map(run_key),
                 ended.and_then(|(end, ..)| end.reusable.then_some(1)),
             ])?;
         Ok(())
@@ -434,7 +429,7 @@ impl<'c> Batch<'c> {
         self.connection
             .prepare_cached(
                 "UPDATE runs SET state = ?2, finished_at = ?3, outputs = ?4, ending = ?5, votes = ?6, explain = NULL,
-                     seq = ?7, supporters = ?8, source = ?9, reusable = ?10
+                     seq = ?7, supporters = ?8, reusable = ?9
                  WHERE row = ?1",
             )?
             .execute(params![
@@ -446,7 +441,6 @@ impl<'c> Batch<'c> {
                 run.votes,
                 seq,
                 run.supporters,
-                run.source.map(run_key),
                 run.reusable.then_some(1),
             ])?;
         self.connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute(params![row])?;

@@ -1,4 +1,4 @@
-//! Results that may answer equal runs, those that rest on another run's, and withdrawals.
+//! Results that may answer equal runs, and withdrawals.
 
 use rusqlite::{Connection, params};
 
@@ -32,14 +32,6 @@ pub(super) fn reusable(
         found.push((stored_run(connection, row)?, votes));
     }
     Ok(found)
-}
-
-/// See [`crate::store::Store::dependents`].
-pub(super) fn dependents(connection: &Connection, run: RunId, limit: u32) -> rusqlite::Result<Vec<RunId>> {
-    let mut select =
-        connection.prepare_cached("SELECT id FROM runs WHERE source = ?1 ORDER BY id LIMIT ?2")?;
-    let ids = select.query_map(params![run_key(run), limit], |row| Ok(run_id(row.get(0)?)))?;
-    ids.collect()
 }
 
 /// See [`crate::store::Store::put_withdrawal`].

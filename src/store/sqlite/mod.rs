@@ -481,10 +481,6 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| cached::reusable(connection, before, limit)).await
     }
 
-    async fn dependents(&self, run: RunId, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        self.readers.call(move |connection| cached::dependents(connection, run, limit)).await
-    }
-
     async fn put_withdrawal(&self, withdrawal: Withdrawal) -> Result<(), StoreError> {
         self.writer.call(move |batch| cached::put_withdrawal(batch, &withdrawal)).await
     }

@@ -292,9 +292,6 @@ const MIGRATIONS: &[&str] = &[
     -- 1 for finals that may; few enough that their index is small
     ALTER TABLE runs ADD COLUMN reusable INTEGER;
     CREATE INDEX runs_reusable ON runs (id) WHERE reusable = 1;
-    -- the run that computed it, of runs that were not executed themselves
-    ALTER TABLE runs ADD COLUMN source BLOB;
-    CREATE INDEX runs_source ON runs (source, id) WHERE source IS NOT NULL;
     -- withdrawal.rs; what is NULL is not looked at
     CREATE TABLE withdrawals (
         row INTEGER PRIMARY KEY,
