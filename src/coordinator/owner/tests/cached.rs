@@ -222,7 +222,9 @@ async fn a_hit_whose_blobs_went_at_that_moment_is_no_run_and_never_executed() {
         let (reply, mut waits) = oneshot::channel();
         let hits = [hit(&bench, &detail, true, Some(reply)), hit(&bench, &detail, true, None)];
         let ids = [hits[0].new.id, hits[1].new.id];
-        hits.map(|hit| bench.owner.handle(Command::Hit(hit)));
+        for hit in hits {
+            bench.owner.handle(Command::Hit(hit));
+        }
         bench.owner.flush();
         bench.commit(|write| match (crate::coordinator::pump::subject(write).1, kind) {
             (WriteKind::Inserted, WriteKind::Finished) => WriteAnswer::Committed,
