@@ -36,6 +36,7 @@ async fn main() {
     }
     println!("{:<44} {:>14} {:>22}  ratio or bound", "figure", "value", "reference");
     warm_path().await;
+    cached_path().await;
     rerun_after_kill().await;
     restart().await;
     idle().await;
@@ -101,6 +102,43 @@ async fn warm_path() {
                 "{:.3} of a process per run; bound {bound_ms} ms",
                 p50.as_secs_f64() / reference.as_secs_f64()
             ),
+        );
+    }
+}
+
+/// The same client and the same request: answered from the cache, next to executed. Each answer is checked to be what it is
+/// called.
+async fn cached_path() {
+    let pool = Pool::with(&["--workers", "3", "--slots", "1", "--set", "cache_entries=1000"]).await;
+    let module = pool.push(guest("hello.wasm")).await;
+    let verified = pool.run(json!({"module": module, "verify": {"policy": "quorum", "n": 2}})).await;
+    assert_eq!(verified["verdict"]["kind"], "agreed", "{verified}");
+    for (name, durable) in [("non-durable", false), ("durable", true)] {
+        let mut p50 = [Duration::ZERO; 2];
+        for (measured, (cache, cached)) in
+            p50.iter_mut().zip([("off", "\"cached\":false"), ("use", "\"cached\":true")])
+        {
+            let request = json!({"module": module, "verify": {"policy": "once"}, "durable": durable,
+                "wait_ms": 10_000, "cache": cache});
+            let mut connection = Connection::to(&pool, &request);
+            let mut samples = Vec::new();
+            for round in 0..WARM_RUNS + 50 {
+                let begun = Instant::now();
+                let answer = connection.call();
+                let took = begun.elapsed();
+                assert!(answer.contains("\"state\":\"succeeded\"") && answer.contains(cached), "{answer}");
+                if round >= 50 {
+                    samples.push(took);
+                }
+            }
+            *measured = percentile(&mut samples, 50);
+        }
+        let [executed, answered] = p50;
+        line(
+            &format!("answer from the cache, {name}, p50"),
+            &millis(answered),
+            &format!("executed {}", millis(executed)),
+            &format!("{:.3} of the warm path; bound 0.25", answered.as_secs_f64() / executed.as_secs_f64()),
         );
     }
 }
@@ -285,11 +323,14 @@ async fn fill(data: &std::path::Path) {
                     attempts: Vec::new(),
                     explain: Arc::default(),
                     finished_at: at,
+                    shared_with: None,
                 },
                 manifest: None,
                 blobs: Vec::new(),
                 dissents: Vec::new(),
                 votes: Vec::new(),
+                source: None,
+                reusable: false,
                 callback: None,
             })));
         }

@@ -91,10 +91,14 @@ fn final_run(number: u64) -> FinalRun {
             attempts: vec![attempt(1), attempt(2)],
             explain: Arc::new(vec![Explained::kept(Time(3), "accepted: 2 of 2 votes are equal")]),
             finished_at: Time(number),
+            shared_with: None,
         },
         blobs: vec![(manifest.stdout.digest, stdout), (result, canonical)],
         dissents: vec![],
         votes: vec![vote(1), vote(2)],
+        source: None,
+        // as every verified final is
+        reusable: true,
         manifest: Some(manifest),
         callback: None,
     }

@@ -1,5 +1,6 @@
 //! The command line's grammar: clap types and the texts of `--help`, nothing that acts.
 
+mod cache;
 mod callbacks;
 mod drill;
 mod operate;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+pub use self::cache::{CacheArgs, CacheCommand};
 pub use self::callbacks::{CallbacksArgs, CallbacksCommand, WorkspacesArgs, WorkspacesCommand};
 pub use self::drill::{Behaviour, DrillArgs};
 pub use self::operate::{
@@ -23,7 +25,7 @@ use super::worker::WorkerArgs;
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::protocol::api::Clock;
-use crate::spec::{Profile, Verify};
+use crate::spec::{CacheUse, Profile, Verify};
 use crate::units::{Period, Size};
 
 /// A self-hosted compute pool for WebAssembly with redundant, verified execution
@@ -59,6 +61,7 @@ pub enum Command {
     Call(CallArgs),
     Blobs(BlobsArgs),
     Workers(WorkersArgs),
+    Cache(CacheArgs),
     Repairs(RepairsArgs),
     Tokens(TokensArgs),
     Keys(KeysArgs),
@@ -295,6 +298,9 @@ pub struct PolicyArgs {
     /// Keep the run in memory only: faster, and gone when the server restarts
     #[arg(long, conflicts_with_all = ["idempotency_key", "detach", "callback"])]
     pub no_durable: bool,
+    /// Whether a verified result of an equal run may answer: use, refresh (execute anew and replace it) or off [default: use]
+    #[arg(long, value_name = "HOW")]
+    pub cache: Option<CacheUse>,
     /// Tell this URL when the run is final, with a signed POST
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     pub callback: Option<String>,

@@ -57,6 +57,7 @@ fn query_of(args: &CallArgs) -> Vec<(&'static str, String)> {
     query.extend(args.wait.iter().map(|period| ("wait_ms", period.ms.to_string())));
     query.extend(args.verify.iter().map(|verify| ("verify", verify.to_string())));
     query.extend(args.quorum.iter().map(|n| ("verify", format!("quorum:{n}"))));
+    query.extend(args.cache.iter().map(|cache| ("cache", cache.name().to_owned())));
     query.extend(args.verify.iter().map(|verify| ("verify", verify.to_string())));
     if args.once {
         query.push(("verify", "once".to_owned()));

@@ -57,6 +57,7 @@ pub async fn request_of(client: &Client, args: &RunArgs, module: Digest) -> Resu
         deadline_ms: deadline.map(|period| period.ms),
         priority: *priority,
         durable: no_durable.then_some(false),
+        cache: args.policy.cache,
         live: args.output.live.then_some(true),
         callback: args.policy.callback.clone().map(|url| CallbackRequest { url }),
         ..RunRequest::default()

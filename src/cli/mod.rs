@@ -5,6 +5,7 @@
 
 mod args;
 mod blobs;
+mod cache;
 mod call;
 mod callbacks;
 mod cert;
@@ -115,6 +116,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
         Command::Call(args) => &args.connect,
         Command::Blobs(args) => &args.connect,
         Command::Workers(args) => &args.connect,
+        Command::Cache(args) => &args.connect,
         Command::Tokens(args) => &args.connect,
         Command::Repairs(args) => &args.connect,
     };
@@ -130,6 +132,7 @@ fn execute(command: &Command, environment: &Environment) -> Result<u8, CliError>
             Command::Workers(args) => workers::workers(&client, args).await,
             Command::Repairs(args) => repairs::repairs(&client, args).await,
             Command::Call(args) => call::call(&client, args).await,
+            Command::Cache(args) => cache::cache(&client, args).await,
             Command::Blobs(args) => blobs::blobs(&client, args).await,
             Command::Tokens(args) => tokens::tokens(&client, args).await,
             Command::Receipt(args) => receipt::receipt(&client, args).await,

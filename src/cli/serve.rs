@@ -16,7 +16,7 @@ use crate::compiler::{CompileLimits, CompilerConfig};
 use crate::config::{Environment, Layers, Machine, ServeConfig};
 use crate::coordinator::callbacks::CallbackConfig;
 use crate::coordinator::chores::RetentionConfig;
-use crate::coordinator::{self, CoordinatorConfig};
+use crate::coordinator::{self, CacheConfig, CoordinatorConfig};
 use crate::tls::{self, ServerTls};
 
 /// Starts a server and returns when it has stopped.
@@ -213,6 +213,11 @@ fn coordinator_config(
             runs_max: config.retention.runs_max,
             evidence_max: config.retention.evidence_max,
             evidence_age_ms: config.retention.evidence_age_ms,
+        },
+        cache: CacheConfig {
+            entries_max: config.retention.cache_entries_max,
+            bytes_max: usize::try_from(config.retention.cache_bytes_max).unwrap_or(usize::MAX),
+            age_ms: config.retention.cache_age_ms,
         },
         upload_keep_ms: config.retention.upload_keep_ms,
         compiler,

@@ -171,6 +171,12 @@ pub fn run(run: &Run) -> String {
     if let Some(first) = run.rerun_of {
         lines.push(("repeats", first.to_string()));
     }
+    if let Some(from) = run.cached_from {
+        lines.push(("cached", format!("computed by {from}")));
+    }
+    if let Some(with) = run.shared_with {
+        lines.push(("shared", format!("attempts of {with}")));
+    }
     for (name, output) in [("stdout", &run.stdout), ("stderr", &run.stderr)] {
         if let Some(output) = output.as_ref().filter(|output| output.size > 0) {
             lines.push((name, format!("{}, {}", size(output.size), output.digest)));

@@ -115,6 +115,12 @@ pub(super) struct Settings {
     pub(super) retention_evidence_age: Period,
     /// An uploaded blob that no run refers to yet stays at least so long.
     pub(super) upload_keep: Period,
+    /// Verified results that may answer equal runs; 0 turns that off …
+    pub(super) cache_entries: usize,
+    /// … the memory that they take together …
+    pub(super) cache_memory: Size,
+    /// … and how long they do.
+    pub(super) cache_age: Period,
 
     /// Networks that callbacks may reach although they are not public, in plain HTTP too: `10.0.0.0/8,loopback`.
     pub(super) callback_allow: Networks,
@@ -171,6 +177,9 @@ impl Default for Settings {
             retention_evidence: 10_000,
             retention_evidence_age: Period::seconds(30 * 86_400),
             upload_keep: Period::seconds(86_400),
+            cache_entries: 100_000,
+            cache_memory: Size::mib(128),
+            cache_age: Period::seconds(7 * 86_400),
             callback_allow: Networks::default(),
             callback_ca: None,
         }
@@ -268,11 +277,17 @@ pub struct RetentionConfig {
     pub evidence_age_ms: u64,
     /// How long an uploaded blob stays that nothing refers to, in milliseconds.
     pub upload_keep_ms: u64,
+    /// Verified results that may answer equal runs.
+    pub cache_entries_max: usize,
+    /// Memory that they take together, in bytes.
+    pub cache_bytes_max: u64,
+    /// How long they do, in milliseconds.
+    pub cache_age_ms: u64,
 }
 
 impl Settings {
     /// Number settings with their least and greatest value. Sizes count bytes, periods milliseconds.
-    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 38] {
+    pub(super) fn bounded(&self) -> [(&'static str, u64, u64, u64); 41] {
         const DAY: u64 = 86_400_000;
         const YEARS: u64 = 100 * 365 * DAY;
         let wide = |n: usize| n as u64;
@@ -316,6 +331,9 @@ impl Settings {
             ("retention_evidence", self.retention_evidence, 100, 10_000_000),
             ("retention_evidence_age", self.retention_evidence_age.ms, 60_000, YEARS),
             ("upload_keep", self.upload_keep.ms, 60_000, YEARS),
+            ("cache_entries", wide(self.cache_entries), 0, 10_000_000),
+            ("cache_memory", self.cache_memory.0, 1 << 20, 1 << 40),
+            ("cache_age", self.cache_age.ms, 1_000, YEARS),
         ]
     }
 
@@ -378,6 +396,9 @@ impl Settings {
                 evidence_max: self.retention_evidence,
                 evidence_age_ms: self.retention_evidence_age.ms,
                 upload_keep_ms: self.upload_keep.ms,
+                cache_entries_max: self.cache_entries,
+                cache_bytes_max: self.cache_memory.0,
+                cache_age_ms: self.cache_age.ms,
             },
             callback_allow: self.callback_allow,
             callback_ca: self.callback_ca,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::cache::ResultCache;
 use super::clock::Clock;
 use super::owner::Command;
 use super::service::Service;
@@ -86,6 +87,7 @@ pub async fn run(
     blobs: Arc<Blobs>,
     clock: Clock,
     config: RetentionConfig,
+    cache: Arc<ResultCache>,
 ) {
     let mut timer = tokio::time::interval(PERIOD);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -116,7 +118,7 @@ pub async fn run(
                 tracing::warn!(%error, "who was seen was not noted");
             }
         }
-        if let Err(error) = round(store.as_ref(), &blobs, clock.now(), config).await {
+        if let Err(error) = round(store.as_ref(), &blobs, &cache, clock.now(), config).await {
             tracing::warn!(%error, "housekeeping failed; it will be tried again");
         }
     }
@@ -153,15 +155,18 @@ pub async fn restore_figures(store: Arc<dyn Store>, now: Time, owner: mpsc::Unbo
 async fn round(
     store: &dyn Store,
     blobs: &Blobs,
+    cache: &ResultCache,
     now: Time,
     config: RetentionConfig,
 ) -> Result<(), ChoreError> {
     let retention = config.of_runs(now);
     let mut deleted = 0;
     loop {
-        let count = store.retain(retention).await?;
-        deleted += count;
-        if count < BATCH {
+        let gone = store.retain(retention).await?;
+        // before their blobs may go
+        cache.forget(&gone);
+        deleted += gone.len();
+        if gone.len() < BATCH as usize {
             break;
         }
         tokio::task::yield_now().await;

@@ -66,6 +66,14 @@ pub struct Metrics {
     pub reruns: Counter,
     /// Votes that lost against an agreed result.
     pub dissents: Counter,
+    /// Runs that a cached result answered.
+    pub cache_hits: Counter,
+    /// Runs that looked for one and found none.
+    pub cache_misses: Counter,
+    /// Cached results that were withdrawn.
+    pub cache_withdrawn: Counter,
+    /// Runs that shared the attempts of another.
+    pub runs_shared: Counter,
     /// Finals that were put down to be verified anew.
     pub reverifications_queued: Counter,
     reverifications: Family<ByVerdict, Counter>,
@@ -96,6 +104,8 @@ struct Gauges {
     stored_blobs: U64Gauge,
     stored_blob_bytes: U64Gauge,
     stored_garbage_bytes: U64Gauge,
+    cache_entries: U64Gauge,
+    cache_bytes: U64Gauge,
     callbacks_pending: U64Gauge,
 }
 
@@ -118,6 +128,10 @@ impl Metrics {
             runs_rejected: Counter::default(),
             reruns: Counter::default(),
             dissents: Counter::default(),
+            cache_hits: Counter::default(),
+            cache_misses: Counter::default(),
+            cache_withdrawn: Counter::default(),
+            runs_shared: Counter::default(),
             reverifications_queued: Counter::default(),
             reverifications: Family::default(),
             runs_finished: Family::default(),
@@ -174,6 +188,12 @@ impl Metrics {
         self.http_seconds.observe(after.as_secs_f64());
     }
 
+    /// How much is cached, for the gauges.
+    pub fn cache_holds(&self, entries: u64, bytes: u64) {
+        self.gauges.cache_entries.set(entries);
+        self.gauges.cache_bytes.set(bytes);
+    }
+
     /// The OpenMetrics text, with the gauges as of now.
     pub fn render(&self, pool: Stats, stored: Usage, callbacks_pending: u64) -> String {
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -207,6 +227,22 @@ impl Metrics {
             "runs_rejected",
             "Submissions refused because the queue was full",
             self.runs_rejected.clone(),
+        );
+        registry.register("cache_hits", "Runs that a cached result answered", self.cache_hits.clone());
+        registry.register(
+            "cache_misses",
+            "Runs that no cached result could answer",
+            self.cache_misses.clone(),
+        );
+        registry.register(
+            "cache_withdrawn",
+            "Cached results that were withdrawn",
+            self.cache_withdrawn.clone(),
+        );
+        registry.register(
+            "runs_shared",
+            "Runs that shared the attempts of an equal one",
+            self.runs_shared.clone(),
         );
         registry.register(
             "reruns",
@@ -258,7 +294,7 @@ impl Metrics {
 
     fn register_gauges(&mut self) {
         let gauges = &self.gauges;
-        let rows: [(&str, &str, &U64Gauge); 11] = [
+        let rows: [(&str, &str, &U64Gauge); 12] = [
             ("runs_queued", "Runs without an attempt", &gauges.runs_queued),
             ("runs_running", "Runs with an attempt", &gauges.runs_running),
             ("attempts_live", "Attempts that workers hold", &gauges.attempts_live),
@@ -269,6 +305,7 @@ impl Metrics {
             ("stored_runs_open", "Runs in the store that are not final", &gauges.stored_runs_open),
             ("stored_modules", "Modules in the store", &gauges.stored_modules),
             ("stored_blobs", "Blobs in the store", &gauges.stored_blobs),
+            ("cache_entries", "Results that may answer equal runs", &gauges.cache_entries),
             ("callbacks_pending", "Callbacks that wait for their receivers", &gauges.callbacks_pending),
         ];
         for (name, help, gauge) in rows {
@@ -277,6 +314,7 @@ impl Metrics {
         let bytes = [
             ("stored_blob", "Size of all blobs", &gauges.stored_blob_bytes),
             ("stored_garbage", "Size of blobs that nothing refers to", &gauges.stored_garbage_bytes),
+            ("cache", "Memory of the results that may answer equal runs", &gauges.cache_bytes),
         ];
         for (name, help, gauge) in bytes {
             self.registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());

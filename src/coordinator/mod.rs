@@ -8,6 +8,7 @@
 //! Shutdown order: no new runs (`readyz` says so); HTTP finishes what it answers; agents are dropped, which kills
 //! their runners (their runs are taken up at the next start); the owner ends; the pump writes what it has; the store closes.
 
+mod cache;
 pub mod callbacks;
 pub mod chores;
 pub mod classes;
@@ -42,6 +43,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use self::cache::CacheConfig;
+use self::cache::ResultCache;
 use self::callbacks::{CallbackConfig, Callbacks, Deliverer};
 use self::chores::RetentionConfig;
 use self::classes::ClassBook;
@@ -105,6 +108,8 @@ pub struct CoordinatorConfig {
     pub verify_default: Verify,
     /// What is kept of final runs.
     pub retention: RetentionConfig,
+    /// How many verified results answer equal runs, and how long.
+    pub cache: CacheConfig,
     /// How long an upload stays that nothing refers to, in milliseconds.
     pub upload_keep_ms: u64,
     /// How modules are compiled.
@@ -213,6 +218,10 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     let events = broadcast::Sender::new(EVENTS_MAX);
     let metrics = Arc::new(Metrics::new());
     let modules = Arc::new(ModuleCache::default());
+    let cache = Arc::new(ResultCache::new(config.cache));
+    if let Some(together) = cache.recall(store.withdrawals().await?, clock.now()) {
+        tokio::spawn(cache::keep_withdrawal(Arc::clone(&store), together));
+    }
     let callbacks = Arc::new(Callbacks::open(&config.callbacks, store.as_ref(), clock.now()).await?);
     let quarantined = pool_service::Quarantined::default();
     let (own, about) = proof.await.map_err(|error| CoordinatorError::Task(error.to_string()))??;
@@ -229,6 +238,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         blobs: Arc::clone(&blobs),
         metrics: Arc::clone(&metrics),
         modules: Arc::clone(&modules),
+        cache: Arc::clone(&cache),
         classes: Arc::clone(&classes),
         writes,
         commands: commands.clone(),
@@ -258,6 +268,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
     )
     .await?;
     tokio::spawn(chores::restore_figures(Arc::clone(&store), clock.now(), commands.clone()));
+    tokio::spawn(cache::load(Arc::clone(&store), Arc::clone(&cache), clock));
     let stopping = CancellationToken::new();
     let pool = PoolService::new(pool_service::Parts {
         open_runs,
@@ -289,6 +300,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         blobs,
         compiler,
         modules,
+        cache: Arc::clone(&cache),
         classes,
         tokens: TokenCache::default(),
         clock,
@@ -326,6 +338,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         blobs_of_chores,
         clock,
         config.retention,
+        cache,
     ));
     service.resume_admissions().await?;
     service.wait_for_workers((config.workers + config.arbiters) as usize, JOIN_WAIT).await?;

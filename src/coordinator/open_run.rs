@@ -13,7 +13,7 @@ use crate::core::{AttemptRecord, AttemptState, Effect, Final, RunView, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::result::{ResultManifest, RunState, Verdict};
-use crate::store::{CastVote, NewRun, StoredRun};
+use crate::store::{CastVote, NewRun, Source, StoredRun};
 
 /// Answers a caller that waits.
 pub type Waiter = oneshot::Sender<Result<Arc<RunDetail>, ServiceError>>;
@@ -26,7 +26,7 @@ const WAITERS_CHECKED_MIN: usize = 16;
 const WATCH_QUEUE_MAX: usize = 256;
 
 /// A result as its voters described it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reported {
     /// The manifest, checked against its digest.
     pub manifest: ResultManifest,
@@ -83,6 +83,8 @@ pub struct OpenRun {
     pub finals: Vec<Waiter>,
     /// The finished record while its write is in flight.
     pub finished: Option<Arc<RunDetail>>,
+    /// What goes into the cache when it is written.
+    pub offer: Option<super::cache::Entry>,
     /// What was voted for, by result digest.
     pub reported: HashMap<Digest, Reported>,
     /// Which result each voter's attempt stands for.
@@ -121,6 +123,7 @@ impl OpenRun {
             acks: Vec::new(),
             finals: Vec::new(),
             finished: None,
+            offer: None,
             reported: HashMap::new(),
             voted: HashMap::new(),
             votes: Vec::new(),
@@ -162,6 +165,7 @@ impl OpenRun {
         run.attempts = last.attempts.clone();
         run.explain = Arc::clone(&last.explain);
         run.dissents = self.dissents.clone();
+        run.source = last.shared_with.map(Source::Shared);
         run.finished_at = self.anew.or(Some(last.finished_at));
         run.corrected_at = self.anew.map(|_| last.finished_at);
         let reported = last.result.and_then(|result| self.reported.get(&result));
@@ -291,6 +295,7 @@ fn base(new: &NewRun) -> StoredRun {
         rerun_of: new.rerun_of,
         created_at: new.created_at,
         finished_at: None,
+        source: None,
         corrected_at: None,
         verification: None,
     }

@@ -157,6 +157,7 @@ mod tests {
             attempts: Vec::new(),
             explain: Arc::default(),
             finished_at: Time(9),
+            shared_with: None,
         };
         // too large for the room that is left in any page
         let large = bytes::Bytes::from(vec![b'x'; 12_000]);
@@ -167,6 +168,8 @@ mod tests {
             blobs,
             dissents: Vec::new(),
             votes: Vec::new(),
+            source: None,
+            reusable: false,
             callback: None,
         }))
     }

@@ -37,19 +37,22 @@ impl Kept {
 }
 
 impl Ring {
-    /// Takes a final and its small output files.
-    pub fn put(&mut self, detail: Arc<RunDetail>, outputs: BTreeMap<Digest, Bytes>) {
+    /// Takes a final and its small output files; gives those that went for it.
+    pub fn put(&mut self, detail: Arc<RunDetail>, outputs: BTreeMap<Digest, Bytes>) -> Vec<RunId> {
         let id = detail.run.id;
         let kept = Kept { detail, outputs };
         self.bytes += kept.weight();
         self.order.push_back(id);
         self.by_id.insert(id, kept);
+        let mut gone = Vec::new();
         while self.order.len() > RUNS_MAX || self.bytes > BYTES_MAX {
-            let Some(oldest) = self.order.pop_front() else { return };
+            let Some(oldest) = self.order.pop_front() else { break };
             if let Some(kept) = self.by_id.remove(&oldest) {
                 self.bytes -= kept.weight();
+                gone.push(oldest);
             }
         }
+        gone
     }
 
     /// A final, if it is still there and of this workspace.
@@ -68,7 +71,7 @@ impl Ring {
 }
 
 /// About what a final takes in memory, in bytes: whatever a caller can make large is counted.
-fn weight(detail: &RunDetail) -> usize {
+pub fn weight(detail: &RunDetail) -> usize {
     let run = &detail.run;
     let outputs = [&detail.stdout, &detail.stderr].into_iter().flatten().map(Bytes::len);
     let files =

@@ -4,6 +4,7 @@
 //! has the idempotency key) and leaves every decision about runs to the owner. It knows no HTTP status.
 
 mod access;
+mod cached;
 mod caches;
 mod callbacks;
 mod compare;
@@ -33,6 +34,8 @@ pub use runs::INLINE_SHARES_MAX;
 pub use streams::{STREAMS_MAX, Streams};
 pub use workspaces::{WorkspaceCache, name_of_workspace};
 
+use super::cache::ResultCache;
+pub use super::cache::{CacheConfig, CacheStats};
 use super::callbacks::Callbacks;
 use super::chores::RetentionConfig;
 use super::classes::ClassBook;
@@ -50,8 +53,8 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::{Policy, RunSpec, Verify};
 pub use crate::store::{
-    Delivery, DeliveryState, Evidence, ModuleState, Outlook, Repair, Reverdict, RunFilter, StoredModule,
-    StoredRun, TokenRow, Usage, WorkerRow, WorkspaceSettings,
+    Delivery, DeliveryState, Evidence, ModuleState, Outlook, Repair, Reverdict, RunFilter, Source,
+    StoredModule, StoredRun, TokenRow, Usage, Withdrawal, WorkerRow, WorkspaceSettings,
 };
 use crate::store::{Store, StoreError};
 
@@ -387,6 +390,8 @@ pub struct Parts {
     pub tokens: TokenCache,
     /// Modules as runs need them.
     pub modules: Arc<ModuleCache>,
+    /// Verified results, which answer equal runs.
+    pub cache: Arc<ResultCache>,
     /// What classes are made of.
     pub classes: Arc<ClassBook>,
     /// Time.
@@ -506,6 +511,8 @@ impl Service {
     /// The pool's and the store's figures.
     pub async fn stats(&self) -> Result<(Stats, Usage), ServiceError> {
         let stats = self.ask(Command::Stats).await?;
+        let cached = self.parts.cache.totals();
+        self.parts.metrics.cache_holds(cached.entries, cached.bytes);
         Ok((stats, self.parts.store.usage().await?))
     }
 }

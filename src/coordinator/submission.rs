@@ -332,6 +332,7 @@ fn policy(request: &RunRequest) -> Result<Policy, Invalid> {
         },
         priority,
         durable: request.durable.unwrap_or(default.durable),
+        cache: request.cache.unwrap_or(default.cache),
         callback: callback(request)?,
     })
 }

@@ -18,6 +18,8 @@ use crate::result::{Outcome, OutputRef, ResultManifest};
 use crate::store::sqlite::tests::held;
 use crate::store::{BlobRow, Enrolment, StoredModule};
 
+mod cached;
+
 const CLASS: Class = Class(Digest::EMPTY);
 
 /// A coordinator without workers of its own.
@@ -30,6 +32,11 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Stage {
+        // equal runs are submitted to see them executed
+        Stage::with(CacheConfig { entries_max: 0, bytes_max: 1 << 20, age_ms: 60_000 }).await
+    }
+
+    async fn with(cache: CacheConfig) -> Stage {
         let dir = tempfile::tempdir().unwrap();
         let retention =
             RetentionConfig { age_ms: 60_000, runs_max: 1_000, evidence_max: 1_000, evidence_age_ms: 60_000 };
@@ -50,6 +57,7 @@ impl Stage {
             // played workers say nothing of their own accord
             core: core::Config { quorum_wait_ms: 200, worker_lost_ms: 600_000, ..core::Config::default() },
             retention,
+            cache,
             upload_keep_ms: 60_000,
             compiler: CompilerConfig {
                 cache_dir: dir.path().join("cache"),
@@ -186,6 +194,7 @@ async fn play(
 ) {
     let digest = Digest::of(&output);
     let mut kept = HashMap::<AttemptId, Arc<std::fs::File>>::new();
+    let mut received = 0;
     while let Some(order) = orders.recv().await {
         match order {
             ToAgent::Assign(assignment) => {
@@ -193,6 +202,8 @@ async fn play(
                 file.write_all(&output).unwrap();
                 kept.insert(assignment.attempt, Arc::new(file));
                 say(FromAgent::Voted(Box::new(vote(&assignment, &output))));
+                received += 1;
+                say(FromAgent::Credits { credits: 4, received });
             }
             ToAgent::Collect { attempt, digests } => {
                 let body = |file: &Arc<std::fs::File>| BlobBody::File {
@@ -301,7 +312,7 @@ async fn a_large_dissenting_output_is_kept_compared_and_collected() {
     // retention deletes the run, and with it everything that only it referred to
     let everything = crate::store::Retention { finished_before: week, runs_max: 0, batch_max: 100 };
     let store = Arc::clone(&stage.running().store);
-    assert_eq!(store.retain(everything).await.unwrap(), 1);
+    assert_eq!(store.retain(everything).await.unwrap().len(), 1);
     blobs.collect_garbage(week, 100).await.unwrap();
     assert_eq!(store.usage().await.unwrap().blobs, 1, "only the module is left");
     assert_eq!(store.recount_references().await.unwrap(), []);

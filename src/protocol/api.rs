@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::core::Time;
 
+mod cache;
 mod callback;
 mod compare;
 mod divergence;
@@ -26,6 +27,7 @@ mod request;
 mod run;
 mod stats;
 
+pub use cache::*;
 pub use callback::*;
 pub use compare::*;
 pub use divergence::*;

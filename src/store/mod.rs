@@ -15,6 +15,7 @@ mod repairs;
 mod rows;
 pub mod sqlite;
 mod votes;
+mod withdrawal;
 
 #[cfg(test)]
 mod conformance;
@@ -30,6 +31,7 @@ pub use callbacks::*;
 pub use failure::Failure;
 pub use repairs::*;
 pub use rows::*;
+pub use withdrawal::{Withdrawable, Withdrawal};
 
 /// Blobs up to this size live in their row; larger ones in the blob store, with their row here.
 pub const INLINE_BLOB_BYTES_MAX: usize = 16 * 1024;
@@ -64,7 +66,8 @@ pub enum StoreError {
 #[async_trait::async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Applies a batch in one transaction (usually shared with others: group commit) and answers, in order, how each
-    /// write ended, once all of it is durable.
+    /// write ended, once all of it is durable. Of a run that the cache answered ([`Source::Cached`]) a final for which a blob
+    /// is missing takes the insertion back: there is no such run then.
     async fn write_runs(&self, writes: Arc<Vec<RunWrite>>) -> Result<Vec<WriteAnswer>, StoreError>;
 
     /// A run.
@@ -173,8 +176,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes the rows of up to `limit` blobs that nothing refers to and whose pins have ended, and says which of them
     /// had their bytes in the blob store.
     async fn take_garbage(&self, now: Time, limit: u32) -> Result<Garbage, StoreError>;
-    /// Deletes final runs beyond the retention and drops their references; returns how many went.
-    async fn retain(&self, retention: Retention) -> Result<u32, StoreError>;
+    /// Deletes final runs beyond the retention and drops their references; returns which went, the oldest end first.
+    async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError>;
     /// Recounts every reference from the rows that refer, sets right and answers the blobs whose count differed (a
     /// self-check: there are none unless something is broken).
     async fn recount_references(&self) -> Result<Vec<Digest>, StoreError>;
@@ -247,6 +250,17 @@ pub trait Store: Send + Sync + 'static {
     async fn evidence_counts(&self, worker: WorkerId) -> Result<Vec<(String, u64)>, StoreError>;
     /// Deletes evidence beyond the retention, of every worker, the oldest first; returns how much went.
     async fn trim_evidence(&self, retention: EvidenceRetention) -> Result<u32, StoreError>;
+
+    /// Finals that may answer equal runs ([`FinalRun::reusable`]) with their votes, newest first (by id), before `before`.
+    async fn reusable(
+        &self,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<(StoredRun, Vec<CastVote>)>, StoreError>;
+    /// Keeps a withdrawal. One of everything takes the place of those that it contains.
+    async fn put_withdrawal(&self, withdrawal: Withdrawal) -> Result<(), StoreError>;
+    /// All withdrawals, as they were made.
+    async fn withdrawals(&self) -> Result<Vec<Withdrawal>, StoreError>;
 
     /// A small value by name (secrets of this pool, schema facts).
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;

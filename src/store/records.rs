@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{FinalRun, NewRun, Reverdict, Reverification, StoreError};
+use super::{FinalRun, NewRun, Reverdict, Reverification, Source, StoreError};
 use crate::core::{AttemptRecord, AttemptState, Explained, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
@@ -98,6 +98,8 @@ pub struct Ending {
     pub explain: Arc<Vec<Explained>>,
     /// Dissenting attempts whose manifest was kept.
     pub dissents: Vec<(AttemptId, Digest)>,
+    /// Whose result it is, if not its own.
+    pub source: Option<Source>,
     /// When this replaced the revision before, if it did.
     pub corrected_at: Option<Time>,
 }
@@ -115,6 +117,9 @@ struct EndingOut<'a> {
     explain: Vec<Line>,
     dissents: Vec<(u32, Digest)>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    cached_from: Option<RunId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared_with: Option<RunId>,
     corrected_at: Option<u64>,
 }
 
@@ -130,6 +135,11 @@ struct EndingIn {
     attempts: Vec<Attempt>,
     explain: Vec<Line>,
     dissents: Vec<(u32, Digest)>,
+    /// Neither is in records of before; those who do not know them ignore them, so the version stays.
+    #[serde(default)]
+    cached_from: Option<RunId>,
+    #[serde(default)]
+    shared_with: Option<RunId>,
     /// Of corrections only; those who do not know it ignore it, so the version stays.
     #[serde(default)]
     corrected_at: Option<u64>,
@@ -149,6 +159,14 @@ impl Ending {
             attempts: record.attempts.iter().map(Attempt::from).collect(),
             explain: record.explain.iter().map(Line::from).collect(),
             dissents: run.dissents.iter().map(|(attempt, digest)| (attempt.number, *digest)).collect(),
+            cached_from: match run.source {
+                Some(Source::Cached(run)) => Some(run),
+                _ => None,
+            },
+            shared_with: match run.source {
+                Some(Source::Shared(run)) => Some(run),
+                _ => None,
+            },
             corrected_at: (record.revision > 1).then_some(record.finished_at.0),
         })
     }
@@ -167,6 +185,7 @@ impl Ending {
             attempts: record.attempts.into_iter().map(AttemptRecord::from).collect(),
             explain: Arc::new(record.explain.into_iter().map(Explained::from).collect()),
             dissents: dissents.map(|(number, digest)| (AttemptId { run, number }, digest)).collect(),
+            source: record.cached_from.map(Source::Cached).or(record.shared_with.map(Source::Shared)),
             corrected_at: record.corrected_at.map(Time),
         })
     }

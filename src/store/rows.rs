@@ -52,8 +52,30 @@ pub struct FinalRun {
     pub dissents: Vec<(AttemptId, Digest)>,
     /// The votes that were counted, those that lost included: what a receipt is made of.
     pub votes: Vec<CastVote>,
+    /// Whose result it is, if not its own.
+    pub source: Option<Source>,
+    /// Whether it may answer equal runs: it was verified, and its policy lets it.
+    pub reusable: bool,
     /// Who is to be told: a delivery of this revision is made in the same transaction.
     pub callback: Option<Callback>,
+}
+
+/// Whose result a run has that was not executed itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// Of a run that had ended before.
+    Cached(RunId),
+    /// Of an equal run that was in flight.
+    Shared(RunId),
+}
+
+impl Source {
+    /// The run that computed it.
+    pub fn run(self) -> RunId {
+        match self {
+            Source::Cached(run) | Source::Shared(run) => run,
+        }
+    }
 }
 
 /// A vote as its worker stated it, and what proves that it did.
@@ -163,6 +185,8 @@ pub struct StoredRun {
     pub created_at: Time,
     /// When it ended.
     pub finished_at: Option<Time>,
+    /// Whose result it is, if not its own.
+    pub source: Option<Source>,
     /// When this revision replaced the one before; `None` of the first one.
     pub corrected_at: Option<Time>,
     /// What verifying this revision anew said last.

@@ -8,6 +8,7 @@ mod api_compare;
 mod api_figures;
 mod api_raw;
 mod bad_input;
+mod cache;
 mod callbacks;
 mod cli;
 mod compiler;

@@ -199,6 +199,8 @@ fn spawn(data: &Path, args: &[String], log: &Path) -> (Child, String) {
     let log = std::fs::OpenOptions::new().append(true).open(log).expect("the log can be written");
     let listens = args.iter().any(|arg| arg == "--listen");
     let mut child = Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        // equal runs are submitted to see them executed; a test of the cache asks for it with `--set cache_entries=…`
+        .env("LOCKSTEP_CACHE_ENTRIES", "0")
         .arg("serve")
         .arg("--data")
         .arg(data)

@@ -105,6 +105,7 @@ impl Bench {
             explained: vec![],
             lottery: u64::MAX,
             reverify: None,
+            share: None,
             profile: Profile::Det1,
         };
         self.pool.submit(Time(self.now), submission, &mut self.effects).expect("there is room");

@@ -193,7 +193,7 @@ impl Floor {
         self.witness(worker, attempt, evidence);
         let id = run.id;
         let why = match fate {
-            Fate::Suspect => return self.followups.push(Followup::Doubt(worker)),
+            Fate::Suspect => return self.doubted.push(worker),
             Fate::Again { days } => {
                 format!("its result of run {id} was wrong, as another one had been {days} days before")
             }
@@ -236,16 +236,25 @@ impl Pool {
         self.floor.effects.push(Effect::Repair { worker });
     }
 
-    /// A worker lost its confirmations: its votes in open runs weigh as much as it does now.
-    pub(super) fn doubt(&mut self, worker: WorkerId) {
-        let Some(place) = self.floor.crew.place(worker) else { return };
+    /// Workers lost their confirmations: their votes in open runs weigh as much as they do now.
+    pub(super) fn doubt(&mut self, workers: &[WorkerId]) {
+        let mut reweighed: Vec<RunId> = workers.iter().flat_map(|worker| self.reweigh(*worker)).collect();
+        reweighed.sort_unstable();
+        reweighed.dedup();
+        for run in reweighed {
+            self.with_run(run, Floor::advance);
+        }
+    }
+
+    fn reweigh(&mut self, worker: WorkerId) -> Vec<RunId> {
+        let Some(place) = self.floor.crew.place(worker) else { return Vec::new() };
         let known = self.floor.crew.at(place);
         let held = known.holds.iter().map(|attempt| attempt.run);
         let mut runs: Vec<RunId> = known.voted.iter().copied().chain(held).collect();
         runs.sort_unstable();
         runs.dedup();
-        for run in runs {
-            self.with_run(run, |floor, run| {
+        for run in &runs {
+            self.with_run(*run, |floor, run| {
                 if run.is_settled() || run.rule().is_none() {
                     return;
                 }
@@ -256,8 +265,8 @@ impl Pool {
                     attempt.weight = weight;
                 }
                 floor.note(run, Note::TrustLost { worker });
-                floor.advance(run);
             });
         }
+        runs
     }
 }

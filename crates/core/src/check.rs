@@ -42,6 +42,7 @@ impl Pool {
         }
         self.floor.queue.check(&tickets, &self.floor.modules)?;
         self.check_repair()?;
+        self.check_flights()?;
         self.check_workers_hold(held)?;
         if (running, live) != (self.floor.running, self.floor.attempts_live) {
             return Err(format!("counted {running} running and {live} live: the figures are wrong"));

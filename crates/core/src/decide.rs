@@ -16,7 +16,7 @@ use vocabulary::spec::Verify;
 impl Floor {
     /// Brings a run to where its votes and faults put it. Called after every change; does nothing if nothing follows.
     pub(super) fn advance(&mut self, run: &mut Run) {
-        if run.is_settled() {
+        if run.is_settled() || matches!(run.phase, Phase::Following(_)) {
             return;
         }
         match self.look(run) {
@@ -420,6 +420,7 @@ mod tests {
                 explained: vec![],
                 lottery: u64::MAX,
                 reverify: None,
+                share: None,
                 profile: Profile::Det1,
             };
             self.pool.submit(Time(self.now), submission, &mut Vec::new()).unwrap();

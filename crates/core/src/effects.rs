@@ -229,4 +229,6 @@ pub struct Final {
     pub explain: Arc<Vec<Explained>>,
     /// When it ended.
     pub finished_at: Time,
+    /// The run whose attempts gave the result, if it shared those of another: then it has none of its own, and no votes.
+    pub shared_with: Option<RunId>,
 }

@@ -11,7 +11,7 @@ use super::placement::Bar;
 use super::signs::Sign;
 use super::{Time, WorkerStanding};
 use vocabulary::digest::Digest;
-use vocabulary::id::WorkerId;
+use vocabulary::id::{RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault, Outcome};
 
 /// Notes that a run keeps; what follows is counted.
@@ -64,6 +64,9 @@ pub(super) enum Note {
     Parked { most: usize },
     Confirmed { revision: u32 },
     Corrected { revision: u32 },
+    Follows { leader: RunId },
+    Adrift { leader: RunId, keep_together: bool },
+    Shared { leader: RunId, outcome: Outcome },
     Agreed { result: Digest, votes: u32, dissenters: Vec<WorkerId> },
     Unchecked { number: u32, worker: WorkerId, result: Digest },
     Collecting { number: u32, worker: WorkerId },
@@ -299,6 +302,21 @@ impl fmt::Display for Note {
             }
             Note::Confirmed { revision } => write!(f, "confirmed: revision {revision} stays as it is"),
             Note::Corrected { revision } => write!(f, "corrected: this is revision {revision}"),
+            Note::Follows { leader } => {
+                write!(f, "run {leader} is equal to it and in flight: it waits for the result of that")
+            }
+            Note::Adrift { leader, keep_together: true } => {
+                write!(
+                    f,
+                    "run {leader}, for which it waited, ended early: those that waited go on without it"
+                )
+            }
+            Note::Adrift { leader, keep_together: false } => {
+                write!(f, "run {leader}, for which it waited, gave no result: it is executed by itself")
+            }
+            Note::Shared { leader, outcome } => {
+                write!(f, "accepted: it shared the attempts of run {leader}, which {outcome}")
+            }
             Note::Agreed { result, votes, dissenters } if dissenters.is_empty() => {
                 write!(f, "agreed: all {votes} votes named {}", result.short())
             }

@@ -11,6 +11,8 @@ use super::placement::{Draw, barred, choose, draw, lacking};
 use super::queue::Queue;
 use super::repair::Repair;
 use super::run::Run;
+use super::settle::Ending;
+use super::share::Flights;
 use super::timers::{Timer, Timers};
 use super::workers::Crew;
 use super::{AttemptState, Config, Effect, Time, Write};
@@ -29,12 +31,14 @@ pub(super) enum Followup {
     Quarantine(WorkerId, String),
     /// Nothing is left of what a worker was quarantined for.
     Rehabilitate(WorkerId, String),
-    /// A worker is trusted less: its open votes weigh less.
-    Doubt(WorkerId),
     /// The arbiters are not who they were.
     Arbiters,
     /// A run may be verified anew now.
     Resume(RunId),
+    /// A result is that of these as well.
+    Landed(Vec<RunId>, Box<Ending>),
+    /// Whom these waited for brings nothing.
+    Adrift { followers: Vec<RunId>, leader: RunId, keep_together: bool },
 }
 
 /// The shared part of the pool.
@@ -49,6 +53,8 @@ pub(super) struct Floor {
     pub timers: Timers,
     pub effects: Vec<Effect>,
     pub followups: Vec<Followup>,
+    /// Workers that are trusted less since a moment ago: their open votes weigh less.
+    pub doubted: Vec<WorkerId>,
     /// Workers that are active.
     pub active: usize,
     /// Runs with an attempt.
@@ -56,6 +62,8 @@ pub(super) struct Floor {
     pub attempts_live: usize,
     /// What verifying anew holds.
     pub repair: Repair,
+    /// Equal runs that share attempts.
+    pub flights: Flights,
     /// Slots of the workers that may get work.
     pub slots: u32,
     /// Arbiters that may get work.
@@ -77,10 +85,12 @@ impl Floor {
             timers: Timers::default(),
             effects: Vec::new(),
             followups: Vec::new(),
+            doubted: Vec::new(),
             active: 0,
             running: 0,
             attempts_live: 0,
             repair: Repair::default(),
+            flights: Flights::default(),
             slots: 0,
             arbiters: 0,
         }

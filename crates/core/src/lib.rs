@@ -6,7 +6,8 @@
 //!
 //! Invariants, by the numbers that tests and assertions cite:
 //!
-//! - **I1** an acknowledged durable run exists in every later state, with the same spec.
+//! - **I1** an acknowledged durable run exists in every later state, with the same spec. (An answer from the cache is no
+//!   acknowledgement: it is given before its row is written, and is of no work.)
 //! - **I2** at most one final result per run and revision.
 //! - **I3** a verified final rests on votes that satisfied the policy when it was written.
 //! - **I4** a worker counts once per run.
@@ -51,6 +52,7 @@ mod returned;
 mod roster;
 mod run;
 mod settle;
+mod share;
 mod signs;
 mod slab;
 mod timers;

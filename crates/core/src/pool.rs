@@ -73,6 +73,8 @@ impl Pool {
         self.floor.modules[module].runs += 1;
         self.floor.queue.opened(run.workspace);
         self.admit(&mut run, module_ready);
+        let leader = self.leader_for(&run);
+        self.floor.board(&mut run, leader);
         let id = run.id;
         self.runs.insert(id, run);
         self.with_run(id, |floor, run| floor.advance(run));
@@ -295,7 +297,14 @@ impl Pool {
 
     /// What the event means for others.
     fn follow_up(&mut self) {
-        while let Some(followup) = self.floor.followups.pop() {
+        loop {
+            // first, and all at once: no run is decided by a vote whose weight is about to change
+            let doubted = std::mem::take(&mut self.floor.doubted);
+            if !doubted.is_empty() {
+                self.doubt(&doubted);
+                continue;
+            }
+            let Some(followup) = self.floor.followups.pop() else { break };
             match followup {
                 Followup::Fail(run, reason, why) => self.with_run(run, |floor, run| {
                     if run.ticket.is_some() || run.is_held {
@@ -306,13 +315,16 @@ impl Pool {
                 Followup::Poisoned(module, why) => self.poisoned(module, why),
                 Followup::Quarantine(worker, why) => self.distrust(worker, why),
                 Followup::Rehabilitate(worker, why) => self.rehabilitate(worker, why),
-                Followup::Doubt(worker) => self.doubt(worker),
                 Followup::Arbiters => {
                     for run in self.floor.queue.runs_for_arbiters() {
                         self.with_run(run, Floor::advance);
                     }
                 }
                 Followup::Resume(run) => self.with_run(run, Floor::advance),
+                Followup::Landed(followers, ending) => self.landed(followers, &ending),
+                Followup::Adrift { followers, leader, keep_together } => {
+                    self.adrift(followers, leader, keep_together);
+                }
             }
         }
     }

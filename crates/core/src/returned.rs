@@ -91,6 +91,7 @@ mod tests {
             explained: vec![],
             lottery: u64::MAX,
             reverify: None,
+            share: None,
             profile: Profile::Det1,
         };
         pool.submit(Time(2), submission, &mut Vec::new()).unwrap();

@@ -26,6 +26,8 @@ use vocabulary::spec::{Placement, Policy, Retry, Verify};
 ///  Open ───┴─▶ Collecting ──────────────▶ Finishing ──committed──▶ Gone
 ///   ▲             │    a complete vote needs no collecting
 ///   └─────────────┘ nobody delivers, or a vote that carried the decision was discarded
+///   ▲
+///   └── Following ───────────────▶ Finishing   the leader's result; or it brings none
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
@@ -42,6 +44,8 @@ pub(super) enum Phase {
     },
     /// The final is with the store, or was refused by it: nothing changes any more (I7).
     Finishing,
+    /// Another run that is equal is executed for it.
+    Following(RunId),
     /// To be forgotten.
     Gone,
 }
@@ -100,6 +104,8 @@ pub(super) struct Run {
     pub wants_hedge: bool,
     /// Why one more voter was asked, as it was last explained.
     pub why: Option<Why>,
+    /// What makes it equal to others.
+    pub share: Option<Digest>,
 }
 
 impl Run {
@@ -142,6 +148,7 @@ impl Run {
             arbiters: 0,
             wants_hedge: false,
             why: None,
+            share: submission.share,
         }
     }
 

@@ -7,15 +7,33 @@ use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::{AttemptState, Effect, Final, Write};
 use vocabulary::digest::Digest;
+use vocabulary::id::RunId;
 use vocabulary::result::{FailReason, Outcome, RunState, Verdict, VerdictKind};
 
 /// How a run ends.
-struct Ending {
+#[derive(Clone)]
+pub(super) struct Ending {
     state: RunState,
     reason: Option<FailReason>,
     outcome: Option<Outcome>,
     verdict: Verdict,
     result: Option<Digest>,
+    /// See [`Final::error_ppb`].
+    error_ppb: Option<u64>,
+    /// The run whose attempts gave it.
+    shared_with: Option<RunId>,
+}
+
+impl Ending {
+    /// Of a run that compared nothing and has no result.
+    fn without_result(state: RunState, reason: Option<FailReason>, verdict: Verdict) -> Ending {
+        Ending { state, reason, outcome: None, verdict, result: None, error_ppb: None, shared_with: None }
+    }
+
+    /// The same for those that shared the attempts of `leader`.
+    pub(super) fn shared(&self, leader: RunId) -> Ending {
+        Ending { shared_with: Some(leader), ..self.clone() }
+    }
 }
 
 impl Floor {
@@ -50,8 +68,11 @@ impl Floor {
             true => (RunState::Succeeded, None),
             false => (RunState::Failed, Some(FailReason::of(&outcome))),
         };
+        let error_ppb = run.rule().map(|_| group_error_ppb(&run.opinions(), result));
         let (outcome, result) = (Some(outcome), Some(result));
-        self.finish(run, Ending { state, reason, outcome, verdict, result });
+        let ending = Ending { state, reason, outcome, verdict, result, error_ppb, shared_with: None };
+        self.land(run, &ending);
+        self.finish(run, ending);
     }
 
     /// Counts the votes that lost, and keeps one output of each.
@@ -86,10 +107,9 @@ impl Floor {
         if reason == FailReason::Nondeterministic {
             verdict.kind = VerdictKind::Nondeterministic;
         }
-        self.finish(
-            run,
-            Ending { state: RunState::Failed, reason: Some(reason), outcome: None, verdict, result: None },
-        );
+        // what it had no patience for says nothing of the others; anything else may be so for them too
+        self.set_adrift(run, reason == FailReason::Expired);
+        self.finish(run, Ending::without_result(RunState::Failed, Some(reason), verdict));
     }
 
     /// Ends a run because somebody asked for it. Too late once its final is on the way (I8).
@@ -99,15 +119,20 @@ impl Floor {
         }
         run.log.conclude(self.now, Note::Canceled);
         let verdict = undecided(run);
-        self.finish(
-            run,
-            Ending { state: RunState::Canceled, reason: None, outcome: None, verdict, result: None },
-        );
+        self.set_adrift(run, true);
+        self.finish(run, Ending::without_result(RunState::Canceled, None, verdict));
+    }
+
+    /// Takes the result of the run whose attempts it shared.
+    pub(super) fn take_shared(&mut self, run: &mut Run, ending: Ending) {
+        if let (Phase::Following(leader), Some(outcome)) = (run.phase, &ending.outcome) {
+            run.log.conclude(self.now, Note::Shared { leader, outcome: outcome.clone() });
+            self.finish(run, ending);
+        }
     }
 
     fn finish(&mut self, run: &mut Run, ending: Ending) {
         self.withdraw(run);
-        let error_ppb = run.rule().and(ending.result).map(|result| group_error_ppb(&run.opinions(), result));
         let record = Box::new(Final {
             run: run.id,
             epoch: run.epoch,
@@ -118,10 +143,11 @@ impl Floor {
             verdict: ending.verdict,
             result: ending.result,
             votes: run.counted(),
-            error_ppb,
+            error_ppb: ending.error_ppb,
             attempts: run.records(),
             explain: run.log.all(),
             finished_at: self.now,
+            shared_with: ending.shared_with,
         });
         if let Some(known) = run.reverify.as_ref().map(|reverify| reverify.result) {
             self.verified_anew(run, record, known);
@@ -180,6 +206,7 @@ impl Floor {
 
     /// The store refused a write: somebody else owns the run, or it is final. Nothing of ours is needed.
     pub(super) fn disown(&mut self, run: &mut Run) {
+        self.set_adrift(run, true);
         self.withdraw(run);
         self.release_voters(run);
         run.phase = Phase::Gone;

@@ -69,6 +69,7 @@ fn submission(run: u128, epoch: u64, verify: Verify) -> Submission {
         explained: Vec::new(),
         lottery: u64::MAX,
         reverify: None,
+        share: None,
         profile: Profile::Det1,
     }
 }

@@ -78,6 +78,8 @@ pub struct Config {
     pub hedge_burst: u32,
     /// The part of all slots that may hold attempts of results that are verified anew, in percent.
     pub reverify_percent: u32,
+    /// Runs that may wait for the result of one that is equal to them; more are executed by themselves.
+    pub followers_max: usize,
 }
 
 impl Default for Config {
@@ -104,6 +106,7 @@ impl Default for Config {
             hedge_permille: 50,
             hedge_burst: 10,
             reverify_percent: 25,
+            followers_max: 1_000,
         }
     }
 }
@@ -139,6 +142,9 @@ pub struct Submission {
     pub lottery: u64,
     /// Set if a final of this run is verified anew: then nothing is inserted and nobody is refused.
     pub reverify: Option<Reverify>,
+    /// What makes it equal to others of its workspace: those that name the same may share attempts. `None`: it is executed
+    /// by itself.
+    pub share: Option<Digest>,
     /// The semantics: which of its classes a worker votes in.
     pub profile: Profile,
 }

@@ -53,6 +53,7 @@ fn pool(config: Config) -> Pool {
         explained: Vec::new(),
         lottery: u64::MAX,
         reverify: None,
+        share: None,
         profile: Profile::Det1,
     };
     pool.submit(START, submission, &mut effects).expect("there is a worker");

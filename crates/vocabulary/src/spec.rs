@@ -410,6 +410,44 @@ pub enum Placement {
     // `primary` (one elected worker of a group) takes its place here.
 }
 
+/// Whether an earlier verified result may answer a run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheUse {
+    /// It may, and an equal run that is in flight may be executed for this one too.
+    #[default]
+    Use,
+    /// It is executed anew by attempts of its own, and its result replaces what is cached.
+    Refresh,
+    /// It is executed by attempts of its own, and the cache is left alone.
+    Off,
+}
+
+impl CacheUse {
+    /// The name that JSON uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheUse::Use => "use",
+            CacheUse::Refresh => "refresh",
+            CacheUse::Off => "off",
+        }
+    }
+}
+
+/// Why a text is no use of the cache.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{0}` is none of `use`, `refresh` and `off`")]
+pub struct ParseCacheUseError(String);
+
+impl FromStr for CacheUse {
+    type Err = ParseCacheUseError;
+
+    fn from_str(text: &str) -> Result<CacheUse, ParseCacheUseError> {
+        let all = [CacheUse::Use, CacheUse::Refresh, CacheUse::Off];
+        all.into_iter().find(|use_| use_.name() == text).ok_or_else(|| ParseCacheUseError(text.to_owned()))
+    }
+}
+
 /// What a run asks of the pool beyond its spec.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Policy {
@@ -429,6 +467,9 @@ pub struct Policy {
     pub priority: i8,
     /// Written to the store before it is acknowledged.
     pub durable: bool,
+    /// Whether an earlier verified result may answer it, and whether it shares the attempts of an equal run in flight.
+    #[serde(default)]
+    pub cache: CacheUse,
     /// Who is told when a revision of the run becomes final; only with `durable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<Callback>,
@@ -452,6 +493,7 @@ impl Default for Policy {
             deadline_ms: None,
             priority: 0,
             durable: true,
+            cache: CacheUse::default(),
             callback: None,
         }
     }

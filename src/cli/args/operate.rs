@@ -8,7 +8,7 @@ use super::ConnectArgs;
 use crate::cli::parse::{self, ModuleRef};
 use crate::digest::Digest;
 use crate::id::WorkerId;
-use crate::spec::Verify;
+use crate::spec::{CacheUse, Verify};
 use crate::units::Period;
 
 /// List and manage workers
@@ -222,6 +222,9 @@ pub struct CallArgs {
     /// Keep the run in memory only: faster, and gone when the server restarts
     #[arg(long)]
     pub no_durable: bool,
+    /// Whether a verified result of an equal run may answer: use, refresh (execute anew and replace it) or off [default: use]
+    #[arg(long, value_name = "HOW")]
+    pub cache: Option<CacheUse>,
     /// Leave terminal escape sequences in the guest's output when it goes to a terminal
     #[arg(long)]
     pub raw: bool,

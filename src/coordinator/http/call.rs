@@ -15,11 +15,12 @@ use super::extract::{Named, RawBody, Submitter, bad_query, pieces};
 use super::openapi::Binary;
 use super::problem::ApiError;
 use super::views;
-use crate::coordinator::service::{Caller, RunDetail, Service, ServiceError, SubmitAnswer};
+use crate::coordinator::service::{Caller, RunDetail, Service, ServiceError, Source, SubmitAnswer};
 use crate::coordinator::submission::{Invalid, prepare};
 use crate::digest::Digest;
 use crate::protocol::api::{InputBytes, ProblemCode, RunRequest, VerifyPolicy, VerifyRequest};
 use crate::result::{FailReason, Outcome, RunState};
+use crate::spec::ParseCacheUseError;
 
 /// A call waits for its answer so long, if the caller does not say.
 const WAIT_MS: u64 = 60_000;
@@ -32,13 +33,16 @@ const LOCKSTEP_RUN: HeaderName = HeaderName::from_static("lockstep-run");
 const LOCKSTEP_RESULT: HeaderName = HeaderName::from_static("lockstep-result");
 /// What comparing the votes says.
 const LOCKSTEP_VERDICT: HeaderName = HeaderName::from_static("lockstep-verdict");
+/// The run that computed it, if it was cached.
+const LOCKSTEP_CACHED_FROM: HeaderName = HeaderName::from_static("lockstep-cached-from");
 /// What the guest did.
 const LOCKSTEP_OUTCOME: HeaderName = HeaderName::from_static("lockstep-outcome");
 
 /// Call a module
 ///
 /// The body is standard input, the answer the standard output that was agreed on (for a plain function its values, one per
-/// line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about.
+/// line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about,
+/// and `Lockstep-Cached-From` which run computed it, if it was cached.
 /// A run that fails is answered with `run_failed` or `run_timed_out`, one that has not ended within `wait_ms` with
 /// `run_unfinished`; each carries the run. A caller that goes away does not stop the run.
 #[utoipa::path(
@@ -52,6 +56,7 @@ const LOCKSTEP_OUTCOME: HeaderName = HeaderName::from_static("lockstep-outcome")
         ("timeout_ms" = Option<u64>, Query, description = "Wall time of one attempt; 30000 by default"),
         ("wait_ms" = Option<u64>, Query, description = "How long to wait for the answer; 60000 by default"),
         ("durable" = Option<bool>, Query, description = "Whether the run is stored; true by default"),
+        ("cache" = Option<String>, Query, description = "`use`, `refresh` or `off`; `use` by default"),
     ),
     request_body(content = inline(Binary), content_type = "application/octet-stream"),
     responses((status = 200, description = "standard output", body = inline(Binary), content_type = "text/plain"))
@@ -123,8 +128,12 @@ fn read_query(uri: &Uri) -> Result<RunRequest, ApiError> {
                     |_| ApiError::parameter("durable", format!("`{value}` is neither true nor false"));
                 request.durable = Some(value.parse().map_err(refuse)?);
             }
+            "cache" => {
+                let refuse = |error: ParseCacheUseError| ApiError::parameter("cache", error.to_string());
+                request.cache = Some(value.parse().map_err(refuse)?);
+            }
             _ => {
-                let known = "`arg`, `entry`, `env`, `verify`, `timeout_ms`, `wait_ms` and `durable`";
+                let known = "`arg`, `entry`, `env`, `verify`, `timeout_ms`, `wait_ms`, `durable` and `cache`";
                 let detail = format!("there is no such parameter; a call takes {known}");
                 return Err(ApiError::parameter(&name, detail));
             }
@@ -231,6 +240,11 @@ fn headers(detail: &RunDetail) -> HeaderMap {
             headers.insert(name, value);
         }
     }
+    if let Some(Source::Cached(from)) = run.source
+        && let Ok(value) = HeaderValue::from_str(&from.to_string())
+    {
+        headers.insert(LOCKSTEP_CACHED_FROM, value);
+    }
     headers
 }
 
@@ -257,12 +271,13 @@ mod tests {
     #[test]
     fn a_query_spells_a_request() {
         let request = query(
-            "arg=-n&arg=a%20b&env=LANG=C&env=X=a=b&entry=fib&verify=quorum:3&timeout_ms=5&durable=false",
+            "arg=-n&arg=a%20b&env=LANG=C&env=X=a=b&entry=fib&verify=quorum:3&timeout_ms=5&durable=false&cache=off",
         )
         .unwrap();
         assert_eq!(request.args, ["-n", "a b"]);
         assert_eq!(request.env, BTreeMap::from([("LANG".into(), "C".into()), ("X".into(), "a=b".into())]));
         assert_eq!(request.entry.as_deref(), Some("fib"));
+        assert_eq!(request.cache, Some(crate::spec::CacheUse::Off));
         assert_eq!(request.verify, Some(VerifyRequest { policy: VerifyPolicy::Quorum, n: Some(3) }));
         assert_eq!(
             (request.timeout_ms, request.wait_ms, request.durable),
@@ -285,7 +300,9 @@ mod tests {
 
     #[test]
     fn what_a_call_does_not_take_is_refused() {
-        for wrong in ["args=x", "env=x", "verify=most", "verify=quorum:x", "timeout_ms=-1", "durable=1"] {
+        for wrong in
+            ["args=x", "env=x", "verify=most", "verify=quorum:x", "timeout_ms=-1", "durable=1", "cache=no"]
+        {
             assert_eq!(query(wrong).unwrap_err().code(), ProblemCode::InvalidParameter, "{wrong}");
         }
     }

@@ -158,6 +158,7 @@ mod tests {
             rerun_of: None,
             created_at: Time(1),
             finished_at: Some(Time(2)),
+            source: None,
             corrected_at: None,
             verification: None,
         }

@@ -21,6 +21,7 @@ use super::service::Service;
 
 mod blobs;
 mod bulk;
+mod cache;
 mod call;
 mod callbacks;
 mod compare;
@@ -71,6 +72,8 @@ fn api() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(compare::get_attempt_stderr))
         .routes(routes!(compare::get_attempt_file))
         .routes(routes!(compare::diff))
+        .routes(routes!(cache::get_cache))
+        .routes(routes!(cache::withdraw))
         // modules and blobs
         .routes(routes!(modules::post_module, modules::list_modules))
         .routes(routes!(modules::put_module, modules::get_module, modules::delete_module))

@@ -31,6 +31,11 @@ use crate::result::{OutputRef, ResultManifest, RunState, VerdictKind};
 /// With `wait_ms` the answer waits for the run's end; without, or if it has not ended by then, it shows the run as it
 /// is. A failed run is an answer too: look at `state`. With an Idempotency-Key the same request makes one run, however
 /// often it is sent; another request with that key is refused with `idempotency_mismatch`.
+///
+/// With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
+/// the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
+/// coordinator that dies in between does not know its id any more, and answers the same submission with the same
+/// result. With an Idempotency-Key the answer waits until it is written.
 #[utoipa::path(
     post, path = "/v1/runs", tag = "runs", request_body = RunRequest,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
@@ -231,8 +236,8 @@ pub async fn cancel_run(
 
 /// Submit a run again
 ///
-/// A new run of the same spec and policy; its `rerun_of` names the earlier one. A run with
-/// `durable: false` cannot be rerun.
+/// A new run of the same spec and policy; its `rerun_of` names the earlier one. It is executed anew, and its result replaces
+/// what is cached. A run with `durable: false` cannot be rerun.
 #[utoipa::path(
     post, path = "/v1/runs/{id}/rerun", tag = "runs", params(("id" = RunId, Path), WaitParams),
     responses((status = 201, description = "the new run", body = Run))

@@ -8,8 +8,8 @@ use crate::coordinator::classes::ClassBook;
 use crate::coordinator::keys::PublishedKey;
 use crate::coordinator::service::{
     CurrentAttempt as CurrentHeld, Delivery, DeliveryState, Evidence, Facts, Figures, ModuleState,
-    Repair as RepairRow, Reverdict, RunDetail, StoredModule, StoredRun, TokenRow, WorkerReport, WorkerRow,
-    WorkspaceSettings, name_of_workspace,
+    Repair as RepairRow, Reverdict, RunDetail, Source, StoredModule, StoredRun, TokenRow, WorkerReport,
+    WorkerRow, WorkspaceSettings, name_of_workspace,
 };
 use crate::core::{AttemptRecord, AttemptState, Prior, Standing, Time, WorkerStanding, WorkerView, day_of};
 use crate::id::{AttemptId, RunId};
@@ -38,7 +38,7 @@ pub fn run(detail: &RunDetail) -> Run {
         outcome: stored.outcome.clone(),
         verdict: verdict(&stored.verdict),
         result: stored.result,
-        cached: false,
+        cached: matches!(stored.source, Some(Source::Cached(_))),
         stdout: manifest.map(|manifest| Output::new(manifest.stdout, detail.stdout.as_deref())),
         stderr: manifest.map(|manifest| Output::new(manifest.stderr, detail.stderr.as_deref())),
         files: manifest.map_or_else(Vec::new, |manifest| {
@@ -61,6 +61,8 @@ pub fn run(detail: &RunDetail) -> Run {
         rerun_of: stored.rerun_of,
         created_at: stored.created_at.into(),
         finished_at: stored.finished_at.map(Timestamp::from),
+        cached_from: cached_from(stored),
+        shared_with: shared_with(stored),
         corrected_at: stored.corrected_at.map(Timestamp::from),
         verification: verification(stored),
     }
@@ -131,11 +133,27 @@ pub fn summary(stored: &StoredRun) -> RunSummary {
         outcome: stored.outcome.clone(),
         verdict: verdict(&stored.verdict),
         result: stored.result,
-        cached: false,
+        cached: matches!(stored.source, Some(Source::Cached(_))),
         attempt_count: u32::try_from(stored.attempts.len()).unwrap_or(u32::MAX),
         rerun_of: stored.rerun_of,
         created_at: stored.created_at.into(),
         finished_at: stored.finished_at.map(Timestamp::from),
+        cached_from: cached_from(stored),
+        shared_with: shared_with(stored),
+    }
+}
+
+fn cached_from(stored: &StoredRun) -> Option<RunId> {
+    match stored.source {
+        Some(Source::Cached(run)) => Some(run),
+        _ => None,
+    }
+}
+
+fn shared_with(stored: &StoredRun) -> Option<RunId> {
+    match stored.source {
+        Some(Source::Shared(run)) => Some(run),
+        _ => None,
     }
 }
 
@@ -214,6 +232,7 @@ pub fn policy(policy: &Policy) -> PolicyView {
         deadline_ms: policy.deadline_ms,
         priority: policy.priority,
         durable: policy.durable,
+        cache: policy.cache,
         callback: policy.callback.as_ref().map(|callback| CallbackRequest { url: callback.url.to_string() }),
     }
 }

@@ -17,7 +17,14 @@ use crate::store::WriteAnswer;
 impl Owner {
     /// The store's answers, in the order of the writes.
     pub(super) fn written(&mut self, answers: Vec<((RunId, WriteKind), Written)>) {
+        if answers.iter().any(|(_, written)| matches!(written, Written::Answered(WriteAnswer::Committed))) {
+            // whatever it was, rows can be written
+            self.parts.cache.suspend(false);
+        }
         for ((run, kind), written) in answers {
+            if self.hit_written(run, kind, &written) {
+                continue;
+            }
             match written {
                 Written::Answered(WriteAnswer::Committed) => self.committed(run, kind),
                 Written::Answered(WriteAnswer::Refused) => {
@@ -46,9 +53,11 @@ impl Owner {
             }
         }
         if kind == WriteKind::Finished
-            && let Some(open) = self.forget(run)
+            && let Some(mut open) = self.forget(run)
             && let Some(detail) = open.finished.clone()
         {
+            let offer = open.offer.take();
+            self.remember(offer);
             self.final_committed(&detail);
             match open.anew {
                 None => self.count_final(&detail.run),

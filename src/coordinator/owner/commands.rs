@@ -1,6 +1,6 @@
 //! What anybody may ask of the owner.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,6 +39,21 @@ pub struct Submit {
     pub why_verify: Option<String>,
 }
 
+/// A run that a cached result answers.
+#[derive(Debug)]
+pub struct Hit {
+    /// The run to insert.
+    pub new: Box<NewRun>,
+    /// The run as it is answered.
+    pub detail: Arc<RunDetail>,
+    /// Small output files, if what answers it is in memory only.
+    pub outputs: BTreeMap<Digest, Bytes>,
+    /// Answered when its row is written; none if it was answered already. Dropped if it is not to be answered like this.
+    pub reply: Option<Waiter>,
+    /// Whether it counts among the answers whose row is not written.
+    pub is_counted: bool,
+}
+
 /// Hears of a run's final.
 pub type FinalReceiver = oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>;
 
@@ -57,6 +72,8 @@ pub enum WorkerOrder {
 pub enum Command {
     /// A new run.
     Submit(Submit),
+    /// A run that was answered from the cache.
+    Hit(Hit),
     /// Workers can connect from now on.
     Serving,
     /// A worker's session begins.

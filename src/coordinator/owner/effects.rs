@@ -18,7 +18,9 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, ToAgent};
 use crate::result::Fault;
-use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, Nondeterminism, RunWrite, Store, StoreError, StoredRun};
+use crate::store::{
+    FinalRun, INLINE_BLOB_BYTES_MAX, Nondeterminism, RunWrite, Source, Store, StoreError, StoredRun,
+};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
@@ -44,6 +46,7 @@ impl Owner {
                 None => self.perform(effect),
             }
         }
+        self.landed.clear();
     }
 
     /// Carries out one effect now.
@@ -91,6 +94,9 @@ impl Owner {
             Write::Insert { run, .. } | Write::Attempt { run, .. } => *run,
             Write::Finish(last) | Write::Correct(last) => last.run,
         };
+        if matches!(write, Write::Correct(_)) {
+            self.withdraw_run(run);
+        }
         let Some(open) = self.runs.get_mut(&run) else { return };
         open.writes_in_flight += 1;
         let has_patience = open.acks.is_empty() && !open.finals.is_empty();
@@ -106,10 +112,15 @@ impl Owner {
             }
             Write::Finish(last) | Write::Correct(last) => {
                 self.keep_disputed(&last);
+                self.share_reported(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
                 let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
                 learn_artifacts(&mut self.artifacts, code, open, &last);
-                open.finished = Some(Arc::new(open.final_detail(&last)));
+                let detail = Arc::new(open.final_detail(&last));
+                open.offer = Owner::offer(open, &last, &detail);
+                open.finished = Some(detail);
+                let source = last.shared_with.map(Source::Shared);
+                let reusable = open.offer.is_some();
                 let mut blobs = Vec::new();
                 let mut manifest = None;
                 if let Some(reported) = last.result.and_then(|result| open.reported.get(&result)) {
@@ -122,7 +133,8 @@ impl Owner {
                 let dissents = open.dissents.clone();
                 let votes = open.counted(&last);
                 let callback = open.new.policy.callback.clone();
-                let last = FinalRun { record: *last, manifest, blobs, dissents, votes, callback };
+                let last =
+                    FinalRun { record: *last, manifest, blobs, dissents, votes, source, reusable, callback };
                 let last = Box::new(last);
                 self.writes.push(if is_correction {
                     RunWrite::Correct(last)
@@ -153,10 +165,12 @@ impl Owner {
     }
 
     fn finished_in_memory(&mut self, last: Final) {
-        let Some(open) = self.forget(last.run) else { return };
+        self.share_reported(&last);
+        let Some(mut open) = self.forget(last.run) else { return };
         let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
         learn_artifacts(&mut self.artifacts, code, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
+        self.remember(Owner::offer(&open, &last, &detail));
         self.count_final(&detail.run);
         if !open.dissents.is_empty()
             && let Some(result) = last.result
@@ -166,8 +180,26 @@ impl Owner {
             let won = won.blobs(result).map(|(digest, bytes)| (digest, BlobBody::Inline(bytes)));
             self.store_dissent(won.collect());
         }
-        self.ring.put(Arc::clone(&detail), open.small_outputs(&last));
+        let dropped = self.ring.put(Arc::clone(&detail), open.small_outputs(&last));
+        self.parts.cache.forget(&dropped);
+        if last.shared_with.is_none() {
+            let reported = last.result.and_then(|result| open.reported.remove(&result));
+            self.landed.extend(reported.map(|reported| (last.run, reported)));
+        }
         self.announce(open, detail);
+    }
+
+    /// A run that shared the attempts of another has no votes of its own: it takes over what those of the other reported.
+    fn share_reported(&mut self, last: &Final) {
+        let (Some(leader), Some(result)) = (last.shared_with, last.result) else { return };
+        let reported = match self.landed.get(&leader) {
+            Some(reported) => Some(reported.clone()),
+            None => self.runs.get(&leader).and_then(|open| open.reported.get(&result)).cloned(),
+        };
+        self.parts.metrics.runs_shared.inc();
+        if let (Some(open), Some(reported)) = (self.runs.get_mut(&last.run), reported) {
+            open.reported.insert(result, reported);
+        }
     }
 
     fn assign(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) {
@@ -238,6 +270,7 @@ impl Owner {
     /// Stores that a module is nondeterministic; the pool blames nobody for it any more.
     fn blame_module(&mut self, module: Digest, run: RunId) {
         tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
+        self.withdraw_module(module);
         let found = Nondeterminism { run, at: self.now() };
         self.store_of_module(module, move |store| {
             Box::pin(async move { store.blame_module(module, found).await })

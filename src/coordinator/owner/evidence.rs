@@ -15,7 +15,7 @@ use crate::coordinator::service::PoolEvent;
 use crate::core::{self, Class, Time};
 use crate::digest::Digest;
 use crate::id::{AttemptId, WorkerId};
-use crate::store::{Evidence, Quarantine, Store, StoreError};
+use crate::store::{Evidence, Quarantine, Store, StoreError, Withdrawal};
 
 /// Between two tries to write what a full disk refused.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
@@ -123,6 +123,7 @@ impl Owner {
         }
         tracing::warn!(%worker, %why, "worker quarantined");
         self.parts.quarantined.set(worker, true);
+        self.withdraw(Withdrawal::of_worker(worker, self.now()));
         let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
         let quarantine = Quarantine { why, at: self.now(), for_votes: true };
         self.notes.leave_one(Entry::Quarantine(worker, quarantine), &self.parts.store, &self.parts.repair);
@@ -142,6 +143,10 @@ impl Owner {
         at: Time,
         evidence: core::Evidence,
     ) {
+        if evidence == core::Evidence::LoneDissent {
+            let count = self.parts.cache.doubt(worker);
+            self.parts.metrics.cache_withdrawn.inc_by(count as u64);
+        }
         if let Some((kind, count)) = Evidence::name_of(evidence)
             && let Some(attempt) = attempt
         {

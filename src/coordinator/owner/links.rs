@@ -78,6 +78,7 @@ impl Owner {
             self.keeping.retain(|_, (from, _)| *from != worker);
             self.asked.retain(|(from, _)| *from != worker);
             if let Some(link) = self.links.remove(&worker) {
+                self.tell_classes();
                 self.end_session(link.row);
             }
         }

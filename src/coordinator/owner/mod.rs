@@ -15,6 +15,7 @@ mod effects;
 mod evidence;
 mod figures;
 mod finals;
+mod hits;
 mod links;
 mod macs;
 mod outbox;
@@ -22,7 +23,7 @@ mod patience;
 mod reports;
 mod sessions;
 
-pub use commands::{Command, FinalReceiver, Submit, Watch, WorkerOrder};
+pub use commands::{Command, FinalReceiver, Hit, Submit, Watch, WorkerOrder};
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 pub use macs::AssignmentKey;
 
@@ -37,7 +38,7 @@ use self::patience::Patience;
 use super::clock::Clock;
 use super::ledger::Ledgers;
 use super::metrics::Metrics;
-use super::open_run::{OpenRun, Waiter, join_waiters, recovered};
+use super::open_run::{OpenRun, Reported, Waiter, join_waiters, recovered};
 use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
@@ -47,6 +48,7 @@ use crate::core::{
 };
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+use crate::spec::CacheUse;
 use crate::store::{NewRun, RunWrite, Store, StoredRun, WorkerRow};
 
 /// Commands that are handled before their writes leave and the timer is looked at again.
@@ -100,6 +102,8 @@ pub struct Parts {
     pub classes: Arc<super::classes::ClassBook>,
     /// Ties answers to assignments, and draws audits.
     pub key: AssignmentKey,
+    /// Verified results, which answer equal runs.
+    pub cache: Arc<super::cache::ResultCache>,
     /// Whose tokens of sessions open nothing.
     pub quarantined: super::pool_service::Quarantined,
     /// How many runs are open: kept for the sessions.
@@ -141,6 +145,11 @@ pub struct Owner {
     effects: Vec<Effect>,
     patience: Patience,
     writes: Vec<RunWrite>,
+    /// Runs that were answered from the cache and whose row is on its way.
+    hits: HashMap<RunId, hits::Unwritten>,
+    /// What runs in memory had reported that ended, while the effects of one step are carried out: those that shared their
+    /// attempts take it over.
+    landed: BTreeMap<RunId, Reported>,
 }
 
 impl Owner {
@@ -163,6 +172,8 @@ impl Owner {
             effects: Vec::new(),
             patience: Patience::default(),
             writes: Vec::new(),
+            hits: HashMap::new(),
+            landed: BTreeMap::new(),
         }
     }
 
@@ -175,6 +186,8 @@ impl Owner {
             recovered: true,
             ..submission(&new, module_ready, self.parts.key.lottery(new.id))
         };
+        let share = submission.share.filter(|_| self.parts.cache.is_on());
+        let submission = Submission { share, ..submission };
         let has_begun = !stored.attempts.is_empty();
         self.enter(OpenRun { has_begun, ..OpenRun::new(new, false, true) });
         self.ledgers.minute(stored.workspace, stored.created_at).submitted += 1;
@@ -188,6 +201,7 @@ impl Owner {
 
     /// A module whose trusted executions differed in an earlier life: nobody is blamed for a run of it.
     pub fn nondeterministic(&mut self, module: Digest) {
+        self.parts.cache.bar(module);
         self.step(Event::ModuleNondeterministic { module });
     }
 
@@ -274,6 +288,7 @@ impl Owner {
     fn handle(&mut self, command: Command) {
         match command {
             Command::Submit(submit) => self.submit(submit),
+            Command::Hit(hit) => self.hit(hit),
             Command::Serving => self.step(Event::Serving),
             Command::Join { row, to, session, remote } => self.join(*row, to, session, remote),
             Command::Said(worker, session, message) => {
@@ -301,7 +316,10 @@ impl Owner {
             Command::ModuleQuarantine(module, Some(why)) => {
                 self.step(Event::ModuleQuarantined { module, why })
             }
-            Command::ModuleQuarantine(module, None) => self.step(Event::ModuleReadmitted { module }),
+            Command::ModuleQuarantine(module, None) => {
+                self.parts.cache.unbar(module);
+                self.step(Event::ModuleReadmitted { module });
+            }
             Command::Order(worker, order, reply) => self.order(worker, order, reply),
             Command::Cancel(workspace, run, reply) => {
                 let waiting = self.await_final(workspace, run);
@@ -376,6 +394,10 @@ impl Owner {
         let admitted = self.admitted.get(&new.spec.module).copied();
         let module_ready = module_ready || admitted == Some(true);
         let mut submission = submission(&new, module_ready, self.parts.key.lottery(new.id));
+        if live || !self.parts.cache.is_on() {
+            // its own output is watched as it comes
+            submission.share = None;
+        }
         submission.explained.extend(why_verify.map(|why| Explained::kept(new.created_at, why)));
         let answer = self.parts.pool.submit(self.now(), submission, &mut effects);
         match answer {
@@ -429,7 +451,7 @@ impl Owner {
     }
 
     fn see(&mut self, workspace: WorkspaceId, run: RunId) -> Option<Arc<RunDetail>> {
-        if let Some(detail) = self.ring.get(workspace, run) {
+        if let Some(detail) = self.ring.get(workspace, run).or_else(|| self.unwritten(workspace, run)) {
             return Some(detail);
         }
         let view = self.parts.pool.run(run)?;
@@ -437,6 +459,7 @@ impl Owner {
     }
 
     fn acknowledge_to(&mut self, workspace: WorkspaceId, run: RunId, reply: Waiter) {
+        let Err(reply) = self.await_hit(workspace, run, reply) else { return };
         let is_its = |open: &&mut OpenRun| open.new.workspace == workspace && open.anew.is_none();
         match self.runs.get_mut(&run).filter(is_its) {
             Some(open) if !open.visible => join_waiters(&mut open.acks, reply),
@@ -520,6 +543,7 @@ fn submission(new: &NewRun, module_ready: bool, lottery: u64) -> Submission {
         explained: Vec::new(),
         lottery,
         reverify: None,
+        share: (new.policy.cache == CacheUse::Use).then_some(new.run_key),
         profile: new.spec.profile,
     }
 }

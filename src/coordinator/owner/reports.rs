@@ -142,6 +142,7 @@ impl Owner {
             slots: hello.slots,
         };
         self.begin_session(worker, facts);
+        self.tell_classes();
         let Some(link) = self.links.get(&worker) else { return };
         let holds = hello.holds.iter().map(|(attempt, _)| *attempt).collect();
         let joining = self.joining(link, hello);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::coordinator::cache::{CacheConfig, ResultCache};
 use crate::coordinator::pump::Written;
 use crate::coordinator::repair::Ended;
 use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
@@ -16,6 +17,7 @@ use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Failure, FinalRun, ModuleState, StoredModule, WriteAnswer};
 
 mod anew;
+mod cached;
 
 const CLASS: Class = Class(Digest::EMPTY);
 
@@ -37,7 +39,19 @@ impl Bench {
         Bench::over(dir, store)
     }
 
+    /// One that answers equal runs.
+    fn caching() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(dir.path(), Options::default(), Failure::new()).unwrap());
+        Bench::with(dir, store, 100)
+    }
+
     fn over(dir: tempfile::TempDir, store: Arc<dyn Store>) -> Bench {
+        Bench::with(dir, store, 0)
+    }
+
+    fn with(dir: tempfile::TempDir, store: Arc<dyn Store>, entries_max: usize) -> Bench {
         let blobs = Blobs::open(&dir.path().join("blobs"), Arc::clone(&store), Failure::new()).unwrap();
         let (commands, queue) = mpsc::unbounded_channel();
         let (writes, written) = mpsc::unbounded_channel();
@@ -55,6 +69,12 @@ impl Bench {
             commands,
             events: broadcast::Sender::new(16),
             modules: Arc::default(),
+            // equal runs are submitted to see them executed
+            cache: Arc::new(ResultCache::new(CacheConfig {
+                entries_max,
+                bytes_max: 1 << 20,
+                age_ms: 60_000,
+            })),
             classes: Arc::default(),
             key: AssignmentKey::new(&[7; 32]),
             quarantined: Default::default(),

@@ -138,9 +138,18 @@ async fn ended(store: &dyn Store, verify: Verify, won: &[u32], lost: &[u32], at:
         attempts,
         explain: Arc::default(),
         finished_at: Time(at),
+        shared_with: None,
     };
-    let last =
-        FinalRun { record, manifest: None, blobs: Vec::new(), dissents: Vec::new(), votes, callback: None };
+    let last = FinalRun {
+        record,
+        manifest: None,
+        blobs: Vec::new(),
+        dissents: Vec::new(),
+        votes,
+        source: None,
+        reusable: false,
+        callback: None,
+    };
     let writes = vec![RunWrite::Insert(Arc::new(new)), RunWrite::Finish(Box::new(last))];
     assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 2]);
     id

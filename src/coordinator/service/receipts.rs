@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::super::classes::ClassBook;
 use super::super::clock::timestamp;
 use super::super::keys::{Keyring, PublishedKey, RotateError};
-use super::{Caller, Parts, Service, ServiceError};
+use super::{Caller, Parts, RunDetail, Service, ServiceError};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::receipt::{
@@ -29,8 +29,23 @@ impl Service {
         id: RunId,
         revision: Option<u32>,
     ) -> Result<Bytes, ServiceError> {
-        let detail = self.run_at(caller, id, revision).await?;
+        let mut detail = self.run_at(caller, id, revision).await?;
+        if let Some(source) = detail.run.source {
+            // the votes are those of the run that computed it, and so is the receipt
+            let (computed_by, wanted) = (source.run(), detail.run.result);
+            detail = self.run(caller, computed_by).await.map_err(|error| match error {
+                ServiceError::NotFound { .. } => ServiceError::NoReceipt(format!(
+                    "run {computed_by}, which computed the result of run {id}, is not kept any more: run it again for a \
+                     receipt"
+                )),
+                other => other,
+            })?;
+            if detail.run.result != wanted {
+                detail = self.revision_with(computed_by, wanted).await?;
+            }
+        }
         let run = &detail.run;
+        let id = run.id;
         let refuse = |why: String| Err(ServiceError::NoReceipt(why));
         if !run.state.is_final() {
             return refuse(format!("run {id} has not ended: a receipt is of a final result"));
@@ -60,6 +75,19 @@ impl Service {
             Ok(Bytes::from(parts.keys.certify(parts.clock, payload)))
         });
         made.await.unwrap_or_else(|error| Err(ServiceError::Internal(error.to_string())))
+    }
+
+    /// The newest revision of a run that has this result: it may have been corrected since others were answered with it.
+    async fn revision_with(&self, id: RunId, result: Option<Digest>) -> Result<Arc<RunDetail>, ServiceError> {
+        let revisions = self.parts.store.revisions(id).await?;
+        let had = revisions.into_iter().rev().find(|run| run.result == result);
+        let run = had.ok_or_else(|| {
+            ServiceError::NoReceipt(format!(
+                "run {id}, which computed the result, has another one in every revision that is kept: run it again for a \
+                 receipt"
+            ))
+        })?;
+        Ok(Arc::new(RunDetail { run, stdout: None, stderr: None }))
     }
 
     /// The coordinator's public keys, the newest first. They are for everybody.

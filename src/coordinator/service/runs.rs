@@ -14,6 +14,7 @@ use crate::coordinator::owner::{Command, FinalReceiver, Submit};
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::RunId;
+use crate::spec::{CacheUse, Policy};
 use crate::store::{FoundRuns, INLINE_BLOB_BYTES_MAX, NewRun, RunFilter, StoredRun};
 
 /// Pages that one list reads at most while it looks for runs in a state that only the pool knows.
@@ -47,17 +48,25 @@ impl Service {
         }
         self.check_callback(&prepared.policy)?;
         let (module_ready, of_module) = self.check_module(&prepared).await?;
-        self.check_inputs(&prepared).await?;
-        let (blobs, room) = self.keep_or_store(prepared.blobs).await?;
-        let created_at = self.now();
-        let id = new_id(created_at);
-        let mut policy = prepared.policy;
+        let mut policy = prepared.policy.clone();
         let mut why_verify = None;
         if prepared.has_default_verify {
             let (verify, whose) = self.default_verify(caller.workspace, of_module).await?;
             policy.verify = verify;
             why_verify = Some(format!("is verified by {verify}, {whose}"));
         }
+        match self.answer_from_cache(caller, &prepared, &policy).await {
+            Ok(None) => {}
+            Ok(Some(answer)) => return Ok(answer),
+            Err(ServiceError::Duplicate { run, same_payload }) => {
+                return self.existing(caller, run, same_payload, wait).await;
+            }
+            Err(error) => return Err(error),
+        }
+        self.check_inputs(&prepared).await?;
+        let (blobs, room) = self.keep_or_store(prepared.blobs).await?;
+        let created_at = self.now();
+        let id = new_id(created_at);
         let new = NewRun {
             id,
             workspace: caller.workspace,
@@ -225,7 +234,7 @@ impl Service {
     }
 
     /// A blob's bytes, if it is small enough to be shown along.
-    async fn small(&self, digest: Digest, size: u64) -> Result<Option<Bytes>, ServiceError> {
+    pub(super) async fn small(&self, digest: Digest, size: u64) -> Result<Option<Bytes>, ServiceError> {
         if size > INLINE_BLOB_BYTES_MAX as u64 {
             return Ok(None);
         }
@@ -320,7 +329,7 @@ impl Service {
     }
 
     /// Submits a new run with the spec and the policy of another. Not of one that was not durable: its inline inputs are
-    /// gone, and it would have to be waited for.
+    /// gone, and it would have to be waited for. It is executed anew, and its result replaces what is cached.
     pub async fn rerun(
         &self,
         caller: &Caller,
@@ -333,10 +342,14 @@ impl Service {
                 "run {id} was submitted with `durable: false`, and nothing that it needs is kept: submit it anew"
             )));
         }
+        let cache = match policy.cache {
+            CacheUse::Use | CacheUse::Refresh => CacheUse::Refresh,
+            CacheUse::Off => CacheUse::Off,
+        };
         let prepared = Prepared {
             spec,
             run_key,
-            policy,
+            policy: Policy { cache, ..policy },
             has_default_verify: false,
             blobs: Vec::new(),
             idempotency: None,
@@ -352,7 +365,7 @@ static IDS: Mutex<uuid::ContextV7> = Mutex::new(uuid::ContextV7::new());
 
 /// The id of a run that is submitted now. Made of the coordinator's own time, which may differ from the machine's: lists
 /// that are bounded in time rely on it.
-fn new_id(now: Time) -> RunId {
+pub(super) fn new_id(now: Time) -> RunId {
     let (seconds, micros) = (now.0 / 1_000_000, now.0 % 1_000_000);
     let nanos = u32::try_from(micros * 1_000).unwrap_or(0);
     let at = uuid::Timestamp::from_unix(&IDS, seconds, nanos);

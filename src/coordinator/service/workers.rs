@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::super::owner::{Command, WorkerOrder};
-use super::{Caller, Service, ServiceError, WorkerRow};
+use super::{Caller, Service, ServiceError, Withdrawal, WorkerRow};
 use crate::core::WorkerView;
 use crate::id::WorkerId;
 use crate::store::Quarantine;
@@ -53,8 +53,10 @@ impl Service {
             return Err(no_worker(id));
         }
         self.parts.pool.set_quarantined(id, true);
-        self.order(id, WorkerOrder::Quarantine(why)).await?;
+        let ordered = self.order(id, WorkerOrder::Quarantine(why)).await;
         // now that nothing new rests on it
+        self.withdraw_everywhere(Withdrawal::of_worker(id, self.now())).await?;
+        ordered?;
         self.parts.repair.wake();
         Ok(())
     }

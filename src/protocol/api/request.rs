@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::{CallbackRequest, Timestamp};
 use crate::digest::Digest;
+pub use crate::spec::CacheUse;
 use crate::spec::{Profile, Retry, Verify};
 
 /// A run as it is submitted. Everything but `module` has a default.
@@ -80,8 +81,9 @@ pub struct RunRequest {
     /// in memory only: that needs `wait_ms` and takes no Idempotency-Key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durable: Option<bool>,
-    /// Whether an earlier verified result may answer. Accepted, but results are not reused yet: every run is
-    /// executed and `cached` is always false.
+    /// Whether a verified result of an equal run (same run key, same workspace) may answer, or one that is in flight be
+    /// executed for this run too; `use` by default. `refresh` executes anew and replaces what is cached, `off` leaves the
+    /// cache alone. A result answers only what asks for no more than it was verified for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheUse>,
     /// Whether output is forwarded while it is written (event `output` of the run's event stream); false by default.
@@ -294,19 +296,6 @@ pub enum PlacementMode {
     Labels,
     /// One elected worker. Not available yet: answered with `policy_not_available`.
     Primary,
-}
-
-/// Whether an earlier verified result may answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CacheUse {
-    /// It may, once results are reused; today every run is executed.
-    #[default]
-    Use,
-    /// Execute, and replace what is cached.
-    Refresh,
-    /// Execute, and leave the cache alone.
-    Off,
 }
 
 /// Why something is taken out of service.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{CallbackRequest, Clock, InputFile, Page, PlacementRequest, Timestamp, VerifyRequest};
+use super::{CacheUse, CallbackRequest, Clock, InputFile, Page, PlacementRequest, Timestamp, VerifyRequest};
 use crate::digest::Digest;
 use crate::id::{AttemptId, RunId, WorkerId};
 use crate::result::{FailReason, Fault, Outcome, OutputRef, RunState, VerdictKind};
@@ -37,7 +37,8 @@ pub struct Run {
     /// Digest of the result manifest.
     #[schema(required)]
     pub result: Option<Digest>,
-    /// Whether an earlier result answered. Always false: results are not reused yet.
+    /// Whether a verified result of an earlier run answered: then it has no attempts, and its receipt is that of
+    /// `cached_from`.
     pub cached: bool,
     /// Standard output of the result.
     #[schema(required)]
@@ -66,6 +67,14 @@ pub struct Run {
     /// When it ended.
     #[schema(required)]
     pub finished_at: Option<Timestamp>,
+    /// The run that computed the result, if it was cached.
+    #[serde(default)]
+    #[schema(required)]
+    pub cached_from: Option<RunId>,
+    /// The run whose attempts gave the result, if it shared those of an equal one in flight; its receipt is that of this run.
+    #[serde(default)]
+    #[schema(required)]
+    pub shared_with: Option<RunId>,
     /// When this revision replaced the one before; null of the first one. `?revision=` reads the others.
     #[schema(required)]
     pub corrected_at: Option<Timestamp>,
@@ -167,7 +176,7 @@ pub struct RunSummary {
     /// Digest of the result manifest.
     #[schema(required)]
     pub result: Option<Digest>,
-    /// Always false: results are not reused yet.
+    /// Whether a verified result of an earlier run answered.
     pub cached: bool,
     /// Attempts so far.
     pub attempt_count: u32,
@@ -179,6 +188,14 @@ pub struct RunSummary {
     /// When it ended.
     #[schema(required)]
     pub finished_at: Option<Timestamp>,
+    /// The run that computed the result, if it was cached.
+    #[serde(default)]
+    #[schema(required)]
+    pub cached_from: Option<RunId>,
+    /// The run whose attempts gave the result, if it shared those of an equal one in flight.
+    #[serde(default)]
+    #[schema(required)]
+    pub shared_with: Option<RunId>,
 }
 
 /// A page of runs.
@@ -366,6 +383,9 @@ pub struct PolicyView {
     pub priority: i8,
     /// Whether it was written before it was acknowledged.
     pub durable: bool,
+    /// Whether it could be answered by an equal one.
+    #[serde(default)]
+    pub cache: CacheUse,
     /// Who is told when it is final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback: Option<CallbackRequest>,

@@ -113,7 +113,10 @@ pub(crate) fn final_run(number: u64, at: Time) -> FinalRun {
             ],
             explain: Arc::new(vec![Explained::kept(Time(3), "accepted: 2 of 3 votes are equal")]),
             finished_at: at,
+            shared_with: None,
         },
+        source: None,
+        reusable: false,
         dissents: vec![(AttemptId { run: run_id(number), number: 3 }, dissent.0)],
         votes: cast_votes(result),
         blobs: vec![(out, out_bytes), file, (result, canonical), dissent],
@@ -137,6 +140,8 @@ pub(crate) fn canceled(number: u64, at: Time) -> FinalRun {
         blobs: vec![],
         dissents: vec![],
         votes: vec![],
+        source: None,
+        reusable: false,
         callback: None,
     }
 }
@@ -182,6 +187,7 @@ pub(crate) fn as_stored(run: &NewRun) -> StoredRun {
         rerun_of: run.rerun_of,
         created_at: run.created_at,
         finished_at: None,
+        source: None,
         corrected_at: None,
         verification: None,
     }
@@ -202,6 +208,7 @@ pub(crate) fn as_finished(run: &NewRun, end: &FinalRun) -> StoredRun {
         explain: record.explain,
         dissents: end.dissents.clone(),
         finished_at: Some(record.finished_at),
+        source: end.source,
         ..as_stored(run)
     }
 }

@@ -5,6 +5,7 @@
 //! The cases know no SQL, no file and no backend.
 
 pub(crate) mod blobs;
+pub(crate) mod cached;
 pub(crate) mod callbacks;
 pub(crate) mod evidence;
 pub(crate) mod fixtures;
@@ -93,6 +94,10 @@ macro_rules! conformance {
                 retention_by_count_keeps_the_newest,
                 retention_is_bounded_and_frees_what_nothing_else_refers_to,
                 a_deleted_run_frees_its_idempotency_key;
+            cached:
+                finals_that_may_answer_others_are_found_newest_first,
+                an_answer_from_the_cache_is_there_with_its_result_or_not_at_all,
+                withdrawals_are_kept_until_everything_is_withdrawn;
             callbacks:
                 a_delivery_is_made_with_its_final_and_only_with_it,
                 a_delivery_is_due_until_it_succeeds_or_is_given_up,

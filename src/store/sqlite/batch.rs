@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::store::records::{self, Ending, Request};
 use crate::store::votes;
-use crate::store::{FinalRun, NewRun, Reverdict, RunWrite, WriteAnswer};
+use crate::store::{FinalRun, NewRun, Reverdict, RunWrite, Source, WriteAnswer};
 
 /// A [`RunWrite`] with its parts encoded, which its caller does: the writer is the one thing that all share.
 pub(super) enum PreparedWrite {
@@ -48,6 +48,9 @@ pub(super) struct FinishRow {
     finished_at: i64,
     ending: Vec<u8>,
     votes: Vec<u8>,
+    /// It was answered from the cache: its insertion stands and falls with it.
+    is_hit: bool,
+    reusable: bool,
     /// Whose votes were for what won.
     supporters: Vec<u8>,
     revision: i64,
@@ -107,6 +110,8 @@ impl FinishRow {
             finished_at: int(run.record.finished_at.0),
             ending: Ending::encode(run),
             votes: votes::encode(&run.votes),
+            is_hit: matches!(run.source, Some(Source::Cached(_))),
+            reusable: run.reusable,
             supporters: join_workers(supporters(run)),
             revision: i64::from(run.record.revision),
             refers: refers.filter(|digest| *digest != Digest::EMPTY).collect(),
@@ -260,6 +265,9 @@ impl<'c> Batch<'c> {
         // What the run holds already it does not hold twice.
         let outputs: BTreeSet<Digest> = run.refers.difference(&inputs).copied().collect();
         if let Some(missing) = self.first_missing(&outputs, &run.blobs)? {
+            if run.is_hit {
+                self.take_back(run.run, row, &inputs)?;
+            }
             return Ok(WriteAnswer::MissingBlob(missing));
         }
         for digest in &outputs {
@@ -281,6 +289,19 @@ impl<'c> Batch<'c> {
         repairs::support(self.connection, row, seq, &run.supporters)?;
         callbacks::put(self.connection, row, run.callback.as_ref())?;
         Ok(WriteAnswer::Committed)
+    }
+
+    /// An insertion was for nothing.
+    fn take_back(&mut self, run: RunId, row: Option<i64>, inputs: &BTreeSet<Digest>) -> rusqlite::Result<()> {
+        inputs.iter().for_each(|digest| self.references.release(*digest));
+        if let Some(row) = row {
+            self.connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?.execute(params![row])?;
+        } else if let Some(pending) = self.pending.remove(&run)
+            && let Some((key, _)) = pending.row.idempotency
+        {
+            self.keys.remove(&(pending.row.workspace, key));
+        }
+        Ok(())
     }
 
     /// Puts the next revision in the place of a final. What the one before refers to stays referred to.
@@ -305,7 +326,8 @@ impl<'c> Batch<'c> {
         self.connection
             .prepare_cached(
                 "UPDATE runs SET epoch = ?2, state = ?3, revision = ?4, outputs = ?5, ending = ?6, votes = ?7,
-                     seq = ?8, supporters = ?9, reverified = NULL, confirmations = NULL WHERE row = ?1",
+                     seq = ?8, supporters = ?9, reverified = NULL, confirmations = NULL, reusable = NULL
+                 WHERE row = ?1",
             )?
             .execute(params![
                 known.row,
@@ -376,8 +398,8 @@ impl<'c> Batch<'c> {
         self.connection
             .prepare_cached(
                 "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, idempotency_key,
-                     fingerprint, inputs, outputs, request, ending, explain, votes, seq, supporters)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+                     fingerprint, inputs, outputs, request, ending, explain, votes, seq, supporters, reusable)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
             )?
             .execute(params![
                 run_key(row.id),
@@ -398,6 +420,7 @@ impl<'c> Batch<'c> {
                 ended.map(|(end, ..)| &end.votes),
                 ended.map(|(_, seq, _)| seq),
                 ended.map(|(end, ..)| &end.supporters),
+                ended.and_then(|(end, ..)| end.reusable.then_some(1)),
             ])?;
         Ok(())
     }
@@ -406,7 +429,7 @@ impl<'c> Batch<'c> {
         self.connection
             .prepare_cached(
                 "UPDATE runs SET state = ?2, finished_at = ?3, outputs = ?4, ending = ?5, votes = ?6, explain = NULL,
-                     seq = ?7, supporters = ?8
+                     seq = ?7, supporters = ?8, reusable = ?9
                  WHERE row = ?1",
             )?
             .execute(params![
@@ -418,6 +441,7 @@ impl<'c> Batch<'c> {
                 run.votes,
                 seq,
                 run.supporters,
+                run.reusable.then_some(1),
             ])?;
         self.connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute(params![row])?;
         Ok(())

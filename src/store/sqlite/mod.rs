@@ -6,6 +6,7 @@
 //! caller's or a reader's thread, never in the writer's.
 
 mod batch;
+mod cached;
 mod callbacks;
 mod evidence;
 mod people;
@@ -36,7 +37,7 @@ use super::{
     BlobRow, CallbackId, CastVote, Concluded, Delivery, DueCallbacks, DueSuspect, Enrolment, Evidence,
     EvidenceRetention, Failure, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, Outlook, Quarantine,
     RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store, StoreError, StoredModule,
-    StoredRun, SupportedFinal, TokenRow, Tried, Usage, WorkerFacts, WorkerRow, WorkspaceSettings,
+    StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal, WorkerFacts, WorkerRow, WorkspaceSettings,
     WriteAnswer,
 };
 use crate::core::Time;
@@ -348,7 +349,7 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| rows::take_garbage(batch, now, limit)).await
     }
 
-    async fn retain(&self, retention: Retention) -> Result<u32, StoreError> {
+    async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError> {
         // Counting the newest is the long part, so a reader does it.
         let cutoff =
             self.readers.call(move |connection| reads::cutoff(connection, retention.runs_max)).await?;
@@ -470,6 +471,22 @@ impl Store for SqliteStore {
             return Ok(0);
         }
         self.writer.call(move |batch| evidence::trim(batch, retention, &cuts)).await
+    }
+
+    async fn reusable(
+        &self,
+        before: Option<RunId>,
+        limit: u32,
+    ) -> Result<Vec<(StoredRun, Vec<CastVote>)>, StoreError> {
+        self.readers.call(move |connection| cached::reusable(connection, before, limit)).await
+    }
+
+    async fn put_withdrawal(&self, withdrawal: Withdrawal) -> Result<(), StoreError> {
+        self.writer.call(move |batch| cached::put_withdrawal(batch, &withdrawal)).await
+    }
+
+    async fn withdrawals(&self) -> Result<Vec<Withdrawal>, StoreError> {
+        self.readers.call(cached::withdrawals).await
     }
 
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

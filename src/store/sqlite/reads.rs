@@ -72,6 +72,7 @@ pub(super) fn stored_run(connection: &Connection, row: &Row<'_>) -> Result<Store
         rerun_of: request.rerun_of,
         created_at: time(row.get(5)?),
         finished_at: row.get::<_, Option<i64>>(6)?.map(time),
+        source: None,
         corrected_at: None,
         verification: None,
     };
@@ -105,6 +106,7 @@ pub(super) fn ended(run: StoredRun, ending: Ending, found: Option<Reverification
         attempts: ending.attempts,
         explain,
         dissents: ending.dissents,
+        source: ending.source,
         ..run
     }
 }

@@ -7,11 +7,11 @@ use super::callbacks;
 use super::reads;
 use super::references::{self, delete_blob, insert_blob};
 use super::repairs;
-use super::values::{int, run_key, uint};
+use super::values::{int, run_id, run_key, uint};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
-use crate::id::{Epoch, WorkspaceId};
+use crate::id::{Epoch, RunId, WorkspaceId};
 use crate::spec::Verify;
 use crate::store::{
     BlobRow, Garbage, ModuleState, Nondeterminism, Retention, StoreError, StoredModule, WorkspaceSettings,
@@ -242,10 +242,14 @@ pub(super) type Cutoff = Option<(i64, i64)>;
 
 /// See [`crate::store::Store::retain`]. The cutoff was read before; runs that ended since are newer and only make
 /// it too careful.
-pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff) -> Result<u32, Abort> {
+pub(super) fn retain(
+    batch: &mut Batch<'_>,
+    retention: Retention,
+    cutoff: Cutoff,
+) -> Result<Vec<RunId>, Abort> {
     let (connection, references) = batch.rows()?;
     let mut select = connection.prepare_cached(
-        "SELECT finished_at, row, inputs, outputs, seq, supporters FROM runs WHERE finished_at IS NOT NULL
+        "SELECT finished_at, row, inputs, outputs, seq, supporters, id FROM runs WHERE finished_at IS NOT NULL
          ORDER BY finished_at, row LIMIT ?1",
     )?;
     let before = int(retention.finished_before.0);
@@ -257,19 +261,20 @@ pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention, cutoff: Cutoff
             break;
         }
         let supporters = row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default();
-        gone.push((place.1, row.get::<_, Option<i64>>(4)?.unwrap_or(0), supporters));
+        let seq = row.get::<_, Option<i64>>(4)?.unwrap_or(0);
+        gone.push((place.1, seq, supporters, run_id(row.get(6)?)));
         for digest in references::of_run(row.get_ref(2)?, row.get_ref(3)?)? {
             references.release(digest);
         }
     }
     drop(rows);
     let mut delete = connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?;
-    for (row, seq, supporters) in &gone {
+    for (row, seq, supporters, _) in &gone {
         repairs::forget_run(connection, *row, *seq, supporters)?;
         delete.execute(params![row])?;
         callbacks::forget(connection, *row)?;
     }
-    Ok(u32::try_from(gone.len()).unwrap_or(u32::MAX))
+    Ok(gone.into_iter().map(|(.., run)| run).collect())
 }
 
 /// Sets every miscounted reference right and answers whose they were.

@@ -287,6 +287,24 @@ const MIGRATIONS: &[&str] = &[
     ALTER TABLE modules ADD COLUMN nondeterministic_at INTEGER;
     CREATE INDEX modules_nondeterministic ON modules (digest) WHERE nondeterministic_at IS NOT NULL;
     ",
+    // 7: results that answer equal runs.
+    "
+    -- 1 for finals that may; few enough that their index is small
+    ALTER TABLE runs ADD COLUMN reusable INTEGER;
+    CREATE INDEX runs_reusable ON runs (id) WHERE reusable = 1;
+    -- withdrawal.rs; what is NULL is not looked at
+    CREATE TABLE withdrawals (
+        row INTEGER PRIMARY KEY,
+        workspace INTEGER,
+        run BLOB,
+        worker INTEGER,
+        class BLOB,
+        module BLOB,
+        after INTEGER,
+        before INTEGER,
+        until INTEGER NOT NULL
+    );
+    ",
 ];
 
 /// This build's schema.

@@ -276,6 +276,7 @@ impl Driver {
             explained: vec![],
             lottery: self.rng.next(),
             reverify,
+            share: None,
             profile: Profile::Det1,
         }
     }

@@ -73,6 +73,8 @@ pub struct Agent {
     pub memory_bytes: u64,
     pub behaviour: Behaviour,
     pub is_connected: bool,
+    /// The pool has heard its first word in this session: before, it speaks to nobody.
+    pub is_heard: bool,
     /// Numbers its sessions; what belongs to an old one is lost.
     pub session: u64,
     pub is_frozen: bool,

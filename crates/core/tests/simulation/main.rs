@@ -26,7 +26,7 @@ const MUTANT_SEEDS: u64 = 3_000;
 const RESTART_SEEDS: u64 = 1_000;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 48] = [
+const RARE: [&str; 51] = [
     "a cancel in time",
     "a cancel that came after the final",
     "a coordinator that was away",
@@ -49,6 +49,8 @@ const RARE: [&str; 48] = [
     "a worker quarantined for its votes",
     "an audit",
     "a final whose blobs were gone",
+    "a follower that was executed after all",
+    "a follower whose leader was canceled or expired",
     "a message that found no room",
     "a module quarantined by the poison rule",
     "a poisoned run",
@@ -60,6 +62,7 @@ const RARE: [&str; 48] = [
     "a run lost",
     "a run that was held back for the whole grace",
     "a run of a quarantined module",
+    "a run that shared attempts",
     "a run timed out",
     "a session that broke within the grace",
     "a slow attempt",

@@ -601,6 +601,10 @@ impl Oracle {
             return Err(format!("I8: {} was canceled and is {}", last.run, last.state.name()));
         }
         let rare = match last.result {
+            Some(_) if last.shared_with.is_some() => {
+                known.check_shared(last, &self.runs)?;
+                vec!["a run that shared attempts"]
+            }
             Some(result) => known.check_result(last, result)?,
             None => known.check_no_result(last, &self.poisoned)?,
         };
@@ -620,7 +624,9 @@ impl Oracle {
 }
 
 /// Words of the explanations that show rare states.
-const EXPLAINED: [(&str, &str); 9] = [
+const EXPLAINED: [(&str, &str); 11] = [
+    ("ended early: those that waited", "a follower whose leader was canceled or expired"),
+    ("gave no result: it is executed", "a follower that was executed after all"),
     ("a second one is handed out", "a hedge"),
     ("audit lottery drew it", "an audit"),
     ("results are verified anew at once", "a run verified anew that waited for its turn"),
@@ -769,6 +775,33 @@ impl Known {
                 Ok(rare)
             }
         }
+    }
+
+    /// I2 and I3: a result that another run's attempts gave is the result of that run, which is equal and asked for no less.
+    fn check_shared(&self, last: &Final, runs: &BTreeMap<RunId, Known>) -> Result<(), String> {
+        let (run, leader) = (last.run, last.shared_with.expect("it shared"));
+        let known =
+            runs.get(&leader).ok_or_else(|| format!("share: {run} and {leader}, which nobody knows"))?;
+        let theirs = known.last.as_ref().ok_or_else(|| format!("share: {leader} has no final for {run}"))?;
+        let of = |it: &Final| {
+            (it.state, it.reason, it.outcome.clone(), it.verdict.clone(), it.result, it.error_ppb)
+        };
+        if of(last) != of(theirs) || theirs.shared_with.is_some() {
+            return Err(format!("share: {run} is not what {leader} is"));
+        }
+        let (mine, other) = (&self.submission, &known.submission);
+        if mine.share.is_none() || (mine.share, mine.workspace) != (other.share, other.workspace) {
+            return Err(format!("share: {run} and {leader} are not equal"));
+        }
+        let asked = |it: &Submission| (it.policy.verify, it.policy.placement.clone());
+        if asked(mine) != asked(other) {
+            return Err(format!("share: {run} did not ask for what {leader} did"));
+        }
+        let once = [mine, other].iter().any(|it| it.policy.retry == Retry::Never);
+        if once || !last.attempts.is_empty() || !last.votes.is_empty() {
+            return Err(format!("share: {run} has attempts of its own"));
+        }
+        Ok(())
     }
 
     /// A run that ends without a result must have a reason that is true.

@@ -68,6 +68,10 @@ pub enum Mutant {
     ForgetsRepair,
     /// Corrects a result that was confirmed.
     CorrectsAnyway,
+    /// Lets runs share attempts that are not equal.
+    SharesUnequal,
+    /// Forgets those that shared attempts when these gave a result.
+    ForgetsFollowers,
     /// Lets in whom it has just caught.
     ForgivesLiars,
     /// Takes back what was said against somebody who had not been right.
@@ -75,7 +79,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Mutant; 29] = [
+    pub const ALL: [Mutant; 31] = [
         Mutant::AssignsTwice,
         Mutant::ForgetsExclusion,
         Mutant::DropsFinish,
@@ -103,6 +107,8 @@ impl Mutant {
         Mutant::BlamesNondeterminism,
         Mutant::ForgetsRepair,
         Mutant::CorrectsAnyway,
+        Mutant::SharesUnequal,
+        Mutant::ForgetsFollowers,
         Mutant::ForgivesLiars,
         Mutant::AbsolvesAnybody,
     ];
@@ -128,8 +134,8 @@ impl Mutant {
             Mutant::BlamesForStoring => &["blame"],
             Mutant::IgnoresGrace => &["grace"],
             Mutant::TrustsSilence => &["suspect"],
-            Mutant::AcceptsAnyEpoch => &["I3", "I4", "I10"],
-            Mutant::CountsLateVotes => &["I3", "I4"],
+            Mutant::AcceptsAnyEpoch => &["I3", "I4", "I10", "I12"],
+            Mutant::CountsLateVotes => &["I3", "I4", "I10"],
             // seen in the worlds of restarts only: see there
             Mutant::ForgetsHolds => &["kept"],
             Mutant::TrustsNewcomers | Mutant::SkipsAudits => &["I3"],
@@ -139,6 +145,9 @@ impl Mutant {
             Mutant::BlamesNondeterminism => &["I15"],
             Mutant::ForgetsRepair => &["repair"],
             Mutant::CorrectsAnyway => &["I2"],
+            Mutant::SharesUnequal => &["share"],
+            // one in memory is gone at once; a cancel of the others shows it too
+            Mutant::ForgetsFollowers => &["L1", "I1", "I8"],
             Mutant::ForgivesLiars => &["I14"],
             Mutant::AbsolvesAnybody => &["integrity"],
         }
@@ -182,6 +191,9 @@ impl Shim {
             }
             Some(Mutant::RetriesNever) => submission.policy.retry = Retry::Reassign,
             Some(Mutant::SkipsAudits) => submission.lottery = u64::MAX,
+            Some(Mutant::SharesUnequal) => {
+                submission.share = submission.share.map(|_| Digest::EMPTY);
+            }
             _ => {}
         }
         let answer = self.pool.submit(now, submission, effects);
@@ -313,6 +325,9 @@ impl Shim {
                         *effect = Effect::Write(Write::Correct(Box::new(done.last.clone())));
                     }
                 }
+            }
+            Some(Mutant::ForgetsFollowers) => {
+                effects.retain(|effect| finished(effect).is_none_or(|last| last.shared_with.is_none()));
             }
             Some(Mutant::ForgivesLiars) => {
                 let caught = effects.iter().find_map(|effect| match effect {

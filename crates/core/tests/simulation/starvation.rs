@@ -50,6 +50,7 @@ fn submit(pool: &mut Pool, run: u128, workspace: u32, effects: &mut Vec<Effect>)
         explained: vec![],
         lottery: u64::MAX,
         reverify: None,
+        share: None,
         profile: Profile::Det1,
     };
     pool.submit(Time(1), submission, effects).expect("there is room and a worker");

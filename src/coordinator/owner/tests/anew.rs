@@ -57,7 +57,7 @@ impl Bench {
         }
     }
 
-    fn sees(&mut self, run: RunId) -> Option<Arc<RunDetail>> {
+    pub(super) fn sees(&mut self, run: RunId) -> Option<Arc<RunDetail>> {
         let (reply, mut answer) = oneshot::channel();
         self.owner.handle(Command::See(WorkspaceId(0), run, reply));
         answer.try_recv().unwrap()

@@ -4,6 +4,7 @@ use lockstep_core::{
     AttemptRecord, AttemptState, Class, Dissent, Effect, Event, PastVote, PastVoter, Reverify, Submission,
     SubmitError, Time, Weight, Write, is_decisive,
 };
+use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::spec::{Placement, Policy, Profile, Retry, Verify};
 
@@ -33,12 +34,14 @@ impl World {
 
     /// Judges and carries out what a step brought.
     pub(super) fn follow(&mut self, effects: Vec<Effect>) -> Result<(), String> {
+        // shown before they are judged: what is wrong is among them
+        for effect in effects.iter().filter(|effect| self.trace && !matches!(effect, Effect::Changed { .. }))
+        {
+            println!("            → {effect:?}");
+        }
         self.oracle.after(&effects, &self.pool)?;
         self.pool.check_invariants()?;
         for effect in effects {
-            if self.trace && !matches!(effect, Effect::Changed { .. }) {
-                println!("            → {effect:?}");
-            }
             self.carry_out(effect);
         }
         while let Some(worker) = self.repairs.pop() {
@@ -155,6 +158,7 @@ impl World {
             module_ready: true,
             submitted_at: Time(self.now),
             reverify: Some(reverify),
+            share: None,
             policy: Policy { deadline_ms: None, retry: Retry::Reassign, ..row.submission.policy.clone() },
             ..row.submission.clone()
         };
@@ -183,7 +187,7 @@ impl World {
 
     fn connected(&self, worker: WorkerId) -> Option<usize> {
         let agent = worker.0 as usize - 1;
-        self.agents[agent].is_connected.then_some(agent)
+        self.agents[agent].is_heard.then_some(agent)
     }
 
     /// False if the worker's queue is full, because nothing gets through to it: then it never hears of it.
@@ -290,14 +294,18 @@ impl World {
             deadline_ms: (features.deadlines && rng.chance(20)).then(|| rng.range(500, 20_000)),
             priority: rng.below(3) as i8,
             durable: !(features.in_memory && rng.chance(30)),
-            callback: None,
+            ..Policy::default()
         };
+        let memory_bytes = *rng.pick(&[MEMORY / 2, MEMORY, MEMORY * 2]);
+        let equal = [memory_bytes.to_be_bytes(), rng.below(2).to_be_bytes()].concat();
+        let share = (features.sharing && rng.chance(70))
+            .then(|| Digest::of(&[module.as_bytes().as_slice(), &equal].concat()));
         Submission {
             run: RunId(u128::from(self.submitted) << 64 | u128::from(rng.next())),
             epoch: Epoch(self.epoch),
             workspace: WorkspaceId(rng.below(3) as u32),
             module,
-            memory_bytes: *rng.pick(&[MEMORY / 2, MEMORY, MEMORY * 2]),
+            memory_bytes,
             policy,
             module_ready,
             recovered: false,
@@ -306,6 +314,7 @@ impl World {
             explained: vec![],
             lottery: rng.next() >> (rng.below(2) * 5),
             reverify: None,
+            share,
             profile: Profile::Det1,
         }
     }

@@ -38,6 +38,7 @@ pub struct Features {
     pub colludes: bool,
     pub arbiters: bool,
     pub erratic_modules: bool,
+    pub sharing: bool,
     /// Not drawn: attempts take their time and all of it.
     pub long: bool,
 }
@@ -79,6 +80,7 @@ impl Features {
             colludes: draw(),
             arbiters: draw(),
             erratic_modules: draw(),
+            sharing: draw(),
             long: false,
         }
     }

@@ -292,6 +292,7 @@ impl World {
             memory_bytes: if features.tight_memory { MEMORY * 2 } else { MEMORY * 64 },
             behaviour,
             is_connected: false,
+            is_heard: false,
             session: 0,
             is_frozen: false,
             backlog: Vec::new(),

@@ -48,6 +48,7 @@ impl World {
     /// The session breaks; what is on its way in either direction is lost. It comes back by itself.
     pub(super) fn disconnect(&mut self, agent: usize, dies: bool) {
         self.agents[agent].is_connected = false;
+        self.agents[agent].is_heard = false;
         self.agents[agent].session += 1;
         // what it had not read yet went down with the session
         self.agents[agent].backlog.retain(|inbox| matches!(inbox, Inbox::Ends { .. }));
@@ -232,6 +233,7 @@ impl World {
                     condemned_elsewhere: false,
                 };
                 self.store.sessions.insert(worker);
+                self.agents[agent].is_heard = true;
                 self.step(Event::WorkerJoined(Box::new(joining)))
             }
             Said::Credits { credits, received } => {
