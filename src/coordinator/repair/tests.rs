@@ -374,9 +374,19 @@ async fn who_was_overruled_by_a_correction_that_is_doubted_is_heard_again() {
         attempts: vec![attempt],
         explain: Arc::default(),
         finished_at: Time(20),
+        shared_with: None,
     };
     let (blobs, dissents, votes) = (Vec::new(), Vec::new(), vec![vote]);
-    let last = FinalRun { record, manifest: None, blobs, dissents, votes, callback: None };
+    let last = FinalRun {
+        record,
+        manifest: None,
+        blobs,
+        dissents,
+        votes,
+        callback: None,
+        source: None,
+        reusable: false,
+    };
     let write = vec![RunWrite::Correct(Box::new(last))];
     assert_eq!(store.write_runs(write.into()).await.unwrap(), [WriteAnswer::Committed]);
     quarantine(&*store, 3, 30).await;
