@@ -209,8 +209,9 @@ async fn a_full_disk_stops_answers_that_nobody_would_remember() {
     };
     assert!(!find(&bench), "a submission has to hear that the disk is full");
     // something is written again, and no hit is: nothing answers from the cache before
-    bench.submit_with(Policy { cache: CacheUse::Off, ..quorum(true) });
-    bench.commit_all();
+    let (other, _answer) = bench.submit_with(Policy { cache: CacheUse::Off, ..quorum(true) });
+    let committed = Written::Answered(WriteAnswer::Committed);
+    bench.owner.handle(Command::Written(vec![((other, WriteKind::Inserted), committed)]));
     assert!(find(&bench));
 }
 
