@@ -172,8 +172,8 @@ impl Repairer {
             }
         }
         let waits = |repair: &Repair| repair.pending > 0 || repair.undecided > 0;
-        let waits = self.store.repairs().await?.iter().any(waits);
-        if !waits || open.len() >= AT_ONCE {
+        let repairs = self.store.repairs().await?;
+        if !repairs.iter().any(waits) || open.len() >= AT_ONCE {
             return Ok(());
         }
         // those that are open are due as well, as far as the store knows
