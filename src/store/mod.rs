@@ -204,8 +204,9 @@ pub trait Store: Send + Sync + 'static {
     /// All workers, also those that are not connected, by number.
     async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError>;
     /// Sets or clears a worker's quarantine; false if there is no such worker. In the same write as a quarantine its finals are
-    /// put down to be looked at, see [`Store::repairs`]. One that is cleared (at `at`) makes a newcomer: nothing is left of
-    /// its standing, and its log says so.
+    /// put down to be looked at, see [`Store::repairs`]; those of one that is out already are looked at as before. What the
+    /// pool says of a worker changes nothing where an operator's word stands. One that is cleared (at `at`) makes a newcomer:
+    /// nothing is left of its standing, and its log says so.
     async fn quarantine_worker(
         &self,
         id: WorkerId,
@@ -219,7 +220,7 @@ pub trait Store: Send + Sync + 'static {
     /// quarantine.
     async fn repairs(&self) -> Result<Vec<Repair>, StoreError>;
     /// Finals in which this worker voted for what won (or confirmed it), in the order in which what they rest on last
-    /// changed, after `after`.
+    /// changed, after `after`. Those that do not decode are stepped over, and their votes taken as none.
     async fn supported_finals(
         &self,
         worker: WorkerId,

@@ -10,6 +10,9 @@ use super::{CastVote, StoredRun};
 use crate::core::{Explained, Time};
 use crate::id::{RunId, WorkerId};
 
+/// After so many tries in vain a final counts as undecided; it is tried on, at longer intervals.
+pub const UNDECIDED_AFTER: u32 = 5;
+
 /// A worker is taken out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Quarantine {
@@ -28,7 +31,7 @@ pub enum Reverdict {
     Confirmed,
     /// They found something else: there is a revision more.
     Corrected,
-    /// As often as it was tried, nobody could tell.
+    /// Nobody could tell so far, though it was tried often: it is tried on.
     Undecided,
     /// Trusted executions differ: its module gives no result that could be verified.
     Nondeterministic,
@@ -75,13 +78,13 @@ pub struct Repair {
     pub looked_at: u64,
     /// Of these, such as would not have been without its vote: they are verified anew.
     pub decisive: u64,
-    /// Of these, those that wait or are being verified.
+    /// Of these, those that wait or are being verified, and do not count as undecided.
     pub pending: u64,
     /// Found to be right.
     pub confirmed: u64,
     /// Found to be wrong, and replaced.
     pub corrected: u64,
-    /// Given up, because nobody could tell.
+    /// Such as nobody could tell in [`UNDECIDED_AFTER`] tries; they are tried on.
     pub undecided: u64,
     /// Given up, because what they need is gone, or because trusted executions differ.
     pub not_verifiable: u64,
@@ -109,6 +112,10 @@ pub struct SupportedFinal {
 /// Finals that were looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Looked {
+    /// Of which repair of the worker, by its [`Repair::since`].
+    pub since: Time,
+    /// From where on, exclusively: its [`Repair::cursor`] of before.
+    pub after: u64,
     /// How many.
     pub count: u64,
     /// Up to where.
@@ -153,11 +160,18 @@ pub enum Concluded {
         /// The votes that confirmed it.
         confirmations: Vec<CastVote>,
     },
+    /// It cannot be tried yet, and was not: its turn comes again, not before `due_at`.
+    Later {
+        /// When.
+        due_at: Time,
+    },
     /// Nobody could tell: it is tried again, not before `due_at`.
     Again {
         /// When.
         due_at: Time,
         /// Attempts up to this number have been.
         numbers: u32,
+        /// What is kept with the run meanwhile, if it still is of this revision.
+        found: Option<(u32, Reverification)>,
     },
 }

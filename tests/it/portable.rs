@@ -31,7 +31,8 @@ async fn machines_with_other_cpus_vote_together_under_the_portable_profile() {
     let dir = tempfile::tempdir().unwrap();
     let workers = crew(&pool, dir.path(), &[&[], OTHER_CPU]).await;
     let module = pool.push(guest("mandelbrot.wasm")).await;
-    let request = |profile: &str| json!({"module": module, "args": ["32", "24", "50"], "profile": profile});
+    let two = json!({"policy": "quorum", "n": 2});
+    let request = |profile: &str| json!({"module": module, "args": ["32", "24", "50"], "profile": profile, "verify": two});
     let (status, problem) = pool.post("/v1/runs", &request("det-1")).await;
     assert_eq!((status, &problem["code"]), (409, &json!("too_few_workers")), "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("det-1-portable"), "{problem}");
@@ -42,13 +43,14 @@ async fn machines_with_other_cpus_vote_together_under_the_portable_profile() {
     // a stack that overflows: both execute the same machine code, so they agree
     let endless = wat("(module (func $f (export \"f\") (result i64) (i64.add (call $f) (i64.const 1))))");
     let endless = pool.push(endless).await;
-    let deep = pool.run(json!({"module": endless, "entry": "f", "profile": "det-1-portable"})).await;
+    let deep = json!({"module": endless, "entry": "f", "profile": "det-1-portable", "verify": two});
+    let deep = pool.run(deep).await;
     assert_eq!((&deep["state"], votes(&deep)), (&json!("failed"), (&json!("agreed"), &json!(2))), "{deep}");
     assert_eq!(deep["outcome"]["trap"], "stack_overflow", "{deep}");
 
     // fuel is the same too
-    let fuel = json!({"module": module, "args": ["32", "24", "50"], "profile": "det-1-portable",
-        "limits": {"fuel": 1_000_000_000}});
+    let mut fuel = request("det-1-portable");
+    fuel["limits"] = json!({"fuel": 1_000_000_000});
     let fueled = pool.run(fuel).await;
     assert_eq!(
         (&fueled["state"], votes(&fueled)),

@@ -179,6 +179,10 @@ impl Floor {
             }
             return;
         }
+        if voter.is_out {
+            // it was let in again since: it has begun anew
+            return;
+        }
         let after = known.evidence.with(now, attempt.map(|attempt| attempt.run), evidence);
         let fate = match known.evidence.suspect_since {
             _ if with > 0 => Fate::Colluded { with },

@@ -2,8 +2,9 @@
 //! what becomes of them.
 //!
 //! The shell keeps finals and finds those in which a quarantined worker voted for the winner; [`is_decisive`] says whether
-//! the others would have done, [`repair_order`] which come first. What is submitted to be verified anew takes its turn in the
-//! queue like any run, but holds only a part of the slots.
+//! the others would have done, [`what_is_left_ppb`] how much is left: the shell keeps its suspects in an index of that figure,
+//! in the order that [`repair_order`] has for whoever holds them in memory. What is submitted to be verified anew takes its
+//! turn in the queue like any run, but holds only a part of the slots.
 
 use std::collections::BTreeSet;
 

@@ -164,9 +164,10 @@ pub struct Reverify {
 pub struct PastVoter {
     /// Who.
     pub worker: WorkerId,
-    /// As what it was executed, where that was kept.
+    /// As what it was executed, where that was kept; without it the log of a worker that is not here is told nothing.
     pub class: Option<Class>,
-    /// Whether it is quarantined, as far as the store knows: the pool knows of those that joined it.
+    /// Whether its vote counts for nothing, as far as the store knows: it is quarantined, or was, and an operator has let it
+    /// in again since it voted. Then nobody blames it once more. The pool knows of those that joined it.
     pub is_out: bool,
 }
 

@@ -275,10 +275,8 @@ mod tests {
         let Err(refused) = resolver("").resolve("localhost".parse().unwrap()).await else {
             panic!("it is loopback");
         };
-        assert!(
-            matches!(refused.downcast_ref(), Some(Refused::Special { what: "loopback", .. })),
-            "{refused}"
-        );
+        // which address it is nobody is told who may not know
+        assert_eq!(refused.downcast_ref(), Some(&Refused::Name), "{refused}");
         let found: Vec<_> =
             resolver("loopback").resolve("localhost".parse().unwrap()).await.unwrap().collect();
         assert!(!found.is_empty() && found.iter().all(|address| address.ip().is_loopback()), "{found:?}");

@@ -20,7 +20,7 @@ impl Owner {
         let Anew { run: stored, reverify } = anew;
         let id = stored.id;
         if self.runs.contains_key(&id) {
-            return self.parts.repair.tell(Ended::Dropped(id));
+            return self.parts.repair.tell(Ended::Dropped(id, 0));
         }
         let new = Arc::new(recovered(&stored, self.parts.epoch));
         let of_new = submission(&new, true, self.parts.key.lottery(id));
@@ -72,8 +72,9 @@ impl Owner {
     }
 
     /// What came of a final that was verified anew is not taken.
-    pub(super) fn drop_anew(&self, run: RunId) {
-        self.parts.repair.tell(Ended::Dropped(run));
+    pub(super) fn drop_anew(&self, run: RunId, came: Option<&RunDetail>) {
+        let numbers = came.into_iter().flat_map(|detail| &detail.run.attempts).map(|attempt| attempt.number);
+        self.parts.repair.tell(Ended::Dropped(run, numbers.max().unwrap_or(0)));
     }
 
     /// A worker that was quarantined for its votes had been right.

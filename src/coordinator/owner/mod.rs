@@ -401,7 +401,7 @@ impl Owner {
     fn fail(&mut self, run: RunId, error: ServiceError) {
         let Some(open) = self.forget(run) else { return };
         if open.anew.is_some() {
-            self.drop_anew(run);
+            self.drop_anew(run, open.finished.as_deref());
         }
         for waiter in open.acks.into_iter().chain(open.finals) {
             let _ = waiter.send(Err(error.clone()));
@@ -483,7 +483,8 @@ impl Owner {
             slots: hello.slots,
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
-            quarantined: link.row.quarantined.is_some(),
+            // its row was read before, or is written later
+            quarantined: link.row.quarantined.is_some() || self.parts.quarantined.has(link.row.id),
             standing: link.row.standing(hello.classes.native.0),
             prior: link.row.prior(),
             is_arbiter: link.row.arbiter,

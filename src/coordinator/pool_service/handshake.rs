@@ -89,7 +89,7 @@ impl PoolService {
         let facts = hello.verify(&nonce)?;
         check(&facts)?;
         let row = self.enrolled(hello.key, &facts, admission).await?;
-        self.set_quarantined(row.id, row.quarantined.is_some());
+        // whether it is quarantined is kept by those who decide it: what was just read may be over already
         let welcome = Welcome {
             worker: row.id.0,
             domain: row.domain.clone(),

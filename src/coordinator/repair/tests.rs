@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::coordinator::testing::{PATIENCE, eventually, new_run};
-use crate::core::{AttemptRecord, Final};
-use crate::id::Epoch;
+use crate::core::{AttemptRecord, AttemptState, Class, Final, PastVoter, Time, Weight};
+use crate::digest::Digest;
+use crate::id::{Epoch, WorkerId};
 use crate::result::{Outcome, RunState, Verdict};
-use crate::spec::Policy;
+use crate::spec::{Policy, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Enrolment, Failure, FinalRun, NewRun, Quarantine, RunWrite, StoredModule, WriteAnswer};
 
@@ -207,20 +208,22 @@ async fn the_weakest_come_first_and_a_restart_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_tell_is_given_up_after_some_tries() {
+async fn what_nobody_can_tell_counts_as_undecided_and_is_tried_on() {
     let (store, dir) = store().await;
     let run = ended(&*store, Verify::Once, &[1], &[], 11).await;
     put_module(&*store).await;
     quarantine(&*store, 1, 20).await;
     let mut bench = Bench::over(Arc::clone(&store), dir);
-    for tries in 0..TRIES_MAX {
+    for tries in 0..UNDECIDED_AFTER {
         assert_eq!((bench.asks().await.run.id, bench.repair().await.undecided), (run, 0), "try {tries}");
         bench.handle.tell(stays(run, Reverdict::Undecided));
         // its pause is over at once
         let due = async || store.due_suspects(Time(u64::MAX / 4), 9).await.unwrap().pop();
         eventually(async || {
             let repair = bench.repair().await;
-            (repair.undecided > 0 || due().await.is_some_and(|due| due.tries > tries)).then_some(())
+            (repair.undecided > 0 && due().await.is_some()
+                || due().await.is_some_and(|due| due.tries > tries))
+            .then_some(())
         })
         .await;
         bench.handle.wake();
@@ -229,6 +232,12 @@ async fn what_nobody_can_tell_is_given_up_after_some_tries() {
     assert_eq!((repair.undecided, repair.pending), (1, 0));
     let kept = store.run(run).await.unwrap().unwrap().verification.unwrap();
     assert_eq!(kept.verdict, Reverdict::Undecided);
+    // somebody may be there by now who can tell
+    assert_eq!(bench.asks().await.run.id, run);
+    bench.handle.tell(stays(run, Reverdict::Confirmed));
+    eventually(async || (bench.repair().await.confirmed == 1).then_some(())).await;
+    assert_eq!((bench.repair().await.undecided, bench.repair().await.pending), (0, 0));
+    assert_eq!([UNDECIDED_AFTER - 2, UNDECIDED_AFTER - 1].map(pause_ms), [64 * PAUSE_MS, LONG_PAUSE_MS]);
 }
 
 #[tokio::test]
@@ -246,6 +255,29 @@ async fn what_needs_something_that_is_gone_is_recorded_and_not_tried() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_module_that_is_quarantined_is_not_given_up() {
+    let (store, dir) = store().await;
+    let run = ended(&*store, Verify::Once, &[1], &[], 11).await;
+    put_module(&*store).await;
+    let module = Digest::of(b"module");
+    assert!(store.quarantine_module(module, "it crashes workers".to_owned()).await.unwrap());
+    quarantine(&*store, 1, 20).await;
+    let mut bench = Bench::over(Arc::clone(&store), dir);
+    // it is not due before its pause is over
+    eventually(async || {
+        let is_found = bench.repair().await.pending == 1;
+        (is_found && store.due_suspects(Time(0), 9).await.unwrap().is_empty()).then_some(())
+    })
+    .await;
+    assert!(bench.commands.try_recv().is_err());
+    assert!(store.readmit_module(module).await.unwrap());
+    let due = store.due_suspects(Time(u64::MAX / 4), 9).await.unwrap().remove(0);
+    assert_eq!((due.run, due.tries), (run, 0), "it was not tried");
+    bench.handle.wake();
+    assert_eq!(bench.asks().await.run.id, run);
+}
+
+#[tokio::test]
 async fn what_ends_while_its_voter_is_taken_out_is_looked_at_too() {
     let (store, dir) = store().await;
     quarantine(&*store, 1, 20).await;
@@ -260,7 +292,10 @@ async fn what_ends_while_its_voter_is_taken_out_is_looked_at_too() {
     let before = ended(&*store, Verify::Once, &[1], &[], 20).await;
     ended(&*store, Verify::Once, &[1], &[], 30).await;
     bench.handle.wake();
-    assert_eq!(bench.asks().await.run.id, before);
+    let asked = bench.asks().await;
+    assert_eq!(asked.run.id, before);
+    // and neither is it held against it once more
+    assert_eq!(asked.reverify.voters, [PastVoter { class: None, ..voter(1, true) }]);
     eventually(async || (bench.repair().await.looked_at == 3).then_some(())).await;
     assert_eq!(bench.repair().await.decisive, 2);
 }
@@ -298,4 +333,48 @@ async fn what_was_confirmed_rests_on_those_that_confirmed_it() {
     assert_eq!(again.run.id, run);
     let blamed: Vec<WorkerId> = again.reverify.voters.iter().map(|voter| voter.worker).collect();
     assert_eq!(blamed, [1, 2].map(WorkerId), "an arbiter is trusted for what it is");
+}
+
+#[tokio::test]
+async fn who_was_overruled_by_a_correction_that_is_doubted_is_heard_again() {
+    let (store, dir) = store().await;
+    let run = ended(&*store, Verify::Quorum { n: 2 }, &[1, 2], &[], 10).await;
+    put_module(&*store).await;
+    let truth = Digest::of(b"result");
+    let number = 11;
+    let mut vote = store.votes(run, 1).await.unwrap().unwrap().remove(0);
+    (vote.number, vote.worker, vote.result) = (number, WorkerId(3), Digest::of(b"lie"));
+    let was = store.run(run).await.unwrap().unwrap();
+    let attempt = AttemptRecord {
+        number,
+        worker: WorkerId(3),
+        state: AttemptState::Voted { result: vote.result, outcome: None, won: Some(true) },
+        ..was.attempts[0].clone()
+    };
+    let record = Final {
+        run,
+        epoch: Epoch(1),
+        revision: 2,
+        state: RunState::Succeeded,
+        reason: None,
+        outcome: was.outcome.clone(),
+        verdict: Verdict::default(),
+        result: Some(vote.result),
+        votes: Vec::new(),
+        error_ppb: None,
+        attempts: vec![attempt],
+        explain: Arc::default(),
+        finished_at: Time(20),
+    };
+    let (blobs, dissents, votes) = (Vec::new(), Vec::new(), vec![vote]);
+    let last = FinalRun { record, manifest: None, blobs, dissents, votes, callback: None };
+    let write = vec![RunWrite::Correct(Box::new(last))];
+    assert_eq!(store.write_runs(write.into()).await.unwrap(), [WriteAnswer::Committed]);
+    quarantine(&*store, 3, 30).await;
+    let mut bench = Bench::over(Arc::clone(&store), dir);
+    let asked = bench.asks().await.reverify;
+    assert_eq!((asked.revision, asked.voters), (2, vec![voter(3, true)]));
+    let right =
+        |worker: u32| Dissent { number: worker, worker: WorkerId(worker), class: CLASS, result: truth };
+    assert_eq!(asked.dissents, [1, 2].map(right));
 }

@@ -32,7 +32,7 @@ pub struct Repair {
     pub confirmed: u64,
     /// Wrong: there is a revision more.
     pub corrected: u64,
-    /// Given up, because nobody could tell as often as it was tried.
+    /// Nobody could tell in five tries. They are tried on once a day.
     pub undecided: u64,
     /// Given up, because module, input or run are not kept any more, or because trusted executions differ.
     pub not_verifiable: u64,

@@ -262,7 +262,9 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
             let new = quarantine(5, number % 2 == 0).filter(|_| on);
             let there = store.quarantine_worker(WorkerId(number), new.clone(), Time(50)).await.unwrap();
             assert_eq!(there, model.workers.contains_key(&number));
-            if let Some(worker) = model.workers.get_mut(&number) {
+            let is_pools = new.as_ref().is_some_and(|new| new.for_votes);
+            let stands = |worker: &WorkerRow| worker.quarantined.is_some() && !worker.for_votes && is_pools;
+            if let Some(worker) = model.workers.get_mut(&number).filter(|worker| !stands(worker)) {
                 worker.for_votes = new.as_ref().is_some_and(|new| new.for_votes);
                 worker.quarantined = new.map(|new| new.why);
             }

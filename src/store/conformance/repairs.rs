@@ -9,8 +9,8 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkerId};
 use crate::result::{FailReason, Outcome, RunState};
 use crate::store::{
-    Concluded, DueSuspect, Enrolment, FinalRun, Looked, Repair, Retention, Reverdict, Reverification, Store,
-    Suspicion, WriteAnswer,
+    Concluded, DueSuspect, Enrolment, FinalRun, Looked, Quarantine, Repair, Retention, Reverdict,
+    Reverification, Store, Suspicion, UNDECIDED_AFTER, WriteAnswer,
 };
 
 /// What run `number` turns out to be: another output, a failure, found at `at` by w8.
@@ -255,45 +255,77 @@ pub(crate) async fn a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost
 
     let seqs: Vec<u64> =
         store.supported_finals(second, 0, 9).await.unwrap().iter().map(|last| last.seq).collect();
-    let looked = |count, cursor, is_complete, suspects| Looked { count, cursor, is_complete, suspects };
-    let first_page =
-        looked(3, seqs[2], false, vec![suspicion(1, 5, 51), suspicion(2, 9, 52), suspicion(3, 9, 53)]);
+    let looked = |(since, after), count, cursor, is_complete, suspects| {
+        let since = Time(since);
+        Looked { since, after, count, cursor, is_complete, suspects }
+    };
+    let first_page = looked(
+        (60, 0),
+        3,
+        seqs[2],
+        false,
+        vec![suspicion(1, 5, 51), suspicion(2, 9, 52), suspicion(3, 9, 53)],
+    );
     assert!(store.put_suspects(second, first_page.clone()).await.unwrap());
     store.close().await;
     let store = place.open().await;
     // the same page once more would count twice: who is behind has to read again
     assert_eq!(figures(&*store, second).await.cursor, seqs[2]);
-    let older = looked(1, seqs[0], false, vec![suspicion(1, 5, 51)]);
-    assert!(!store.put_suspects(second, older).await.unwrap());
-    assert!(store.put_suspects(second, looked(2, seqs[4], true, vec![suspicion(5, 7, 55)])).await.unwrap());
-    assert!(store.put_suspects(third, looked(0, 0, true, vec![])).await.unwrap());
+    assert!(!store.put_suspects(second, first_page).await.unwrap());
+    let rest = looked((60, seqs[2]), 2, seqs[4], true, vec![suspicion(5, 7, 55)]);
+    let of_another = Looked { since: Time(59), ..rest.clone() };
+    assert!(!store.put_suspects(second, of_another).await.unwrap(), "it is another repair now");
+    assert!(store.put_suspects(second, rest).await.unwrap());
+    assert!(store.put_suspects(third, looked((61, 0), 0, 0, true, vec![])).await.unwrap());
     // two of them on account of both
-    let shared = looked(2, 0, true, vec![suspicion(1, 5, 51), suspicion(5, 8, 55)]);
+    let shared = looked((61, 0), 2, 0, true, vec![suspicion(1, 5, 51), suspicion(5, 8, 55)]);
     assert!(store.put_suspects(third, shared).await.unwrap());
     let now = figures(&*store, second).await;
     assert_eq!((now.looked_at, now.decisive, now.pending, now.is_complete), (5, 4, 4, true));
+    // another reason for what is out already begins nothing anew
+    let reason = Quarantine { why: "bad memory".to_owned(), at: Time(65), for_votes: false };
+    assert!(store.quarantine_worker(second, Some(reason), Time(65)).await.unwrap());
+    let same = Repair { why: "bad memory".to_owned(), ..now };
+    assert_eq!(figures(&*store, second).await, same);
 
     // the weakest first, then the newest, each once
     let all = [due(3, 0, 0), due(2, 0, 0), due(5, 0, 0), due(1, 0, 0)];
     assert_eq!(store.due_suspects(Time(70), 9).await.unwrap(), all);
     assert_eq!(store.due_suspects(Time(70), 2).await.unwrap(), all[..2]);
-    let again = Concluded::Again { due_at: Time(80), numbers: 12 };
+    let again = Concluded::Again { due_at: Time(80), numbers: 12, found: None };
     store.conclude_suspect(run_id(3), again).await.unwrap();
     assert_eq!(store.due_suspects(Time(79), 9).await.unwrap(), all[1..]);
+    // one whose turn comes later was not tried
+    store.conclude_suspect(run_id(2), Concluded::Later { due_at: Time(75) }).await.unwrap();
+    assert_eq!(store.due_suspects(Time(74), 9).await.unwrap(), all[2..]);
+    assert_eq!(store.due_suspects(Time(75), 9).await.unwrap(), all[1..]);
     store.conclude_suspect(run_id(2), done(1, Reverdict::Confirmed)).await.unwrap();
     assert_eq!(write(&*store, correct(correction(5, 2, 78))).await.unwrap(), WriteAnswer::Committed);
     store.conclude_suspect(run_id(1), done(1, Reverdict::NotVerifiable)).await.unwrap();
     store.close().await;
     let store = place.open().await;
     assert_eq!(store.due_suspects(Time(80), 9).await.unwrap(), [due(3, 1, 12)]);
-    store.conclude_suspect(run_id(3), done(1, Reverdict::Undecided)).await.unwrap();
+    // tried often enough it counts as undecided, says so, and waits on
+    for tries in 1..UNDECIDED_AFTER {
+        let before = figures(&*store, second).await;
+        assert_eq!((before.undecided, before.pending), (0, 1), "try {tries}");
+        let found = Some((1, found(Reverdict::Undecided)));
+        let again = Concluded::Again { due_at: Time(98), numbers: 13, found };
+        store.conclude_suspect(run_id(3), again).await.unwrap();
+    }
+    let undecided = figures(&*store, second).await;
+    assert_eq!((undecided.undecided, undecided.pending), (1, 0));
+    let kept = store.run(run_id(3)).await.unwrap().unwrap().verification.unwrap();
+    assert_eq!(kept.verdict, Reverdict::Undecided);
+    assert_eq!(store.due_suspects(Time(98), 9).await.unwrap(), [due(3, UNDECIDED_AFTER, 13)]);
+    store.conclude_suspect(run_id(3), done(1, Reverdict::Confirmed)).await.unwrap();
     assert!(store.due_suspects(Time(99), 9).await.unwrap().is_empty());
     let now = figures(&*store, second).await;
     let counts = |it: &Repair| (it.confirmed, it.corrected, it.undecided, it.not_verifiable, it.pending);
-    assert_eq!(counts(&now), (1, 1, 1, 1, 0));
+    assert_eq!(counts(&now), (2, 1, 0, 1, 0));
     assert_eq!(counts(&figures(&*store, third).await), (0, 1, 0, 1, 0), "what was shared counts for both");
     let kept = store.run(run_id(3)).await.unwrap().unwrap().verification.unwrap();
-    assert_eq!(kept.verdict, Reverdict::Undecided);
+    assert_eq!(kept.verdict, Reverdict::Confirmed);
     // a later quarantine begins anew
     assert!(store.quarantine_worker(second, None, Time(50)).await.unwrap());
     assert_eq!(figures(&*store, second).await, now, "to let it in again takes nothing back");
@@ -309,10 +341,14 @@ pub(crate) async fn a_quarantine_is_lifted_only_if_it_was_for_votes(place: &dyn 
     assert!(!store.lift_quarantine(first, Time(70)).await.unwrap(), "it is not out");
     assert!(store.quarantine_worker(first, quarantine(60, false), Time(50)).await.unwrap());
     assert!(!store.lift_quarantine(first, Time(70)).await.unwrap(), "an operator said so");
+    // what the pool had found out before may be written later
+    assert!(store.quarantine_worker(first, quarantine(59, true), Time(59)).await.unwrap());
+    assert!(!store.lift_quarantine(first, Time(70)).await.unwrap(), "an operator's word stands");
     assert!(store.quarantine_worker(second, quarantine(60, true), Time(50)).await.unwrap());
     let rows = store.workers().await.unwrap();
     assert_eq!((rows[0].for_votes, rows[1].for_votes), (false, true));
-    let looked = Looked { count: 1, cursor: 1, is_complete: true, suspects: vec![suspicion(1, 5, 51)] };
+    let suspects = vec![suspicion(1, 5, 51)];
+    let looked = Looked { since: Time(60), after: 0, count: 1, cursor: 1, is_complete: true, suspects };
     assert!(store.put_suspects(second, looked.clone()).await.unwrap());
     assert!(store.lift_quarantine(second, Time(70)).await.unwrap());
     let row = store.workers().await.unwrap().remove(1);

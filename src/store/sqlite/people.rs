@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::batch::Batch;
 use super::evidence;
@@ -248,9 +248,15 @@ pub(super) fn quarantine_worker(
     at: Time,
 ) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
-    let was_out = connection
-        .prepare_cached("SELECT 1 FROM workers WHERE id = ?1 AND quarantined IS NOT NULL")?
-        .exists(params![id.0])?;
+    // for its votes, or by an operator's word
+    let was_out: Option<bool> = connection
+        .prepare_cached("SELECT for_votes FROM workers WHERE id = ?1 AND quarantined IS NOT NULL")?
+        .query_row(params![id.0], |row| row.get(0))
+        .optional()?;
+    if was_out == Some(false) && quarantine.is_some_and(|quarantine| quarantine.for_votes) {
+        // what the pool found out, and wrote down behind other things, does not stand over what an operator has said since
+        return Ok(true);
+    }
     let changed = connection
         .prepare_cached("UPDATE workers SET quarantined = ?2, for_votes = ?3 WHERE id = ?1")?
         .execute(params![
@@ -259,8 +265,9 @@ pub(super) fn quarantine_worker(
             quarantine.is_some_and(|quarantine| quarantine.for_votes),
         ])?;
     match quarantine {
+        Some(quarantine) if was_out.is_some() => repairs::go_on(connection, id, &quarantine.why)?,
         Some(quarantine) if changed > 0 => repairs::begin(connection, id, quarantine)?,
-        None if was_out => evidence::begin_anew(connection, id, at)?,
+        None if was_out.is_some() => evidence::begin_anew(connection, id, at)?,
         _ => {}
     }
     Ok(changed > 0)

@@ -15,6 +15,7 @@ use crate::store::records::{self, Ending};
 use crate::store::votes as cast;
 use crate::store::{
     CastVote, Concluded, DueSuspect, Looked, Quarantine, Repair, Reverdict, StoredRun, SupportedFinal,
+    UNDECIDED_AFTER,
 };
 
 /// Revisions of one run that are listed.
@@ -114,6 +115,14 @@ pub(super) fn begin(
     Ok(())
 }
 
+/// A worker that is out already is so for another reason: what rests on it is looked at as before.
+pub(super) fn go_on(connection: &Connection, worker: WorkerId, why: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE repairs SET why = ?2 WHERE worker = ?1")?
+        .execute(params![worker.0, why])?;
+    Ok(())
+}
+
 /// See [`crate::store::Store::lift_quarantine`].
 pub(super) fn lift(batch: &mut Batch<'_>, worker: WorkerId, at: Time) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
@@ -135,12 +144,20 @@ pub(super) fn lift(batch: &mut Batch<'_>, worker: WorkerId, at: Time) -> Result<
 
 /// See [`crate::store::Store::repairs`].
 pub(super) fn repairs(connection: &Connection) -> rusqlite::Result<Vec<Repair>> {
+    let waiting = |tries: &str| {
+        format!(
+            "(SELECT count(*) FROM suspects WHERE worker = repairs.worker AND tries {tries} {UNDECIDED_AFTER})"
+        )
+    };
+    let sql = format!(
+        "SELECT worker, since, why, finals, looked_at, decisive, confirmed, corrected, undecided + {}, not_verifiable,
+             cursor, is_complete, lifted_at, {}
+         FROM repairs ORDER BY since DESC, worker",
+        waiting(">="),
+        waiting("<"),
+    );
     connection
-        .prepare_cached(
-            "SELECT worker, since, why, finals, looked_at, decisive, confirmed, corrected, undecided, not_verifiable,
-                 cursor, is_complete, lifted_at, (SELECT count(*) FROM suspects WHERE worker = repairs.worker)
-             FROM repairs ORDER BY since DESC, worker",
-        )?
+        .prepare_cached(&sql)?
         .query_map([], |row| {
             let figure = |at: usize| row.get(at).map(uint);
             Ok(Repair {
@@ -168,6 +185,17 @@ fn decoded(row: &Row<'_>, at: usize) -> Result<Vec<CastVote>, ReadError> {
     Ok(bytes.map(cast::decode).transpose()?.unwrap_or_default())
 }
 
+/// Votes that do not decode are as good as none: the attempts name the voters.
+fn decoded_or_none(row: &Row<'_>, at: usize) -> Result<Vec<CastVote>, ReadError> {
+    match decoded(row, at) {
+        Err(ReadError::Own(error)) => {
+            tracing::warn!(%error, "votes of a final are taken as none");
+            Ok(Vec::new())
+        }
+        votes => votes,
+    }
+}
+
 /// See [`crate::store::Store::supported_finals`].
 pub(super) fn supported(
     connection: &Connection,
@@ -179,19 +207,29 @@ pub(super) fn supported(
         reads::RUN_COLUMNS.split(", ").map(|column| format!("runs.{}", column.trim())).collect();
     let sql = format!(
         "SELECT {}, supports.seq, runs.votes, runs.confirmations FROM supports JOIN runs ON runs.row = supports.run
-         WHERE supports.worker = ?1 AND supports.seq > ?2 ORDER BY supports.seq LIMIT ?3",
+         WHERE supports.worker = ?1 AND supports.seq > ?2 ORDER BY supports.seq",
         columns.join(", ")
     );
     let behind = columns.len();
     let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query(params![worker.0, int(after), limit])?;
+    let mut rows = select.query(params![worker.0, int(after)])?;
     let mut finals = Vec::new();
-    while let Some(row) = rows.next()? {
+    while finals.len() < limit as usize
+        && let Some(row) = rows.next()?
+    {
+        let run = match reads::stored_run(connection, row) {
+            Err(ReadError::Own(error)) => {
+                // nobody can read it, whoever voted for it: the others are looked at all the same
+                tracing::warn!(%error, %worker, "a final of a worker is stepped over");
+                continue;
+            }
+            run => run?,
+        };
         finals.push(SupportedFinal {
-            run: reads::stored_run(connection, row)?,
+            run,
             seq: uint(row.get(behind)?),
-            votes: decoded(row, behind + 1)?,
-            confirmations: decoded(row, behind + 2)?,
+            votes: decoded_or_none(row, behind + 1)?,
+            confirmations: decoded_or_none(row, behind + 2)?,
         });
     }
     Ok(finals)
@@ -201,8 +239,10 @@ pub(super) fn supported(
 pub(super) fn put(batch: &mut Batch<'_>, worker: WorkerId, looked: &Looked) -> Result<bool, Abort> {
     let (connection, _) = batch.rows()?;
     let is_wanted = connection
-        .prepare_cached("SELECT 1 FROM repairs WHERE worker = ?1 AND lifted_at IS NULL AND cursor <= ?2")?
-        .exists(params![worker.0, int(looked.cursor)])?;
+        .prepare_cached(
+            "SELECT 1 FROM repairs WHERE worker = ?1 AND lifted_at IS NULL AND since = ?2 AND cursor = ?3",
+        )?
+        .exists(params![worker.0, int(looked.since.0), int(looked.after)])?;
     if !is_wanted {
         return Ok(false);
     }
@@ -252,7 +292,19 @@ pub(super) fn due(batch: &mut Batch<'_>, now: Time, limit: u32) -> Result<Vec<Du
 pub(super) fn conclude(batch: &mut Batch<'_>, run: RunId, concluded: &Concluded) -> Result<(), Abort> {
     let (connection, _) = batch.rows()?;
     match concluded {
-        Concluded::Again { due_at, numbers } => {
+        Concluded::Later { due_at } => {
+            connection
+                .prepare_cached("UPDATE suspects SET due_at = max(?2, 1) WHERE run = ?1")?
+                .execute(params![run_key(run), int(due_at.0)])?;
+        }
+        Concluded::Again { due_at, numbers, found } => {
+            if let Some((revision, found)) = found {
+                connection
+                    .prepare_cached(
+                        "UPDATE runs SET reverified = ?3 WHERE id = ?1 AND state > 0 AND revision = ?2",
+                    )?
+                    .execute(params![run_key(run), revision, records::encode_reverification(found)])?;
+            }
             connection
                 .prepare_cached(
                     "UPDATE suspects SET tries = tries + 1, due_at = max(?2, 1), numbers = max(numbers, ?3)

@@ -184,6 +184,15 @@ async fn a_final_of_an_older_build_has_no_votes_and_damaged_ones_are_no_votes() 
     directory.tamper("UPDATE runs SET votes = x'0101'");
     let store = directory.open().await;
     assert!(matches!(store.votes(run_id(1), 1).await, Err(StoreError::Decode { .. })));
+    let last = store.supported_finals(WorkerId(2), 0, 9).await.unwrap().remove(0);
+    assert_eq!((last.run.id, last.votes), (run_id(1), Vec::new()));
+    // a row that is damaged itself stands in nobody's way
+    store.write_runs(vec![insert(new_run(2)), finish(final_run(2, Time(51)))].into()).await.unwrap();
+    store.close().await;
+    directory.tamper("UPDATE runs SET ending = x'0101' WHERE row = 1");
+    let store = directory.open().await;
+    let found = store.supported_finals(WorkerId(2), 0, 1).await.unwrap();
+    assert_eq!(found.iter().map(|last| last.run.id).collect::<Vec<_>>(), [run_id(2)]);
     store.close().await;
 }
 

@@ -110,7 +110,14 @@ async fn short_attempts_are_handed_ahead_and_taken_back_from_a_long_one() {
     pool.agent.to.send(ToAgent::Abort(forgotten)).await.unwrap();
     assert_eq!(pool.returned(2).await, others);
     pool.begun(long).await;
-    assert_eq!(pool.credits.0, 0, "it is known as long now");
+    // it is known as long, so nothing more is granted; on a busy machine a heartbeat may say sooner that it has begun
+    while pool.credits.0 != 0 {
+        let credits = |message| match message {
+            FromAgent::Credits { .. } => Ok(()),
+            other => Err(other.into()),
+        };
+        pool.hear(credits).await;
+    }
     kill(busy_runner(), rustix::process::Signal::KILL);
     let (fault, ..) = pool.fault(long).await;
     assert!(matches!(fault, Fault::Crashed { .. }), "{fault:?}");

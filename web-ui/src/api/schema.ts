@@ -1948,7 +1948,7 @@ export interface components {
             state: components["schemas"]["RepairState"];
             /**
              * Format: int64
-             * @description Given up, because nobody could tell as often as it was tried.
+             * @description Nobody could tell in five tries. They are tried on once a day.
              */
             undecided: number;
             /** @description Why. */
@@ -2523,15 +2523,21 @@ export interface components {
             arbiter?: boolean;
             /**
              * @description With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
-             *     characters a-z, 0-9, `.`, `_` and `-`.
+             *     characters a-z, 0-9, `.`, `_` and `-`. By default `local`, that of the operator's own machines, each of which counts
+             *     for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where domains meet.
              */
             domain?: string | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
+            /**
+             * @description With the scope `worker`: workers that enrol with it are somebody else's machines. Not with `owned`, `arbiter` or the
+             *     domain `local`.
+             */
+            foreign?: boolean;
             /** @description What people call it; 1 to 100 characters. */
             name: string;
             /**
              * @description With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
-             *     faulty.
+             *     faulty. They are so without it, unless `domain` or `foreign` says otherwise.
              */
             owned?: boolean;
             /** @description What it allows; at least one. */

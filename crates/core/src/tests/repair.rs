@@ -194,3 +194,27 @@ fn one_that_lied_and_has_not_joined_since_is_kept_out_all_the_same() {
     bench.join(Joining { standing: dissented(6, Standing::default()), ..joining(9) });
     assert_eq!(bench.standing(9), WorkerStanding::Active);
 }
+
+#[test]
+fn who_was_let_in_again_is_not_blamed_for_what_it_did_before() {
+    let mut bench = Bench::start(&[]);
+    let proven = Standing { k_milli: 500_000, ..Standing::default() };
+    for number in [4, 5] {
+        bench.join(Joining { standing: proven, ..joining(number) });
+    }
+    // w1 was out when it had voted, and is a newcomer now
+    for number in [1, 2] {
+        bench.join(joining(number));
+    }
+    bench.effects.clear();
+    bench.submit(anew(5));
+    let effects = all_name(&mut bench, 7);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Write(Write::Correct(_)))));
+    let told = |effect: &&Effect| {
+        matches!(effect, Effect::Evidence { worker: it, evidence, .. }
+        if *it == worker(1) && matches!(evidence, Evidence::Collusion | Evidence::LoneDissent))
+    };
+    assert_eq!(effects.iter().find(told), None);
+    assert_eq!(bench.standing(1), WorkerStanding::Active);
+    assert_eq!(bench.standing(2), WorkerStanding::Quarantined, "it named the same, and nobody has let it in");
+}

@@ -80,7 +80,7 @@ async fn a_wrong_final_is_corrected_and_everybody_hears_of_it() {
     assert_eq!((queue.queued, queue.running), (0, 0));
     // once is enough
     bench.owner.handle(anew(&detail));
-    assert!(matches!(bench.ended.try_recv(), Ok(Ended::Dropped(run)) if run == id));
+    assert!(matches!(bench.ended.try_recv(), Ok(Ended::Dropped(run, 0)) if run == id));
     bench.both_vote(b"the truth");
     assert_eq!(bench.owner.glance(WorkspaceId(0)).queue.running, 0);
     while events.try_recv().is_ok() {}
@@ -117,7 +117,7 @@ async fn a_correction_that_the_store_does_not_take_is_tried_again() {
     bench.owner.handle(anew(&detail));
     bench.both_vote(b"the truth");
     bench.commit(|_| WriteAnswer::Refused);
-    assert!(matches!(bench.ended.try_recv(), Ok(Ended::Dropped(run)) if run == detail.run.id));
+    assert!(matches!(bench.ended.try_recv(), Ok(Ended::Dropped(run, 3)) if run == detail.run.id));
     assert!(bench.ended.try_recv().is_err(), "told once");
     assert!(bench.owner.runs.is_empty());
 }
