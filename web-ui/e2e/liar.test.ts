@@ -3,9 +3,9 @@
 
 import type { Browser } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { NewToken } from "../src/api/types";
+import type { NewToken, Run } from "../src/api/types";
 import { Console, launch } from "./console";
-import { canLie, eventually, Pool, prebuilt, startLiar } from "./pool";
+import { canLie, eventually, joinOwn, Pool, prebuilt, startLiar } from "./pool";
 
 describe.runIf(canLie())("with a lying worker", () => {
   let pool: Pool;
@@ -38,10 +38,45 @@ describe.runIf(canLie())("with a lying worker", () => {
     const votes = page.getByRole("table", { name: "Attempts and their votes" });
     expect(await votes.getByRole("cell", { name: "exited with code 0" }).count()).toBe(3);
     expect(run.attempts.map((attempt) => attempt.outcome)).toEqual(Array(3).fill({ kind: "exited", code: 0 }));
+    // By which rule it was decided, and what that means for whoever named something else.
+    const settled = page.getByRole("region", { name: "How the votes were settled" });
+    await settled.getByText("No arbiter executed it again.").waitFor();
+    await settled.getByText(/2 equal votes decide/).waitFor();
+    await settled.getByText(/alone named another result/).waitFor();
     await page.getByRole("button", { name: "Compare with what was accepted" }).click();
     await page.getByText(/The first differing byte of stdout is at offset/).waitFor();
     await visit.accessible("run with a dissent");
     await visit.pictures("dissent");
     await visit.close();
   });
+});
+
+test.runIf(canLie())("an arbiter settles what differs, and the page says with whom it agreed", async () => {
+  const [pool, browser] = [await Pool.start({ workers: 2, slots: 1, words: ["--arbiters", "1"] }), await launch()];
+  const { id: liar, stop } = await joinOwn(pool, "liar", "lie");
+  try {
+    const module = await pool.push(prebuilt("primes.wasm"), "primes.wasm");
+    const arbiter = (await pool.workers()).find((worker) => worker.arbiter)?.id;
+    let value = 1_000;
+    const run = await eventually("the liar gets an attempt, and an arbiter settles it", async () => {
+      value += 1;
+      const done = await pool.run({ module, entry: "count", args: [`${value}`], verify: { policy: "standard" }, wait_ms: 60_000 });
+      return done.verdict.dissenters.includes(liar) && done.attempts.some(({ worker }) => worker === arbiter) ? done : null;
+    });
+    const visit = await Console.signedIn(browser, pool);
+    const { page } = visit;
+    await visit.go(`/runs/${run.id}`);
+    const settled = page.getByRole("region", { name: "How the votes were settled" });
+    await settled.getByText(/^An arbiter executed it again, \d times?, and named A/).waitFor();
+    await settled.getByText("Blamed", { exact: true }).waitFor();
+    await settled.getByRole("link", { name: liar }).first().waitFor();
+    await visit.accessible("a dispute that an arbiter settled");
+    await visit.pictures("arbiter");
+    expect((await pool.json<Run>(`/v1/runs/${run.id}`)).verdict.dissenters).toEqual([liar]);
+    await visit.close();
+  } finally {
+    await stop();
+    await browser.close();
+    await pool.stop();
+  }
 });

@@ -23,6 +23,8 @@ it("takes workers and results out of a line and loses no word", () => {
   expect(pieces.map(({ text }) => text).join("")).toBe("agreed: 2 votes named 9ab012cd, w3, w12 did not");
   expect(pieces.filter(({ worker }) => worker !== undefined).map(({ worker }) => worker)).toEqual(["w3", "w12"]);
   expect(pieces.filter(({ isDigest }) => isDigest).map(({ text }) => text)).toEqual(["9ab012cd"]);
+  const run = "01a2290d-cb5b-72be-ab53-e83f87b8b07b";
+  expect(linePieces(`answered from the cache: run ${run} computed it`).filter((piece) => piece.run !== undefined)).toEqual([{ text: run, run }]);
   // a word of hexadecimal letters is a word
   expect(linePieces("defaced")).toEqual([{ text: "defaced" }]);
 });

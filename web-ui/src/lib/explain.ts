@@ -10,6 +10,8 @@ export interface Piece {
   text: string;
   /** Id of a worker that the piece names. */
   worker?: string;
+  /** Id of a run that it names. */
+  run?: string;
   /** Whether it is the short form of a digest. */
   isDigest?: boolean;
 }
@@ -25,13 +27,21 @@ export function lineKind(text: string): LineKind {
   return "step";
 }
 
-/** Takes a line apart: workers and short digests stand out of the words around them. */
+/** Ids of runs, then workers, then short digests: words of hexadecimal letters alone are words. */
+const NAMES = /\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\bw\d+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8}\b/g;
+
+function pieceOf(name: string): Piece {
+  if (name.startsWith("w")) return { text: name, worker: name };
+  return name.includes("-") ? { text: name, run: name } : { text: name, isDigest: true };
+}
+
+/** Takes a line apart: runs, workers and short digests stand out of the words around them. */
 export function linePieces(text: string): Piece[] {
   const found: Piece[] = [];
   let at = 0;
-  for (const match of text.matchAll(/\bw\d+\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8}\b/g)) {
+  for (const match of text.matchAll(NAMES)) {
     if (match.index > at) found.push({ text: text.slice(at, match.index) });
-    found.push(match[0].startsWith("w") ? { text: match[0], worker: match[0] } : { text: match[0], isDigest: true });
+    found.push(pieceOf(match[0]));
     at = match.index + match[0].length;
   }
   if (at < text.length) found.push({ text: text.slice(at) });
