@@ -1948,7 +1948,7 @@ export interface components {
             state: components["schemas"]["RepairState"];
             /**
              * Format: int64
-             * @description Nobody could tell in five tries. They are tried on once a day.
+             * @description Given up, because nobody could tell as often as it was tried.
              */
             undecided: number;
             /** @description Why. */

@@ -35,7 +35,7 @@ export function repairSentence(repair: Repair): string {
   const parts = [
     [confirmed, "confirmed"],
     [corrected, "corrected"],
-    [undecided, "could not be told"],
+    [undecided, "could not be told yet"],
     [lost, "not kept any more or nondeterministic"],
     [pending, "still to come"],
   ] as const;

@@ -47,7 +47,7 @@ export function verificationWords({ conclusion }: Verification): Said | null {
     case "confirmed":
       return { tone: "good", title: "Verified anew and confirmed", text: `${why}. Trusted voters computed it again and found the same.` };
     case "undecided":
-      return { tone: "warn", title: "Verified anew without a conclusion", text: `${why}, and as often as it was tried nobody could tell whether it is right. Run it again.` };
+      return { tone: "warn", title: "Verified anew, without a conclusion so far", text: `${why}, and nobody could tell yet whether it is right. It is tried again once a day.` };
     case "not_verifiable":
       return { tone: "warn", title: "It cannot be verified anew", text: `${why}, and its module or an input is not kept any more.` };
     case "nondeterministic":
