@@ -206,7 +206,7 @@ mod tests {
     fn labels_and_durability_are_kept() {
         let votes = [vote(1, "a", None), vote(2, "a", None)];
         let reached = Reached::of(quorum(2), VerdictKind::Agreed, WON, &votes).unwrap();
-        let any = Policy::default();
+        let any = Policy { verify: quorum(2), ..Policy::default() };
         let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
         let placed = Policy { placement: Placement::Labels { labels }, ..any.clone() };
         let in_memory = Policy { durable: false, ..any.clone() };
