@@ -1,18 +1,17 @@
 // Names for the generated types. The console reads what the API says and computes no state and no verdict of its own.
 
-import type * as coming from "./coming";
 import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
-export type Arbitration = coming.Arbitration;
+export type Arbitration = Schemas["Arbitration"];
 export type Attempt = Schemas["Attempt"];
 export type BulkItem = Schemas["BulkItem"];
 export type CacheUse = Schemas["CacheUse"];
-export type CacheView = coming.CacheView;
+export type CacheView = Schemas["CacheView"];
 export type CallbackDelivery = Schemas["CallbackDelivery"];
 export type ClassInputs = Schemas["ClassInputs"];
-export type Comparison = coming.Comparison;
+export type Comparison = Schemas["Comparison"];
 export type Explanation = Schemas["Explanation"];
 export type Fault = Schemas["Fault"];
 export type Info = Schemas["Info"];
@@ -28,10 +27,10 @@ export type Profile = Schemas["Profile"];
 export type Problem = Schemas["Problem"];
 export type Repair = Schemas["Repair"];
 export type Revision = Schemas["Revision"];
-export type Run = coming.Run;
+export type Run = Schemas["Run"];
 export type RunRequest = Schemas["RunRequest"];
 export type RunState = Schemas["RunState"];
-export type RunSummary = coming.RunSummary;
+export type RunSummary = Schemas["RunSummary"];
 export type Scope = Schemas["Scope"];
 export type Series = Schemas["Series"];
 export type Side = Schemas["Side"];
@@ -40,8 +39,8 @@ export type StreamName = Schemas["StreamName"];
 export type Token = Schemas["Token"];
 export type TokenRequest = Schemas["TokenRequest"];
 export type Verdict = Schemas["RunVerdict"];
-export type WithdrawRequest = coming.WithdrawRequest;
-export type Withdrawn = coming.Withdrawn;
+export type WithdrawRequest = Schemas["WithdrawRequest"];
+export type Withdrawn = Schemas["Withdrawn"];
 export type Verification = Schemas["Verification"];
 export type Worker = Schemas["Worker"];
 export type WorkerDetail = Schemas["WorkerDetail"];

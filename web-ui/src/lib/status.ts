@@ -27,8 +27,8 @@ export function isFinal(state: RunState): boolean {
 
 /** The run that computed the result of this one, and how it comes here; null if it did so itself. */
 export function sourceOf(run: Pick<RunSummary, "cached_from" | "shared_with">): { run: string; how: "cached" | "shared" } | null {
-  if (run.cached_from != null) return { run: run.cached_from, how: "cached" };
-  return run.shared_with == null ? null : { run: run.shared_with, how: "shared" };
+  if (run.cached_from !== null) return { run: run.cached_from, how: "cached" };
+  return run.shared_with === null ? null : { run: run.shared_with, how: "shared" };
 }
 
 /** What lists say of a run beside its verdict. */
