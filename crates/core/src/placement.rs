@@ -123,14 +123,16 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
 /// there are such: a class is what its workers say that they are, so one domain could make up a class of its own, have runs
 /// bound to it, and be alone there. The size of the largest class.
 fn keep_large_classes(shape: &Shape, candidates: &mut Vec<&Worker>) -> usize {
+    /// How many workers, and where they sit.
+    type Group<'a> = (usize, BTreeSet<(&'a str, u32)>);
     let voters = usize::from(shape.voters);
-    let mut classes: BTreeMap<Class, (usize, BTreeSet<(&str, u32)>)> = BTreeMap::new();
+    let mut classes: BTreeMap<Class, Group> = BTreeMap::new();
     for worker in &*candidates {
         let (workers, domains) = classes.entry(worker.class_of(shape.kin)).or_default();
         *workers += 1;
         domains.insert(shape.place_of(worker));
     }
-    let is_broad = |(workers, domains): &(usize, BTreeSet<_>)| *workers >= voters && domains.len() >= voters;
+    let is_broad = |(workers, domains): &Group| *workers >= voters && domains.len() >= voters;
     if classes.values().any(is_broad) {
         classes.retain(|_, group| is_broad(group));
     }

@@ -153,8 +153,8 @@ fn portable_fuel_is_the_same_for_every_cpu() {
     };
     let all = corpus::cases(Profile::Det1Portable);
     let enough: Vec<Case> =
-        all.iter().cloned().filter(|it| !it.is_stack).map(|it| case(1 << 40, it)).collect();
-    let short: Vec<Case> = all.iter().cloned().take(7).map(|it| case(10_000, it)).collect();
+        all.iter().filter(|it| !it.is_stack).cloned().map(|it| case(1 << 40, it)).collect();
+    let short: Vec<Case> = all.iter().take(7).cloned().map(|it| case(10_000, it)).collect();
     let used = |execution: &Execution| (execution.outcome.clone(), execution.fuel_used);
     let mut seen = Vec::new();
     for level in levels() {

@@ -28,7 +28,9 @@ pub fn body(id: CallbackId, at: Time, mut data: Run) -> Vec<u8> {
     }
     let mut event = CallbackEvent { kind: event_of(id), timestamp: at.into(), data, omitted: Vec::new() };
     // the longest first that a receiver misses least
-    let lists: [(&str, fn(&mut Run)); 6] = [
+    /// Its name, and what empties it.
+    type List = (&'static str, fn(&mut Run));
+    let lists: [List; 6] = [
         ("explain", |run| run.explain.clear()),
         ("files", |run| run.files.clear()),
         ("attempts", |run| run.attempts.clear()),

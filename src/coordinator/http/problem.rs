@@ -236,8 +236,8 @@ fn undecidable(verify: Verify, there: usize, domains: usize, error_ppb: u64) -> 
     if there < 2 {
         return format!(
             "`{verify}` compares what several workers compute, and {there} of one class could execute this: start \
-             another one, or ask for `det-1-portable`, under which other CPUs compare, or for `once`, which compares nothing \
-             (`lockstep run --once`, `lockstep serve --verify once` for all runs)"
+             another one, ask for `det-1-portable` if those that are there have different CPUs, or ask for `once`, which \
+             compares nothing (`lockstep run --once`, `lockstep serve --verify once` for all runs)"
         );
     }
     let allowed = fraction(verify.epsilon_ppb().unwrap_or_default());

@@ -16,8 +16,15 @@ use crate::coordinator::service::{PoolEvent, RunDetail, ServiceError};
 use crate::core::{Final, WriteKind};
 use crate::digest::Digest;
 use crate::id::{RunId, WorkspaceId};
+use crate::result::{Outcome, Trap};
 use crate::spec::{CacheUse, Profile};
 use crate::store::{FinalRun, NewRun, RunWrite, Source, Withdrawal, WriteAnswer};
+
+/// Whether other machine code, for which an entry would be as good, may do something else: how deep a stack goes is the
+/// code's, and the classes of portable results do not say which code it was.
+fn is_of_the_code(profile: Profile, outcome: &Outcome) -> bool {
+    profile == Profile::Det1Portable && matches!(outcome, Outcome::Trapped { trap: Trap::StackOverflow })
+}
 
 /// A hit whose row is on its way.
 pub(super) struct Unwritten {
@@ -158,6 +165,9 @@ impl Owner {
         if open.new.policy.cache == CacheUse::Off || last.shared_with.is_some() || last.revision > 1 {
             return None;
         }
+        if last.outcome.as_ref().is_some_and(|outcome| is_of_the_code(open.new.spec.profile, outcome)) {
+            return None;
+        }
         let outputs = match open.is_durable() {
             true => Default::default(),
             false => open.small_outputs(last),
@@ -225,5 +235,19 @@ fn final_of(new: &NewRun, detail: &RunDetail) -> FinalRun {
         source: run.source,
         reusable: false,
         callback: new.policy.callback.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_that_overflows_says_nothing_of_other_machine_code() {
+        let overflow = Outcome::Trapped { trap: Trap::StackOverflow };
+        let other = Outcome::Trapped { trap: Trap::Unreachable };
+        assert!(is_of_the_code(Profile::Det1Portable, &overflow));
+        assert!(!is_of_the_code(Profile::Det1, &overflow), "its class is that of the code");
+        assert!(!is_of_the_code(Profile::Det1Portable, &other));
     }
 }

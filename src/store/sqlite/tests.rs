@@ -254,7 +254,7 @@ async fn a_full_database_refuses_writes_and_goes_on_when_there_is_room() {
     full_disk(&store, &failure).await;
     // room is made by the retention itself
     let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 9_999 };
-    assert!(store.retain(everything).await.unwrap().len() > 0);
+    assert!(!store.retain(everything).await.unwrap().is_empty());
     assert!(store.take_garbage(FOREVER, 9_999).await.unwrap().taken > 0);
     insert_all(&store, [9_999]).await;
     check_references(&store).await;

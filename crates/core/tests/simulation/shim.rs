@@ -135,7 +135,7 @@ impl Mutant {
             Mutant::IgnoresGrace => &["grace"],
             Mutant::TrustsSilence => &["suspect"],
             Mutant::AcceptsAnyEpoch => &["I3", "I4", "I10", "I12"],
-            Mutant::CountsLateVotes => &["I3", "I4", "I10"],
+            Mutant::CountsLateVotes => &["I3", "I4", "I5", "I10"],
             // seen in the worlds of restarts only: see there
             Mutant::ForgetsHolds => &["kept"],
             Mutant::TrustsNewcomers | Mutant::SkipsAudits => &["I3"],
