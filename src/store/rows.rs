@@ -496,7 +496,7 @@ pub mod kind {
 
 impl Evidence {
     /// How an entry is called, and how often it stands for. `None`: a readmission, which is
-    /// [`Store::quarantine_worker`]'s to record.
+    /// [`crate::store::Store::quarantine_worker`]'s to record.
     pub fn name_of(evidence: core::Evidence) -> Option<(&'static str, u32)> {
         match evidence {
             core::Evidence::Confirmed { count, by: Witness::Peer } => Some((kind::CONFIRMED, count)),
@@ -540,7 +540,7 @@ pub struct Retention {
     pub batch_max: u32,
 }
 
-/// What [`Store::take_garbage`] took.
+/// What [`crate::store::Store::take_garbage`] took.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Garbage {
     /// Rows that went; fewer than the limit means that no more are left.
