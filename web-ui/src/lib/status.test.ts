@@ -9,6 +9,7 @@ import {
   evidenceTone,
   evidenceWords,
   hasReceipt,
+  kindWords,
   isWeighed,
   runMarks,
   runSentence,
@@ -124,6 +125,11 @@ test("what one worker vouches for is told apart from what was compared", () => {
   expect(by("answered from the cache: …")).toBe(`One trusted worker ${rest}`);
   expect(verdictTitle(vouched)).toContain("one worker computed it");
   expect(verdictTitle(verdict({}))).toContain("compared");
+});
+
+test("a module says in words what it is", () => {
+  expect(kindWords({ kind: "command", wasi: "preview1" })).toBe("command, WASI preview1");
+  expect(kindWords({ kind: "functions", wasi: "none" })).toBe("functions, without WASI");
 });
 
 test("lists mark what was corrected and what another run computed", () => {

@@ -341,6 +341,11 @@ export function verifiableWords(analysis: NonNullable<Module["analysis"]>): stri
   return "Every machine computes the same bytes from the same input, so its results can be compared.";
 }
 
+/** What a module is: `command, WASI preview1`, `functions, without WASI`. */
+export function kindWords({ kind, wasi }: Pick<NonNullable<Module["analysis"]>, "kind" | "wasi">): string {
+  return `${kind}, ${wasi === "none" ? "without WASI" : `WASI ${wasi}`}`;
+}
+
 const EVIDENCE: Record<string, string> = {
   crashed: "runner crashed",
   absolved: "absolved: it had been right",
