@@ -105,6 +105,18 @@ fn colluders_that_cheat_on_a_tenth_are_caught_soon() {
 }
 
 #[test]
+fn lone_liars_that_cheat_on_a_tenth_are_caught_and_nothing_of_it_stays() {
+    println!("{}", Figures::heading());
+    for arbiters in [0, 2] {
+        let all = figures("20 lie alone, 10 %", &case(20, Behaviour::Lone { percent: 10 }, arbiters));
+        check(&all, arbiters);
+        assert_eq!((all.left, all.caught, all.honest_quarantined), (0, all.cheats, 0), "{all:?}");
+        // one that lies so often is caught before it has proven itself, so that its word alone is taken of nothing
+        assert!(all.exposed_percent() <= 0.002 && all.all_caught_after <= 5_000, "{all:?}");
+    }
+}
+
+#[test]
 fn sleepers_expose_little_and_nothing_of_it_stays() {
     println!("{}", Figures::heading());
     let sleepers = Behaviour::Colludes { percent: 10, after: 300 };
