@@ -1,8 +1,8 @@
 //! The coordinator's side of a world: what its shell does with effects, its store, and its restarts.
 
 use lockstep_core::{
-    AttemptRecord, AttemptState, Class, Dissent, Effect, Event, PastVote, PastVoter, Reverify, Submission,
-    SubmitError, Time, Weight, Write, is_decisive,
+    AttemptRecord, AttemptState, Class, Dissent, Effect, Event, Evidence, PastVote, PastVoter, Reverify,
+    Submission, SubmitError, Time, Weight, Write, is_decisive,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
@@ -88,8 +88,7 @@ impl World {
                 }
             }
             Effect::Evidence { worker, attempt, at, evidence, .. } => {
-                let standing = self.evidence.entry(worker).or_default();
-                *standing = standing.with(at, attempt.map(|attempt| attempt.run), evidence);
+                self.testify(worker, attempt.map(|attempt| attempt.run), at, evidence);
             }
             Effect::Repair { worker } => self.repairs.push(worker),
             Effect::Reverified(done) => drop(self.anew.remove(&done.last.run)),
@@ -104,6 +103,12 @@ impl World {
             | Effect::NondeterministicModule { .. }
             | Effect::Dissented { .. } => {}
         }
+    }
+
+    /// One more entry of a worker's log.
+    pub(super) fn testify(&mut self, worker: WorkerId, about: Option<RunId>, at: Time, evidence: Evidence) {
+        let standing = self.evidence.entry(worker).or_default();
+        *standing = standing.with(at, about, evidence);
     }
 
     /// Submits the finals that rest on a worker to be verified anew.

@@ -1,7 +1,7 @@
 //! What goes wrong in a world, and the end of it.
 
-use lockstep_core::Event;
-use vocabulary::id::RunId;
+use lockstep_core::{Event, Evidence, Time};
+use vocabulary::id::{RunId, WorkerId};
 
 use super::{Item, MS, SECOND, World};
 use crate::agents::Behaviour;
@@ -32,9 +32,7 @@ impl World {
                 self.oracle.saw("a draining worker");
                 self.step(Event::WorkerDraining { worker, why: "maintenance".to_owned() })
             }
-            8 if self.features.quarantines && self.oracle.knows(worker) => {
-                self.step(Event::WorkerReadmitted { worker })
-            }
+            8 if self.features.quarantines && self.oracle.knows(worker) => self.readmit(worker),
             9 | 10 if self.features.blocks => {
                 self.block(agent);
                 Ok(())
@@ -78,9 +76,20 @@ impl World {
             self.thaw(agent)?;
             let worker = self.agents[agent].id;
             if self.oracle.knows(worker) {
-                self.step(Event::WorkerReadmitted { worker })?;
+                self.readmit(worker)?;
             }
         }
         Ok(())
+    }
+
+    /// An operator trusts a worker again. The store notes the end of a quarantine in its log by itself, because the pool may
+    /// not have heard of the worker since a restart.
+    fn readmit(&mut self, worker: WorkerId) -> Result<(), String> {
+        if self.oracle.is_quarantined(worker) && self.pool.workers().iter().all(|it| it.worker != worker) {
+            self.oracle.saw("a worker that was readmitted before it was back");
+            self.testify(worker, None, Time(self.now), Evidence::Readmitted);
+            self.oracle.witnessed(worker, None, Evidence::Readmitted)?;
+        }
+        self.step(Event::WorkerReadmitted { worker })
     }
 }
