@@ -110,8 +110,13 @@ impl Floor {
         if !distinct(voters.filter(|worker| !is_arbiter(*worker)).collect()) {
             return Err("I4: a worker counts twice".into());
         }
-        let live = run.attempts.iter().filter(|attempt| attempt.is_live());
-        if !distinct(live.map(|attempt| attempt.record.worker).collect()) {
+        let live: Vec<&Attempt> = run.attempts.iter().filter(|attempt| attempt.is_live()).collect();
+        // of an earlier life no row says whether an attempt had voted, and an arbiter may have been asked once more
+        let is_doubled = |attempt: &&Attempt| {
+            let same = live.iter().filter(|other| other.record.worker == attempt.record.worker);
+            attempt.epoch == run.epoch && same.count() > 1
+        };
+        if live.iter().copied().any(|attempt| is_doubled(&attempt)) {
             return Err("I5: two live attempts on one worker".into());
         }
         let spent = run.spent();
