@@ -150,7 +150,9 @@ impl Floor {
             }
         }
         match run.phase {
-            _ if run.is_held && !self.is_grace() => Err("L1: it is held back after the grace".into()),
+            _ if run.is_held && !self.is_grace() && !self.timers.is_set(self.grace_until, Timer::Grace) => {
+                Err("L1: it is held back after the grace".into())
+            }
             _ if run.is_held && run.ticket.is_some() => Err("it is held back and queued".into()),
             _ if run.is_parked && (run.ticket.is_some() || run.has_token) => {
                 Err("it waits for a token and has one".into())
