@@ -1,6 +1,6 @@
 //! The real pool in seeded virtual worlds.
 //!
-//! `LOCKSTEP_SEEDS=10000` lives through so many worlds instead of the smaller number of the suite, `LOCKSTEP_SEEDS=10000..20000` through these. `LOCKSTEP_SEED=n` runs one seed and prints what happens, one line per event: time, event, and behind arrows the effects.
+//! `LOCKSTEP_SEEDS=10000` lives through so many worlds instead of the smaller number of the suite, `LOCKSTEP_SEEDS=10000..20000` through these. `LOCKSTEP_SEED=n` runs one seed and prints what happens, one line per event: time, event, and behind arrows the effects. With `LOCKSTEP_MUTANT=CountsLateVotes` the test of the broken rules shows that one: how often as what it is noticed, or with `LOCKSTEP_SEED` one world of it.
 
 mod agents;
 mod credibility;
@@ -28,7 +28,7 @@ const MUTANT_SEEDS: u64 = 3_000;
 const RESTART_SEEDS: u64 = 1_000;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 51] = [
+const RARE: [&str; 62] = [
     "a cancel in time",
     "a cancel that came after the final",
     "a coordinator that was away",
@@ -39,8 +39,10 @@ const RARE: [&str; 51] = [
     "a dissenter that had been right",
     "a grace that ended early",
     "a draining worker",
+    "a drained worker that came back",
     "a final that was confirmed",
     "a final that was corrected",
+    "a full queue",
     "a hedge",
     "a lone dissenter",
     "a nondeterministic module",
@@ -50,20 +52,26 @@ const RARE: [&str; 51] = [
     "a vote that lost its weight",
     "a worker quarantined for its votes",
     "an audit",
+    "an attempt that was handed back",
     "a final whose blobs were gone",
     "a follower that was executed after all",
     "a follower whose leader was canceled or expired",
     "a message that found no room",
+    "a module quarantined by an operator",
     "a module quarantined by the poison rule",
+    "a module that was refused",
+    "a module that was readmitted",
     "a poisoned run",
     "a quarantined worker",
     "a recovered run took an attempt back",
     "a refused write",
     "a rerun",
+    "a restart while finals were verified anew",
     "a restart with work in flight",
     "a run lost",
     "a run that was held back for the whole grace",
     "a run of a quarantined module",
+    "a run of a refused module",
     "a run that shared attempts",
     "a run timed out",
     "a session that broke within the grace",
@@ -77,6 +85,9 @@ const RARE: [&str; 51] = [
     "a vote on an attempt that had ended",
     "a voter did not deliver",
     "a worker returned holding attempts",
+    "a worker that was readmitted before it was back",
+    "a worker that was let in again",
+    "a worker that stayed broken",
     "no quorum: disputed",
     "no quorum: too few workers",
     "the next voter delivered",
@@ -139,14 +150,37 @@ fn the_same_seed_gives_the_same_world() {
 
 #[test]
 fn every_broken_rule_is_noticed() {
-    for mutant in Mutant::ALL.into_iter().filter(|mutant| *mutant != Mutant::ForgetsHolds) {
-        let mut noticed = (0..MUTANT_SEEDS).filter_map(|seed| live_through(seed, Some(mutant), false).err());
-        let Some(broken) = noticed.next() else {
+    let only = std::env::var("LOCKSTEP_MUTANT").ok();
+    let is_asked = |mutant: &Mutant| only.as_ref().is_none_or(|only| *only == format!("{mutant:?}"));
+    for mutant in Mutant::ALL.into_iter().filter(is_asked).filter(|mutant| *mutant != Mutant::ForgetsHolds) {
+        if only.is_some() {
+            return show(mutant);
+        }
+        let noticed = |seed| live_through(seed, Some(mutant), false).err().map(|rule| (seed, rule));
+        let Some((seed, broken)) = (0..MUTANT_SEEDS).find_map(noticed) else {
             panic!("{mutant:?} was not noticed in {MUTANT_SEEDS} worlds")
         };
         let is_right = mutant.noticed_as().iter().any(|invariant| broken.starts_with(invariant));
-        assert!(is_right, "{mutant:?} was noticed as something else: {broken}");
+        assert!(is_right, "{mutant:?} was noticed as something else (seed {seed}): {broken}");
     }
+}
+
+/// Shows how a broken rule is noticed: in one world with its trace, or how often as what.
+fn show(mutant: Mutant) {
+    if let Some(seed) = std::env::var("LOCKSTEP_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        println!("{:?}", live_through(seed, Some(mutant), true));
+        return;
+    }
+    let mut as_what: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for seed in 0..MUTANT_SEEDS {
+        if let Err(broken) = live_through(seed, Some(mutant), false) {
+            let what = broken.split(':').next().unwrap_or_default().to_owned();
+            as_what.entry(what).or_insert((0, seed)).0 += 1;
+        }
+    }
+    as_what
+        .iter()
+        .for_each(|(what, (times, first))| println!("{what}: {times} times, first with seed {first}"));
 }
 
 /// What becomes of the attempts that run when a coordinator is killed and all workers come back within the grace.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lockstep_core::{AttemptState, Effect, OWN_DOMAIN, WorkerStanding, WorkerView, Write};
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
-use vocabulary::spec::{Placement, Retry, Verify};
+use vocabulary::spec::{Placement, Profile, Retry, Verify};
 
 use super::{ATTEMPTS_MAX, CRASHES_MAX, Known, Oracle, SUSPECT_AFTER, Try};
 use crate::credibility::Books;
@@ -98,7 +98,7 @@ impl Oracle {
             let record = view.attempts.iter().find(|record| record.number == attempt.number);
             let is_live = record.is_some_and(|record| record.worker == worker && record.state.is_live());
             let Some(known) = self.runs.get_mut(&attempt.run).filter(|_| is_live) else { continue };
-            let found = Try { worker, epoch: *epoch, is_live: true, has_begun: true };
+            let found = Try { worker, epoch: *epoch, is_live: true, has_begun: true, is_returned: false };
             if known.tries.insert(attempt.number, found).is_none_or(|before| !before.is_live) {
                 known.claimed_now += 1;
                 back.push(*attempt);
@@ -186,7 +186,7 @@ impl Oracle {
             // the others were placed when their row was written, not now
             known.check_exclusion(attempt, worker, workers, &self.books)?;
         }
-        let found = Try { worker, epoch, is_live: true, has_begun: false };
+        let found = Try { worker, epoch, is_live: true, has_begun: false, is_returned: false };
         known.tries.insert(attempt.number, found);
         if known.tries.len() > 1 && voters == 1 {
             self.saw("a rerun");
@@ -228,7 +228,7 @@ impl Known {
             return Ok(());
         }
         if voters == 1 {
-            let held = |worker| self.tries.values().any(|found| found.worker == worker);
+            let held = |worker| self.tries.values().any(|found| found.worker == worker && !found.is_returned);
             let is_free = |view: &&WorkerView| {
                 let may_take = view.standing == WorkerStanding::Active && view.credits > 0;
                 may_take && view.memory_bytes - view.memory_leased >= self.submission.memory_bytes
@@ -244,8 +244,14 @@ impl Known {
         let seated =
             seated.chain(self.votes.iter().map(|vote| vote.worker)).chain(self.discarded.iter().copied());
         let seated: BTreeSet<WorkerId> = seated.filter(|worker| !books.is_arbiter(*worker)).collect();
+        let is_portable = self.submission.profile == Profile::Det1Portable;
+        if is_portable && self.has_overflowed {
+            // whose vote would be compared is not the same for all of them
+            return Ok(());
+        }
+        let class = |view: &WorkerView| if is_portable { view.portable.results } else { view.class };
         let same_class =
-            workers.iter().filter(suits).filter(carries).filter(|view| view.class == chosen.class);
+            workers.iter().filter(suits).filter(carries).filter(|view| class(view) == class(chosen));
         // where votes are weighed, the operator's own machines sit where they like
         let is_weighed = self.submission.policy.verify.epsilon_ppb().is_some();
         let is_apart =

@@ -40,13 +40,26 @@ impl Oracle {
         if known.was_canceled && last.state != RunState::Canceled {
             return Err(format!("I8: {} was canceled and is {}", last.run, last.state.name()));
         }
+        if let Some(result) = last.result.filter(|_| last.shared_with.is_none()) {
+            let known = self.runs.get_mut(&last.run).ok_or("I1: nobody knows it")?;
+            known.set_aside(last, result)?;
+            let (is_aside, is_portable) = (!known.aside.is_empty(), known.is_portable());
+            let overflowed = known.votes.iter().any(|vote| vote.result == result && vote.overflowed());
+            let rare = [
+                (is_aside, "a vote that cannot be compared"),
+                (is_portable, "a result of portable code"),
+                (overflowed && is_portable, "a result that a stack overflowed"),
+            ];
+            rare.into_iter().filter(|(is_it, _)| *is_it).for_each(|(_, what)| self.saw(what));
+        }
+        let Some(known) = self.runs.get(&last.run) else { return Ok(()) };
         let rare = match last.result {
             Some(_) if last.shared_with.is_some() => {
                 known.check_shared(last, &self.runs)?;
                 vec!["a run that shared attempts"]
             }
             Some(result) => known.check_result(last, result)?,
-            None => known.check_no_result(last, &self.poisoned)?,
+            None => known.check_no_result(last, &self.poisoned, &self.refused)?,
         };
         if let Some(known) = self.runs.get_mut(&last.run) {
             known.last = Some(last.clone());
@@ -98,7 +111,7 @@ impl Known {
             Verify::Quorum { n } => {
                 let n = usize::from(n);
                 let workers: BTreeSet<WorkerId> = self.votes.iter().map(|vote| vote.worker).collect();
-                let classes: BTreeSet<Class> = self.votes.iter().map(|vote| vote.class).collect();
+                let classes: BTreeSet<Class> = self.votes.iter().map(|vote| self.class_of(vote)).collect();
                 if last.verdict.kind != VerdictKind::Agreed {
                     return Err(format!("I3: {run} has a result and is {:?}", last.verdict.kind));
                 }
@@ -157,6 +170,7 @@ impl Known {
         &self,
         last: &Final,
         poisoned: &BTreeSet<Digest>,
+        refused: &BTreeSet<Digest>,
     ) -> Result<Vec<&'static str>, String> {
         let run = last.run;
         if matches!(last.verdict.kind, VerdictKind::Agreed | VerdictKind::Unchecked) || last.outcome.is_some()
@@ -180,6 +194,9 @@ impl Known {
             Some(FailReason::Poisoned) if is_poisoned => Ok(vec!["a run of a quarantined module"]),
             Some(FailReason::Poisoned) if self.crashes >= CRASHES_MAX => Ok(vec!["a poisoned run"]),
             Some(FailReason::Poisoned) => Err(format!("I10: {run} is poisoned by {} crashes", self.crashes)),
+            Some(FailReason::ModuleRefused) if refused.contains(&self.submission.module) => {
+                Ok(vec!["a run of a refused module"])
+            }
             Some(FailReason::Nondeterministic) => self.check_nondeterministic(run),
             Some(FailReason::NoQuorum)
                 if self.submission.policy.verify == Verify::Once && self.submission.reverify.is_none() =>

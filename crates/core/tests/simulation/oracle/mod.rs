@@ -1,16 +1,17 @@
 //! What must be true of every step, worked out from events and effects alone and without the core's code.
 //!
-//! Here is what the oracle takes note of; `effects` and `finals` judge.
+//! Here is what the oracle takes note of; `effects`, `comparable` and `finals` judge.
 
+mod comparable;
 mod effects;
 mod finals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::{AttemptState, Class, Event, Final, Submission, WriteKind};
+use lockstep_core::{AttemptState, Class, Event, Final, Portable, Submission, WriteKind};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
-use vocabulary::result::{Fault, Outcome};
+use vocabulary::result::{Fault, Outcome, Trap};
 
 use crate::credibility::Books;
 
@@ -27,6 +28,9 @@ pub struct Heard {
     pub number: u32,
     pub worker: WorkerId,
     class: Class,
+    portable: Portable,
+    /// The how manyeth vote on its run it is.
+    turn: usize,
     pub result: Digest,
     outcome: Outcome,
     is_there: bool,
@@ -43,6 +47,8 @@ struct Try {
     epoch: Epoch,
     is_live: bool,
     has_begun: bool,
+    /// Its worker handed it back: it counts for nothing.
+    is_returned: bool,
 }
 
 /// What the oracle knows of a run.
@@ -59,6 +65,11 @@ pub struct Known {
     tries: BTreeMap<u32, Try>,
     rows: BTreeSet<u32>,
     pub votes: Vec<Heard>,
+    /// Votes that its final does not compare with the others.
+    pub aside: Vec<Heard>,
+    /// Whether a vote ever said something that may be different in other machine code.
+    has_overflowed: bool,
+    heard: usize,
     /// What its votes say of workers was told.
     pub is_judged: bool,
     /// Voters that were quarantined: they count no more, and may not vote again.
@@ -79,15 +90,19 @@ pub struct Known {
 #[derive(Default)]
 pub struct Oracle {
     pub runs: BTreeMap<RunId, Known>,
-    classes: BTreeMap<WorkerId, Class>,
+    classes: BTreeMap<WorkerId, (Class, Portable)>,
     /// What is known of each worker's honesty.
     pub books: Books,
     connected: BTreeSet<WorkerId>,
     draining: BTreeSet<WorkerId>,
+    /// Workers that left as they were being drained.
+    drained: BTreeSet<WorkerId>,
     quarantined: BTreeSet<WorkerId>,
     /// Those of them that the pool quarantined, for their votes.
     for_votes: BTreeSet<WorkerId>,
-    poisoned: BTreeSet<Digest>,
+    pub poisoned: BTreeSet<Digest>,
+    /// Modules that the admission ever refused.
+    refused: BTreeSet<Digest>,
     /// Attempts whose result is there and is being stored.
     storing: BTreeSet<AttemptId>,
     now: u64,
@@ -130,6 +145,9 @@ impl Oracle {
             tries: BTreeMap::new(),
             rows: BTreeSet::new(),
             votes: Vec::new(),
+            aside: Vec::new(),
+            has_overflowed: false,
+            heard: 0,
             is_judged: false,
             discarded: BTreeSet::new(),
             crashes: 0,
@@ -164,6 +182,7 @@ impl Oracle {
             }
             known.tries.clear();
             known.votes.clear();
+            known.aside.clear();
             known.discarded.clear();
             known.rows.clear();
             known.is_judged = false;
@@ -217,7 +236,13 @@ impl Oracle {
         known.timeouts = faults.iter().filter(|fault| matches!(fault, Fault::TimedOut)).count() as u32;
         for record in &submission.history {
             known.rows.insert(record.number);
-            let gone = Try { worker: record.worker, epoch: Epoch(0), is_live: false, has_begun: true };
+            let gone = Try {
+                worker: record.worker,
+                epoch: Epoch(0),
+                is_live: false,
+                has_begun: true,
+                is_returned: false,
+            };
             known.tries.insert(record.number, gone);
         }
     }
@@ -246,6 +271,7 @@ impl Oracle {
                 self.saw("a final whose blobs were gone");
                 if let Some(known) = self.runs.get_mut(run) {
                     known.last = None;
+                    known.compare_all();
                     known.votes.iter_mut().for_each(|vote| vote.is_there = false);
                     let is_out = |vote: &Heard| self.quarantined.contains(&vote.worker);
                     known
@@ -261,9 +287,12 @@ impl Oracle {
                 }
             }
             Event::WorkerJoined(joining) => {
-                self.classes.insert(joining.worker, joining.class);
+                self.classes.insert(joining.worker, (joining.class, joining.portable));
                 self.books.joined(joining);
                 self.connected.insert(joining.worker);
+                if self.drained.remove(&joining.worker) {
+                    self.saw("a drained worker that came back");
+                }
                 self.draining.remove(&joining.worker);
                 if !joining.holds.is_empty() {
                     self.saw("a worker returned holding attempts");
@@ -276,7 +305,11 @@ impl Oracle {
             }
             Event::WorkerLeft { worker } => {
                 self.connected.remove(worker);
-                if !self.draining.remove(worker) && self.is_grace() {
+                let is_drained = self.draining.remove(worker);
+                if is_drained {
+                    self.drained.insert(*worker);
+                }
+                if !is_drained && self.is_grace() {
                     self.expected.insert(*worker);
                     self.saw("a session that broke within the grace");
                 } else {
@@ -318,6 +351,7 @@ impl Oracle {
                     known.timeouts += u32::from(*fault == Fault::TimedOut);
                 }
             }
+            Event::AttemptReturned { attempt, epoch, worker } => self.returned(*attempt, *epoch, *worker),
             Event::WasAway { ms } => {
                 for heard in self.heard.values_mut() {
                     *heard = (*heard + ms * 1_000).min(now);
@@ -341,6 +375,11 @@ impl Oracle {
                 }
             }
             Event::ModuleQuarantined { module, .. } => drop(self.poisoned.insert(*module)),
+            Event::ModuleRefused { module } => drop(self.refused.insert(*module)),
+            Event::ModuleReadmitted { module } => {
+                self.poisoned.remove(module);
+                self.books.nondeterministic.remove(module);
+            }
             _ => {}
         }
     }
@@ -359,6 +398,17 @@ impl Oracle {
     fn live(&mut self, attempt: AttemptId, worker: WorkerId) -> Option<&mut Try> {
         let found = self.runs.get_mut(&attempt.run)?.tries.get_mut(&attempt.number)?;
         (found.is_live && found.worker == worker).then_some(found)
+    }
+
+    /// An attempt was handed back: as if it had never been, unless it had begun or that happens too often.
+    fn returned(&mut self, attempt: AttemptId, epoch: Epoch, worker: WorkerId) {
+        let Some(found) = self.live(attempt, worker).filter(|found| found.epoch == epoch) else { return };
+        (found.is_live, found.is_returned) = (false, true);
+        if let Some(known) = self.runs.get_mut(&attempt.run) {
+            known.assigned -= 1;
+            known.assigned_now = known.assigned_now.saturating_sub(1);
+        }
+        self.saw("an attempt that was handed back");
     }
 
     /// A worker holds nothing any more but what is named.
@@ -385,8 +435,12 @@ impl Oracle {
             Some(found) if found.is_live && found.epoch == epoch => {
                 found.is_live = false;
                 let (result, outcome, is_there) = vote;
-                let class = class.expect("a worker joins before it votes");
+                let (class, portable) = class.expect("a worker joins before it votes");
+                known.heard += 1;
+                known.has_overflowed |= matches!(outcome, Outcome::Trapped { trap: Trap::StackOverflow });
                 known.votes.push(Heard {
+                    turn: known.heard,
+                    portable,
                     number: attempt.number,
                     worker,
                     class,
@@ -412,6 +466,7 @@ fn speaker(event: &Event) -> Option<WorkerId> {
         | Event::Heartbeat { worker, .. }
         | Event::AttemptBegun { worker, .. }
         | Event::AttemptVoted { worker, .. }
+        | Event::AttemptReturned { worker, .. }
         | Event::AttemptFaulted { worker, .. } => Some(*worker),
         _ => None,
     }

@@ -39,6 +39,20 @@ pub struct Features {
     pub arbiters: bool,
     pub erratic_modules: bool,
     pub sharing: bool,
+    /// The same is submitted again, often at once.
+    pub repeats: bool,
+    /// Workers hand back what they have not begun.
+    pub returns: bool,
+    /// An operator takes modules out of service and lets them in again.
+    pub module_orders: bool,
+    /// Some of what is broken stays so for ever.
+    pub lasting: bool,
+    /// Little may be queued, shared or verified anew at once.
+    pub small_bounds: bool,
+    /// Runs that are compared over different machine code, which differs in where a stack ends.
+    pub portable: bool,
+    /// Second attempts of slow ones cost next to nothing.
+    pub eager_hedges: bool,
     /// Not drawn: attempts take their time and all of it.
     pub long: bool,
 }
@@ -81,6 +95,13 @@ impl Features {
             arbiters: draw(),
             erratic_modules: draw(),
             sharing: draw(),
+            repeats: draw(),
+            returns: draw(),
+            module_orders: draw(),
+            lasting: draw(),
+            small_bounds: draw(),
+            eager_hedges: draw(),
+            portable: draw(),
             long: false,
         }
     }

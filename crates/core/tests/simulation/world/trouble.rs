@@ -10,7 +10,7 @@ impl World {
     pub(super) fn chaos(&mut self) -> Result<(), String> {
         let agent = self.rng.below(self.agents.len() as u64) as usize;
         let worker = self.agents[agent].id;
-        match self.rng.below(12) {
+        match self.rng.below(14) {
             0 if self.features.kills => self.cut(agent, true),
             1 if self.features.cuts => self.cut(agent, false),
             2 if self.features.freezes => {
@@ -26,7 +26,8 @@ impl World {
             },
             6 if self.features.quarantines && self.oracle.knows(worker) => {
                 self.oracle.saw("a quarantined worker");
-                self.step(Event::WorkerQuarantined { worker, why: "somebody said so".to_owned() })
+                self.step(Event::WorkerQuarantined { worker, why: "somebody said so".to_owned() })?;
+                self.repair(worker)
             }
             7 if self.features.drains && self.oracle.knows(worker) => {
                 self.oracle.saw("a draining worker");
@@ -44,7 +45,30 @@ impl World {
                 self.away_until = self.now;
                 self.step(Event::WasAway { ms: away_ms })
             }
+            12 | 13 if self.features.module_orders => self.order_module(),
             _ => Ok(()),
+        }
+    }
+
+    /// An operator or the admission changes its mind about a module.
+    fn order_module(&mut self) -> Result<(), String> {
+        let (module, ..) = *self.rng.pick(&self.modules);
+        match self.rng.below(4) {
+            0 => {
+                self.oracle.saw("a module quarantined by an operator");
+                self.step(Event::ModuleQuarantined { module, why: "somebody said so".to_owned() })
+            }
+            1 => {
+                self.oracle.saw("a module that was refused");
+                self.step(Event::ModuleRefused { module })?;
+                let after = self.rng.range(100 * MS, 10 * SECOND);
+                self.later(after, Item::ModuleReady(module));
+                Ok(())
+            }
+            _ => {
+                self.oracle.saw("a module that was readmitted");
+                self.step(Event::ModuleReadmitted { module })
+            }
         }
     }
 
@@ -66,10 +90,19 @@ impl World {
         (!runs.is_empty()).then(|| *self.rng.pick(&runs))
     }
 
-    /// From now on every worker is honest, there and trusted, and the store takes everything.
+    /// From now on every worker is honest, there and trusted, and the store takes everything; or most are, and the others
+    /// stay as they are or never come back. Two are healthy in any case, one of each zone.
     pub(super) fn peace(&mut self) -> Result<(), String> {
         self.is_peace = true;
         for agent in 0..self.agents.len() {
+            if agent > 1 && self.features.lasting && self.rng.chance(50) {
+                self.oracle.saw("a worker that stayed broken");
+                if self.rng.chance(30) {
+                    self.agents[agent].is_gone = true;
+                    self.cut(agent, true)?;
+                }
+                continue;
+            }
             let link = &mut self.agents[agent];
             link.behaviour = Behaviour::default();
             (link.blocked_up, link.blocked_down) = (0, 0);
