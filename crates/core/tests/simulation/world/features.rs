@@ -60,7 +60,7 @@ pub struct Features {
 impl Features {
     pub fn drawn(rng: &mut Rng) -> Features {
         let mut draw = || rng.chance(45);
-        Features {
+        let drawn = Features {
             crashes: draw(),
             hangs: draw(),
             lies: draw(),
@@ -103,6 +103,24 @@ impl Features {
             eager_hedges: draw(),
             portable: draw(),
             long: false,
+        };
+        // among everything else that goes wrong, liars seldom come far enough to be caught, and their victims to be let in again
+        if rng.chance(12) { drawn.only_liars() } else { drawn }
+    }
+
+    /// The same world in which nothing is wrong but what workers say, and who is there to tell.
+    fn only_liars(self) -> Features {
+        Features {
+            lies: true,
+            colludes: true,
+            arbiters: self.arbiters,
+            adaptive: self.adaptive,
+            domains: self.domains,
+            restarts: self.restarts,
+            inline_results: self.inline_results,
+            large_quorums: self.large_quorums,
+            portable: self.portable,
+            ..Features::default()
         }
     }
 
