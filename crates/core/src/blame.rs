@@ -239,14 +239,13 @@ impl Pool {
         self.floor.effects.push(Effect::Repair { worker });
     }
 
-    /// Workers lost their confirmations: their votes in open runs weigh as much as they do now.
+    /// Workers lost their confirmations: their votes in open runs weigh as much as they do now, and what that means for these
+    /// runs is looked at afterwards.
     pub(super) fn doubt(&mut self, workers: &[WorkerId]) {
         let mut reweighed: Vec<RunId> = workers.iter().flat_map(|worker| self.reweigh(*worker)).collect();
         reweighed.sort_unstable();
         reweighed.dedup();
-        for run in reweighed {
-            self.with_run(run, Floor::advance);
-        }
+        self.resume_last(reweighed.into_iter());
     }
 
     fn reweigh(&mut self, worker: WorkerId) -> Vec<RunId> {

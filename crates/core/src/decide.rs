@@ -87,6 +87,7 @@ impl Floor {
                 self.unset_fresh(run);
                 self.collect(run, *position, result);
             }
+            None if self.give_way(run, result) => self.advance(run),
             None => {
                 if run.live() == 0 && run.is_tried_once() {
                     let why = "the policy allows no second attempt, and none of its voters delivers";
@@ -98,6 +99,24 @@ impl Floor {
                 self.want(run, 1, Seat::Voter);
             }
         }
+    }
+
+    /// Where nothing is compared, votes that nobody can deliver give way to one that somebody can. Whether there is one:
+    /// otherwise the run would wait for another vote for the very same result, and be executed again and again where none
+    /// comes.
+    fn give_way(&self, run: &mut Run, result: Digest) -> bool {
+        let is_other = |position: &usize| {
+            let attempt = &run.attempts[*position];
+            let ballot = attempt.ballot.as_ref();
+            let can_deliver = self.crew.get(attempt.record.worker).is_some_and(|it| it.is_reachable());
+            can_deliver && ballot.is_some_and(|it| it.counts && it.delivers && it.result != result)
+        };
+        if run.compares() || !run.voted.iter().any(is_other) {
+            return false;
+        }
+        let ballots = run.attempts.iter_mut().filter_map(|attempt| attempt.ballot.as_mut());
+        ballots.filter(|ballot| ballot.result == result).for_each(|ballot| ballot.counts = false);
+        true
     }
 
     fn collect(&mut self, run: &mut Run, position: usize, result: Digest) {

@@ -297,14 +297,7 @@ impl Pool {
 
     /// What the event means for others.
     fn follow_up(&mut self) {
-        loop {
-            // first, and all at once: no run is decided by a vote whose weight is about to change
-            let doubted = std::mem::take(&mut self.floor.doubted);
-            if !doubted.is_empty() {
-                self.doubt(&doubted);
-                continue;
-            }
-            let Some(followup) = self.floor.followups.pop() else { break };
+        while let Some(followup) = self.floor.followups.pop() {
             match followup {
                 Followup::Fail(run, reason, why) => self.with_run(run, |floor, run| {
                     if run.ticket.is_some() || run.is_held {
@@ -331,6 +324,21 @@ impl Pool {
 
     /// Changes one run; forgets it if that was its end, and otherwise tells of the change.
     pub(super) fn with_run(&mut self, id: RunId, change: impl FnOnce(&mut Floor, &mut Run)) {
+        self.change_run(id, change);
+        // at once: no other run is decided by a vote that weighs less since
+        let doubted = std::mem::take(&mut self.floor.doubted);
+        if !doubted.is_empty() {
+            self.doubt(&doubted);
+        }
+    }
+
+    /// Lets runs go on when everything else is done that follows from the event: who is taken out by it is out then, so that
+    /// nothing is decided by votes that are about to be discarded.
+    pub(super) fn resume_last(&mut self, runs: impl DoubleEndedIterator<Item = RunId>) {
+        drop(self.floor.followups.splice(0..0, runs.rev().map(Followup::Resume)));
+    }
+
+    fn change_run(&mut self, id: RunId, change: impl FnOnce(&mut Floor, &mut Run)) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         change(&mut self.floor, run);
         let is_changed = std::mem::take(&mut run.is_changed);

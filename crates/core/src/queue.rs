@@ -202,7 +202,7 @@ impl Queue {
 
 /// Joining and leaving.
 impl Queue {
-    /// A run waits. Answers where, and whether its shape is new and short of workers.
+    /// A run waits. Answers where, and its shape if that is short of workers.
     pub(super) fn enter(
         &mut self,
         place: (WorkspaceId, i8, u64, RunId),
@@ -216,9 +216,12 @@ impl Queue {
         let (shape, _) = self.suited(&shape, crew, now);
         let known = &mut self.shapes[shape];
         let mut short = None;
-        if known.lanes.is_empty() && known.suited.short_since.is_some() {
-            // it counts from when somebody waits
-            known.suited.short_since = Some(now);
+        if known.suited.short_since.is_some() {
+            if known.lanes.is_empty() {
+                // it counts from when somebody waits
+                known.suited.short_since = Some(now);
+            }
+            // also where others wait: those may be about to give up, and then no timer is set for them
             short = Some(shape);
         }
         let lane = self.lane(workspace, shape, priority, module, modules, config);
@@ -427,6 +430,14 @@ impl Queue {
         for ((lane, age), run) in waiting {
             if self.lanes[*lane].runs.get(age) != Some(run) {
                 return Err(format!("{run} is not where its ticket says"));
+            }
+        }
+        for number in self.shapes.keys() {
+            let known = &self.shapes[number];
+            if known.suited.short_since.is_some() && !known.lanes.is_empty() && known.timer_at.is_none() {
+                return Err(format!(
+                    "L1: nothing ends the waiting in shape {number}, which is short of workers"
+                ));
             }
         }
         for number in self.lanes.keys() {

@@ -218,3 +218,19 @@ fn who_was_let_in_again_is_not_blamed_for_what_it_did_before() {
     assert_eq!(bench.standing(1), WorkerStanding::Active);
     assert_eq!(bench.standing(2), WorkerStanding::Quarantined, "it named the same, and nobody has let it in");
 }
+
+#[test]
+fn those_that_take_the_turn_of_one_that_gave_up_give_up_in_time_too() {
+    let mut bench = Bench::start(&[]);
+    bench.join(Joining { slots: 8, ..joining(4) });
+    // two have a turn at once, and nobody is there to compare with
+    for run in 5..9 {
+        bench.submit(anew(run));
+    }
+    let undecided =
+        |bench: &Bench| bench.effects.iter().filter(|effect| matches!(effect, Effect::Reverified(_))).count();
+    bench.wait_with(60_500, &[4]);
+    assert_eq!(undecided(&bench), 2);
+    bench.wait_with(60_500, &[4]);
+    assert_eq!(undecided(&bench), 4);
+}

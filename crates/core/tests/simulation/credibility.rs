@@ -150,6 +150,9 @@ impl Oracle {
                 let result = known.last.as_ref().and_then(|last| last.result);
                 let mine =
                     known.votes.iter().find(|vote| vote.number == attempt.number).map(|vote| vote.result);
+                if is_blame && known.aside.iter().any(|vote| vote.number == attempt.number) {
+                    return Err(format!("I15: {worker} is blamed for {attempt}, which was not compared"));
+                }
                 let is_told_apart = self.books.nondeterministic.contains(&known.submission.module);
                 if is_blame && (result.is_none() || mine == result || is_told_apart) {
                     return Err(format!("I15: {worker} is blamed for {attempt}"));
