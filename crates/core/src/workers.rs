@@ -304,6 +304,17 @@ impl Crew {
         if self.is_one_domain || worker.is_apart() { place as u32 } else { worker.domain_number | 1 << 31 }
     }
 
+    /// Whether two workers are of one fault domain: then both say no more than one of them.
+    pub(super) fn is_same_domain(&self, one: WorkerId, other: WorkerId) -> bool {
+        let domain = |worker| self.place(worker).map(|place| self.fault_domain(place));
+        one == other || domain(one) == domain(other)
+    }
+
+    /// Whether nobody of another fault domain is there who could see what a worker sees.
+    pub(super) fn is_alone(&self, worker: WorkerId) -> bool {
+        !self.workers.iter().any(|other| other.is_eligible() && !self.is_same_domain(worker, other.id))
+    }
+
     /// How much a worker's vote weighs now.
     pub(super) fn weight(&self, place: usize, now: Time) -> Weight {
         let worker = &self.workers[place];
