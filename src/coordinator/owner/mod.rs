@@ -23,7 +23,7 @@ mod patience;
 mod reports;
 mod sessions;
 
-pub use commands::{Command, FinalReceiver, Hit, Submit, Watch, WorkerOrder};
+pub use commands::{Command, FinalReceiver, Hit, Stored, Submit, Watch, WorkerOrder};
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 pub use macs::AssignmentKey;
 
@@ -282,7 +282,7 @@ impl Owner {
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }
-        self.notes.leave(&self.parts.store, &self.parts.repair);
+        self.notes.leave(&self.parts);
     }
 
     fn handle(&mut self, command: Command) {
@@ -313,13 +313,7 @@ impl Owner {
                     false => Event::ModuleRefused { module },
                 });
             }
-            Command::ModuleQuarantine(module, Some(why)) => {
-                self.step(Event::ModuleQuarantined { module, why })
-            }
-            Command::ModuleQuarantine(module, None) => {
-                self.parts.cache.unbar(module);
-                self.step(Event::ModuleReadmitted { module });
-            }
+            Command::ModuleQuarantine(module, why, stored) => self.order_module(module, why, stored),
             Command::Order(worker, order, reply) => self.order(worker, order, reply),
             Command::Cancel(workspace, run, reply) => {
                 let waiting = self.await_final(workspace, run);
@@ -506,8 +500,8 @@ impl Owner {
             slots: hello.slots,
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
-            // its row was read before, or is written later
-            quarantined: link.row.quarantined.is_some() || self.parts.quarantined.has(link.row.id),
+            // not as its row says: that was read before, and is written later
+            quarantined: self.parts.quarantined.has(link.row.id),
             standing: link.row.standing(hello.classes.native.0),
             prior: link.row.prior(),
             is_arbiter: link.row.arbiter,
