@@ -127,10 +127,21 @@ impl Callbacks {
         self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Signs with a new secret from now on. Two that rotate at once do so one after the other.
-    pub async fn rotate(&self, store: &dyn Store, new: Secret, now: Time) -> Result<Secrets, StoreError> {
+    /// Signs with a new secret from now on, unless the request of this `key` has seen to that already. Two that rotate at once
+    /// do so one after the other.
+    pub async fn rotate(
+        &self,
+        store: &dyn Store,
+        new: Secret,
+        now: Time,
+        key: Option<String>,
+    ) -> Result<Secrets, StoreError> {
         let _alone = self.rotating.lock().await;
-        let rotated = self.secrets().rotated(new, now);
+        let before = self.secrets();
+        if key.as_ref().is_some_and(|key| before.was_rotated_by(key)) {
+            return Ok(before);
+        }
+        let rotated = before.rotated(new, now, key);
         store.put_meta(SECRETS, rotated.encode()).await?;
         *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = rotated.clone();
         Ok(rotated)

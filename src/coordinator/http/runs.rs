@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::content::Content;
-use super::extract::{JsonBody, Named, Params, Reader, Submitter, bad_path, parse_id};
+use super::extract::{JsonBody, Named, Params, Reader, Submitter, bad_path, idempotency_key, parse_id};
 use super::lists;
 use super::modules::words_fit;
 use super::openapi::Binary;
@@ -50,13 +50,7 @@ pub async fn post_run(
     headers: HeaderMap,
     JsonBody(request): JsonBody<RunRequest>,
 ) -> Result<Response, ApiError> {
-    let key = match headers.get("idempotency-key") {
-        None => None,
-        Some(value) => Some(value.to_str().map_err(|_| {
-            ApiError::parameter("Idempotency-Key", "an Idempotency-Key has visible ASCII characters only")
-        })?),
-    };
-    let checked = prepare(&request, key, jiff::Timestamp::now())?;
+    let checked = prepare(&request, idempotency_key(&headers)?, jiff::Timestamp::now())?;
     let answer = service.submit(&caller, checked.prepared, checked.wait).await?;
     Ok(submitted(&answer))
 }

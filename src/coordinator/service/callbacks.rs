@@ -54,10 +54,15 @@ impl Service {
         self.parts.callbacks.secrets()
     }
 
-    /// Signs with a new secret from now on, and with the one before for a day more.
-    pub async fn rotate_callback_secret(&self, _caller: &Caller) -> Result<Secrets, ServiceError> {
+    /// Signs with a new secret from now on, and with the one before for a day more. A request that comes again under the same
+    /// `key` is answered with the secret that there is.
+    pub async fn rotate_callback_secret(
+        &self,
+        _caller: &Caller,
+        key: Option<String>,
+    ) -> Result<Secrets, ServiceError> {
         let failed = |error| ServiceError::Internal(format!("no randomness: {error}"));
         let new = Secret::random().map_err(failed)?;
-        Ok(self.parts.callbacks.rotate(self.parts.store.as_ref(), new, self.now()).await?)
+        Ok(self.parts.callbacks.rotate(self.parts.store.as_ref(), new, self.now(), key).await?)
     }
 }
