@@ -22,6 +22,9 @@ use vocabulary::result::{FailReason, Fault};
 /// Why a run fails whose module may not run.
 pub(super) const REFUSED: &str = "its module was refused at admission";
 
+/// Runs of a module that is taken out of service that end in one step: a step of more would keep everybody else waiting.
+const FAILED_AT_ONCE_MAX: usize = 1_000;
+
 /// The scheduler and the rules of verification, without a clock of its own.
 ///
 /// Call [`Pool::submit`] and [`Pool::step`] with a time that never goes back, carry out the effects in their order, and
@@ -285,13 +288,17 @@ impl Pool {
     fn settle_down(&mut self) {
         self.follow_up();
         while !self.floor.queue.is_empty() && !self.floor.crew.free().is_empty() {
-            let Floor { queue, crew, modules, config, .. } = &mut self.floor;
+            let Floor { queue, crew, modules, config, now, .. } = &mut self.floor;
+            queue.keep_for_large(crew, modules, config, *now);
             let Some((_, run)) = queue.next(crew, modules, config) else { break };
             self.with_run(run, |floor, run| {
                 floor.place(run);
                 floor.advance(run);
             });
             self.follow_up();
+        }
+        if self.floor.queue.is_empty() {
+            self.floor.crew.keep(None);
         }
     }
 
