@@ -88,7 +88,12 @@ impl Module {
 
     /// Whether one more attempt may be handed out: it is ready, and proven or with room on probation.
     pub(super) fn admits(&self, config: &Config) -> bool {
-        self.is_ready && (self.is_proven || self.live < config.probation_attempts_max)
+        self.is_ready && self.is_served() && (self.is_proven || self.live < config.probation_attempts_max)
+    }
+
+    /// Whether runs of it may go on: those that wait end otherwise, a bounded number at once.
+    pub(super) fn is_served(&self) -> bool {
+        self.quarantined.is_none() && !self.is_refused
     }
 
     /// Takes an ended attempt's CPU time into the average; the newest weighs an eighth.

@@ -197,9 +197,9 @@ impl Queue {
         asked.flat_map(|number| self.runs_of_shape(number)).collect()
     }
 
-    /// Runs that wait in a lane.
-    pub(super) fn runs_of_lane(&self, lane: u32) -> Vec<RunId> {
-        self.lanes[lane].runs.values().copied().collect()
+    /// Runs that wait in a lane, the oldest first.
+    pub(super) fn runs_of_lane(&self, lane: u32) -> impl Iterator<Item = RunId> + '_ {
+        self.lanes[lane].runs.values().copied()
     }
 
     /// When the shape's timer will ask whether it has been short for too long.

@@ -121,3 +121,56 @@ fn where_one_foreign_worker_is_alone_the_rule_protects_it_too() {
     bench.runs_that_crash_on(1..6, &[1], None);
     assert!(bench.is_quarantined());
 }
+
+/// A pool with one worker without a free slot, and so many runs of one module that wait for it.
+fn crowd(runs: u128) -> Bench {
+    let mut bench = Bench::of([joining(1)]);
+    bench.only(0);
+    for run in 1..=runs {
+        let policy = Policy { verify: Verify::Once, durable: false, ..Policy::default() };
+        let submission = Submission { policy, ..submission(run, 1, Verify::Once) };
+        bench.pool.submit(bench.now, submission, &mut bench.effects).expect("it is accepted");
+    }
+    bench.effects.clear();
+    bench
+}
+
+impl Bench {
+    fn ended(&self) -> usize {
+        let ended =
+            |effect: &&Effect| matches!(effect, Effect::Finished(last) if last.state == RunState::Failed);
+        self.effects.iter().filter(ended).count()
+    }
+
+    fn is_anything_assigned(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Assign { .. }))
+    }
+}
+
+#[test]
+fn what_waits_of_a_module_that_is_taken_out_ends_in_bounded_steps() {
+    for quarantined in [true, false] {
+        let mut bench = crowd(2_500);
+        bench.step(match quarantined {
+            true => Event::ModuleQuarantined { module: MODULE, why: "an order".to_owned() },
+            false => Event::ModuleRefused { module: MODULE },
+        });
+        assert_eq!(bench.ended(), 1_000, "in one step");
+        bench.only(1);
+        assert!(!bench.is_anything_assigned(), "what still waits is not handed out");
+        bench.wait(1);
+        assert_eq!(bench.ended(), 2_500);
+        assert_eq!(bench.pool.stats().queued, 0);
+    }
+}
+
+#[test]
+fn who_readmits_a_module_keeps_the_runs_that_have_not_ended_by_then() {
+    let mut bench = crowd(1_200);
+    bench.step(Event::ModuleQuarantined { module: MODULE, why: "an order".to_owned() });
+    bench.only(1);
+    bench.step(Event::ModuleReadmitted { module: MODULE });
+    assert!(bench.is_anything_assigned());
+    bench.wait(1);
+    assert_eq!(bench.ended(), 1_000);
+}
