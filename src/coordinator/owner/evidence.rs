@@ -239,8 +239,8 @@ impl Owner {
         evidence: core::Evidence,
     ) {
         if evidence == core::Evidence::LoneDissent {
-            let count = self.parts.cache.doubt(worker);
-            self.parts.metrics.cache_withdrawn.inc_by(count as u64);
+            // what rests on its word alone
+            self.withdraw(Withdrawal::of_its_word(worker, self.now()));
         }
         if let Some((kind, count)) = Evidence::name_of(evidence)
             && let Some(attempt) = attempt

@@ -305,6 +305,10 @@ const MIGRATIONS: &[&str] = &[
         until INTEGER NOT NULL
     );
     ",
+    // 8: results that rest on one word.
+    "
+    ALTER TABLE withdrawals ADD COLUMN alone INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// This build's schema.
