@@ -350,10 +350,7 @@ impl Store for SqliteStore {
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError> {
-        // Counting the newest is the long part, so a reader does it.
-        let cutoff =
-            self.readers.call(move |connection| reads::cutoff(connection, retention.runs_max)).await?;
-        self.writer.call(move |batch| rows::retain(batch, retention, cutoff)).await
+        self.writer.call(move |batch| rows::retain(batch, retention)).await
     }
 
     async fn recount_references(&self) -> Result<Vec<Digest>, StoreError> {
