@@ -292,10 +292,12 @@ pub enum ServiceError {
     #[error("{0}")]
     CallbackRefused(String),
     /// Backpressure of what is to be told to others.
-    #[error("{pending} callbacks wait for their receivers: try again later")]
+    #[error("{pending} callbacks of {of} wait: try again later")]
     CallbacksFull {
         /// Deliveries that are pending.
         pending: u64,
+        /// Whose.
+        of: &'static str,
     },
     /// No room.
     #[error("the disk of the coordinator is full")]

@@ -9,9 +9,8 @@ pub mod address;
 mod body;
 mod sign;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,8 +27,11 @@ use super::http::views;
 use super::metrics::Metrics;
 use super::service::Service;
 use crate::core::Time;
+use crate::id::WorkspaceId;
 use crate::network::Networks;
-use crate::store::{CallbackId, Delivery, SkippedCallbacks, Store, StoreError, Tried};
+use crate::store::{
+    CallbackId, Delivery, OutboxLimits, SkippedCallbacks, Store, StoreError, Tried, receiver,
+};
 use crate::tls::{self, Refusal};
 
 pub use body::{event_of, name_of};
@@ -40,6 +42,10 @@ const SECRETS: &str = "callback_secrets";
 /// Deliveries that are pending at most: beyond it no run with a callback is accepted. Runs that are open then may still pass
 /// it.
 pub const PENDING_MAX: u64 = 100_000;
+/// The same of one workspace …
+pub const PENDING_PER_WORKSPACE_MAX: u64 = 50_000;
+/// … and of it to one receiver: one that is down keeps no run from being told to others.
+pub const PENDING_PER_RECEIVER_MAX: u64 = 25_000;
 /// Deliveries on their way at once.
 const AT_ONCE_MAX: usize = 16;
 /// Of them, to one receiver.
@@ -79,9 +85,25 @@ pub struct Callbacks {
     secrets: RwLock<Secrets>,
     /// Held while they change.
     rotating: tokio::sync::Mutex<()>,
-    pending: AtomicU64,
+    pending: RwLock<Pending>,
     /// Says that a delivery was made.
     pub wake: Arc<Notify>,
+}
+
+/// What was pending when it was last looked.
+#[derive(Clone, Debug, Default)]
+struct Pending {
+    of_workspaces: BTreeMap<WorkspaceId, u64>,
+    full: BTreeSet<(WorkspaceId, String)>,
+}
+
+/// Why no further callback is taken in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooMany {
+    /// Deliveries that are pending.
+    pub pending: u64,
+    /// Whose, for people.
+    pub of: &'static str,
 }
 
 impl Callbacks {
@@ -102,7 +124,7 @@ impl Callbacks {
             rules: Arc::new(Rules::new(config.allow.clone())),
             secrets: RwLock::new(secrets),
             rotating: tokio::sync::Mutex::default(),
-            pending: AtomicU64::new(0),
+            pending: RwLock::default(),
             wake: Arc::default(),
         })
     }
@@ -119,7 +141,33 @@ impl Callbacks {
 
     /// Deliveries that were pending when it was last looked.
     pub fn pending(&self) -> u64 {
-        self.pending.load(Ordering::Relaxed)
+        self.pending.read().unwrap_or_else(PoisonError::into_inner).of_workspaces.values().sum()
+    }
+
+    /// Whether there is room for one more of a workspace to a URL, as far as was known at the last look.
+    ///
+    /// # Errors
+    ///
+    /// What is full.
+    pub fn has_room(&self, workspace: WorkspaceId, url: &str) -> Result<(), TooMany> {
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        let of_pool = pending.of_workspaces.values().sum();
+        let of_workspace = pending.of_workspaces.get(&workspace).copied().unwrap_or(0);
+        let to = (workspace, receiver(url).to_owned());
+        if of_pool >= PENDING_MAX {
+            Err(TooMany { pending: of_pool, of: "the pool" })
+        } else if of_workspace >= PENDING_PER_WORKSPACE_MAX {
+            Err(TooMany { pending: of_workspace, of: "this workspace" })
+        } else if pending.full.contains(&to) {
+            Err(TooMany { pending: PENDING_PER_RECEIVER_MAX, of: "this receiver" })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Notes what a look at the outbox found.
+    fn note(&self, pending: Pending) {
+        *self.pending.write().unwrap_or_else(PoisonError::into_inner) = pending;
     }
 
     /// What is signed with.
@@ -257,7 +305,12 @@ impl Deliverer {
                 // whoever lands looks again
                 return LOOK_PERIOD;
             }
-            let found = match self.store.due_callbacks(now, flying.skipped(), room as u32).await {
+            let limits = OutboxLimits {
+                due: room as u32,
+                per_receiver: PER_RECEIVER_MAX as u32,
+                full: PENDING_PER_RECEIVER_MAX,
+            };
+            let found = match self.store.due_callbacks(now, flying.skipped(), limits).await {
                 Ok(found) => found,
                 Err(StoreError::Closed) => return LOOK_PERIOD,
                 Err(error) => {
@@ -265,7 +318,7 @@ impl Deliverer {
                     return TROUBLE_PAUSE;
                 }
             };
-            self.callbacks.pending.store(found.pending, Ordering::Relaxed);
+            self.callbacks.note(Pending { of_workspaces: found.pending, full: found.full });
             let is_all = found.due.len() < room;
             for delivery in found.due {
                 if flying.has_room_for(&delivery.receiver) {
@@ -453,6 +506,32 @@ fn next_try(tries: u32, since: Time, now: Time, at_least_ms: u64, lot: u64) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinator::callbacks::address::Rules;
+
+    #[test]
+    fn a_full_receiver_or_workspace_keeps_out_only_its_own() {
+        let callbacks = Callbacks {
+            rules: Arc::new(Rules::new(Networks::default())),
+            secrets: RwLock::new(Secrets::first(Secret::random().unwrap(), START)),
+            rotating: tokio::sync::Mutex::default(),
+            pending: RwLock::default(),
+            wake: Arc::default(),
+        };
+        let (one, other) = (WorkspaceId(0), WorkspaceId(1));
+        let (down, up) = ("https://down.example/x", "https://up.example/x");
+        let of = |workspace, url| callbacks.has_room(workspace, url).map_err(|full| full.of);
+        assert_eq!(of(one, down), Ok(()));
+        let full = BTreeSet::from([(one, "down.example".to_owned())]);
+        let some = BTreeMap::from([(one, PENDING_PER_RECEIVER_MAX)]);
+        callbacks.note(Pending { of_workspaces: some, full: full.clone() });
+        assert_eq!((of(one, down), of(one, up), of(other, down)), (Err("this receiver"), Ok(()), Ok(())));
+        let some = BTreeMap::from([(one, PENDING_PER_WORKSPACE_MAX)]);
+        callbacks.note(Pending { of_workspaces: some, full });
+        assert_eq!((of(one, up), of(other, up)), (Err("this workspace"), Ok(())));
+        let some = BTreeMap::from([(one, 1), (other, PENDING_MAX)]);
+        callbacks.note(Pending { of_workspaces: some, full: BTreeSet::new() });
+        assert_eq!((of(one, up), callbacks.pending()), (Err("the pool"), PENDING_MAX + 1));
+    }
 
     const START: Time = Time(1_000_000_000_000);
 
