@@ -328,12 +328,13 @@ pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
     /// With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
-    /// characters a-z, 0-9, `.`, `_` and `-`. By default `local`, that of the operator's own machines, each of which counts
-    /// for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where domains meet.
+    /// characters a-z, 0-9, `.`, `_` and `-`. With `owned` alone it is `local`, that of the operator's own machines, each of
+    /// which counts for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where
+    /// domains meet. Whose machines they are has to be said: by this, `owned`, `arbiter` or `foreign`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
     /// With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
-    /// faulty. They are so without it, unless `domain` or `foreign` says otherwise.
+    /// faulty.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owned: bool,
     /// With the scope `worker`: workers that enrol with it are trusted executors. They settle disputes and audits, and get
