@@ -103,6 +103,8 @@ pub struct Prepared {
     pub blobs: Vec<(Digest, Bytes)>,
     /// Idempotency key and digest of the canonical request.
     pub idempotency: Option<(String, Digest)>,
+    /// Its caller says in so many words that nothing may be acknowledged that is not written: an answer from the cache, too.
+    pub must_be_written: bool,
     /// The run that it repeats.
     pub rerun_of: Option<RunId>,
     /// Whether its output is watched as it comes.

@@ -106,6 +106,7 @@ pub fn prepare(
         has_default_verify: request.verify.is_none(),
         blobs: blobs.0.into_iter().collect(),
         idempotency,
+        must_be_written: request.durable == Some(true),
         rerun_of: None,
         live: request.live.unwrap_or(false),
     };

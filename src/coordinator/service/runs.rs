@@ -353,6 +353,7 @@ impl Service {
             has_default_verify: false,
             blobs: Vec::new(),
             idempotency: None,
+            must_be_written: false,
             rerun_of: Some(id),
             live: false,
         };

@@ -78,7 +78,8 @@ pub struct RunRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
     /// Whether the run is written to the store before it is acknowledged; true by default. With false the run lives
-    /// in memory only: that needs `wait_ms` and takes no Idempotency-Key.
+    /// in memory only: that needs `wait_ms` and takes no Idempotency-Key. An answer from the cache comes before its run is
+    /// written, unless true is said in so many words (or the request has an Idempotency-Key).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durable: Option<bool>,
     /// Whether a verified result of an equal run (same run key, same workspace) may answer, or one that is in flight be
