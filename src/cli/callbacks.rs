@@ -27,7 +27,7 @@ pub async fn callbacks(client: &Client, args: &CallbacksArgs) -> Result<u8, CliE
         }
         CallbacksCommand::Secret { rotate } => {
             let secret: CallbackSecret = match rotate {
-                true => rotate(client).await?,
+                true => new_secret(client).await?,
                 false => client.get(&["callbacks", "secret"]).await?,
             };
             match json {
@@ -47,7 +47,7 @@ pub async fn callbacks(client: &Client, args: &CallbacksArgs) -> Result<u8, CliE
 }
 
 /// Asks for a new secret; an answer that breaks off is asked for again, under the same key.
-async fn rotate(client: &Client) -> Result<CallbackSecret, CliError> {
+async fn new_secret(client: &Client) -> Result<CallbackSecret, CliError> {
     let headers = [(HeaderName::from_static("idempotency-key"), random_key()?)];
     let segments = ["callbacks", "secret", "rotate"];
     let mut pauses = RETRY_PAUSES.into_iter();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-use super::values::{epoch, int, run_id, run_key, state_of, time, uint};
+use super::values::{epoch, run_id, run_key, state_of, time, uint};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
