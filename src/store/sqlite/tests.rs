@@ -393,7 +393,8 @@ async fn the_number_of_finals_is_known_without_counting_and_true() {
     let mut connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
     schema::migrate_to(&mut connection, 0, 7).unwrap();
     for (number, at) in [(91, Some(1)), (92, Some(2)), (93, None)] {
-        let insert = "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, inputs, request)
+        let insert =
+            "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, inputs, request)
                       VALUES (?1, 0, 1, ?2, zeroblob(32), 1, ?3, x'', x'')";
         let row = rusqlite::params![values::run_key(run_id(number)), i64::from(at.is_some()), at];
         connection.execute(insert, row).unwrap();
