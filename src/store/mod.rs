@@ -142,12 +142,14 @@ pub trait Store: Send + Sync + 'static {
     /// Settles something else, in place of what it had settled.
     async fn put_workspace(&self, id: WorkspaceId, settings: WorkspaceSettings) -> Result<(), StoreError>;
 
-    /// Deliveries that are due at `now`, those that have waited longest first, at most `limit`; none of `skip`.
+    /// Deliveries that are due at `now`, none of `skip`. Receivers take turns: first comes the one of which nothing was tried
+    /// for the longest, and of each what has waited longest. However much waits, a look reads a number of rows that
+    /// `limits` and `skip` bound: a receiver that is down costs the others nothing.
     async fn due_callbacks(
         &self,
         now: Time,
         skip: SkippedCallbacks,
-        limit: u32,
+        limits: OutboxLimits,
     ) -> Result<DueCallbacks, StoreError>;
     /// Takes a note of how a try of a delivery ended. False, and nothing changes, if it is not pending any more or somebody
     /// asked for it again since `tries` tries had been made.

@@ -14,7 +14,7 @@ describe.runIf(canLie())("with a lying worker", () => {
 
   beforeAll(async () => {
     [pool, browser] = [await Pool.start({ workers: 2, slots: 1 }), await launch()];
-    const { secret } = await pool.post<NewToken>("/v1/tokens", { name: "liar", scopes: ["worker"] });
+    const { secret } = await pool.post<NewToken>("/v1/tokens", { name: "liar", scopes: ["worker"], owned: true });
     stopLiar = startLiar(pool, secret);
     await eventually("the liar joins", async () => (await pool.workers()).filter((worker) => worker.standing === "active").length === 3);
   });

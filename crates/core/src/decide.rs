@@ -8,8 +8,10 @@ use super::quorum::Tally;
 use super::retry::{Cost, cost};
 use super::run::{Phase, Run};
 use super::timers::Timer;
-use super::{AttemptState, Class, Effect, Vote, Write};
+use super::workers::Worker;
+use super::{AttemptState, Class, Effect, Prior, Vote, Write};
 use vocabulary::digest::Digest;
+use vocabulary::id::WorkerId;
 use vocabulary::result::{FailReason, Fault};
 use vocabulary::spec::Verify;
 
@@ -259,7 +261,7 @@ impl Floor {
     }
 
     /// Remembers a vote on the side of its worker.
-    fn credit_vote(&mut self, run: &Run, worker: vocabulary::id::WorkerId) {
+    fn credit_vote(&mut self, run: &Run, worker: WorkerId) {
         let Some(place) = self.crew.place(worker) else { return };
         if let Some(worker) = self.crew.get_mut(worker) {
             worker.votes += 1;
@@ -310,10 +312,10 @@ impl Floor {
     /// What a fault says about the worker and the module.
     fn blame(&mut self, run: &mut Run, position: usize) {
         let record = &run.attempts[position].record;
-        let (paid, worker) = (cost(record), record.worker);
+        let (paid, by) = (cost(record), record.worker);
         let digest = self.modules[run.module].digest;
         if paid != Some(Cost::Free)
-            && let Some(worker) = self.crew.get_mut(worker)
+            && let Some(worker) = self.crew.get_mut(by)
         {
             worker.faults += 1;
         }
@@ -328,12 +330,22 @@ impl Floor {
             if crashes == 1 {
                 self.note(run, Note::Serial { crashes, crashes_max: self.config.crashes_max });
             }
-            if let Some(why) = self.modules[run.module].crashed(self.now, run.id, &self.config) {
+            let witness = (by, self.is_believed(by));
+            let most = self.config.module_crashes_max as usize;
+            let module = &mut self.modules[run.module];
+            if let Some(why) = module.crashed(self.now, run.id, witness, &self.crew, most) {
                 self.modules[run.module].quarantined = Some(why.clone());
                 self.effects.push(Effect::QuarantineModule { module: digest, why: why.clone() });
                 self.followups.push(Followup::Poisoned(run.module, why));
             }
         }
+    }
+
+    /// Whether a worker's word is enough where no votes are compared: it is the operator's own or an arbiter, or nobody else
+    /// is there who could say the same, nor may come back.
+    fn is_believed(&self, worker: WorkerId) -> bool {
+        let is_trusted = |it: &Worker| it.prior == Prior::Owned || it.is_arbiter;
+        self.crew.get(worker).is_some_and(is_trusted) || (!self.is_grace() && self.crew.is_alone(worker))
     }
 
     /// A worker on which different modules fail in a row is the likelier culprit, if somebody else could execute them:
@@ -374,7 +386,7 @@ mod tests {
         Class, Config, Event, Joining, Pool, Portable, Prior, Standing, Submission, Time, WorkerStanding,
     };
     use super::*;
-    use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+    use vocabulary::id::{AttemptId, Epoch, RunId, WorkspaceId};
     use vocabulary::result::Outcome;
     use vocabulary::spec::{Policy, Profile};
 

@@ -46,7 +46,7 @@ impl Service {
         {
             return self.existing(caller, run, known == *payload, wait).await;
         }
-        self.check_callback(&prepared.policy)?;
+        self.check_callback(caller, &prepared.policy)?;
         let (module_ready, of_module) = self.check_module(&prepared).await?;
         let mut policy = prepared.policy.clone();
         let mut why_verify = None;
@@ -353,6 +353,7 @@ impl Service {
             has_default_verify: false,
             blobs: Vec::new(),
             idempotency: None,
+            must_be_written: false,
             rerun_of: Some(id),
             live: false,
         };

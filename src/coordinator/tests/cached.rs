@@ -176,6 +176,10 @@ async fn an_answer_from_the_cache_waits_for_no_commit_unless_a_key_has_to_stay_w
     };
     let waits = tokio::time::timeout(Duration::from_millis(300), with_key()).await;
     assert!(waits.is_err(), "{waits:?}");
+    // nor one whose caller says so in so many words
+    let durable = stage.run(stage.request(json!({"durable": true})));
+    let waits = tokio::time::timeout(Duration::from_millis(300), durable).await;
+    assert!(waits.is_err(), "{waits:?}");
     drop(held);
     let (status, run) = with_key().await;
     assert_eq!(

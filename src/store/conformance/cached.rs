@@ -109,6 +109,7 @@ pub(crate) async fn withdrawals_are_kept_until_everything_is_withdrawn(place: &d
         workspace: Some(WorkspaceId(3)),
         run: Some(run_id(1)),
         worker: Some(WorkerId(7)),
+        alone: true,
         class: Some(Class(digest("class"))),
         module: Some(digest("module")),
         after: Some(Time(1)),
@@ -121,7 +122,21 @@ pub(crate) async fn withdrawals_are_kept_until_everything_is_withdrawn(place: &d
     store.close().await;
     let store = place.open().await;
     assert_eq!(store.withdrawals().await.unwrap(), [full, of_worker]);
+    // said again, it is one rule; what it contains goes, what asks for less stays
+    let word = |worker, until| Withdrawal::of_its_word(WorkerId(worker), Time(until));
+    for until in 31..50 {
+        store.put_withdrawal(word(2, until)).await.unwrap();
+        store.put_withdrawal(word(7, until)).await.unwrap();
+    }
+    assert_eq!(store.withdrawals().await.unwrap(), [of_worker, word(2, 49), word(7, 49)]);
+    let whole = Withdrawal::of_worker(WorkerId(2), Time(60));
+    store.put_withdrawal(whole).await.unwrap();
+    store.put_withdrawal(word(2, 70)).await.unwrap();
+    assert_eq!(store.withdrawals().await.unwrap(), [of_worker, word(7, 49), whole, word(2, 70)]);
+    store.put_withdrawal(Withdrawal::everything(Time(29))).await.unwrap();
+    store.put_withdrawal(Withdrawal::everything(Time(80))).await.unwrap();
+    store.put_withdrawal(of_worker).await.unwrap();
     let all = Withdrawal::everything(Time(20));
     store.put_withdrawal(all).await.unwrap();
-    assert_eq!(store.withdrawals().await.unwrap(), [of_worker, all]);
+    assert_eq!(store.withdrawals().await.unwrap(), [Withdrawal::everything(Time(80)), of_worker, all]);
 }

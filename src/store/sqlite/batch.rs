@@ -146,12 +146,14 @@ pub(super) struct Batch<'c> {
     keys: HashMap<(WorkspaceId, String), (RunId, Digest)>,
     /// The last place that was given in the order of what finals rest on, if any was.
     seq: Option<i64>,
+    /// Finals that came, less those that went, since their number was last written.
+    finals: i64,
 }
 
 impl<'c> Batch<'c> {
     pub(super) fn new(connection: &'c Connection) -> Batch<'c> {
         let references = References::new(connection);
-        Batch { connection, references, pending: BTreeMap::new(), keys: HashMap::new(), seq: None }
+        Batch { connection, references, pending: BTreeMap::new(), keys: HashMap::new(), seq: None, finals: 0 }
     }
 
     /// For writes that read other rows: everything before them is a row now.
@@ -173,7 +175,18 @@ impl<'c> Batch<'c> {
         if let Some(seq) = self.seq {
             self.connection.prepare_cached("UPDATE sequence SET value = ?1")?.execute(params![seq])?;
         }
+        let finals = std::mem::take(&mut self.finals);
+        if finals != 0 {
+            self.connection
+                .prepare_cached("UPDATE counts SET finals = finals + ?1")?
+                .execute(params![finals])?;
+        }
         self.references.flush()
+    }
+
+    /// So many finals were deleted.
+    pub(super) fn went(&mut self, finals: usize) {
+        self.finals -= finals as i64;
     }
 
     /// The next place in the order in which what finals rest on changes.
@@ -286,6 +299,7 @@ impl<'c> Batch<'c> {
                 self.connection.last_insert_rowid()
             }
         };
+        self.finals += 1;
         repairs::support(self.connection, row, seq, &run.supporters)?;
         callbacks::put(self.connection, row, run.callback.as_ref())?;
         Ok(WriteAnswer::Committed)

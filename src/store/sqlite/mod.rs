@@ -35,10 +35,10 @@ use self::readers::Readers;
 use self::writer::Writer;
 use super::{
     BlobRow, CallbackId, CastVote, Concluded, Delivery, DueCallbacks, DueSuspect, Enrolment, Evidence,
-    EvidenceRetention, Failure, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, Outlook, Quarantine,
-    RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store, StoreError, StoredModule,
-    StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal, WorkerFacts, WorkerRow, WorkspaceSettings,
-    WriteAnswer,
+    EvidenceRetention, Failure, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, OutboxLimits,
+    Outlook, Quarantine, RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store,
+    StoreError, StoredModule, StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal, WorkerFacts,
+    WorkerRow, WorkspaceSettings, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -303,9 +303,9 @@ impl Store for SqliteStore {
         &self,
         now: Time,
         skip: SkippedCallbacks,
-        limit: u32,
+        limits: OutboxLimits,
     ) -> Result<DueCallbacks, StoreError> {
-        self.readers.call(move |connection| callbacks::due(connection, now, &skip, limit)).await
+        self.readers.call(move |connection| callbacks::due(connection, now, &skip, limits)).await
     }
 
     async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError> {
@@ -350,10 +350,7 @@ impl Store for SqliteStore {
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError> {
-        // Counting the newest is the long part, so a reader does it.
-        let cutoff =
-            self.readers.call(move |connection| reads::cutoff(connection, retention.runs_max)).await?;
-        self.writer.call(move |batch| rows::retain(batch, retention, cutoff)).await
+        self.writer.call(move |batch| rows::retain(batch, retention)).await
     }
 
     async fn recount_references(&self) -> Result<Vec<Digest>, StoreError> {

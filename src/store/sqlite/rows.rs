@@ -237,17 +237,12 @@ pub(super) fn take_garbage(batch: &mut Batch<'_>, now: Time, limit: u32) -> Resu
     Ok(garbage)
 }
 
-/// The newest final run that has to go because of [`Retention::runs_max`], as its place in the order of ends.
-pub(super) type Cutoff = Option<(i64, i64)>;
-
-/// See [`crate::store::Store::retain`]. The cutoff was read before; runs that ended since are newer and only make
-/// it too careful.
-pub(super) fn retain(
-    batch: &mut Batch<'_>,
-    retention: Retention,
-    cutoff: Cutoff,
-) -> Result<Vec<RunId>, Abort> {
+/// See [`crate::store::Store::retain`]. How many are too many is known from their number, which is kept, so that no step
+/// looks at more rows than it deletes, and one.
+pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention) -> Result<Vec<RunId>, Abort> {
     let (connection, references) = batch.rows()?;
+    let finals = connection.prepare_cached("SELECT finals FROM counts")?.query_row([], |row| row.get(0))?;
+    let beyond = uint(finals).saturating_sub(retention.runs_max);
     let mut select = connection.prepare_cached(
         "SELECT finished_at, row, inputs, outputs, seq, supporters, id FROM runs WHERE finished_at IS NOT NULL
          ORDER BY finished_at, row LIMIT ?1",
@@ -256,13 +251,12 @@ pub(super) fn retain(
     let mut gone = Vec::new();
     let mut rows = select.query(params![retention.batch_max])?;
     while let Some(row) = rows.next()? {
-        let place: (i64, i64) = (row.get(0)?, row.get(1)?);
-        if place.0 >= before && Some(place) > cutoff {
+        if row.get::<_, i64>(0)? >= before && gone.len() as u64 >= beyond {
             break;
         }
         let supporters = row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default();
         let seq = row.get::<_, Option<i64>>(4)?.unwrap_or(0);
-        gone.push((place.1, seq, supporters, run_id(row.get(6)?)));
+        gone.push((row.get(1)?, seq, supporters, run_id(row.get(6)?)));
         for digest in references::of_run(row.get_ref(2)?, row.get_ref(3)?)? {
             references.release(digest);
         }
@@ -270,10 +264,12 @@ pub(super) fn retain(
     drop(rows);
     let mut delete = connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?;
     for (row, seq, supporters, _) in &gone {
+        let row: &i64 = row;
         repairs::forget_run(connection, *row, *seq, supporters)?;
         delete.execute(params![row])?;
         callbacks::forget(connection, *row)?;
     }
+    batch.went(gone.len());
     Ok(gone.into_iter().map(|(.., run)| run).collect())
 }
 

@@ -371,7 +371,7 @@ fn calls_that_share_a_transaction_see_each_other_and_count_as_if_apart() {
         assert_eq!(write(&mut batch, finish(end)), WriteAnswer::Committed);
     }
     // what one call frees is gone for the next
-    assert_eq!(done(rows::retain(&mut batch, everything, None)).len(), 2);
+    assert_eq!(done(rows::retain(&mut batch, everything)).len(), 2);
     assert_eq!(done(rows::take_garbage(&mut batch, FOREVER, 9)).taken, 3);
     assert!(matches!(write(&mut batch, bare(3)), WriteAnswer::MissingBlob(_)));
     assert_eq!(write(&mut batch, insert(new_run(3))), WriteAnswer::Committed);
@@ -385,4 +385,44 @@ fn done<T>(result: Result<T, writer::Abort>) -> T {
         Err(writer::Abort::Sql(error)) => panic!("{error}"),
         Err(writer::Abort::Own(error)) => panic!("{error}"),
     }
+}
+
+#[tokio::test]
+async fn the_number_of_finals_is_known_without_counting_and_true() {
+    let directory = Directory::new();
+    let mut connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+    schema::migrate_to(&mut connection, 0, 7).unwrap();
+    for (number, at) in [(91, Some(1)), (92, Some(2)), (93, None)] {
+        let insert =
+            "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, inputs, request)
+                      VALUES (?1, 0, 1, ?2, zeroblob(32), 1, ?3, x'', x'')";
+        let row = rusqlite::params![values::run_key(run_id(number)), i64::from(at.is_some()), at];
+        connection.execute(insert, row).unwrap();
+    }
+    drop(connection);
+    let store = directory.open().await;
+    let is_true = || {
+        let connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+        let both = "SELECT finals, (SELECT count(*) FROM runs WHERE finished_at IS NOT NULL) FROM counts";
+        let (kept, counted): (i64, i64) =
+            connection.query_row(both, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(kept, counted);
+        kept
+    };
+    assert_eq!(is_true(), 2, "those of before");
+    // in one commit with their insertion, in one of their own, refused, corrected, gone
+    insert_all(&*store, [1, 2, 3]).await;
+    assert_eq!(write(&*store, finish(canceled(1, Time(5)))).await.unwrap(), WriteAnswer::Committed);
+    assert_eq!(write(&*store, finish(canceled(1, Time(6)))).await.unwrap(), WriteAnswer::Refused);
+    let whole = vec![insert(new_run(4)), finish(canceled(4, Time(7))), finish(canceled(2, Time(8)))];
+    store.write_runs(whole.into()).await.unwrap();
+    let mut second = canceled(2, Time(9));
+    second.record.revision = 2;
+    assert_eq!(write(&*store, correct(second)).await.unwrap(), WriteAnswer::Committed);
+    assert_eq!(is_true(), 5);
+    let newest = Retention { finished_before: Time(0), runs_max: 2, batch_max: 2 };
+    assert_eq!(store.retain(newest).await.unwrap(), [91, 92].map(run_id));
+    assert_eq!(store.retain(newest).await.unwrap(), [run_id(1)]);
+    assert_eq!((store.retain(newest).await.unwrap().len(), is_true()), (0, 2));
+    store.close().await;
 }

@@ -196,7 +196,8 @@ export interface paths {
         /**
          * Replace the secret of callbacks
          * @description For a day callbacks carry a signature of the old one too, so that receivers can take up the new one meanwhile; one that was
-         *     replaced before signs no more. Needs the scope `admin`.
+         *     replaced before signs no more. With an Idempotency-Key a request that is sent again (its answer was lost) replaces nothing
+         *     again: without one, the secret of the first answer would be the old one then. Needs the scope `admin`.
          */
         post: operations["rotate_secret"];
         delete?: never;
@@ -510,7 +511,7 @@ export interface paths {
          *     With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
          *     the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
          *     coordinator that dies in between does not know its id any more, and answers the same submission with the same
-         *     result. With an Idempotency-Key the answer waits until it is written.
+         *     result. With an Idempotency-Key, or with `durable: true` said in so many words, the answer waits until it is written.
          */
         post: operations["post_run"];
         delete?: never;
@@ -2270,7 +2271,8 @@ export interface components {
             deadline_ms?: number | null;
             /**
              * @description Whether the run is written to the store before it is acknowledged; true by default. With false the run lives
-             *     in memory only: that needs `wait_ms` and takes no Idempotency-Key.
+             *     in memory only: that needs `wait_ms` and takes no Idempotency-Key. An answer from the cache comes before its run is
+             *     written, unless true is said in so many words (or the request has an Idempotency-Key).
              * @default null
              */
             durable?: boolean | null;
@@ -2657,8 +2659,9 @@ export interface components {
             arbiter?: boolean;
             /**
              * @description With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
-             *     characters a-z, 0-9, `.`, `_` and `-`. By default `local`, that of the operator's own machines, each of which counts
-             *     for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where domains meet.
+             *     characters a-z, 0-9, `.`, `_` and `-`. With `owned` alone it is `local`, that of the operator's own machines, each of
+             *     which counts for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where
+             *     domains meet. Whose machines they are has to be said: by this, `owned`, `arbiter` or `foreign`.
              */
             domain?: string | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
@@ -2671,7 +2674,7 @@ export interface components {
             name: string;
             /**
              * @description With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
-             *     faulty. They are so without it, unless `domain` or `foreign` says otherwise.
+             *     faulty.
              */
             owned?: boolean;
             /** @description What it allows; at least one. */
@@ -3304,7 +3307,10 @@ export interface operations {
     rotate_secret: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description 1 to 255 visible ASCII characters */
+                "idempotency-key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
