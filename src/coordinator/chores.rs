@@ -166,7 +166,7 @@ async fn round(
         // before their blobs may go
         cache.forget(&gone);
         deleted += gone.len();
-        if gone.len() < BATCH as usize {
+        if gone.is_empty() {
             break;
         }
         tokio::task::yield_now().await;

@@ -8,6 +8,7 @@
 mod batch;
 mod cached;
 mod callbacks;
+mod dependents;
 mod evidence;
 mod people;
 mod readers;
@@ -35,10 +36,10 @@ use self::readers::Readers;
 use self::writer::Writer;
 use super::{
     BlobRow, CallbackId, CastVote, Concluded, Delivery, DueCallbacks, DueSuspect, Enrolment, Evidence,
-    EvidenceRetention, Failure, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, Outlook, Quarantine,
-    RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store, StoreError, StoredModule,
-    StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal, WorkerFacts, WorkerRow, WorkspaceSettings,
-    WriteAnswer,
+    EvidenceRetention, Failure, Followed, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, Outlook,
+    Quarantine, RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store, StoreError,
+    StoredModule, StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal, WorkerFacts, WorkerRow,
+    WorkspaceSettings, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -445,6 +446,14 @@ impl Store for SqliteStore {
 
     async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError> {
         self.writer.call(move |batch| repairs::conclude(batch, run, &concluded)).await
+    }
+
+    async fn follow_corrections(&self, at: Time, limit: u32) -> Result<Followed, StoreError> {
+        // as a rule there are none
+        if !self.readers.call(dependents::is_due).await? {
+            return Ok(Followed::default());
+        }
+        self.writer.call(move |batch| dependents::follow(batch, at, limit)).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {

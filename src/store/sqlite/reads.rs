@@ -279,7 +279,7 @@ pub(super) fn missing_blob(connection: &Connection, digests: &[Digest]) -> rusql
 pub(super) fn cutoff(connection: &Connection, runs_max: u64) -> rusqlite::Result<Cutoff> {
     connection
         .prepare_cached(
-            "SELECT finished_at, row FROM runs WHERE finished_at IS NOT NULL
+            "SELECT finished_at, row FROM runs WHERE finished_at IS NOT NULL AND held IS NULL
              ORDER BY finished_at DESC, row DESC LIMIT 1 OFFSET ?1",
         )?
         .query_row(params![int(runs_max)], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -301,7 +301,9 @@ pub(super) fn newest_instant(connection: &Connection) -> rusqlite::Result<Time> 
     };
     let submitted = instant("SELECT created_at FROM runs ORDER BY id DESC LIMIT 1")?;
     let ended = instant(
-        "SELECT finished_at FROM runs WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1",
+        // one that is held ended no later than those that have its result
+        "SELECT finished_at FROM runs WHERE finished_at IS NOT NULL AND held IS NULL
+         ORDER BY finished_at DESC LIMIT 1",
     )?;
     Ok(Time(uint(submitted.max(ended))))
 }

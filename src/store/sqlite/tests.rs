@@ -322,8 +322,9 @@ async fn every_list_has_its_index() {
         ("true AND id < x'01' AND module = x'01'", "id DESC", "runs_module"),
         ("true AND state = 0 AND state = 0", "id DESC", "runs_open"),
         ("true AND state >= 2 AND state = 2", "id DESC", "runs_unsuccessful"),
-        ("finished_at IS NOT NULL", "finished_at DESC, row DESC", "runs_finished"),
-        ("finished_at IS NOT NULL", "finished_at, row", "runs_finished"),
+        ("finished_at IS NOT NULL AND held IS NULL", "finished_at DESC, row DESC", "runs_finished"),
+        ("finished_at IS NOT NULL AND held IS NULL", "finished_at, row", "runs_finished"),
+        ("source = 1 AND row > 2", "row", "runs_source"),
     ] {
         let plan = plan(condition, order);
         assert!(plan.contains(index), "{condition}: {plan}");
@@ -337,6 +338,10 @@ async fn every_list_has_its_index() {
         ),
         ("SELECT run FROM suspects WHERE due_at > 0 AND due_at <= 9", "suspects_resting"),
         ("SELECT count(*) FROM suspects WHERE worker = 1", "suspects_worker"),
+        (
+            "SELECT run, cursor, workers FROM corrections WHERE due = 1 ORDER BY run LIMIT 1",
+            "corrections_due",
+        ),
         ("SELECT run FROM supports WHERE worker = 1 AND seq > 2 ORDER BY seq LIMIT 9", "PRIMARY KEY"),
     ] {
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
