@@ -60,7 +60,8 @@ async fn a_correction_reaches_those_that_shared_and_those_that_the_cache_answere
     let (_, was) = pool.get(&format!("/v1/runs/{hit}")).await;
     let of_hit = hears(&pool, &format!("/v1/runs/{hit}/events?corrections=true"), "event: corrected").await;
     // it has nothing to do with them
-    let other = pool.run(json!({"module": module, "args": ["args", "other"], "verify": {"policy": "once"}})).await;
+    let other =
+        pool.run(json!({"module": module, "args": ["args", "other"], "verify": {"policy": "once"}})).await;
 
     cli(&pool, &["workers", "quarantine", &liars[0].id, "--why", "it lied"]).await;
     let told = of_hit.await.unwrap();

@@ -262,7 +262,11 @@ async fn who_was_outvoted_by_liars_works_again_when_they_are_caught() {
     assert_eq!((status, &before["equal"]), (200, &json!(false)), "{before}");
     assert_eq!(before["outvoted"][0]["worker"], json!(honest.id), "{before}");
     assert!(before["rule"].as_str().unwrap().starts_with("`quorum:3`: 2 equal votes decide"), "{before}");
-    assert_eq!((lied["revision"].clone(), diff("").await.0), (json!(2), 404), "no votes differ in the second");
+    assert_eq!(
+        (lied["revision"].clone(), diff("").await.0),
+        (json!(2), 404),
+        "no votes differ in the second"
+    );
     assert_eq!(diff("?revision=3").await.0, 404);
     // and it is believed
     let request = json!({"module": module, "args": ["work", "10"], "verify": {"policy": "once"}});

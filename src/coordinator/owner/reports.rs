@@ -11,7 +11,8 @@ use bytes::Bytes;
 use subtle::ConstantTimeEq;
 
 use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS};
-use super::{ArtifactKey, Command, Hello, Link, Owner, collect};
+use super::links::Hello;
+use super::{ArtifactKey, Command, Link, Owner, collect};
 use crate::class::Classes;
 use crate::coordinator::open_run::{OpenRun, Reported};
 use crate::core::{AttemptRecord, AttemptState, Beat, Class, Event, Final, Time, Vote};

@@ -3,7 +3,7 @@
 //! Invariants: exactly one process has a directory open (a lock file says so); a write that was answered survives
 //! the loss of power (write-ahead log, `synchronous = FULL`); one thread writes, others only read; a failed fsync, an
 //! I/O error or corruption ends all of it and is reported once ([`Failure`]). Encoding and decoding happen in the
-//! caller's or a reader's thread, never in the writer's.
+//! caller's or a reader's thread, never in the writer's; what a correction takes along is the exception, rare and bounded.
 
 mod batch;
 mod cached;
