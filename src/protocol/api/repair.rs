@@ -37,6 +37,7 @@ pub struct Repair {
     /// Runs that had been answered with one of these wrong results, from the cache or because they shared attempts, and were
     /// corrected along.
     #[serde(default)]
+    #[schema(required)]
     pub dependents: u64,
     /// Given up, because module, input or run are not kept any more, or because trusted executions differ.
     pub not_verifiable: u64,

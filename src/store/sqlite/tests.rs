@@ -161,7 +161,7 @@ async fn answers_of_before_are_corrected_along_after_the_upgrade() {
     }
     let right = store.run(run_id(1)).await.unwrap().unwrap();
     let manifest = right.manifest.clone().unwrap();
-    let row = crate::store::BlobRow { size: 1, inline: Some(manifest.canonical().into()) };
+    let row = BlobRow { size: 1, inline: Some(manifest.canonical().into()) };
     store.put_blob(right.result.unwrap(), row, FOREVER).await.unwrap();
     let followed = store.follow_corrections(Time(90), 9).await.unwrap();
     let ids: Vec<_> = followed.corrected.iter().map(|run| run.id).collect();
