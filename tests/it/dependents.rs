@@ -26,19 +26,16 @@ fn request(module: &str) -> Value {
     json!({"module": module, "args": ["args", "true"], "verify": {"policy": "quorum", "n": 2}, "timeout_ms": 60_000})
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_correction_reaches_those_that_shared_and_those_that_the_cache_answered() {
-    let receiver = Receiver::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let (pool, liars, module) = deceived(dir.path()).await;
+/// A run, two that share its attempts and two that the cache answers; the last one of each has a callback.
+async fn lied_to(pool: &Pool, module: &str, receiver: &Receiver) -> Vec<Value> {
     // while one of the two is busy nobody decides, and equal runs wait for each other
     let blocker =
         json!({"module": module, "args": ["loop"], "verify": {"policy": "once"}, "timeout_ms": 600_000});
     let blocker = id(&pool.post("/v1/runs", &blocker).await.1).to_owned();
-    let mut with_callback = request(&module);
+    let mut with_callback = request(module);
     with_callback["callback"] = json!({"url": receiver.url("/hook")});
     let mut waiting = Vec::new();
-    for request in [request(&module), request(&module), with_callback.clone()] {
+    for request in [request(module), request(module), with_callback.clone()] {
         waiting.push(id(&pool.post("/v1/runs", &request).await.1).to_owned());
     }
     pool.post(&format!("/v1/runs/{blocker}/cancel"), &json!({})).await;
@@ -50,12 +47,22 @@ async fn a_correction_reaches_those_that_shared_and_those_that_the_cache_answere
     for run in &before[1..] {
         assert_eq!(run["shared_with"], json!(first), "{run}");
     }
-    for request in [request(&module), with_callback] {
+    for request in [request(module), with_callback] {
         let hit = pool.run(request).await;
         assert_eq!(hit["cached_from"], json!(first), "{hit}");
         before.push(hit);
     }
     assert!(before.iter().all(is_lie), "{before:?}");
+    before
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_correction_reaches_those_that_shared_and_those_that_the_cache_answered() {
+    let receiver = Receiver::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (pool, liars, module) = deceived(dir.path()).await;
+    let before = lied_to(&pool, &module, &receiver).await;
+    let first = id(&before[0]).to_owned();
     let hit = id(&before[3]).to_owned();
     let (_, was) = pool.get(&format!("/v1/runs/{hit}")).await;
     let of_hit = hears(&pool, &format!("/v1/runs/{hit}/events?corrections=true"), "event: corrected").await;

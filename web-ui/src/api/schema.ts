@@ -476,7 +476,8 @@ export interface paths {
         /**
          * List what is verified anew
          * @description One item for each worker that was quarantined, on one page, the latest first: how many finals rested on it, and what
-         *     became of those that would not have been without it. A final that turns out wrong is replaced by its next revision.
+         *     became of those that would not have been without it. A final that turns out wrong is replaced by its next revision, and
+         *     so is that of every run which had been answered with it (`dependents`).
          */
         get: operations["list_repairs"];
         put?: never;
@@ -510,7 +511,7 @@ export interface paths {
          *     With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
          *     the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
          *     coordinator that dies in between does not know its id any more, and answers the same submission with the same
-         *     result. With an Idempotency-Key the answer waits until it is written.
+         *     result. With an Idempotency-Key the answer waits until it is written. If that run is corrected later, so is this one.
          */
         post: operations["post_run"];
         delete?: never;
@@ -822,7 +823,7 @@ export interface paths {
         /**
          * List the revisions of a run
          * @description The first one first, on one page; empty while the run has not ended. `GET /v1/runs/{id}?revision=` reads each with its
-         *     attempts and explanations, and so do `stdout`, `stderr`, `files` and `receipt`.
+         *     attempts and explanations, and so do `stdout`, `stderr`, `files`, `receipt` and `diff`.
          */
         get: operations["list_revisions"];
         put?: never;
@@ -2049,6 +2050,12 @@ export interface components {
              * @description Of these, such as would not have been without its vote: they are verified anew.
              */
             decisive: number;
+            /**
+             * Format: int64
+             * @description Runs that had been answered with one of these wrong results, from the cache or because they shared attempts, and were
+             *     corrected along.
+             */
+            dependents: number;
             /**
              * Format: int64
              * @description Finals in which it had voted for what won, when it was taken out.
@@ -4405,6 +4412,8 @@ export interface operations {
                 right?: number;
                 /** @description `stdout`, `stderr` or `file:/out/PATH`; by default the first one in which the two differ. */
                 stream?: string;
+                /** @description A revision, from 1, with the attempts that it had; the present one by default. */
+                revision?: number;
             };
             header?: never;
             path: {
