@@ -31,7 +31,7 @@ const FAULT_CHARS_MAX: usize = 1_000;
 /// Artifacts that are remembered; then all are forgotten, and learnt again.
 const ARTIFACTS_MAX: usize = 4_096;
 /// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
-const CREDITS_PER_SLOT: u32 = 16;
+const CREDITS_PER_SLOT: u32 = 64;
 
 /// Why a vote is not taken.
 #[derive(Debug)]
