@@ -35,7 +35,8 @@ use crate::result::{OutputRef, ResultManifest, RunState, VerdictKind};
 /// With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
 /// the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
 /// coordinator that dies in between does not know its id any more, and answers the same submission with the same
-/// result. With an Idempotency-Key, or with `durable: true` said in so many words, the answer waits until it is written.
+/// result. With an Idempotency-Key, or with `durable: true` said in so many words, the answer waits until it is written. If
+/// that run is corrected later, so is this one.
 #[utoipa::path(
     post, path = "/v1/runs", tag = "runs", request_body = RunRequest,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),

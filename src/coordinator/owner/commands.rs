@@ -18,7 +18,7 @@ use crate::id::{AttemptId, RunId, WorkerId, WorkspaceId};
 use crate::protocol::agent::{FromAgent, ToAgent};
 use crate::protocol::api::Tally;
 use crate::result::Fault;
-use crate::store::{NewRun, RecentFinal, StoreError, WorkerRow};
+use crate::store::{NewRun, RecentFinal, StoreError, StoredRun, WorkerRow};
 
 /// A submission, its inputs checked and pinned.
 #[derive(Debug)]
@@ -157,6 +157,8 @@ pub enum Command {
     Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
     /// Have a final verified anew; the repairer hears what comes of it.
     VerifyAnew(Box<Anew>),
+    /// Runs that had been answered with the result of one that was corrected are corrected along, and that is stored.
+    Followed(Vec<StoredRun>),
     /// Runs that ended before this process began to count, complete from the instant on.
     Restored(Vec<RecentFinal>, Time),
 }

@@ -363,6 +363,7 @@ impl Owner {
                 let _ = reply.send(self.worker_now(worker));
             }
             Command::VerifyAnew(anew) => self.verify_anew(*anew),
+            Command::Followed(corrected) => self.followed(corrected),
             Command::Restored(finals, covered) => self.ledgers.restore(&finals, covered),
         }
     }

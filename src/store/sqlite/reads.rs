@@ -289,7 +289,9 @@ pub(super) fn newest_instant(connection: &Connection) -> rusqlite::Result<Time> 
     };
     let submitted = instant("SELECT created_at FROM runs ORDER BY id DESC LIMIT 1")?;
     let ended = instant(
-        "SELECT finished_at FROM runs WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1",
+        // one that is held ended no later than those that have its result
+        "SELECT finished_at FROM runs WHERE finished_at IS NOT NULL AND held IS NULL
+         ORDER BY finished_at DESC LIMIT 1",
     )?;
     Ok(Time(uint(submitted.max(ended))))
 }

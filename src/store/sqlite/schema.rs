@@ -371,6 +371,39 @@ const MIGRATIONS: &[&str] = &[
         DELETE FROM receivers WHERE workspace = old.workspace AND receiver = old.receiver AND pending = 0;
     END;
     ",
+    // 9: corrections reach the runs that were answered with what turned out wrong.
+    "
+    -- the row of the run that computed its result, if that is another one; it stays as long as this one does
+    ALTER TABLE runs ADD COLUMN source INTEGER;
+    CREATE INDEX runs_source ON runs (source) WHERE source IS NOT NULL;
+    -- 1 for a final that retention would have taken, but for those that have its result
+    ALTER TABLE runs ADD COLUMN held INTEGER;
+    DROP INDEX runs_finished;
+    CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL AND held IS NULL;
+    -- finals that were corrected, and how far those are that have their results
+    CREATE TABLE corrections (
+        -- row of the run that computed it
+        run INTEGER PRIMARY KEY,
+        -- on whose account it was verified anew, four bytes each
+        workers BLOB NOT NULL,
+        -- 1 while some may have a result of before, behind the row `cursor`
+        due INTEGER NOT NULL,
+        cursor INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX corrections_due ON corrections (run) WHERE due = 1;
+    -- runs that were corrected along
+    ALTER TABLE repairs ADD COLUMN dependents INTEGER NOT NULL DEFAULT 0;
+
+    -- answers of before, by what their endings say; they rest on nobody
+    UPDATE runs SET source = (
+        SELECT other.row FROM runs AS other
+        WHERE other.state > 0 AND other.id = unhex(coalesce(
+            json_extract(CAST(runs.ending AS TEXT), '$.record.cached_from'),
+            json_extract(CAST(runs.ending AS TEXT), '$.record.shared_with')), '-'))
+        WHERE ending IS NOT NULL AND coalesce(length(supporters), 0) = 0 AND json_valid(CAST(ending AS TEXT));
+    -- those of which the result was corrected since have it still
+    INSERT INTO corrections (run, workers, due) SELECT row, x'', 1 FROM runs WHERE revision > 1;
+    ",
 ];
 
 /// This build's schema.

@@ -118,6 +118,63 @@ async fn a_database_of_the_first_schema_becomes_one_of_the_newest() {
 }
 
 #[tokio::test]
+async fn answers_of_before_are_corrected_along_after_the_upgrade() {
+    use crate::store::records::{Ending, Request};
+    use crate::store::{FinalRun, Source};
+
+    let directory = Directory::new();
+    let mut connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+    schema::migrate_to(&mut connection, 0, 7).unwrap();
+    let insert = "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, inputs, outputs, request,
+                      ending, votes, seq, supporters, revision)
+                  VALUES (?1, 0, 1, 1, zeroblob(32), 1, ?2, x'', x'', ?3, ?4, ?5, ?2, ?6, ?7)";
+    // the second revision of the first, and what was answered with another result before that; the last one's is gone
+    let sources = [
+        None,
+        Some(Source::Cached(run_id(1))),
+        Some(Source::Shared(run_id(1))),
+        Some(Source::Cached(run_id(9))),
+    ];
+    for (number, source) in (1_u64..).zip(sources) {
+        let mut end = FinalRun { source, ..final_run(number, Time(50)) };
+        let votes = crate::store::votes::encode(&end.votes);
+        end.record.revision = if source.is_none() { 2 } else { 1 };
+        if source.is_some() {
+            end.record.attempts.clear();
+        }
+        let supporters: &[u8] = if source.is_none() { &[0, 0, 0, 2] } else { &[] };
+        let row = rusqlite::params![
+            values::run_key(run_id(number)),
+            50 + number as i64,
+            Request::encode(&new_run(number)),
+            Ending::encode(&end),
+            votes,
+            supporters,
+            end.record.revision,
+        ];
+        connection.execute(insert, row).unwrap();
+    }
+    drop(connection);
+    let store = directory.open().await;
+    for name in ["stdout of 1", "picture"] {
+        put(&*store, name, FOREVER).await;
+    }
+    let right = store.run(run_id(1)).await.unwrap().unwrap();
+    let manifest = right.manifest.clone().unwrap();
+    let row = BlobRow { size: 1, inline: Some(manifest.canonical().into()) };
+    store.put_blob(right.result.unwrap(), row, FOREVER).await.unwrap();
+    let followed = store.follow_corrections(Time(90), 9).await.unwrap();
+    let ids: Vec<_> = followed.corrected.iter().map(|run| run.id).collect();
+    assert_eq!((ids, followed.has_more), ([2, 3].map(run_id).to_vec(), false));
+    for number in [2, 3] {
+        let run = store.run(run_id(number)).await.unwrap().unwrap();
+        assert_eq!((run.revision, run.result), (2, right.result));
+        assert_eq!(store.revisions(run.id).await.unwrap().len(), 2);
+    }
+    assert_eq!(store.run(run_id(4)).await.unwrap().unwrap().revision, 1);
+}
+
+#[tokio::test]
 async fn finals_of_before_are_found_by_those_that_they_rest_on() {
     use crate::store::records::{Ending, Request};
 
@@ -322,8 +379,9 @@ async fn every_list_has_its_index() {
         ("true AND id < x'01' AND module = x'01'", "id DESC", "runs_module"),
         ("true AND state = 0 AND state = 0", "id DESC", "runs_open"),
         ("true AND state >= 2 AND state = 2", "id DESC", "runs_unsuccessful"),
-        ("finished_at IS NOT NULL", "finished_at DESC, row DESC", "runs_finished"),
-        ("finished_at IS NOT NULL", "finished_at, row", "runs_finished"),
+        ("finished_at IS NOT NULL AND held IS NULL", "finished_at DESC, row DESC", "runs_finished"),
+        ("finished_at IS NOT NULL AND held IS NULL", "finished_at, row", "runs_finished"),
+        ("source = 1 AND row > 2", "row", "runs_source"),
     ] {
         let plan = plan(condition, order);
         assert!(plan.contains(index), "{condition}: {plan}");
@@ -337,6 +395,10 @@ async fn every_list_has_its_index() {
         ),
         ("SELECT run FROM suspects WHERE due_at > 0 AND due_at <= 9", "suspects_resting"),
         ("SELECT count(*) FROM suspects WHERE worker = 1", "suspects_worker"),
+        (
+            "SELECT run, cursor, workers FROM corrections WHERE due = 1 ORDER BY run LIMIT 1",
+            "corrections_due",
+        ),
         ("SELECT run FROM supports WHERE worker = 1 AND seq > 2 ORDER BY seq LIMIT 9", "PRIMARY KEY"),
     ] {
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();

@@ -477,7 +477,8 @@ export interface paths {
         /**
          * List what is verified anew
          * @description One item for each worker that was quarantined, on one page, the latest first: how many finals rested on it, and what
-         *     became of those that would not have been without it. A final that turns out wrong is replaced by its next revision.
+         *     became of those that would not have been without it. A final that turns out wrong is replaced by its next revision, and
+         *     so is that of every run which had been answered with it (`dependents`).
          */
         get: operations["list_repairs"];
         put?: never;
@@ -823,7 +824,7 @@ export interface paths {
         /**
          * List the revisions of a run
          * @description The first one first, on one page; empty while the run has not ended. `GET /v1/runs/{id}?revision=` reads each with its
-         *     attempts and explanations, and so do `stdout`, `stderr`, `files` and `receipt`.
+         *     attempts and explanations, and so do `stdout`, `stderr`, `files`, `receipt` and `diff`.
          */
         get: operations["list_revisions"];
         put?: never;
@@ -2050,6 +2051,12 @@ export interface components {
              * @description Of these, such as would not have been without its vote: they are verified anew.
              */
             decisive: number;
+            /**
+             * Format: int64
+             * @description Runs that had been answered with one of these wrong results, from the cache or because they shared attempts, and were
+             *     corrected along.
+             */
+            dependents: number;
             /**
              * Format: int64
              * @description Finals in which it had voted for what won, when it was taken out.
@@ -4411,6 +4418,8 @@ export interface operations {
                 right?: number;
                 /** @description `stdout`, `stderr` or `file:/out/PATH`; by default the first one in which the two differ. */
                 stream?: string;
+                /** @description A revision, from 1, with the attempts that it had; the present one by default. */
+                revision?: number;
             };
             header?: never;
             path: {
