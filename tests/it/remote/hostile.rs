@@ -329,7 +329,7 @@ async fn what_a_worker_says_of_others_attempts_is_not_heard() {
     let run = submitted(&pool, &json!({"module": module, "verify": {"policy": "once"}})).await;
     let assignment = holder.assigned().await;
     let shown_holder = shown(&pool, &holder.id()).await;
-    assert!(shown_holder["credits"].as_u64() < Some(32), "{shown_holder}");
+    assert!(shown_holder["credits"].as_u64() <= Some(64), "{shown_holder}");
     let (attempt, epoch) = (assignment.attempt, assignment.epoch);
     let fault = Fault::TimedOut;
     let blob = Bytes::from_static(b"made up\n");
