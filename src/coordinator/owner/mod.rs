@@ -7,6 +7,7 @@
 
 mod anew;
 mod answers;
+mod artifacts;
 mod attention;
 mod collect;
 mod commands;
@@ -118,17 +119,14 @@ pub struct Parts {
     pub reconnect_ms: u64,
 }
 
-/// Class of the machine code, module, and whether it counts fuel.
-type ArtifactKey = (Class, Digest, bool);
-
 /// The owner; see the module.
 pub struct Owner {
     parts: Parts,
     runs: HashMap<RunId, OpenRun>,
     keys: HashMap<(WorkspaceId, String), (RunId, Digest)>,
     links: BTreeMap<WorkerId, Link>,
-    /// Machine code, as agreed votes have shown it: what further votes must show.
-    artifacts: HashMap<ArtifactKey, Digest>,
+    /// Machine code, as votes have shown it: what further votes must show.
+    artifacts: artifacts::Artifacts,
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,
@@ -164,7 +162,7 @@ impl Owner {
             runs: HashMap::new(),
             keys: HashMap::new(),
             links: BTreeMap::new(),
-            artifacts: HashMap::new(),
+            artifacts: artifacts::Artifacts::default(),
             admitted: HashMap::new(),
             ring: Ring::default(),
             drains: BTreeMap::new(),

@@ -3,6 +3,7 @@
 //! `LOCKSTEP_SEEDS=10000` lives through so many worlds instead of the smaller number of the suite. `LOCKSTEP_SEED=n` runs one seed and prints what happens, one line per event: time, event, and behind arrows the effects.
 
 mod agents;
+mod codes;
 mod credibility;
 mod oracle;
 mod rng;

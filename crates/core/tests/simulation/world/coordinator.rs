@@ -151,6 +151,8 @@ impl World {
             voters: voters.filter_map(|worker| self.past_voter(worker)).collect(),
             attempts: last.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0),
             dissents: last.attempts.iter().filter_map(|attempt| self.dissent(attempt)).collect(),
+            overflowed: false,
+            codes: Vec::new(),
         };
         let submission = Submission {
             epoch: Epoch(self.epoch),
@@ -174,7 +176,7 @@ impl World {
     fn past_voter(&self, worker: WorkerId) -> Option<PastVoter> {
         let agent = &self.agents[worker.0 as usize - 1];
         let is_out = self.oracle.is_quarantined(worker);
-        (!agent.is_arbiter).then_some(PastVoter { worker, class: Some(agent.class), is_out })
+        (!agent.is_arbiter).then_some(PastVoter { worker, class: Some(agent.class), code: None, is_out })
     }
 
     /// The vote of an attempt, if it lost.
