@@ -28,7 +28,12 @@ impl Floor {
             }
             Tally::Open { more } => {
                 self.stop_collecting(run);
-                self.want(run, more.min(run.votes_left().saturating_add(run.live())), Seat::Voter);
+                let more = match run.live() {
+                    // where a stack overflowed it is seen first what those find that execute it already
+                    live if live > 0 && run.overflows().0 => more.min(live),
+                    live => more.min(run.votes_left().saturating_add(live)),
+                };
+                self.want(run, more, Seat::Voter);
             }
             Tally::Arbiter => {
                 self.stop_collecting(run);

@@ -122,19 +122,24 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     Suited { places, there, short_since: is_short.then(|| short_since.unwrap_or(now)) }
 }
 
-/// Keeps those whose class could decide. The size of the largest of these classes.
+/// Keeps those whose class could decide. The size of the largest of these classes, or of any if there is none.
 fn keep_large_classes(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew, now: Time) -> usize {
-    let classes = deciding_classes(shape, candidates, crew, now);
-    candidates.retain(|worker| classes.contains_key(&worker.class_of(shape.kin)));
-    classes.into_values().max().unwrap_or(0)
+    let (classes, largest) = deciding_classes(shape, candidates, crew, now);
+    candidates.retain(|worker| classes.contains(&worker.class_of(shape.kin)));
+    largest
 }
 
-/// The classes that a run may be bound to, with their sizes.
+/// The classes that a run may be bound to, and the size of the largest, or of the largest of all if there is none.
 ///
 /// They have as many workers as the policy needs; of these the ones whose votes could decide where votes are weighed, or with
 /// as many trust domains where they are counted, if there are such: a class is what its workers say that they are, so one or
 /// two domains could make up a class of their own, have runs bound to it, and be alone there.
-fn deciding_classes(shape: &Shape, candidates: &[&Worker], crew: &Crew, now: Time) -> BTreeMap<Class, usize> {
+fn deciding_classes(
+    shape: &Shape,
+    candidates: &[&Worker],
+    crew: &Crew,
+    now: Time,
+) -> (BTreeSet<Class>, usize) {
     /// How many workers, where they sit, and what they weigh.
     type Members<'a> = (usize, BTreeSet<(&'a str, u32)>, Group);
     let needed = usize::from(shape.voters);
@@ -148,6 +153,10 @@ fn deciding_classes(shape: &Shape, candidates: &[&Worker], crew: &Crew, now: Tim
             group.add(crew.weight(place, now), most);
         }
     }
+    let largest = |classes: &BTreeMap<Class, Members>| {
+        classes.values().map(|(workers, ..)| *workers).max().unwrap_or(0)
+    };
+    let of_all = largest(&classes);
     classes.retain(|_, (workers, ..)| *workers >= needed);
     let decides = |(_, domains, group): &Members| match shape.epsilon_ppb {
         Some(epsilon_ppb) => group.decides(epsilon_ppb),
@@ -156,7 +165,8 @@ fn deciding_classes(shape: &Shape, candidates: &[&Worker], crew: &Crew, now: Tim
     if classes.values().any(decides) {
         classes.retain(|_, members| decides(members));
     }
-    classes.into_iter().map(|(class, (workers, ..))| (class, workers)).collect()
+    let there = if classes.is_empty() { of_all } else { largest(&classes) };
+    (classes.into_keys().collect(), there)
 }
 
 /// The arbiters among the candidates. One that voted may do so again, if there is no other; they are never too few,
@@ -232,12 +242,12 @@ const NAMED_MAX: usize = 6;
 pub(super) fn barred(shape: &Shape, crew: &Crew, now: Time) -> (Vec<(WorkerId, Bar)>, usize) {
     let others = || crew.iter().filter(|worker| !shape.avoided.contains(&worker.id));
     let candidates: Vec<&Worker> = crew.iter().filter(|worker| shape.suits(worker)).collect();
-    let classes = deciding_classes(shape, &candidates, crew, now);
+    let (classes, _) = deciding_classes(shape, &candidates, crew, now);
     let named = others().take(NAMED_MAX).map(|worker| (worker.id, bar(shape, worker, &classes))).collect();
     (named, others().count().saturating_sub(NAMED_MAX))
 }
 
-fn bar(shape: &Shape, worker: &Worker, classes: &BTreeMap<Class, usize>) -> Bar {
+fn bar(shape: &Shape, worker: &Worker, classes: &BTreeSet<Class>) -> Bar {
     let wants_arbiter = shape.seat == Seat::Arbiter;
     let class = worker.class_of(shape.kin);
     if !worker.is_eligible() {
@@ -254,7 +264,7 @@ fn bar(shape: &Shape, worker: &Worker, classes: &BTreeMap<Class, usize>) -> Bar 
         Bar::NoArbiter
     } else if worker.is_arbiter {
         Bar::Arbiter
-    } else if shape.voters > 1 && shape.class.is_none() && !classes.contains_key(&class) {
+    } else if shape.voters > 1 && shape.class.is_none() && !classes.contains(&class) {
         Bar::FewPeers
     } else {
         Bar::Domain

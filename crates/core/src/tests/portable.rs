@@ -188,10 +188,12 @@ fn claims_of_overflows_that_nobody_confirms_end_in_a_drain() {
             let (attempt, epoch, worker) = (attempt(run, number), Epoch(epoch), worker(by));
             bench.step(Event::AttemptVoted { attempt, epoch, worker, vote });
         }
-        bench.join(machine(3 + run as u32, 4));
+        bench.join(machine(4, 4));
         let (_, number, epoch, by) = bench.assigned()[0];
         bench.vote(run, number, epoch, by, 8);
         assert!(bench.last_final().is_some());
+        bench.step(Event::WorkerLeft { worker: worker(4) });
+        (1..=3).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 4 }));
     }
     assert_eq!(bench.standing(1), WorkerStanding::Draining);
     assert_eq!(bench.pool.worker(worker(1)).unwrap().evidence, Standing::default(), "that is no blame");

@@ -27,7 +27,7 @@ const MUTANT_SEEDS: u64 = 3_000;
 const RESTART_SEEDS: u64 = 1_000;
 
 /// States that are rare and that the whole batch must have seen, or the generator has gone blind.
-const RARE: [&str; 51] = [
+const RARE: [&str; 52] = [
     "a cancel in time",
     "a cancel that came after the final",
     "a coordinator that was away",
@@ -64,6 +64,7 @@ const RARE: [&str; 51] = [
     "a run that was held back for the whole grace",
     "a run of a quarantined module",
     "a run that shared attempts",
+    "a run that turned to another class",
     "a run timed out",
     "a session that broke within the grace",
     "a slow attempt",

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::{
-    AttemptState, Class, Effect, Event, Final, OWN_DOMAIN, Submission, WorkerStanding, WorkerView, Write,
-    WriteKind,
+    AttemptRecord, AttemptState, Class, Effect, Event, Final, OWN_DOMAIN, Submission, WorkerStanding,
+    WorkerView, Write, WriteKind,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId};
@@ -27,6 +27,8 @@ pub struct Heard {
     pub number: u32,
     pub worker: WorkerId,
     class: Class,
+    /// Whether it is of the class that decided: others are neither right nor wrong.
+    pub is_compared: bool,
     pub result: Digest,
     outcome: Outcome,
     is_there: bool,
@@ -390,6 +392,7 @@ impl Oracle {
                     number: attempt.number,
                     worker,
                     class,
+                    is_compared: true,
                     result,
                     outcome,
                     is_there,
@@ -586,6 +589,23 @@ impl Oracle {
         Ok(())
     }
 
+    /// A run that was bound to a class which could not decide it keeps votes of that.
+    fn compare_within_one_class(&mut self, last: &Final) {
+        let Some(known) = self.runs.get_mut(&last.run) else { return };
+        let won = |number: u32| {
+            let its = |record: &&AttemptRecord| record.number == number;
+            let record = last.attempts.iter().find(its).map(|record| &record.state);
+            matches!(record, Some(AttemptState::Voted { won: Some(true), .. }))
+        };
+        let class = known.votes.iter().find(|vote| won(vote.number)).map(|vote| vote.class);
+        for vote in &mut known.votes {
+            vote.is_compared = class.is_none_or(|class| class == vote.class);
+        }
+        if known.votes.iter().any(|vote| !vote.is_compared) {
+            self.saw("a run that turned to another class");
+        }
+    }
+
     /// I2, I3, I7, I8: the final is the only one and rests on what was heard.
     fn ended(&mut self, last: &Final) -> Result<(), String> {
         let Some(known) = self.runs.get(&last.run) else {
@@ -600,6 +620,8 @@ impl Oracle {
         if known.was_canceled && last.state != RunState::Canceled {
             return Err(format!("I8: {} was canceled and is {}", last.run, last.state.name()));
         }
+        self.compare_within_one_class(last);
+        let known = &self.runs[&last.run];
         let rare = match last.result {
             Some(_) if last.shared_with.is_some() => {
                 known.check_shared(last, &self.runs)?;
@@ -652,6 +674,11 @@ fn speaker(event: &Event) -> Option<WorkerId> {
 }
 
 impl Known {
+    /// The votes that were compared, once it is final.
+    pub fn compared(&self) -> impl Iterator<Item = &Heard> {
+        self.votes.iter().filter(|vote| vote.is_compared)
+    }
+
     /// I5: a worker that held an attempt gets no other while one that did not is free; and voters sit in distinct domains
     /// where there are enough.
     fn check_exclusion(
@@ -699,7 +726,11 @@ impl Known {
         let seated = self.tries.values().filter(|found| found.is_live).map(|found| found.worker);
         let seated =
             seated.chain(self.votes.iter().map(|vote| vote.worker)).chain(self.discarded.iter().copied());
-        let seated: BTreeSet<WorkerId> = seated.filter(|worker| !books.is_arbiter(*worker)).collect();
+        let is_peer = |worker: &WorkerId| {
+            let class = workers.iter().find(|view| view.worker == *worker).map(|view| view.class);
+            class == Some(chosen.class) && !books.is_arbiter(*worker)
+        };
+        let seated: BTreeSet<WorkerId> = seated.filter(is_peer).collect();
         let same_class =
             workers.iter().filter(suits).filter(carries).filter(|view| view.class == chosen.class);
         // where votes are weighed, the operator's own machines sit where they like
@@ -720,7 +751,7 @@ impl Known {
     fn check_result(&self, last: &Final, result: Digest) -> Result<Vec<&'static str>, String> {
         let run = last.run;
         let mut rare = Vec::new();
-        let for_it: Vec<&Heard> = self.votes.iter().filter(|vote| vote.result == result).collect();
+        let for_it: Vec<&Heard> = self.compared().filter(|vote| vote.result == result).collect();
         let Some(first) = for_it.first() else {
             return Err(format!("I3: nobody voted for the result of {run}"));
         };
@@ -749,27 +780,28 @@ impl Known {
             Verify::Once | Verify::Standard | Verify::High => Ok(rare),
             Verify::Quorum { n } => {
                 let n = usize::from(n);
-                let workers: BTreeSet<WorkerId> = self.votes.iter().map(|vote| vote.worker).collect();
-                let classes: BTreeSet<Class> = self.votes.iter().map(|vote| vote.class).collect();
+                let all = self.compared().count();
+                let workers: BTreeSet<WorkerId> = self.compared().map(|vote| vote.worker).collect();
+                let classes: BTreeSet<Class> = self.compared().map(|vote| vote.class).collect();
                 if last.verdict.kind != VerdictKind::Agreed {
                     return Err(format!("I3: {run} has a result and is {:?}", last.verdict.kind));
                 }
-                if workers.len() != self.votes.len() {
+                if workers.len() != all {
                     return Err(format!("I4: a worker counts twice in {run}"));
                 }
-                if self.votes.len() < n || for_it.len() * 2 <= n || classes.len() != 1 {
-                    let (all, classes) = (self.votes.len(), classes.len());
+                if all < n || for_it.len() * 2 <= n || classes.len() != 1 {
+                    let classes = classes.len();
                     return Err(format!(
                         "I3: {} of {all} votes of {classes} classes for {run}",
                         for_it.len()
                     ));
                 }
                 let lost: Vec<WorkerId> =
-                    self.votes.iter().filter(|vote| vote.result != result).map(|vote| vote.worker).collect();
+                    self.compared().filter(|vote| vote.result != result).map(|vote| vote.worker).collect();
                 if last.verdict.votes as usize != for_it.len() || last.verdict.dissenters != lost {
                     return Err(format!("I3: the figures of the verdict of {run} are wrong"));
                 }
-                if self.votes.len() > n {
+                if all > n {
                     rare.push("a dispute that a further vote resolved");
                 }
                 Ok(rare)
