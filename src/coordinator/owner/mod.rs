@@ -44,9 +44,7 @@ use super::ring::Ring;
 use super::service::{PoolEvent, RunDetail, RunEvent, ServiceError};
 use crate::blobs::Blobs;
 use crate::class::Classes;
-use crate::core::{
-    Class, Effect, Event, Explained, Joining, Pool, Submission, SubmitError, Time, WorkerView,
-};
+use crate::core::{Effect, Event, Explained, Joining, Pool, Submission, SubmitError, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::CacheUse;
