@@ -12,8 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
+use super::CoordinatorError;
 use super::clock::Clock;
-use super::{CoordinatorError, private_folder};
+use super::start::private_folder;
 use crate::core::Time;
 use crate::receipt::{
     Hex, PublicKey, VoteProof, VoteStatement, load_or_make, make_key, seal, sign_one, write_private,

@@ -11,12 +11,16 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::ServiceExt as _;
 
+use super::cache::ResultCache;
+use super::owner::Command;
 use super::*;
-use crate::id::{AttemptId, Class, WorkerId};
+use crate::core::Time;
+use crate::digest::Digest;
+use crate::id::{AttemptId, Class, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, INLINE_BYTES_MAX, ToAgent, VoteReport};
 use crate::result::{Outcome, OutputRef, ResultManifest};
 use crate::store::sqlite::tests::held;
-use crate::store::{BlobRow, Enrolment, StoredModule};
+use crate::store::{BlobRow, Enrolment, ModuleState, StoredModule};
 
 mod cached;
 

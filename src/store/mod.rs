@@ -16,6 +16,7 @@ mod rows;
 pub mod sqlite;
 mod votes;
 mod withdrawal;
+mod workers;
 
 #[cfg(test)]
 mod conformance;
@@ -32,6 +33,7 @@ pub use failure::Failure;
 pub use repairs::*;
 pub use rows::*;
 pub use withdrawal::{Withdrawable, Withdrawal};
+pub use workers::*;
 
 /// Blobs up to this size live in their row; larger ones in the blob store, with their row here.
 pub const INLINE_BLOB_BYTES_MAX: usize = 16 * 1024;

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{Owner, submission};
+use super::Owner;
+use super::callers::submission;
 use crate::coordinator::open_run::{OpenRun, recovered};
 use crate::coordinator::repair::{Anew, Ended, Stays};
 use crate::coordinator::service::{PoolEvent, RunDetail};

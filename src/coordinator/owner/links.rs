@@ -4,19 +4,30 @@
 //! end of the worker. A remote one may have lost only its connection: it gets nothing meanwhile, and is lost if it is not
 //! back in time (or silent for too long, which the core finds out by itself).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::outbox::Outbox;
 use super::{Command, Link, Owner, Remote, WorkerOrder};
-use crate::core::Event;
+use crate::class::Classes;
+use crate::core::{Event, Joining};
 use crate::digest::Digest;
-use crate::id::{AttemptId, RunId, WorkerId};
+use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::ToAgent;
 use crate::spec::Limits;
 use crate::store::WorkerRow;
+
+/// A worker's first word, its MACs checked.
+pub(super) struct Hello {
+    pub(super) classes: Classes,
+    pub(super) slots: u32,
+    pub(super) memory_bytes: u64,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) holds: Vec<(AttemptId, Epoch)>,
+    pub(super) version: String,
+}
 
 impl Owner {
     /// A session begins. The worker is told of nothing before it has said its hello.
@@ -143,5 +154,26 @@ impl Owner {
             || self.keeping.values().any(|(from, wanted)| *from == worker && wanted.contains(&digest));
         // what was voted for is within the limits of its run
         of_open.or_else(|| dissents().then_some(Limits::MAX.file_bytes.max(Limits::MAX.output_bytes)))
+    }
+
+    /// Puts `Joining` together from what a worker says and what the store knows.
+    pub(super) fn joining(&self, link: &Link, hello: Hello) -> Joining {
+        Joining {
+            worker: link.row.id,
+            class: hello.classes.native,
+            domain: link.row.domain.clone(),
+            labels: hello.labels,
+            slots: hello.slots,
+            memory_bytes: hello.memory_bytes,
+            holds: hello.holds,
+            // its row was read before, or is written later
+            quarantined: link.row.quarantined.is_some() || self.parts.quarantined.has(link.row.id),
+            standing: link.row.standing(hello.classes.native.0),
+            prior: link.row.prior(),
+            is_arbiter: link.row.arbiter,
+            portable: hello.classes.portable,
+            for_votes: link.row.for_votes,
+            condemned_elsewhere: link.row.is_condemned_elsewhere(hello.classes.native.0),
+        }
     }
 }

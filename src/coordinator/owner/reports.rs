@@ -12,7 +12,8 @@ use subtle::ConstantTimeEq;
 
 use super::artifacts::Trust;
 use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS};
-use super::{Command, Hello, Link, Owner, collect};
+use super::links::Hello;
+use super::{Command, Link, Owner, collect};
 use crate::class::Classes;
 use crate::coordinator::open_run::Reported;
 use crate::core::{Beat, Class, Event, Time, Vote};

@@ -6,15 +6,17 @@ use bytes::Bytes;
 
 use super::*;
 use crate::coordinator::cache::{CacheConfig, ResultCache};
+use crate::coordinator::open_run::Waiter;
 use crate::coordinator::pump::Written;
 use crate::coordinator::repair::Ended;
+use crate::coordinator::service::RunDetail;
 use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
-use crate::core::{Config, Standing, WorkerStanding};
+use crate::core::{Config, Explained, Standing, WorkerStanding};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, ToAgent, VoteReport};
 use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState};
-use crate::spec::{Policy, RunSpec, Verify};
+use crate::spec::{CacheUse, Policy, RunSpec, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{Failure, FinalRun, ModuleState, StoredModule, WriteAnswer};
+use crate::store::{Failure, FinalRun, ModuleState, NewRun, StoredModule, WriteAnswer};
 
 mod anew;
 mod cached;
