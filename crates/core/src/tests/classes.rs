@@ -51,25 +51,6 @@ fn two_strangers_that_make_up_a_class_are_bound_to_no_run_that_they_cannot_decid
 }
 
 #[test]
-fn a_class_that_becomes_able_to_decide_is_asked_too() {
-    let mut bench = pool();
-    let proven = |number| Joining {
-        standing: Standing { k_milli: 900_000, ..Standing::default() },
-        ..stranger(number, &format!("domain {number}"), 2)
-    };
-    bench.join(proven(8));
-    bench.submit(submission(5, 7, Verify::Standard));
-    let classes: std::collections::BTreeSet<u32> = (10..40)
-        .map(|run| {
-            bench.effects.clear();
-            bench.submit(submission(run, 7, Verify::Standard));
-            bench.assigned().first().map_or(0, |first| first.3)
-        })
-        .collect();
-    assert!(classes.contains(&8) && classes.contains(&3), "{classes:?}");
-}
-
-#[test]
 fn confirmations_make_a_class_one_that_may_be_asked() {
     // 1 and 2 are the operator's second kind of machine: new, they cannot decide `high`; 3 to 6 are proven and can
     let mut bench = Bench::start(&[]);
@@ -80,26 +61,31 @@ fn confirmations_make_a_class_one_that_may_be_asked() {
     for number in 1..=2_u32 {
         bench.join(stranger(number, &format!("domain {number}"), 2));
     }
+    let grant = |bench: &mut Bench, numbers: std::ops::RangeInclusive<u32>, credits| {
+        numbers.for_each(|number| bench.step(Event::Credits { worker: worker(number), credits }));
+    };
     let first = |bench: &mut Bench, run| {
         bench.effects.clear();
         bench.submit(submission(run, 7, Verify::High));
-        let asked = bench.assigned();
+        let asked = bench.assigned().first().map(|it| it.3);
         bench.step(Event::Cancel { run: RunId(run) });
-        asked[0].3
+        bench.step(Event::Committed { run: RunId(run), write: WriteKind::Finished });
+        asked
     };
-    assert!((100..110).all(|run| first(&mut bench, run) >= 3), "only they could decide it");
-    // they confirm each other where votes are counted; the other class is busy
+    assert_eq!(first(&mut bench, 100), Some(3));
+    grant(&mut bench, 3..=6, 0);
+    assert_eq!(first(&mut bench, 101), None, "only those that are busy could decide it");
+    // the others confirm each other where votes are counted
     for run in 1_000..1_600 {
-        (3..=6).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 0 }));
-        (1..=2).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 4 }));
+        grant(&mut bench, 1..=2, 4);
+        bench.effects.clear();
         bench.submit(submission(run, 7, Verify::Quorum { n: 2 }));
         let (_, voters) = all_vote(&mut bench, 9);
         assert!(voters.iter().all(|by| *by <= 2), "{voters:?}");
         bench.step(Event::Committed { run: RunId(run), write: WriteKind::Finished });
     }
-    (3..=6).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 0 }));
-    (1..=2).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 4 }));
-    assert!(first(&mut bench, 2_000) <= 2, "by now they could decide it as well");
+    grant(&mut bench, 1..=2, 4);
+    assert_eq!(first(&mut bench, 2_000), Some(1), "by now they could decide it as well");
 }
 
 #[test]
