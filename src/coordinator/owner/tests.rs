@@ -11,7 +11,7 @@ use crate::coordinator::pump::Written;
 use crate::coordinator::repair::Ended;
 use crate::coordinator::service::RunDetail;
 use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
-use crate::core::{Config, Explained, Standing, WorkerStanding};
+use crate::core::{Class, Config, Explained, Standing, WorkerStanding};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, ToAgent, VoteReport};
 use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState};
 use crate::spec::{CacheUse, Policy, RunSpec, Verify};
