@@ -45,9 +45,9 @@ clippy:
 doc:
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
-deny: ## bans, licences, sources; advisories where their database can be reached
+deny: ## bans, licences, sources; advisories where their database can be reached (fetches cargo-deny: some minutes, once)
 	@command -v cargo-deny >/dev/null 2>&1 || $(CARGO) install cargo-deny --locked
-	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) deny --locked check --hide-inclusion-graph bans licenses sources
 	@$(CARGO) deny --locked check advisories || \
 	  if $(CARGO) deny --locked fetch db >/dev/null 2>&1; then exit 1; \
 	  else echo "advisories: SKIPPED, their database cannot be reached from here"; fi

@@ -4,7 +4,8 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["e2e/**/*.test.ts"],
+    // `npm run pictures` takes the pictures of README.md instead
+    include: process.env["LOCKSTEP_PICTURES"] === undefined ? ["e2e/**/*.test.ts"] : ["e2e/pictures.ts"],
     // Each file has a pool and a browser of its own; two cores are enough for one of them.
     fileParallelism: false,
     testTimeout: 180_000,

@@ -5,10 +5,11 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::history::Client;
+use crate::history::{Client, IN_FLIGHT};
 use crate::support::remote::Worker;
 use crate::support::{Pool, children};
 use crate::{Bench, busy_echo, crew_at, echoed, pool_of_remotes};
@@ -99,6 +100,7 @@ pub async fn per_run(bench: &mut Bench) {
     {
         let per_round = (runs / ROUNDS).max(10);
         let mut used = [[0; 3]; KINDS.len()];
+        let mut took = [Duration::ZERO; KINDS.len()];
         let mut modules = Vec::new();
         for side in &sides {
             modules.push(side.pool.push(busy_echo(steps)).await);
@@ -111,11 +113,12 @@ pub async fn per_run(bench: &mut Bench) {
                     json!({"module": modules[place], "stdin": {"text": key}, "verify": {"policy": "once"},
                         "limits": {"memory_bytes": MEMORY, "output_bytes": OUTPUT, "file_bytes": OUTPUT}})
                 };
-                let before = side.ticks();
+                let (before, began) = (side.ticks(), Instant::now());
                 let entries =
                     side.client.drive(&format!("cpu-{steps}-{round}"), per_round, request, echoed).await;
                 // the first round warms up
                 if round > 0 {
+                    took[place] += began.elapsed();
                     for (used, (after, before)) in
                         used[place].iter_mut().zip(side.ticks().into_iter().zip(before))
                     {
@@ -129,9 +132,13 @@ pub async fn per_run(bench: &mut Bench) {
         let parts =
             used.map(|parts| parts.map(|ticks| ticks as f64 * 10_000.0 / (per_round * ROUNDS) as f64));
         let micros = parts.map(|parts| parts.iter().sum::<f64>());
-        for (kind, [coordinator, workers, runners]) in KINDS.iter().zip(parts) {
+        for ((kind, [coordinator, workers, runners]), took) in KINDS.iter().zip(parts).zip(took) {
             let used = format!("{coordinator:.0}, {workers:.0}, {runners:.0} us");
-            bench.line(&format!("CPU of {name}, {kind}: coordinator, workers, runners"), &used, "", "");
+            let speed = format!(
+                "{:.0} runs/s, {IN_FLIGHT} at once",
+                (per_round * ROUNDS) as f64 / took.as_secs_f64()
+            );
+            bench.line(&format!("CPU of {name}, {kind}: coordinator, workers, runners"), &used, &speed, "");
         }
         for place in [1, 3] {
             let ratio = micros[place] / micros[place - 1];

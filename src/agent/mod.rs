@@ -52,6 +52,8 @@ pub struct AgentConfig {
     /// Short attempts that it takes beyond those, for each slot: they wait here instead of in the coordinator. On the other
     /// end of a network more of them are worth it, because what is said of them then travels together.
     pub ahead: usize,
+    /// The same for tiny ones, no fewer than that.
+    pub ahead_tiny: usize,
     /// Memory for all of them, in bytes: told to the coordinator, which leases it.
     pub memory_bytes: u64,
     /// What placement may ask for.
@@ -83,6 +85,7 @@ impl AgentConfig {
             exe,
             slots,
             ahead: session::AHEAD,
+            ahead_tiny: session::AHEAD,
             memory_bytes,
             labels: BTreeMap::new(),
             classes,

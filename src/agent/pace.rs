@@ -6,6 +6,8 @@ use crate::digest::Digest;
 
 /// An attempt below this is short, in nanoseconds.
 pub(super) const SHORT_NS: u64 = 5_000_000;
+/// One below this is tiny: what is said about it costs more than it does.
+const TINY_NS: u64 = 1_000_000;
 /// Attempts that are remembered of each module.
 const SAMPLES: usize = 20;
 /// So many must be known before a judgement.
@@ -18,18 +20,31 @@ const MODULES_MAX: usize = 1_024;
 pub(super) struct Pace {
     /// Bit set: it was long.
     long: u32,
+    /// Bit set: it was not tiny.
+    large: u32,
     count: usize,
 }
 
 impl Pace {
     fn add(&mut self, took_ns: u64) {
-        self.long = (self.long << 1 | u32::from(took_ns >= SHORT_NS)) & ((1 << SAMPLES) - 1);
+        let shift = |bits: u32, bit| (bits << 1 | u32::from(bit)) & ((1 << SAMPLES) - 1);
+        self.long = shift(self.long, took_ns >= SHORT_NS);
+        self.large = shift(self.large, took_ns >= TINY_NS);
         self.count = (self.count + 1).min(SAMPLES);
     }
 
     /// Whether the 95th percentile of the last twenty is short.
     pub(super) fn is_short(&self) -> bool {
-        self.count >= SAMPLES_MIN && self.long.count_ones() as usize * 20 <= self.count
+        self.is_rare(self.long)
+    }
+
+    /// Whether it is tiny.
+    pub(super) fn is_tiny(&self) -> bool {
+        self.is_rare(self.large)
+    }
+
+    fn is_rare(&self, bits: u32) -> bool {
+        self.count >= SAMPLES_MIN && bits.count_ones() as usize * 20 <= self.count
     }
 }
 
@@ -66,12 +81,14 @@ mod tests {
             assert!(!paces.is_short(&Digest::EMPTY));
             paces.add(Digest::EMPTY, 1);
         }
-        assert!(paces.is_short(&Digest::EMPTY) && paces.all.is_short());
+        assert!(paces.is_short(&Digest::EMPTY) && paces.all.is_short() && paces.all.is_tiny());
         paces.add(Digest::EMPTY, SHORT_NS);
         assert!(!paces.is_short(&Digest::EMPTY), "one in six");
         (0..14).for_each(|_| paces.add(Digest::EMPTY, 1));
         assert!(paces.is_short(&Digest::EMPTY), "one in twenty");
         paces.add(Digest::EMPTY, SHORT_NS);
         assert!(!paces.is_short(&Digest::EMPTY), "two in twenty");
+        (0..SAMPLES).for_each(|_| paces.add(Digest::EMPTY, TINY_NS));
+        assert!(paces.all.is_short() && !paces.all.is_tiny());
     }
 }

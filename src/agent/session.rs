@@ -217,7 +217,8 @@ impl Session {
         let capacity = if self.drain.is_some() || self.outputs.bytes() >= self.config.outputs_bytes_max {
             0
         } else if self.paces.all.is_short() && !self.has_long(monotonic_ns()) {
-            slots * (1 + self.config.ahead)
+            let ahead = if self.paces.all.is_tiny() { self.config.ahead_tiny } else { self.config.ahead };
+            slots * (1 + ahead)
         } else {
             slots
         };
@@ -303,7 +304,7 @@ impl Session {
         let slots = self.config.slots as usize;
         let detail = if self.outputs.bytes() >= self.config.outputs_bytes_max {
             "its outputs wait for collection"
-        } else if self.held.len() > 2 * slots * (1 + self.config.ahead) {
+        } else if self.held.len() > 2 * slots * (1 + self.config.ahead_tiny) {
             "it holds more attempts than it asked for"
         } else {
             return None;

@@ -452,6 +452,9 @@ pub enum RunsCommand {
         /// `stdout`, `stderr` or `file:/out/PATH` [default: the first one that differs]
         #[arg(long, value_name = "STREAM")]
         stream: Option<String>,
+        /// A revision, with the attempts that it had [default: the present one]
+        #[arg(long, value_name = "N")]
+        revision: Option<u32>,
     },
     /// Wait for the end; print and exit as `lockstep run` does
     Wait {

@@ -1,10 +1,14 @@
 //! `lockstep callbacks` and `lockstep workspaces`.
 
+use std::time::Duration;
+
 use reqwest::Method;
+use reqwest::header::HeaderName;
 
 use super::args::{CallbacksArgs, CallbacksCommand, WorkspacesArgs, WorkspacesCommand};
 use super::client::Client;
 use super::error::CliError;
+use super::run::{RETRY_PAUSES, random_key};
 use super::screen::Screen;
 use super::{show, show_pool};
 use crate::protocol::api::{CallbackSecret, DeliveryPage, Info, VerifyRequest, Workspace, WorkspaceRequest};
@@ -23,7 +27,7 @@ pub async fn callbacks(client: &Client, args: &CallbacksArgs) -> Result<u8, CliE
         }
         CallbacksCommand::Secret { rotate } => {
             let secret: CallbackSecret = match rotate {
-                true => client.post(&["callbacks", "secret", "rotate"]).await?,
+                true => new_secret(client).await?,
                 false => client.get(&["callbacks", "secret"]).await?,
             };
             match json {
@@ -40,6 +44,22 @@ pub async fn callbacks(client: &Client, args: &CallbacksArgs) -> Result<u8, CliE
         (false, false) => screen.text(&show_pool::deliveries(&page.items))?,
     }
     Ok(0)
+}
+
+/// Asks for a new secret; an answer that breaks off is asked for again, under the same key.
+async fn new_secret(client: &Client) -> Result<CallbackSecret, CliError> {
+    let headers = [(HeaderName::from_static("idempotency-key"), random_key()?)];
+    let segments = ["callbacks", "secret", "rotate"];
+    let mut pauses = RETRY_PAUSES.into_iter();
+    loop {
+        match client.post_json(&segments, &serde_json::json!({}), &headers, Duration::ZERO).await {
+            Err(error @ CliError::Broken { .. }) => match pauses.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(error),
+            },
+            other => return other,
+        }
+    }
 }
 
 /// Shows or settles what holds for all runs of the token's workspace.

@@ -47,6 +47,7 @@ fn text(repairs: &[Repair]) -> String {
             repair.pending.to_string(),
             repair.confirmed.to_string(),
             repair.corrected.to_string(),
+            repair.dependents.to_string(),
             repair.undecided.to_string(),
             repair.not_verifiable.to_string(),
             second(repair.since),
@@ -61,6 +62,7 @@ fn text(repairs: &[Repair]) -> String {
         "PENDING",
         "CONFIRMED",
         "CORRECTED",
+        "DEPENDENTS",
         "UNDECIDED",
         "NOT VERIFIABLE",
         "SINCE",
@@ -77,12 +79,13 @@ mod tests {
     fn a_repair_shows_its_figures_and_no_control_characters() {
         let repair: Repair = serde_json::from_value(serde_json::json!({
             "worker": "w3", "since": "2026-11-01T10:00:00.000000Z", "why": "lied\u{1b}[31m", "state": "verifying",
-            "finals": 41, "found": 42, "decisive": 7, "pending": 3, "confirmed": 1, "corrected": 2, "undecided": 1,
-            "not_verifiable": 0,
+            "finals": 41, "found": 42, "decisive": 7, "pending": 3, "confirmed": 1, "corrected": 2, "dependents": 58,
+            "undecided": 1, "not_verifiable": 0,
         }))
         .unwrap();
         let list = text(std::slice::from_ref(&repair));
         assert!(list.contains("w3") && list.contains("verifying") && list.contains("42"), "{list}");
+        assert!(list.contains("DEPENDENTS") && list.contains("58"), "{list}");
         assert!(!list.contains('\u{1b}'), "{list}");
         assert!(
             announced(&repair).starts_with("41 final(s) in which w3 had voted"),

@@ -25,8 +25,8 @@ use crate::protocol::api::{Run, RunRequest};
 const SUBMIT_WAIT: Duration = Duration::from_secs(1);
 /// A run in memory is only known to the request that waits for it: the most that the server allows.
 const MEMORY_WAIT: Duration = Duration::from_secs(300);
-/// Pauses before a submission whose connection broke is repeated; its key makes that harmless.
-const RETRY_PAUSES: [Duration; 3] =
+/// Pauses before a request whose connection broke is repeated; its key makes that harmless.
+pub const RETRY_PAUSES: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(400), Duration::from_millis(1_600)];
 
 /// Executes the command; the exit code is the guest's.
@@ -82,8 +82,8 @@ pub async fn module_of(client: &Client, module: &ModuleRef, screen: &Screen) -> 
     Ok(pushed.module.digest)
 }
 
-/// 128 random bits, so that a submission can be repeated without becoming a second run.
-fn random_key() -> Result<String, CliError> {
+/// A key under which a request may be sent again and does nothing twice: 128 random bits.
+pub fn random_key() -> Result<String, CliError> {
     let mut bytes = [0; 16];
     let failed = |error: getrandom::Error| CliError::Broken { doing: "making a key", why: error.to_string() };
     getrandom::fill(&mut bytes).map_err(failed)?;

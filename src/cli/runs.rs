@@ -53,8 +53,8 @@ pub async fn runs(client: &Client, args: &RunsArgs) -> Result<u8, CliError> {
                 (None, false) => screen.text(&show::files(&run))?,
             }
         }
-        Some(RunsCommand::Diff { id, left, right, stream }) => {
-            let numbers = [("left", left), ("right", right)];
+        Some(RunsCommand::Diff { id, left, right, stream, revision }) => {
+            let numbers = [("left", left), ("right", right), ("revision", revision)];
             let named = numbers.into_iter().filter_map(|(name, number)| Some((name, (*number)?.to_string())));
             let query: Vec<_> = named.chain(stream.clone().map(|stream| ("stream", stream))).collect();
             let request = client.request(Method::GET, &["runs", &id.to_string(), "diff"]).query(&query);

@@ -23,12 +23,15 @@ pub async fn tokens(client: &Client, args: &TokensArgs) -> Result<u8, CliError> 
             }
         }
         TokensCommand::Create { name, scopes, domain, owned, foreign, arbiter, expires } => {
+            let is_worker = scopes.iter().any(|scope| matches!(scope, ScopeArg::Worker));
+            // whoever types this on the coordinator's machine and says nothing means a machine of their own
+            let is_own = is_worker && domain.is_none() && !*foreign && !*arbiter;
             let request = TokenRequest {
                 name: name.clone(),
                 scopes: scopes.iter().map(|scope| scope_of(*scope)).collect(),
                 expires_at: expires.map(from_now).transpose()?,
                 domain: domain.clone(),
-                owned: *owned,
+                owned: *owned || is_own,
                 foreign: *foreign,
                 arbiter: *arbiter,
             };

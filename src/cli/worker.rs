@@ -198,6 +198,7 @@ async fn config(args: &WorkerArgs, environment: &Environment) -> Result<(RemoteC
     let agent = AgentConfig {
         labels: labels(args, environment)?,
         ahead: remote::AHEAD,
+        ahead_tiny: remote::AHEAD_TINY,
         about: parts.all(),
         ..AgentConfig::new(name.unwrap_or_else(hostname), exe, slots, memory.0, parts.classes())
     };

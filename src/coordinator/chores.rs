@@ -36,7 +36,7 @@ const FIGURES_US: u64 = 60 * 60 * 1_000_000;
 /// Runs that are counted again after a start.
 const FIGURES_RUNS_MAX: u32 = 20_000;
 
-/// What is kept of final runs and of evidence.
+/// What is kept of final runs and of evidence. A run whose result others have goes with the last of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RetentionConfig {
     /// Final runs older than this go, in milliseconds.
@@ -166,7 +166,7 @@ async fn round(
         // before their blobs may go
         cache.forget(&gone);
         deleted += gone.len();
-        if gone.len() < BATCH as usize {
+        if gone.is_empty() {
             break;
         }
         tokio::task::yield_now().await;

@@ -74,6 +74,8 @@ pub struct Metrics {
     pub cache_withdrawn: Counter,
     /// Runs that shared the attempts of another.
     pub runs_shared: Counter,
+    /// Runs that were corrected because the run which had computed their result was.
+    pub dependents_corrected: Counter,
     /// Finals that were put down to be verified anew.
     pub reverifications_queued: Counter,
     reverifications: Family<ByVerdict, Counter>,
@@ -132,6 +134,7 @@ impl Metrics {
             cache_misses: Counter::default(),
             cache_withdrawn: Counter::default(),
             runs_shared: Counter::default(),
+            dependents_corrected: Counter::default(),
             reverifications_queued: Counter::default(),
             reverifications: Family::default(),
             runs_finished: Family::default(),
@@ -250,6 +253,11 @@ impl Metrics {
             self.reruns.clone(),
         );
         registry.register(
+            "dependents_corrected",
+            "Runs that had been answered with a wrong result and were corrected with the run that computed it",
+            self.dependents_corrected.clone(),
+        );
+        registry.register(
             "reverifications_queued",
             "Finals that were put down to be verified anew",
             self.reverifications_queued.clone(),
@@ -336,6 +344,7 @@ mod tests {
         metrics.vote_refused("nonce");
         metrics.reverifications_queued.inc_by(2);
         metrics.reverified("corrected");
+        metrics.dependents_corrected.inc_by(3);
         metrics.request_answered("GET", "/v1/runs/{id}", 200, Duration::from_micros(300));
         let pool = Stats { queued: 7, slots: 4, ..Stats::default() };
         let text = metrics.render(pool, Usage { blob_bytes: 9, ..Usage::default() }, 5);
@@ -348,6 +357,7 @@ mod tests {
             "lockstep_attempts_ended_total{how=\"voted\"} 1",
             "lockstep_votes_refused_total{why=\"nonce\"} 1",
             "lockstep_reverifications_queued_total 2",
+            "lockstep_dependents_corrected_total 3",
             "lockstep_reverifications_total{verdict=\"corrected\"} 1",
             "lockstep_http_requests_total{method=\"GET\",route=\"/v1/runs/{id}\",status=\"200\"} 1",
             "lockstep_run_seconds_bucket{le=\"0.005\"} 1",

@@ -3,7 +3,8 @@
 //! The intention is a row of the store, written with the quarantine; everything here goes on from what is stored, so that a
 //! restart costs what was being verified and nothing else. First the finals of all such workers are looked at, page by page;
 //! then those that would not have been without them are verified, the weakest first, a bounded number at once. How much of
-//! the pool that may take is the core's business, as is every verdict.
+//! the pool that may take is the core's business, as is every verdict. Runs that had been answered with a result that is
+//! replaced are corrected along, page by page too.
 
 mod past;
 
@@ -29,6 +30,10 @@ use past::{Workers, in_evidence, reverify};
 const PAGE: u32 = 100;
 /// Earlier revisions whose voters are looked at.
 const REVISIONS_MAX: usize = 100;
+/// Runs that are corrected along with the one that computed their result, in one write; and writes before others have
+/// their turn.
+const FOLLOW_PAGE: u32 = 100;
+const FOLLOW_PAGES: usize = 50;
 /// Finals that are with the owner at once; the core lets fewer of them have workers.
 const AT_ONCE: usize = 32;
 /// After the first try in vain; each further pause is four times as long.
@@ -156,8 +161,9 @@ impl Repairer {
         }
     }
 
-    /// Looks at what was not looked at, then hands out what is due.
+    /// Has what was corrected reach those that have its result, looks at what was not looked at, then hands out what is due.
     async fn round(&self, open: &mut BTreeMap<RunId, u32>) -> Result<(), StoreError> {
+        self.follow_corrections().await?;
         let repairs = self.store.repairs().await?;
         if repairs.is_empty() {
             return Ok(());
@@ -191,6 +197,23 @@ impl Repairer {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Corrects runs that have the result of one that was corrected.
+    async fn follow_corrections(&self) -> Result<(), StoreError> {
+        for _ in 0..FOLLOW_PAGES {
+            let followed = self.store.follow_corrections(self.clock.now(), FOLLOW_PAGE).await?;
+            if !followed.corrected.is_empty() {
+                let count = followed.corrected.len();
+                tracing::warn!(count, "runs that had been answered with a wrong result are corrected along");
+                let _ = self.commands.send(Command::Followed(followed.corrected));
+            }
+            if !followed.has_more {
+                return Ok(());
+            }
+        }
+        self.handle.wake();
         Ok(())
     }
 

@@ -103,6 +103,8 @@ pub struct Prepared {
     pub blobs: Vec<(Digest, Bytes)>,
     /// Idempotency key and digest of the canonical request.
     pub idempotency: Option<(String, Digest)>,
+    /// Its caller says in so many words that nothing may be acknowledged that is not written: an answer from the cache, too.
+    pub must_be_written: bool,
     /// The run that it repeats.
     pub rerun_of: Option<RunId>,
     /// Whether its output is watched as it comes.
@@ -292,10 +294,12 @@ pub enum ServiceError {
     #[error("{0}")]
     CallbackRefused(String),
     /// Backpressure of what is to be told to others.
-    #[error("{pending} callbacks wait for their receivers: try again later")]
+    #[error("{pending} callbacks of {of} wait: try again later")]
     CallbacksFull {
         /// Deliveries that are pending.
         pending: u64,
+        /// Whose.
+        of: &'static str,
     },
     /// No room.
     #[error("the disk of the coordinator is full")]

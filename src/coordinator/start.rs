@@ -66,12 +66,12 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         tokio::spawn(cache::keep_withdrawal(Arc::clone(&store), together));
     }
     let callbacks = Arc::new(Callbacks::open(&config.callbacks, store.as_ref(), clock.now()).await?);
-    let quarantined = pool_service::Quarantined::default();
     let (own, about) = proof.await.map_err(|error| CoordinatorError::Task(error.to_string()))??;
     let classes = Arc::new(ClassBook::of(about.clone()));
     let (repairs, repairs_ended) = repair::Handle::new();
     // embedded workers are new in each process; those on other machines outlive it and come back
-    let returning = returning::expected(&store.workers().await?);
+    let rows = store.workers().await?;
+    let (returning, quarantined) = (returning::expected(&rows), pool_service::Quarantined::of(&rows));
     let open_runs = Arc::<AtomicUsize>::default();
     let parts = owner::Parts {
         open_runs: Arc::clone(&open_runs),
@@ -123,8 +123,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         worker_lost_ms: config.core.worker_lost_ms,
         quarantined,
         stopping: stopping.clone(),
-    })
-    .await?;
+    });
     let repairer = repair::Repairer {
         store: Arc::clone(&store),
         commands: commands.clone(),

@@ -106,6 +106,7 @@ pub fn prepare(
         has_default_verify: request.verify.is_none(),
         blobs: blobs.0.into_iter().collect(),
         idempotency,
+        must_be_written: request.durable == Some(true),
         rerun_of: None,
         live: request.live.unwrap_or(false),
     };
@@ -117,7 +118,12 @@ fn fingerprint(request: &RunRequest) -> Digest {
     Digest::of(&canonical_json(&RunRequest { wait_ms: None, ..request.clone() }))
 }
 
-fn idempotency_key_checked(key: &str) -> Result<String, Invalid> {
+/// An Idempotency-Key as it may be.
+///
+/// # Errors
+///
+/// It is too long, or has other characters than visible ones.
+pub fn idempotency_key_checked(key: &str) -> Result<String, Invalid> {
     let visible = key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX || !visible {
         return Err(Invalid {

@@ -22,7 +22,9 @@ pub use check::{Checked, ReceiptError, check};
 pub use envelope::{PAYLOAD_TYPE, RECEIPT_BYTES_MAX, seal};
 pub use fraction::{fraction, parse_fraction};
 pub use key_file::{load_or_make, make_key, write_private};
-pub use statement::{RootSignature, VoteProof, VoteStatement, sign_one, sign_root, verify_root};
+pub use statement::{
+    RootSignature, VoteProof, VoteStatement, sign_one, sign_root, verify_root, verify_root_by,
+};
 pub use text::{Hex, PublicKey};
 
 #[cfg(test)]

@@ -107,9 +107,12 @@ pub fn sign_one(key: &SigningKey, statement: &VoteStatement) -> VoteProof {
 
 /// Whether the worker with this public key signed the root over `count` votes. Weak keys and malleable signatures are refused.
 pub fn verify_root(key: &[u8; 32], root: &Node, count: u32, signature: &RootSignature) -> bool {
-    VerifyingKey::from_bytes(key).is_ok_and(|key| {
-        key.verify_strict(&signed_bytes(root, count), &Signature::from_bytes(signature)).is_ok()
-    })
+    VerifyingKey::from_bytes(key).is_ok_and(|key| verify_root_by(&key, root, count, signature))
+}
+
+/// [`verify_root`] for who has many of one worker to check: its key was read before.
+pub fn verify_root_by(key: &VerifyingKey, root: &Node, count: u32, signature: &RootSignature) -> bool {
+    key.verify_strict(&signed_bytes(root, count), &Signature::from_bytes(signature)).is_ok()
 }
 
 #[cfg(test)]

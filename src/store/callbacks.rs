@@ -1,9 +1,10 @@
 //! The outbox: what is to be told to others, and how that went. Plain data, the same for every backend.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::core::Time;
-use crate::id::RunId;
+use crate::id::{RunId, WorkspaceId};
 
 /// Which delivery: there is one for each revision of a run that has a callback.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -74,6 +75,17 @@ pub struct SkippedCallbacks {
     pub receivers: Vec<String>,
 }
 
+/// How far a look at the outbox goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OutboxLimits {
+    /// Deliveries that are wanted.
+    pub due: u32,
+    /// Of them, to one receiver.
+    pub per_receiver: u32,
+    /// A receiver of a workspace that has so many pending is named in [`DueCallbacks::full`].
+    pub full: u64,
+}
+
 /// What there is to do.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DueCallbacks {
@@ -81,6 +93,15 @@ pub struct DueCallbacks {
     pub due: Vec<Delivery>,
     /// When the next one is due of those that are not.
     pub next_at: Option<Time>,
-    /// Deliveries that are pending, due or not, the skipped ones included.
-    pub pending: u64,
+    /// Deliveries that are pending, by workspace, due or not, the skipped ones included.
+    pub pending: BTreeMap<WorkspaceId, u64>,
+    /// Receivers that have too many pending.
+    pub full: BTreeSet<(WorkspaceId, String)>,
+}
+
+/// The receiver that a URL names: host and port, what stands between `//` and the next `/`, `?` or `#`. URLs are checked where
+/// runs are submitted.
+pub fn receiver(url: &str) -> &str {
+    let rest = url.split_once("//").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
 }

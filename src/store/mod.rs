@@ -9,6 +9,7 @@
 //! It knows no HTTP, no scheduling rule and no file: large blobs live behind [`crate::blobs`], here are their rows.
 
 mod callbacks;
+mod dependents;
 mod failure;
 mod records;
 mod repairs;
@@ -29,6 +30,7 @@ use crate::id::{Epoch, RunId, WorkerId, WorkspaceId};
 use crate::spec::Verify;
 
 pub use callbacks::*;
+pub use dependents::Followed;
 pub use failure::Failure;
 pub use repairs::*;
 pub use rows::*;
@@ -69,7 +71,7 @@ pub enum StoreError {
 pub trait Store: Send + Sync + 'static {
     /// Applies a batch in one transaction (usually shared with others: group commit) and answers, in order, how each
     /// write ended, once all of it is durable. Of a run that the cache answered ([`Source::Cached`]) a final for which a blob
-    /// is missing takes the insertion back: there is no such run then.
+    /// is missing, or the run that computed it, takes the insertion back: there is no such run then.
     async fn write_runs(&self, writes: Arc<Vec<RunWrite>>) -> Result<Vec<WriteAnswer>, StoreError>;
 
     /// A run.
@@ -142,12 +144,14 @@ pub trait Store: Send + Sync + 'static {
     /// Settles something else, in place of what it had settled.
     async fn put_workspace(&self, id: WorkspaceId, settings: WorkspaceSettings) -> Result<(), StoreError>;
 
-    /// Deliveries that are due at `now`, those that have waited longest first, at most `limit`; none of `skip`.
+    /// Deliveries that are due at `now`, none of `skip`. Receivers take turns: first comes the one of which nothing was tried
+    /// for the longest, and of each what has waited longest. However much waits, a look reads a number of rows that
+    /// `limits` and `skip` bound: a receiver that is down costs the others nothing.
     async fn due_callbacks(
         &self,
         now: Time,
         skip: SkippedCallbacks,
-        limit: u32,
+        limits: OutboxLimits,
     ) -> Result<DueCallbacks, StoreError>;
     /// Takes a note of how a try of a delivery ended. False, and nothing changes, if it is not pending any more or somebody
     /// asked for it again since `tries` tries had been made.
@@ -178,7 +182,8 @@ pub trait Store: Send + Sync + 'static {
     /// Takes the rows of up to `limit` blobs that nothing refers to and whose pins have ended, and says which of them
     /// had their bytes in the blob store.
     async fn take_garbage(&self, now: Time, limit: u32) -> Result<Garbage, StoreError>;
-    /// Deletes final runs beyond the retention and drops their references; returns which went, the oldest end first.
+    /// Deletes final runs beyond the retention and drops their references; returns which went, the oldest end first. One
+    /// whose result others have is only marked: it is in nobody's way, and goes with the last of them.
     async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError>;
     /// Recounts every reference from the rows that refer, sets right and answers the blobs whose count differed (a
     /// self-check: there are none unless something is broken).
@@ -239,6 +244,11 @@ pub trait Store: Send + Sync + 'static {
     async fn due_suspects(&self, now: Time, limit: u32) -> Result<Vec<DueSuspect>, StoreError>;
     /// Records what came of one; of corrections [`RunWrite::Correct`] does.
     async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError>;
+    /// Corrects runs that have a result which was replaced ([`RunWrite::Correct`]) in the run that computed it: each becomes a
+    /// revision more, as [`follow`] says, with the delivery of its callback. Looks at `limit` of them at most, from where the
+    /// call before ended on. That they are to be looked at is written with the correction, and with the final of one that
+    /// comes later; so none is missed, whatever lies between, and none is corrected twice.
+    async fn follow_corrections(&self, at: Time, limit: u32) -> Result<Followed, StoreError>;
     /// Appends evidence, in this order, and folds it into the standings of its workers.
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError>;
     /// Evidence of a worker with its position in the log, newest first, before position `before`, at most `limit`.

@@ -88,6 +88,10 @@ pub struct Repair {
     pub undecided: u64,
     /// Given up, because what they need is gone, or because trusted executions differ.
     pub not_verifiable: u64,
+    /// Runs that had been answered with what was replaced, and were corrected along.
+    pub dependents: u64,
+    /// Whether that is all of them, as far as is known.
+    pub is_followed: bool,
     /// Up to where its finals were looked at.
     pub cursor: u64,
     /// Whether all were that there are.

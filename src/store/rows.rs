@@ -122,7 +122,8 @@ pub enum RunWrite {
     },
     /// Finish a run.
     Finish(Box<FinalRun>),
-    /// Put the next revision in the place of a final: refused unless it is of the revision before and no later owner's.
+    /// Put the next revision in the place of a final: refused unless it is of the revision before and no later owner's, and of
+    /// one whose result another run computed, which is corrected with that one ([`super::Store::follow_corrections`]).
     /// When the run ended stays; [`Final::finished_at`] is when this was found.
     Correct(Box<FinalRun>),
 }
@@ -141,7 +142,8 @@ pub enum WriteAnswer {
         /// Whether its payload is the same.
         same_payload: bool,
     },
-    /// A blob that the run refers to has no row (any more): nothing was changed.
+    /// A blob that the run refers to has no row (any more): nothing was changed. So does the result of a cached answer whose
+    /// run went.
     MissingBlob(Digest),
 }
 

@@ -16,6 +16,8 @@ pub struct Withdrawal {
     pub run: Option<RunId>,
     /// Resting on a vote of this worker.
     pub worker: Option<WorkerId>,
+    /// Resting on one vote alone.
+    pub alone: bool,
     /// Of this class.
     pub class: Option<Class>,
     /// Of this module.
@@ -37,6 +39,8 @@ pub struct Withdrawable<'a> {
     pub run: RunId,
     /// Who voted for it.
     pub workers: &'a [WorkerId],
+    /// Whether one of them was enough.
+    pub is_alone: bool,
     /// As what it was executed.
     pub class: Class,
     /// What was executed.
@@ -52,6 +56,7 @@ impl Withdrawal {
             workspace: None,
             run: None,
             worker: None,
+            alone: false,
             class: None,
             module: None,
             after: None,
@@ -63,6 +68,11 @@ impl Withdrawal {
     /// Whatever rests on a worker.
     pub fn of_worker(worker: WorkerId, until: Time) -> Withdrawal {
         Withdrawal { worker: Some(worker), ..Withdrawal::everything(until) }
+    }
+
+    /// Whatever rests on the word of a worker alone.
+    pub fn of_its_word(worker: WorkerId, until: Time) -> Withdrawal {
+        Withdrawal { alone: true, ..Withdrawal::of_worker(worker, until) }
     }
 
     /// Whatever a module gave.
@@ -81,15 +91,27 @@ impl Withdrawal {
             && self.workspace.is_none_or(|workspace| workspace == it.workspace)
             && self.run.is_none_or(|run| run == it.run)
             && self.worker.is_none_or(|worker| it.workers.contains(&worker))
+            && (!self.alone || it.is_alone)
             && self.class.is_none_or(|class| class == it.class)
             && self.module.is_none_or(|module| module == it.module)
             && self.after.is_none_or(|after| it.finished_at >= after)
             && self.before.is_none_or(|before| it.finished_at < before)
     }
 
-    /// Whether it covers all that one of before covers.
+    /// Whether it covers all that one of before covers: it asks for nothing that the other does not ask for too.
     pub fn contains(&self, earlier: &Withdrawal) -> bool {
-        *self == Withdrawal::everything(self.until) && earlier.until <= self.until
+        fn asks_no_more<T: PartialEq>(it: Option<T>, earlier: Option<T>) -> bool {
+            it.is_none() || it == earlier
+        }
+        earlier.until <= self.until
+            && asks_no_more(self.workspace, earlier.workspace)
+            && asks_no_more(self.run, earlier.run)
+            && asks_no_more(self.worker, earlier.worker)
+            && (!self.alone || earlier.alone)
+            && asks_no_more(self.class, earlier.class)
+            && asks_no_more(self.module, earlier.module)
+            && asks_no_more(self.after, earlier.after)
+            && asks_no_more(self.before, earlier.before)
     }
 }
 
@@ -103,6 +125,7 @@ mod tests {
             workspace: WorkspaceId(1),
             run: RunId(2),
             workers: &[WorkerId(3), WorkerId(4)],
+            is_alone: false,
             class: Class(Digest::of(b"class")),
             module: Digest::of(b"module"),
             finished_at: Time(50),
@@ -116,6 +139,7 @@ mod tests {
             (Withdrawal::of_run(RunId(2), Time(50)), true),
             (Withdrawal::of_run(RunId(3), Time(50)), false),
             (Withdrawal::of_worker(WorkerId(4), Time(60)), true),
+            (Withdrawal::of_its_word(WorkerId(4), Time(60)), false),
             (Withdrawal::of_worker(WorkerId(5), Time(60)), false),
             (Withdrawal::of_module(Digest::of(b"module"), Time(60)), true),
             (Withdrawal::of_module(Digest::of(b"other"), Time(60)), false),
@@ -132,5 +156,12 @@ mod tests {
             assert_eq!(all.contains(&withdrawal), withdrawal.until <= all.until);
         }
         assert!(!Withdrawal::of_run(RunId(2), Time(99)).contains(&all));
+        let [word, whole] =
+            [Withdrawal::of_its_word, Withdrawal::of_worker].map(|of| of(WorkerId(4), Time(60)));
+        assert!(word.covers(&Withdrawable { is_alone: true, ..it }));
+        assert!(!word.covers(&Withdrawable { is_alone: true, workers: &[WorkerId(3)], ..it }));
+        assert!(whole.contains(&word) && !word.contains(&whole));
+        assert!(word.contains(&Withdrawal { until: Time(59), ..word }), "said again, it is one rule");
+        assert!(!word.contains(&Withdrawal { until: Time(61), ..word }));
     }
 }

@@ -29,7 +29,8 @@ async fn empty_pool(settings: &[&str]) -> Pool {
 
 /// So many workers with these further arguments, joined; in the order in which they are named here.
 async fn crew(pool: &Pool, dir: &std::path::Path, kinds: &[&[&str]]) -> Vec<Worker> {
-    let (_, token) = pool.post("/v1/tokens", &json!({"name": "workers", "scopes": ["worker"]})).await;
+    let (_, token) =
+        pool.post("/v1/tokens", &json!({"name": "workers", "scopes": ["worker"], "owned": true})).await;
     let token = token["secret"].as_str().unwrap();
     let mut workers = Vec::new();
     for (number, kind) in kinds.iter().enumerate() {

@@ -93,6 +93,16 @@ async fn a_run_is_told_once_signed_and_again_when_somebody_asks() {
     let (_, rotated) = pool.post("/v1/callbacks/secret/rotate", &json!({})).await;
     assert_ne!(rotated["secret"], secret["secret"]);
     assert_eq!(rotated["previous"]["secret"], secret["secret"]);
+    // whoever did not hear the answer asks again: it is the same one, and the old secret signs on
+    let rotate = async |key: &str| {
+        let request = pool.request(reqwest::Method::POST, "/v1/callbacks/secret/rotate");
+        Pool::json(request.header("idempotency-key", key).json(&json!({}))).await
+    };
+    let (status, first) = rotate("again").await;
+    assert_eq!((status, &first["previous"]["secret"]), (200, &rotated["secret"]));
+    assert_eq!(rotate("again").await, (200, first.clone()));
+    assert_eq!(rotate("").await.0, 400);
+    let (secret, rotated) = (rotated, first);
     let (status, again) = pool.post(&format!("/v1/runs/{run}/callbacks/redeliver"), &json!({})).await;
     assert_eq!((status, &again["items"][0]["state"]), (202, &json!("pending")), "{again}");
     let third = receiver.first(3).await.remove(2);

@@ -55,16 +55,44 @@ fn those_who_lie_alone_get_nothing_past() {
     }
 }
 
+/// Nine honest votes are nine confirmations at most, and with fewer than ten nobody is proven: a group of such workers is
+/// checked by the arbiter, whatever it says.
+const TOO_FEW_TO_BE_TRUSTED: &str = "9";
+
 #[test]
-fn sleepers_are_caught_when_they_wake_and_a_flipped_bit_is_noticed() {
-    let sleeping = ["--behaviour", "sleeping", "--honest-for", "20", "--seed", "2"];
-    let sleepers = figures(&[&CREW[..4], &["--runs", "400"], &sleeping].concat());
-    check(&sleepers, 400, 5);
-    // the second one is suspect after its first lie, and asked less from then on
-    assert!(sleepers["liars_caught"].as_u64() >= Some(1), "{sleepers}");
-    assert!(sleepers["last_caught_after"].as_u64() >= Some(20), "they were honest before: {sleepers}");
-    // now and then two of them check each other
-    assert!(sleepers["wrong_exposed"].as_u64() <= Some(20), "{sleepers}");
+fn sleepers_that_wake_before_they_are_trusted_get_nothing_past() {
+    let sleeping = ["--behaviour", "sleeping", "--honest-for", TOO_FEW_TO_BE_TRUSTED];
+    // a suspect is asked less, so it takes a while until the second one lies twice
+    let figures = figures(&[&CREW[..4], &["--runs", "400"], &sleeping].concat());
+    check(&figures, 400, 5);
+    assert_eq!(
+        (&figures["wrong_exposed"], &figures["wrong_after_repair"]),
+        (&json!(0), &json!(0)),
+        "{figures}"
+    );
+    assert_eq!(figures["liars_caught"], 2, "{figures}");
+    // it lies in its tenth run at the earliest, and no more than seven of those are in flight then
+    assert!(figures["last_caught_after"].as_u64() >= Some(3), "they were honest before: {figures}");
+}
+
+#[test]
+fn liars_of_every_kind_at_once_get_nothing_past() {
+    // one of each way, seven honest ones
+    let crew = ["--workers", "12", "--liars", "42%", "--behaviour", "mixed", "--runs", "300"];
+    let figures = figures(&[&crew[..], &["--honest-for", TOO_FEW_TO_BE_TRUSTED]].concat());
+    check(&figures, 300, 5);
+    assert_eq!(figures["behaviour"], "mixed", "{figures}");
+    assert_eq!(
+        (&figures["wrong_exposed"], &figures["wrong_after_repair"]),
+        (&json!(0), &json!(0)),
+        "{figures}"
+    );
+    // the sleeper and the one that colludes name the same; the one that parrots is right every second time
+    assert_eq!((&figures["liars"], &figures["liars_caught"]), (&json!(5), &json!(5)), "{figures}");
+}
+
+#[test]
+fn a_flipped_bit_is_noticed() {
     let flips = figures(&[&CREW[..], &["--behaviour", "random", "--rate", "5%"]].concat());
     check(&flips, 200, 5);
     assert_eq!(flips["wrong_exposed"], 0, "{flips}");

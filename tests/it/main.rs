@@ -13,6 +13,7 @@ mod callbacks;
 mod cli;
 mod compiler;
 mod deaths;
+mod dependents;
 mod deploy;
 mod disk_full;
 mod drill;

@@ -11,7 +11,7 @@ use crate::support::remote::{Worker, figure, ready, shown, texts};
 use crate::support::{Pool, eventually, guest};
 
 /// Names the same false result as every other such worker, for so many of 100 specs.
-const COLLUDES: &str = "collude:100";
+pub const COLLUDES: &str = "collude:100";
 
 /// A pool with an arbiter and nobody else.
 async fn arbitrated() -> Pool {
@@ -19,7 +19,7 @@ async fn arbitrated() -> Pool {
 }
 
 /// A worker of the operator's own, which may do wrong.
-async fn joins(pool: &Pool, dir: &std::path::Path, name: &str, wrong: Option<&str>) -> Worker {
+pub async fn joins(pool: &Pool, dir: &std::path::Path, name: &str, wrong: Option<&str>) -> Worker {
     let body = json!({"name": name, "scopes": ["worker"], "owned": true, "domain": "local"});
     let (status, token) = pool.post("/v1/tokens", &body).await;
     assert_eq!(status, 201, "{token}");
@@ -37,16 +37,16 @@ async fn run(pool: &Pool, module: &str, number: usize, n: u64) -> Value {
     run
 }
 
-fn id(run: &Value) -> &str {
+pub fn id(run: &Value) -> &str {
     run["id"].as_str().unwrap()
 }
 
-fn is_lie(run: &Value) -> bool {
+pub fn is_lie(run: &Value) -> bool {
     run["stdout"]["text"].as_str().unwrap_or_default().starts_with("a conspiracy")
 }
 
 /// A command beside the pool: its standard output, and what it said.
-async fn cli(pool: &Pool, args: &[&str]) -> (String, String) {
+pub async fn cli(pool: &Pool, args: &[&str]) -> (String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
     command.env_clear().env("LOCKSTEP_DATA", &pool.data).args(args).stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -57,7 +57,7 @@ async fn cli(pool: &Pool, args: &[&str]) -> (String, String) {
 }
 
 /// What comes on an event stream until this does.
-async fn hears(pool: &Pool, path: &str, until: &'static str) -> tokio::task::JoinHandle<String> {
+pub async fn hears(pool: &Pool, path: &str, until: &'static str) -> tokio::task::JoinHandle<String> {
     let response = pool.request(Method::GET, path).send().await.unwrap();
     assert_eq!(response.status(), 200);
     let mut pieces = response.bytes_stream();
@@ -79,7 +79,7 @@ async fn repair_of(pool: &Pool, worker: &str) -> Value {
     repairs["items"].as_array().unwrap().iter().find(|it| it["worker"] == worker).cloned().unwrap_or_default()
 }
 
-async fn repaired(pool: &Pool, worker: &str) -> Value {
+pub async fn repaired(pool: &Pool, worker: &str) -> Value {
     eventually("everything is verified anew", async || {
         let repair = repair_of(pool, worker).await;
         (repair["state"] == "done").then_some(repair)
@@ -88,7 +88,7 @@ async fn repaired(pool: &Pool, worker: &str) -> Value {
 }
 
 /// What a receipt of a revision certifies, checked as anybody would.
-async fn certified(pool: &Pool, run: &str, revision: u32) -> lockstep::receipt::Predicate {
+pub async fn certified(pool: &Pool, run: &str, revision: u32) -> lockstep::receipt::Predicate {
     let path = format!("/v1/runs/{run}/receipt?revision={revision}");
     let response = pool.request(Method::GET, &path).send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -255,6 +255,19 @@ async fn who_was_outvoted_by_liars_works_again_when_they_are_caught() {
     })
     .await;
     assert_eq!(repair["corrected"], 0, "{repair}");
+    // who named what is told for each revision
+    let lied = &pool.get("/v1/runs?limit=1").await.1["items"][0];
+    let diff = async |query: &str| pool.get(&format!("/v1/runs/{}/diff{query}", id(lied))).await;
+    let (status, before) = diff("?revision=1").await;
+    assert_eq!((status, &before["equal"]), (200, &json!(false)), "{before}");
+    assert_eq!(before["outvoted"][0]["worker"], json!(honest.id), "{before}");
+    assert!(before["rule"].as_str().unwrap().starts_with("`quorum:3`: 2 equal votes decide"), "{before}");
+    assert_eq!(
+        (lied["revision"].clone(), diff("").await.0),
+        (json!(2), 404),
+        "no votes differ in the second"
+    );
+    assert_eq!(diff("?revision=3").await.0, 404);
     // and it is believed
     let request = json!({"module": module, "args": ["work", "10"], "verify": {"policy": "once"}});
     let run = pool.run(request).await;

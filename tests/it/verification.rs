@@ -87,7 +87,7 @@ async fn a_liar_among_five_is_caught_at_its_second_lie() {
     let dir = tempfile::tempdir().unwrap();
     let lie: &[&str] = &["--unsafe-misbehave", "lie"];
     // without a word it is the operator's own
-    let body = json!({"name": "own", "scopes": ["worker"]});
+    let body = json!({"name": "own", "scopes": ["worker"], "owned": true});
     let (_, token) = pool.post("/v1/tokens", &body).await;
     let mut crew = Vec::new();
     for number in 0..5 {
@@ -261,7 +261,7 @@ async fn a_run_that_nobody_could_decide_is_refused_with_advice() {
     let mut joined = Vec::new();
     for (name, body) in [
         ("ada", json!({"name": "ada", "scopes": ["worker"], "domain": "ada"})),
-        ("shed", json!({"name": "shed", "scopes": ["worker"]})),
+        ("shed", json!({"name": "shed", "scopes": ["worker"], "owned": true})),
     ] {
         let (status, token) = pool.post("/v1/tokens", &body).await;
         assert_eq!((status, &token["token"]["owned"]), (201, &json!(name == "shed")), "{token}");

@@ -117,7 +117,8 @@ pub async fn empty_pool(settings: &[&str]) -> Pool {
 
 /// A token that lets workers in.
 pub async fn worker_token(pool: &Pool) -> String {
-    let (status, token) = pool.post("/v1/tokens", &json!({"name": "workers", "scopes": ["worker"]})).await;
+    let (status, token) =
+        pool.post("/v1/tokens", &json!({"name": "workers", "scopes": ["worker"], "owned": true})).await;
     assert_eq!(status, 201, "{token}");
     token["secret"].as_str().unwrap().to_owned()
 }

@@ -14,7 +14,7 @@ describe.runIf(canLie())("with a lying worker", () => {
 
   beforeAll(async () => {
     [pool, browser] = [await Pool.start({ workers: 2, slots: 1 }), await launch()];
-    const { secret } = await pool.post<NewToken>("/v1/tokens", { name: "liar", scopes: ["worker"] });
+    const { secret } = await pool.post<NewToken>("/v1/tokens", { name: "liar", scopes: ["worker"], owned: true });
     stopLiar = startLiar(pool, secret);
     await eventually("the liar joins", async () => (await pool.workers()).filter((worker) => worker.standing === "active").length === 3);
   });
@@ -73,6 +73,14 @@ test.runIf(canLie())("an arbiter settles what differs, and the page says with wh
     await visit.accessible("a dispute that an arbiter settled");
     await visit.pictures("arbiter");
     expect((await pool.json<Run>(`/v1/runs/${run.id}`)).verdict.dissenters).toEqual([liar]);
+    // What it did is told once, with what it voted for; since when it is suspect is a day.
+    await visit.go(`/workers/${liar}`);
+    const seen = page.getByRole("table", { name: "What was seen of it, newest first" });
+    const ofRun = seen.getByRole("row").filter({ has: page.locator(`a[href="/runs/${run.id}"]`) });
+    await ofRun.getByText("lone dissent").waitFor();
+    await ofRun.getByRole("button", { name: /copy the digest/ }).waitFor();
+    expect(await ofRun.count()).toBe(1);
+    await page.getByText(/suspect since .*20\d\d/).waitFor();
     await visit.close();
   } finally {
     await stop();

@@ -7,7 +7,7 @@
 use super::AttemptState;
 use super::credibility::{Rule, group_error_ppb};
 use super::evidence::{Evidence, Witness, day_of};
-use super::explain::{Fate, Note};
+use super::explain::{DaysBefore, Fate, Note};
 use super::floor::{Floor, Followup};
 use super::kin::Frame;
 use super::pool::Pool;
@@ -212,7 +212,7 @@ impl Floor {
         let why = match fate {
             Fate::Suspect => return self.doubted.push(worker),
             Fate::Again { days } => {
-                format!("its result of run {id} was wrong, as another one had been {days} days before")
+                format!("its result of run {id} was wrong, as another one had been {}", DaysBefore(days))
             }
             Fate::Colluded { with } => colluded(id, with),
         };
@@ -225,8 +225,11 @@ impl Floor {
         let attempt = &run.attempts[position];
         let Some(result) = attempt.ballot.as_ref().map(|ballot| ballot.result) else { return };
         let (worker, weight) = (attempt.record.worker, attempt.weight);
-        let ppm = Rule::audit_ppm(weight.k_milli);
         let (k_milli, error_ppb, epsilon_ppb) = (weight.k_milli, weight.error_ppb, rule.epsilon_ppb);
+        if weight.is_arbiter {
+            return self.note(run, Note::Trusted { worker, result, error_ppb, epsilon_ppb });
+        }
+        let ppm = Rule::audit_ppm(k_milli);
         self.note(run, Note::Vouched { worker, result, k_milli, error_ppb, epsilon_ppb, ppm });
     }
 
@@ -253,14 +256,13 @@ impl Pool {
         self.floor.effects.push(Effect::Repair { worker });
     }
 
-    /// Workers lost their confirmations: their votes in open runs weigh as much as they do now.
+    /// Workers lost their confirmations: their votes in open runs weigh as much as they do now, and what that means for these
+    /// runs is looked at afterwards.
     pub(super) fn doubt(&mut self, workers: &[WorkerId]) {
         let mut reweighed: Vec<RunId> = workers.iter().flat_map(|worker| self.reweigh(*worker)).collect();
         reweighed.sort_unstable();
         reweighed.dedup();
-        for run in reweighed {
-            self.with_run(run, Floor::advance);
-        }
+        self.resume_last(reweighed.into_iter());
     }
 
     fn reweigh(&mut self, worker: WorkerId) -> Vec<RunId> {

@@ -110,8 +110,13 @@ impl Floor {
         if !distinct(voters.filter(|worker| !is_arbiter(*worker)).collect()) {
             return Err("I4: a worker counts twice".into());
         }
-        let live = run.attempts.iter().filter(|attempt| attempt.is_live());
-        if !distinct(live.map(|attempt| attempt.record.worker).collect()) {
+        let live: Vec<&Attempt> = run.attempts.iter().filter(|attempt| attempt.is_live()).collect();
+        // of an earlier life no row says whether an attempt had voted, and an arbiter may have been asked once more
+        let is_doubled = |attempt: &&Attempt| {
+            let same = live.iter().filter(|other| other.record.worker == attempt.record.worker);
+            attempt.epoch == run.epoch && same.count() > 1
+        };
+        if live.iter().copied().any(|attempt| is_doubled(&attempt)) {
             return Err("I5: two live attempts on one worker".into());
         }
         let spent = run.spent();
@@ -145,7 +150,9 @@ impl Floor {
             }
         }
         match run.phase {
-            _ if run.is_held && !self.is_grace() => Err("L1: it is held back after the grace".into()),
+            _ if run.is_held && !self.is_grace() && !self.timers.is_set(self.grace_until, Timer::Grace) => {
+                Err("L1: it is held back after the grace".into())
+            }
             _ if run.is_held && run.ticket.is_some() => Err("it is held back and queued".into()),
             _ if run.is_parked && (run.ticket.is_some() || run.has_token) => {
                 Err("it waits for a token and has one".into())

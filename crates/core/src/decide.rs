@@ -8,9 +8,11 @@ use super::quorum::Tally;
 use super::retry::{Cost, cost};
 use super::run::{Phase, Run};
 use super::timers::Timer;
-use super::{AttemptState, Class, Effect, Vote, Write};
+use super::workers::Worker;
+use super::{AttemptState, Class, Effect, Prior, Vote, Write};
 use vocabulary::class::Classes;
 use vocabulary::digest::Digest;
+use vocabulary::id::WorkerId;
 use vocabulary::result::{FailReason, Fault};
 use vocabulary::spec::Verify;
 
@@ -96,6 +98,7 @@ impl Floor {
                 self.unset_fresh(run);
                 self.collect(run, *position, result);
             }
+            None if self.give_way(run, result) => self.advance(run),
             None => {
                 if run.live() == 0 && run.is_tried_once() {
                     let why = "the policy allows no second attempt, and none of its voters delivers";
@@ -107,6 +110,24 @@ impl Floor {
                 self.want(run, 1, Seat::Voter);
             }
         }
+    }
+
+    /// Where nothing is compared, votes that nobody can deliver give way to one that somebody can. Whether there is one:
+    /// otherwise the run would wait for another vote for the very same result, and be executed again and again where none
+    /// comes.
+    fn give_way(&self, run: &mut Run, result: Digest) -> bool {
+        let is_other = |position: &usize| {
+            let attempt = &run.attempts[*position];
+            let ballot = attempt.ballot.as_ref();
+            let can_deliver = self.crew.get(attempt.record.worker).is_some_and(|it| it.is_reachable());
+            can_deliver && ballot.is_some_and(|it| it.counts && it.delivers && it.result != result)
+        };
+        if run.compares() || !run.voted.iter().any(is_other) {
+            return false;
+        }
+        let ballots = run.attempts.iter_mut().filter_map(|attempt| attempt.ballot.as_mut());
+        ballots.filter(|ballot| ballot.result == result).for_each(|ballot| ballot.counts = false);
+        true
     }
 
     fn collect(&mut self, run: &mut Run, position: usize, result: Digest) {
@@ -251,7 +272,7 @@ impl Floor {
     }
 
     /// Remembers a vote on the side of its worker.
-    fn credit_vote(&mut self, run: &Run, worker: vocabulary::id::WorkerId) {
+    fn credit_vote(&mut self, run: &Run, worker: WorkerId) {
         let Some(place) = self.crew.place(worker) else { return };
         if let Some(worker) = self.crew.get_mut(worker) {
             worker.votes += 1;
@@ -302,10 +323,10 @@ impl Floor {
     /// What a fault says about the worker and the module.
     fn blame(&mut self, run: &mut Run, position: usize) {
         let record = &run.attempts[position].record;
-        let (paid, worker) = (cost(record), record.worker);
+        let (paid, by) = (cost(record), record.worker);
         let digest = self.modules[run.module].digest;
         if paid != Some(Cost::Free)
-            && let Some(worker) = self.crew.get_mut(worker)
+            && let Some(worker) = self.crew.get_mut(by)
         {
             worker.faults += 1;
         }
@@ -320,12 +341,22 @@ impl Floor {
             if crashes == 1 {
                 self.note(run, Note::Serial { crashes, crashes_max: self.config.crashes_max });
             }
-            if let Some(why) = self.modules[run.module].crashed(self.now, run.id, &self.config) {
+            let witness = (by, self.is_believed(by));
+            let most = self.config.module_crashes_max as usize;
+            let module = &mut self.modules[run.module];
+            if let Some(why) = module.crashed(self.now, run.id, witness, &self.crew, most) {
                 self.modules[run.module].quarantined = Some(why.clone());
                 self.effects.push(Effect::QuarantineModule { module: digest, why: why.clone() });
                 self.followups.push(Followup::Poisoned(run.module, why));
             }
         }
+    }
+
+    /// Whether a worker's word is enough where no votes are compared: it is the operator's own or an arbiter, or nobody else
+    /// is there who could say the same, nor may come back.
+    fn is_believed(&self, worker: WorkerId) -> bool {
+        let is_trusted = |it: &Worker| it.prior == Prior::Owned || it.is_arbiter;
+        self.crew.get(worker).is_some_and(is_trusted) || (!self.is_grace() && self.crew.is_alone(worker))
     }
 
     /// A worker on which different modules fail in a row is the likelier culprit, if somebody else could execute them:
@@ -366,7 +397,7 @@ mod tests {
         Class, Config, Event, Joining, Pool, Portable, Prior, Standing, Submission, Time, WorkerStanding,
     };
     use super::*;
-    use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
+    use vocabulary::id::{AttemptId, Epoch, RunId, WorkspaceId};
     use vocabulary::result::Outcome;
     use vocabulary::spec::{Policy, Profile};
 

@@ -7,7 +7,7 @@ mod words;
 
 use std::sync::Arc;
 
-pub(super) use self::words::Ppb;
+pub(super) use self::words::{DaysBefore, Ppb};
 
 use super::Time;
 use super::credibility::Why;
@@ -39,53 +39,202 @@ pub(super) enum Choice {
 /// One decision.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Note {
-    Submitted { ahead: usize, free: usize, active: usize },
+    Submitted {
+        ahead: usize,
+        free: usize,
+        active: usize,
+    },
     ModuleAwaited,
-    Recovered { attempts: usize },
-    Held { workers: usize, wait_ms: u64 },
-    GraceOver { early: bool },
+    Recovered {
+        attempts: usize,
+    },
+    Held {
+        workers: usize,
+        wait_ms: u64,
+    },
+    GraceOver {
+        early: bool,
+    },
     Kept(Box<str>),
-    Assigned { number: u32, worker: WorkerId, choice: Choice, credits: u32, voter: u32, voters: u32 },
-    Voted { number: u32, worker: WorkerId, result: Digest, cpu_us: u64 },
-    Faulted { number: u32, worker: WorkerId, fault: Fault, begun: bool },
-    Serial { crashes: u32, crashes_max: u32 },
-    Excluding { workers: Vec<WorkerId>, wait_ms: u64 },
-    NoOther { barred: Vec<(WorkerId, Bar)>, more: usize },
-    FreshWaitOver { wait_ms: u64, busy: Vec<WorkerId>, more: usize },
-    NobodySuits { lacks: Box<str> },
-    Short { wanted: u32, there: usize, wait_ms: u64 },
-    Differ { votes: usize, results: usize },
-    OneMore { why: Why, epsilon_ppb: u64 },
-    Vouched { worker: WorkerId, result: Digest, k_milli: u64, error_ppb: u64, epsilon_ppb: u64, ppm: u64 },
-    Weighed { error_ppb: u64, epsilon_ppb: u64 },
-    Blamed { worker: WorkerId, fate: Fate },
-    NobodyBlamed { why: &'static str },
-    TrustLost { worker: WorkerId },
-    Absolved { worker: WorkerId },
-    Rehabilitated { worker: WorkerId },
-    Hedged { number: u32, worker: WorkerId, took_ms: u64, slow_ms: u64 },
-    Reverifies { result: Digest, revision: u32 },
-    Parked { most: usize },
-    Confirmed { revision: u32 },
-    Corrected { revision: u32 },
-    Follows { leader: RunId },
-    Adrift { leader: RunId, keep_together: bool },
-    Shared { leader: RunId, outcome: Outcome },
-    Agreed { result: Digest, votes: u32, dissenters: Vec<WorkerId> },
-    Unchecked { number: u32, worker: WorkerId, result: Digest },
-    Collecting { number: u32, worker: WorkerId },
-    Undelivered { number: u32, worker: WorkerId, fault: Fault },
-    NobodyDelivers { result: Digest },
+    Assigned {
+        number: u32,
+        worker: WorkerId,
+        choice: Choice,
+        credits: u32,
+        voter: u32,
+        voters: u32,
+    },
+    Voted {
+        number: u32,
+        worker: WorkerId,
+        result: Digest,
+        cpu_us: u64,
+    },
+    Faulted {
+        number: u32,
+        worker: WorkerId,
+        fault: Fault,
+        begun: bool,
+    },
+    Serial {
+        crashes: u32,
+        crashes_max: u32,
+    },
+    Excluding {
+        workers: Vec<WorkerId>,
+        wait_ms: u64,
+    },
+    NoOther {
+        barred: Vec<(WorkerId, Bar)>,
+        more: usize,
+    },
+    FreshWaitOver {
+        wait_ms: u64,
+        busy: Vec<WorkerId>,
+        more: usize,
+    },
+    NobodySuits {
+        lacks: Box<str>,
+    },
+    Short {
+        wanted: u32,
+        there: usize,
+        wait_ms: u64,
+    },
+    Differ {
+        votes: usize,
+        results: usize,
+    },
+    OneMore {
+        why: Why,
+        epsilon_ppb: u64,
+    },
+    Vouched {
+        worker: WorkerId,
+        result: Digest,
+        k_milli: u64,
+        error_ppb: u64,
+        epsilon_ppb: u64,
+        ppm: u64,
+    },
+    /// An arbiter stood alone.
+    Trusted {
+        worker: WorkerId,
+        result: Digest,
+        error_ppb: u64,
+        epsilon_ppb: u64,
+    },
+    Weighed {
+        error_ppb: u64,
+        epsilon_ppb: u64,
+    },
+    Blamed {
+        worker: WorkerId,
+        fate: Fate,
+    },
+    NobodyBlamed {
+        why: &'static str,
+    },
+    TrustLost {
+        worker: WorkerId,
+    },
+    Absolved {
+        worker: WorkerId,
+    },
+    Rehabilitated {
+        worker: WorkerId,
+    },
+    Hedged {
+        number: u32,
+        worker: WorkerId,
+        took_ms: u64,
+        slow_ms: u64,
+    },
+    Reverifies {
+        result: Digest,
+        revision: u32,
+    },
+    Parked {
+        most: usize,
+    },
+    Confirmed {
+        revision: u32,
+    },
+    Corrected {
+        revision: u32,
+    },
+    Follows {
+        leader: RunId,
+    },
+    Adrift {
+        leader: RunId,
+        keep_together: bool,
+    },
+    Shared {
+        leader: RunId,
+        outcome: Outcome,
+    },
+    Agreed {
+        result: Digest,
+        votes: u32,
+        dissenters: Vec<WorkerId>,
+    },
+    Unchecked {
+        number: u32,
+        worker: WorkerId,
+        result: Digest,
+    },
+    Collecting {
+        number: u32,
+        worker: WorkerId,
+    },
+    Undelivered {
+        number: u32,
+        worker: WorkerId,
+        fault: Fault,
+    },
+    NobodyDelivers {
+        result: Digest,
+    },
     CollectsAnew,
-    VoteDiscarded { number: u32, worker: WorkerId, why: Box<str> },
-    Withdrawn { number: u32, worker: WorkerId, why: Box<str> },
-    Turned { frame: Frame, votes: usize },
-    Returned { number: u32, worker: WorkerId },
-    HandedBack { number: u32, worker: WorkerId },
-    Sign { number: u32, worker: WorkerId, sign: Sign },
-    Stopped { number: u32, worker: WorkerId },
-    Accepted { outcome: Outcome },
-    Failed { reason: FailReason, why: Box<str> },
+    VoteDiscarded {
+        number: u32,
+        worker: WorkerId,
+        why: Box<str>,
+    },
+    Withdrawn {
+        number: u32,
+        worker: WorkerId,
+        why: Box<str>,
+    },
+    Turned {
+        frame: Frame,
+        votes: usize,
+    },
+    Returned {
+        number: u32,
+        worker: WorkerId,
+    },
+    HandedBack {
+        number: u32,
+        worker: WorkerId,
+    },
+    Sign {
+        number: u32,
+        worker: WorkerId,
+        sign: Sign,
+    },
+    Stopped {
+        number: u32,
+        worker: WorkerId,
+    },
+    Accepted {
+        outcome: Outcome,
+    },
+    Failed {
+        reason: FailReason,
+        why: Box<str>,
+    },
     Canceled,
     More(u32),
 }

@@ -1,15 +1,20 @@
 //! What the pool knows of modules: readiness, probation, the poison rule, and where they are loaded.
 //!
+//! The poison rule hears of crashes from workers, and a worker may make them up. So it asks for [`Config::module_crashes_max`]
+//! crashed runs *without the word of any one foreign fault domain*: runs that one of the operator's own workers, an arbiter
+//! or two fault domains saw crash, and those that only one saw, except those of the one that says so most often.
+//!
 //! A module without runs is forgotten after [`IDLE_MAX`] others, unless it is quarantined or called nondeterministic.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bits::Bits;
 use super::hash::Map;
 use super::slab::Slab;
+use super::workers::Crew;
 use super::{Config, Time};
 use vocabulary::digest::Digest;
-use vocabulary::id::RunId;
+use vocabulary::id::{RunId, WorkerId};
 
 /// Modules without runs that are remembered: enough that one in use every now and then stays proven.
 const IDLE_MAX: usize = 4_096;
@@ -17,6 +22,14 @@ const IDLE_MAX: usize = 4_096;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// What an attempt is charged before any of its module has ended, in microseconds.
 const FIRST_ESTIMATE_US: u64 = 1_000;
+
+/// A run that a module crashed.
+pub(super) struct Crashed {
+    at: Time,
+    run: RunId,
+    /// The one foreign worker that says so; `None` if it is believed.
+    only: Option<WorkerId>,
+}
 
 /// A module as the pool keeps it.
 pub(super) struct Module {
@@ -37,8 +50,9 @@ pub(super) struct Module {
     pub gated: Vec<u32>,
     /// Places of the workers that executed it lately.
     pub loaded: Bits,
-    /// Runs that it crashed within a day, the oldest first.
-    pub crashed: VecDeque<(Time, RunId)>,
+    /// Runs that it crashed within a day, the oldest first. Of those that are one worker's word only, as many of each worker
+    /// as quarantine a module.
+    pub crashed: VecDeque<Crashed>,
     /// Moving average of the CPU time of its attempts, in microseconds.
     pub estimate_us: u64,
     /// Wall time that about 19 of 20 of its attempts stay below, in microseconds; 0 before the first has voted.
@@ -74,7 +88,12 @@ impl Module {
 
     /// Whether one more attempt may be handed out: it is ready, and proven or with room on probation.
     pub(super) fn admits(&self, config: &Config) -> bool {
-        self.is_ready && (self.is_proven || self.live < config.probation_attempts_max)
+        self.is_ready && self.is_served() && (self.is_proven || self.live < config.probation_attempts_max)
+    }
+
+    /// Whether runs of it may go on: those that wait end otherwise, a bounded number at once.
+    pub(super) fn is_served(&self) -> bool {
+        self.quarantined.is_none() && !self.is_refused
     }
 
     /// Takes an ended attempt's CPU time into the average; the newest weighs an eighth.
@@ -95,18 +114,48 @@ impl Module {
         }
     }
 
-    /// It crashed a run; gives what it did if that is once too often.
-    pub(super) fn crashed(&mut self, now: Time, run: RunId, config: &Config) -> Option<String> {
-        while self.crashed.front().is_some_and(|(at, _)| now.ms_since(*at) >= DAY_MS) {
+    /// A worker says that it crashed a run, and is believed or not; gives what it did if that is once too often.
+    pub(super) fn crashed(
+        &mut self,
+        now: Time,
+        run: RunId,
+        (worker, is_believed): (WorkerId, bool),
+        crew: &Crew,
+        most: usize,
+    ) -> Option<String> {
+        while self.crashed.front().is_some_and(|crash| now.ms_since(crash.at) >= DAY_MS) {
             self.crashed.pop_front();
         }
-        if self.crashed.iter().any(|(_, crashed)| *crashed == run) {
-            return None;
+        let only = (!is_believed).then_some(worker);
+        match self.crashed.iter_mut().find(|crash| crash.run == run) {
+            Some(crash) => match (crash.only, only) {
+                (Some(before), Some(worker)) if crew.is_same_domain(before, worker) => return None,
+                _ => crash.only = None,
+            },
+            None => {
+                let is_its = |crash: &Crashed| only.is_some() && crash.only == only;
+                if self.crashed.iter().filter(|crash| is_its(crash)).count() >= most
+                    && let Some(oldest) = self.crashed.iter().position(is_its)
+                {
+                    self.crashed.remove(oldest);
+                }
+                self.crashed.push_back(Crashed { at: now, run, only });
+            }
         }
-        self.crashed.push_back((now, run));
-        let runs = self.crashed.len();
-        (runs >= config.module_crashes_max as usize && self.quarantined.is_none())
+        let runs = self.crashed_for_sure(crew);
+        (runs >= most && self.quarantined.is_none())
             .then(|| format!("it crashed {runs} different runs within a day"))
+    }
+
+    /// Runs that it crashed whichever one of the foreign fault domains lies.
+    fn crashed_for_sure(&self, crew: &Crew) -> usize {
+        let mut alone: BTreeMap<u32, usize> = BTreeMap::new();
+        for worker in self.crashed.iter().filter_map(|crash| crash.only) {
+            if let Some(place) = crew.place(worker) {
+                *alone.entry(crew.fault_domain(place)).or_default() += 1;
+            }
+        }
+        self.crashed.len() - alone.values().max().unwrap_or(&0)
     }
 }
 

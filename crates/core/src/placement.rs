@@ -302,7 +302,7 @@ fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
 
 /// Whether a free worker could take an attempt of this shape now.
 pub(super) fn is_placeable(shape: &Shape, suited: &Suited, crew: &Crew) -> bool {
-    suited.places.both(crew.free()).any(|place| crew.at(place).memory_free() >= shape.memory_bytes)
+    suited.places.both(crew.free()).any(|place| crew.has_room(place, shape.memory_bytes))
 }
 
 /// How a further voter of a run under an adaptive policy is chosen.
@@ -335,7 +335,7 @@ pub(super) fn draw(
     draw: Draw,
 ) -> Option<(usize, Choice)> {
     let free = suited.places.both(crew.free());
-    let fits = free.filter(|place| crew.at(*place).memory_free() >= shape.memory_bytes);
+    let fits = free.filter(|place| crew.has_room(*place, shape.memory_bytes));
     let rank = |place: &usize| {
         let decides = crew.weight(*place, draw.now).odds_milli() >= draw.odds_milli;
         (!held.contains(&crew.at(*place).id), decides, draw.lot(*place), std::cmp::Reverse(*place))
@@ -360,7 +360,7 @@ pub(super) fn choose(
     held: &[WorkerId],
 ) -> Option<(usize, Choice)> {
     let free = suited.places.both(crew.free());
-    let fits = free.filter(|place| crew.at(*place).memory_free() >= shape.memory_bytes);
+    let fits = free.filter(|place| crew.has_room(*place, shape.memory_bytes));
     let rank = |place: &usize| {
         let worker = crew.at(*place);
         (!held.contains(&worker.id), loaded.contains(*place), worker.credits, std::cmp::Reverse(*place))

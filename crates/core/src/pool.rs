@@ -21,6 +21,9 @@ use vocabulary::result::{FailReason, Fault};
 /// Why a run fails whose module may not run.
 pub(super) const REFUSED: &str = "its module was refused at admission";
 
+/// Runs of a module that is taken out of service that end in one step: a step of more would keep everybody else waiting.
+const FAILED_AT_ONCE_MAX: usize = 1_000;
+
 /// The scheduler and the rules of verification, without a clock of its own.
 ///
 /// Call [`Pool::submit`] and [`Pool::step`] with a time that never goes back, carry out the effects in their order, and
@@ -252,7 +255,7 @@ impl Pool {
             Event::ModuleRefused { module } => {
                 if let Some(module) = self.floor.modules.known(module) {
                     self.floor.modules[module].is_refused = true;
-                    self.fail_waiting(module, FailReason::ModuleRefused, REFUSED);
+                    self.fail_waiting(module);
                 }
             }
             Event::ModuleQuarantined { module, why } => {
@@ -269,6 +272,7 @@ impl Pool {
                     self.floor.modules[module].is_nondeterministic = false;
                     self.floor.modules[module].quarantined = None;
                     self.floor.modules[module].crashed.clear();
+                    self.floor.ungate(module);
                     self.rest(module);
                 }
             }
@@ -284,7 +288,8 @@ impl Pool {
     fn settle_down(&mut self) {
         self.follow_up();
         while !self.floor.queue.is_empty() && !self.floor.crew.free().is_empty() {
-            let Floor { queue, crew, modules, config, .. } = &mut self.floor;
+            let Floor { queue, crew, modules, config, now, .. } = &mut self.floor;
+            queue.keep_for_large(crew, modules, config, *now);
             let Some((_, run)) = queue.next(crew, modules, config) else { break };
             self.with_run(run, |floor, run| {
                 floor.place(run);
@@ -292,18 +297,14 @@ impl Pool {
             });
             self.follow_up();
         }
+        if self.floor.queue.is_empty() {
+            self.floor.crew.keep(None);
+        }
     }
 
     /// What the event means for others.
     fn follow_up(&mut self) {
-        loop {
-            // first, and all at once: no run is decided by a vote whose weight is about to change
-            let doubted = std::mem::take(&mut self.floor.doubted);
-            if !doubted.is_empty() {
-                self.doubt(&doubted);
-                continue;
-            }
-            let Some(followup) = self.floor.followups.pop() else { break };
+        while let Some(followup) = self.floor.followups.pop() {
             match followup {
                 Followup::Fail(run, reason, why) => self.with_run(run, |floor, run| {
                     if run.ticket.is_some() || run.is_held {
@@ -332,6 +333,21 @@ impl Pool {
 
     /// Changes one run; forgets it if that was its end, and otherwise tells of the change.
     pub(super) fn with_run(&mut self, id: RunId, change: impl FnOnce(&mut Floor, &mut Run)) {
+        self.change_run(id, change);
+        // at once: no other run is decided by a vote that weighs less since
+        let doubted = std::mem::take(&mut self.floor.doubted);
+        if !doubted.is_empty() {
+            self.doubt(&doubted);
+        }
+    }
+
+    /// Lets runs go on when everything else is done that follows from the event: who is taken out by it is out then, so that
+    /// nothing is decided by votes that are about to be discarded.
+    pub(super) fn resume_last(&mut self, runs: impl DoubleEndedIterator<Item = RunId>) {
+        drop(self.floor.followups.splice(0..0, runs.rev().map(Followup::Resume)));
+    }
+
+    fn change_run(&mut self, id: RunId, change: impl FnOnce(&mut Floor, &mut Run)) {
         let Some(run) = self.runs.get_mut(&id) else { return };
         change(&mut self.floor, run);
         let is_changed = std::mem::take(&mut run.is_changed);
@@ -436,17 +452,27 @@ impl Pool {
 
     /// A module is out of service: what waits for a worker ends, what runs may end by itself.
     fn poisoned(&mut self, module: u32, why: String) {
-        let words = format!("its module is quarantined: {why}");
         self.floor.modules[module].quarantined = Some(why);
-        self.fail_waiting(module, FailReason::Poisoned, &words);
+        self.fail_waiting(module);
     }
 
-    fn fail_waiting(&mut self, module: u32, reason: FailReason, why: &str) {
-        let lanes = self.floor.modules[module].lanes.iter();
-        let waiting = lanes.flat_map(|lane| self.floor.queue.runs_of_lane(*lane));
-        let runs: Vec<RunId> = waiting.chain(self.held_of(module)).collect();
-        let fail = |run| Followup::Fail(run, reason, why.to_owned());
-        self.floor.followups.extend(runs.into_iter().map(fail));
+    /// Ends runs that wait and whose module may not run, a bounded number in this step; the others are not handed out
+    /// meanwhile, and end in the next ones, unless the module is readmitted before.
+    fn fail_waiting(&mut self, module: u32) {
+        let known = &self.floor.modules[module];
+        let (reason, why) = match &known.quarantined {
+            Some(why) => (FailReason::Poisoned, format!("its module is quarantined: {why}")),
+            None if known.is_refused => (FailReason::ModuleRefused, REFUSED.to_owned()),
+            None => return,
+        };
+        let waiting = known.lanes.iter().flat_map(|lane| self.floor.queue.runs_of_lane(*lane));
+        let runs: Vec<RunId> = waiting.chain(self.held_of(module)).take(FAILED_AT_ONCE_MAX + 1).collect();
+        if runs.len() > FAILED_AT_ONCE_MAX {
+            let next = Time(self.floor.now.0 + 1);
+            self.floor.timers.set(next, Timer::Unserved(known.digest));
+        }
+        let fail = |run| Followup::Fail(run, reason, why.clone());
+        self.floor.followups.extend(runs.into_iter().take(FAILED_AT_ONCE_MAX).map(fail));
     }
 
     fn tick(&mut self) {
@@ -470,6 +496,11 @@ impl Pool {
                     floor.advance(run);
                 }),
                 Timer::Timeout(attempt) => self.overdue(attempt),
+                Timer::Unserved(module) => {
+                    if let Some(module) = self.floor.modules.known(module) {
+                        self.fail_waiting(module);
+                    }
+                }
                 Timer::Collect(attempt) => {
                     let detail = format!("nothing came for {} ms", self.floor.config.collect_timeout_ms);
                     self.collect_failed(attempt, Fault::Corrupt { detail });

@@ -4,7 +4,8 @@
 //! share (one per workspace) ─▶ shelf (one per shape) ─▶ lane (one per module and priority) ─▶ runs, oldest first
 //! ```
 //!
-//! Between workspaces: deficit round robin, charged in CPU time. Within one: priority, then age. Runs of one lane ask the
+//! Between workspaces: deficit round robin, charged in CPU time. Within one: priority, then age; what needs more memory than
+//! the free workers have left is passed over, for a while ([`Queue::keep_for_large`]). Runs of one lane ask the
 //! same of a worker and of their module, so if the first cannot be placed, none can: what an event costs grows with the
 //! number of workspaces and shapes that wait, never with the number of runs (L2). Shapes in which nobody waits are kept
 //! for a while, so that a pool in which nobody waits long does not work out who suits each run anew.
@@ -25,6 +26,10 @@ use vocabulary::id::{RunId, WorkspaceId};
 /// CPU time that a workspace may use when its turn comes, in microseconds: long beside a short attempt, short beside
 /// what people wait for.
 const QUANTUM_US: i64 = 10_000;
+
+/// When runs of a shape were passed over for so long, a worker is kept for them: those that lease less had each slot that came
+/// free, and with it the memory that they needed.
+const PASSED_OVER_MS: u64 = 5_000;
 
 /// Shapes that are kept although nobody waits in them.
 const IDLE_SHAPES_MAX: usize = 256;
@@ -73,6 +78,8 @@ struct Known {
     suited: Suited,
     lanes: BTreeSet<u32>,
     timer_at: Option<Time>,
+    /// Since when others are served although these were there first: the free workers have too little memory left for them.
+    passed_over_since: Option<Time>,
     /// Whether it stands in the line of idle shapes; it may have been taken up again since.
     is_idle: bool,
 }
@@ -115,6 +122,7 @@ impl Queue {
                     suited,
                     lanes: BTreeSet::new(),
                     timer_at: None,
+                    passed_over_since: None,
                     is_idle: false,
                 };
                 let number = self.shapes.insert(known);
@@ -189,9 +197,9 @@ impl Queue {
         asked.flat_map(|number| self.runs_of_shape(number)).collect()
     }
 
-    /// Runs that wait in a lane.
-    pub(super) fn runs_of_lane(&self, lane: u32) -> Vec<RunId> {
-        self.lanes[lane].runs.values().copied().collect()
+    /// Runs that wait in a lane, the oldest first.
+    pub(super) fn runs_of_lane(&self, lane: u32) -> impl Iterator<Item = RunId> + '_ {
+        self.lanes[lane].runs.values().copied()
     }
 
     /// When the shape's timer will ask whether it has been short for too long.
@@ -202,7 +210,7 @@ impl Queue {
 
 /// Joining and leaving.
 impl Queue {
-    /// A run waits. Answers where, and whether its shape is new and short of workers.
+    /// A run waits. Answers where, and its shape if that is short of workers.
     pub(super) fn enter(
         &mut self,
         place: (WorkspaceId, i8, u64, RunId),
@@ -216,9 +224,12 @@ impl Queue {
         let (shape, _) = self.suited(&shape, crew, now);
         let known = &mut self.shapes[shape];
         let mut short = None;
-        if known.lanes.is_empty() && known.suited.short_since.is_some() {
-            // it counts from when somebody waits
-            known.suited.short_since = Some(now);
+        if known.suited.short_since.is_some() {
+            if known.lanes.is_empty() {
+                // it counts from when somebody waits
+                known.suited.short_since = Some(now);
+            }
+            // also where others wait: those may be about to give up, and then no timer is set for them
             short = Some(shape);
         }
         let lane = self.lane(workspace, shape, priority, module, modules, config);
@@ -276,6 +287,9 @@ impl Queue {
     /// nobody else of that shape waits.
     pub(super) fn leave(&mut self, ticket: Ticket, modules: &mut Modules) -> Option<(u32, Time)> {
         let before = self.lanes[ticket.lane].turn();
+        if before.is_some_and(|(_, age)| age == ticket.age) {
+            self.shapes[self.lanes[ticket.lane].shape].passed_over_since = None;
+        }
         self.lanes[ticket.lane].runs.remove(&ticket.age);
         self.queued -= 1;
         self.shelve(ticket.lane, before);
@@ -346,6 +360,42 @@ impl Queue {
         let others = waiting.iter().filter(|(workspace, ..)| *workspace != self.turn);
         let (workspace, lane, _) = others.chain(waiting.first()).find(is_next)?;
         self.serve(*workspace, *lane)
+    }
+
+    /// Keeps a worker for the shape that was passed over for longest, if that is too long: the one with the most memory left of
+    /// those that could ever hold it. It gets nothing smaller until it has room, so what runs there ends and the run
+    /// has its turn.
+    pub(super) fn keep_for_large(&mut self, crew: &mut Crew, modules: &Modules, config: &Config, now: Time) {
+        crew.keep(None);
+        let Queue { shares, shapes, lanes, .. } = self;
+        if shares.values().map(|share| share.shelves.len()).sum::<usize>() < 2 {
+            // nobody is there who could be served before it
+            return;
+        }
+        let mut longest: Option<(Time, usize, u64)> = None;
+        for (number, shelf) in shares.values().flat_map(|share| &share.shelves) {
+            let known = &mut shapes[*number];
+            let Known { shape, suited, .. } = &*known;
+            let waits = shelf.first().is_some_and(|(_, lane)| modules[lanes[*lane].module].admits(config));
+            if !waits || suited.places.both(crew.free()).next().is_none() {
+                continue;
+            }
+            if is_placeable(shape, suited, crew) {
+                known.passed_over_since = None;
+                continue;
+            }
+            let since = known.passed_over_since.unwrap_or(now);
+            let places = suited.places.both(&suited.places);
+            let roomiest = places.max_by_key(|place| (crew.at(*place).memory_free(), Reverse(*place)));
+            if now.ms_since(since) >= PASSED_OVER_MS
+                && longest.is_none_or(|(longest, ..)| since < longest)
+                && let Some(place) = roomiest
+            {
+                longest = Some((since, place, shape.memory_bytes));
+            }
+            known.passed_over_since = Some(since);
+        }
+        crew.keep(longest.map(|(_, place, memory_bytes)| (place, memory_bytes)));
     }
 
     fn serve(&mut self, workspace: WorkspaceId, lane: u32) -> Option<(Ticket, RunId)> {
@@ -427,6 +477,14 @@ impl Queue {
         for ((lane, age), run) in waiting {
             if self.lanes[*lane].runs.get(age) != Some(run) {
                 return Err(format!("{run} is not where its ticket says"));
+            }
+        }
+        for number in self.shapes.keys() {
+            let known = &self.shapes[number];
+            if known.suited.short_since.is_some() && !known.lanes.is_empty() && known.timer_at.is_none() {
+                return Err(format!(
+                    "L1: nothing ends the waiting in shape {number}, which is short of workers"
+                ));
             }
         }
         for number in self.lanes.keys() {

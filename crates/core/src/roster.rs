@@ -128,13 +128,15 @@ impl Pool {
             worker.for_votes = for_votes;
         });
         self.floor.crew_changed();
-        for attempt in self.floor.crew.at(place).holds.clone() {
+        let held = self.floor.crew.at(place).holds.clone();
+        for attempt in &held {
             self.with_run(attempt.run, |floor, run| floor.withdrawn(run, attempt.number, &why));
         }
         let voted: Vec<RunId> = self.floor.crew.at(place).voted.iter().copied().collect();
-        for run in voted {
-            self.with_run(run, |floor, run| floor.discard_vote(run, worker, &why));
+        for run in &voted {
+            self.with_run(*run, |floor, run| floor.discard_vote(run, worker, &why));
         }
+        self.resume_last(held.into_iter().map(|attempt| attempt.run).chain(voted));
         self.floor.effects.push(Effect::WorkerChanged { worker });
     }
 
@@ -171,7 +173,7 @@ impl Pool {
 }
 
 impl Floor {
-    /// An attempt is taken from a quarantined worker. No budget pays for it.
+    /// An attempt is taken from a quarantined worker. No budget pays for it. The caller sees to what follows.
     fn withdrawn(&mut self, run: &mut Run, number: u32, why: &str) {
         let Some(position) = run.position(number).filter(|position| run.attempts[*position].is_live()) else {
             return;
@@ -179,10 +181,9 @@ impl Floor {
         let worker = run.attempts[position].record.worker;
         self.stop(run, position);
         self.note(run, Note::Withdrawn { number, worker, why: why.into() });
-        self.advance(run);
     }
 
-    /// The vote of a quarantined worker counts no more; what it decided is open again.
+    /// The vote of a quarantined worker counts no more; what it decided is open again. The caller sees to what follows.
     fn discard_vote(&mut self, run: &mut Run, worker: WorkerId, why: &str) {
         if run.is_settled() {
             return;
@@ -204,6 +205,5 @@ impl Floor {
             }
             self.note(run, Note::VoteDiscarded { number, worker, why: why.into() });
         }
-        self.advance(run);
     }
 }

@@ -19,6 +19,10 @@ use vocabulary::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use vocabulary::result::{FailReason, RunState, Verdict, VerdictKind};
 use vocabulary::spec::{Placement, Policy, Retry, Verify};
 
+/// The share in which results are verified anew: it is for the pool's sake, because a worker lied, so the workspace whose
+/// results they are neither waits for its own runs longer nor may have fewer.
+const THE_POOLS: WorkspaceId = WorkspaceId(u32::MAX);
+
 /// Where a run stands.
 ///
 /// ```text
@@ -54,6 +58,7 @@ pub(super) enum Phase {
 pub(super) struct Run {
     pub id: RunId,
     pub epoch: Epoch,
+    /// Whose share of the pool it uses.
     pub workspace: WorkspaceId,
     /// Its module, by number.
     pub module: u32,
@@ -124,7 +129,7 @@ impl Run {
         let mut run = Run {
             id: submission.run,
             epoch: submission.epoch,
-            workspace: submission.workspace,
+            workspace: if submission.reverify.is_some() { THE_POOLS } else { submission.workspace },
             module,
             memory_bytes: leased_bytes(submission.memory_bytes),
             policy: submission.policy,

@@ -6,6 +6,7 @@ mod epochs;
 mod flows;
 mod grace;
 mod placing;
+mod poison;
 mod portable;
 mod repair;
 mod reruns;

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Time;
+use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId};
 
 /// What is due.
@@ -25,6 +26,8 @@ pub(super) enum Timer {
     Timeout(AttemptId),
     /// The voter should have delivered.
     Collect(AttemptId),
+    /// More runs wait of a module that is out of service.
+    Unserved(Digest),
 }
 
 /// The timers that are set.

@@ -51,7 +51,8 @@ pub struct Config {
     pub refusals_max: u32,
     /// Attempts at once of a module that has completed none yet.
     pub probation_attempts_max: u32,
-    /// Runs of one module that may crash within a day before it is quarantined.
+    /// Runs of one module that may crash within a day before it is quarantined, as others say than any one foreign fault
+    /// domain.
     pub module_crashes_max: u32,
     /// Different modules that may fail in a row on one worker, none succeeding, before it is drained.
     pub worker_failures_max: u32,

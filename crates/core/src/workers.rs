@@ -254,6 +254,8 @@ pub(super) struct Crew {
     is_one_domain: bool,
     /// Whether not all of them are of one class.
     is_mixed: bool,
+    /// A place that is kept for runs that lease at least so much memory, in bytes.
+    kept: Option<(usize, u64)>,
 }
 
 impl Crew {
@@ -329,6 +331,17 @@ impl Crew {
         if self.is_one_domain || worker.is_apart() { place as u32 } else { worker.domain_number | 1 << 31 }
     }
 
+    /// Whether two workers are of one fault domain: then both say no more than one of them.
+    pub(super) fn is_same_domain(&self, one: WorkerId, other: WorkerId) -> bool {
+        let domain = |worker| self.place(worker).map(|place| self.fault_domain(place));
+        one == other || domain(one) == domain(other)
+    }
+
+    /// Whether nobody of another fault domain is there who could see what a worker sees.
+    pub(super) fn is_alone(&self, worker: WorkerId) -> bool {
+        !self.workers.iter().any(|other| other.is_eligible() && !self.is_same_domain(worker, other.id))
+    }
+
     /// How much a worker's vote weighs now.
     pub(super) fn weight(&self, place: usize, now: Time) -> Weight {
         let worker = &self.workers[place];
@@ -347,6 +360,17 @@ impl Crew {
         let number = self.domains.len() as u32;
         self.domains.insert(domain.to_owned(), number);
         number
+    }
+
+    /// Keeps one place for runs that lease at least so much memory, in place of what was kept.
+    pub(super) fn keep(&mut self, kept: Option<(usize, u64)>) {
+        self.kept = kept;
+    }
+
+    /// Whether the worker at a place has so much memory for a run that leases it.
+    pub(super) fn has_room(&self, place: usize, memory_bytes: u64) -> bool {
+        let is_kept = self.kept.is_some_and(|(kept, least)| kept == place && memory_bytes < least);
+        !is_kept && self.workers[place].memory_free() >= memory_bytes
     }
 
     /// Places of the workers that would take an attempt now.

@@ -45,26 +45,31 @@ impl Digest {
 
     /// The 64 hex digits without the prefix: for file names.
     pub fn hex(&self) -> String {
-        let mut text = String::with_capacity(64);
-        for byte in self.0 {
-            text.push(char::from(HEX[usize::from(byte >> 4)]));
-            text.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-        text
+        self.write(&mut [0; TEXT_BYTES])[PREFIX.len()..].to_owned()
     }
 
     /// The first eight hex digits, for logs and explanations.
     pub fn short(&self) -> String {
         self.hex()[..8].to_owned()
     }
+
+    /// Its text in a place of the caller's: a run is told with a dozen of them.
+    fn write<'a>(&self, text: &'a mut [u8; TEXT_BYTES]) -> &'a str {
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        str::from_utf8(text).expect("the prefix and hex digits are ASCII")
+    }
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+const TEXT_BYTES: usize = PREFIX.len() + 64;
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        f.write_str(&self.hex())
+        f.write_str(self.write(&mut [0; TEXT_BYTES]))
     }
 }
 
@@ -99,7 +104,7 @@ impl FromStr for Digest {
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.collect_str(self)
+            serializer.serialize_str(self.write(&mut [0; TEXT_BYTES]))
         } else {
             self.0.serialize(serializer)
         }

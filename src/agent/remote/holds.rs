@@ -147,11 +147,13 @@ pub(super) struct Grants {
     skipped: u64,
     /// What the agent said last: credits, and assignments that it had received.
     last: (u32, u64),
+    /// The same as the coordinator was told it last in this session.
+    told: (u32, u64),
 }
 
 impl Grants {
     pub(super) fn begin(&mut self) {
-        (self.base, self.skipped) = (self.passed, 0);
+        (self.base, self.skipped, self.told) = (self.passed, 0, (0, 0));
     }
 
     pub(super) fn pass(&mut self) {
@@ -164,6 +166,18 @@ impl Grants {
 
     pub(super) fn granted(&mut self, credits: u32, received: u64) {
         self.last = (credits, received);
+    }
+
+    /// The coordinator is told so now.
+    pub(super) fn told(&mut self, credits: u32, received: u64) {
+        self.told = (credits, received);
+    }
+
+    /// Assignments that may come although the coordinator hears nothing more.
+    pub(super) fn outstanding(&self) -> u64 {
+        let (credits, received) = self.told;
+        let came = self.passed - self.base + self.skipped;
+        u64::from(credits).saturating_sub(came.saturating_sub(received))
     }
 
     /// What is said in this session; nothing while too much is `held`.
@@ -203,6 +217,13 @@ mod tests {
         assert_eq!(words(&grants), (1, 1));
         grants.skip();
         assert_eq!(words(&grants), (1, 2));
+        assert_eq!(grants.outstanding(), 0, "nothing was told in this session");
+        grants.told(3, 2);
+        assert_eq!(grants.outstanding(), 3);
+        (0..2).for_each(|_| grants.pass());
+        assert_eq!(grants.outstanding(), 1);
+        (0..2).for_each(|_| grants.pass());
+        assert_eq!(grants.outstanding(), 0);
         assert!(matches!(grants.words(GRANTED_MAX), FromAgent::Credits { credits: 0, .. }));
     }
 }

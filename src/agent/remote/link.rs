@@ -35,7 +35,9 @@ const GATHERED_MAX: usize = 512;
 /// Messages for the agent beyond which nothing more is read from the coordinator.
 const PENDING_MAX: usize = 4_096;
 /// What is said of ended attempts leaves together with what follows, while others are about to end: so many votes at most …
-const COMPANY_MAX: usize = 16;
+const COMPANY_MAX: usize = 32;
+/// … so many if nothing else is here to be executed …
+const COMPANY_ENOUGH: usize = 16;
 /// … and for so long at most: little beside what a run waits for where so many do.
 const COMPANY_WAIT: Duration = Duration::from_millis(10);
 /// A coordinator is never taken for dead sooner.
@@ -272,16 +274,21 @@ impl Link {
     }
 
     /// Whether more is about to be said: then one message carries it, with one signature. A worker that has nothing else
-    /// to execute does not wait, so that nobody waits for it, unless the coordinator says that many runs are open.
+    /// to execute does not wait, so that nobody waits for it, unless the coordinator says that many runs are open; and
+    /// never while a slot has nothing to do that only hearing from it can fill.
     fn waits_for_company(&mut self) -> bool {
         let is_vote = |message: &&FromAgent| matches!(message, FromAgent::Voted(_));
         let is_other =
             |message: &FromAgent| !matches!(message, FromAgent::Voted(_) | FromAgent::Credits { .. });
-        let has_more = self.holds.open() > self.parts.agent.slots as usize;
+        let slots = self.parts.agent.slots as usize;
+        let has_more = self.holds.open() > slots;
+        let is_starved = self.holds.open() < slots && self.grants.outstanding() == 0;
         let wait = if has_more { COMPANY_WAIT } else { self.patience };
+        let enough = if has_more { COMPANY_MAX } else { COMPANY_ENOUGH };
         if wait.is_zero()
+            || is_starved
             || self.outbox.iter().any(is_other)
-            || self.outbox.iter().filter(is_vote).count() >= COMPANY_MAX
+            || self.outbox.iter().filter(is_vote).count() >= enough
         {
             self.company = None;
             return false;
@@ -410,6 +417,7 @@ impl Link {
                     leaf = Some(report.statement().leaf());
                 }
                 FromAgent::Faulted { attempt, .. } => self.holds.leaves(*attempt, self.sent + 1),
+                FromAgent::Credits { credits, received } => self.grants.told(*credits, *received),
                 _ => {}
             }
             let Some(frame) = FromWorker::of(message) else { continue };

@@ -32,6 +32,8 @@ use crate::id::WorkerId;
 /// See [`AgentConfig::ahead`]: about as many short attempts as a slot executes while a message goes there and back in a
 /// building.
 pub const AHEAD: usize = 15;
+/// See [`AgentConfig::ahead_tiny`]: two messages full, so that one executes while what is said of the other travels.
+pub const AHEAD_TINY: usize = 63;
 
 /// What a remote worker is told.
 pub struct RemoteConfig {

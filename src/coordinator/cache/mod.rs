@@ -88,6 +88,7 @@ impl Entry {
             workspace: run.workspace,
             run: run.id,
             workers: &self.workers,
+            is_alone: self.reached.is_alone(),
             class: self.class,
             module: run.spec.module,
             finished_at: self.finished_at(),
@@ -294,7 +295,7 @@ impl ResultCache {
         // what these covered is too old to be used
         let oldest = self.oldest(withdrawal.until);
         let mut inner = self.lock();
-        inner.withdrawals.retain(|earlier| earlier.until >= oldest);
+        inner.withdrawals.retain(|earlier| earlier.until >= oldest && !withdrawal.contains(earlier));
         let kept = match inner.withdrawals.len() >= WITHDRAWALS_MAX {
             true => Withdrawal::everything(withdrawal.until),
             false => withdrawal,
@@ -302,11 +303,6 @@ impl ResultCache {
         inner.withdrawals.retain(|earlier| !kept.contains(earlier));
         inner.withdrawals.push(kept);
         (inner.withdraw(|entry| kept.covers(&entry.withdrawable())), kept)
-    }
-
-    /// A worker is suspect: what rests on its word alone is not used any more in this life. Gives how many results went.
-    pub fn doubt(&self, worker: WorkerId) -> usize {
-        self.lock().withdraw(|entry| entry.reached.is_alone() && entry.workers.contains(&worker))
     }
 
     /// A run is corrected: what it had computed is not used any more. Its row says so too, as soon as the correction is

@@ -191,8 +191,11 @@ fn what_rests_on_a_suspect_alone_goes() {
     votes.truncate(1);
     cache.insert(Entry::of(Arc::new(detail), BTreeMap::new(), &votes).unwrap(), Time(MINUTE + 1_000));
     put(&cache, &Made { seed: 2, ..made(2) });
-    assert_eq!(cache.doubt(WorkerId(2)), 0);
-    assert_eq!(cache.doubt(WorkerId(1)), 1);
+    let doubt = |worker| cache.withdraw(Withdrawal::of_its_word(WorkerId(worker), Time(2 * MINUTE)));
+    assert_eq!(doubt(2).0, 0);
+    let (count, kept) = doubt(1);
+    assert_eq!((count, kept.alone), (1, true), "one rule, that is kept for later lives");
+    assert_eq!((doubt(1).0, cache.lock().withdrawals.len()), (0, 2), "said again, it is one rule");
     assert_eq!(cache.totals().entries, 1, "what others said too stays");
 }
 

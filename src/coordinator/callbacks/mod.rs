@@ -7,21 +7,21 @@
 
 pub mod address;
 mod body;
+mod shared;
 mod sign;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
-use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::address::{Refused, Resolver, Rules};
+use self::shared::{PENDING_PER_RECEIVER_MAX, Pending};
 use super::CoordinatorError;
 use super::clock::Clock;
 use super::http::views;
@@ -29,17 +29,13 @@ use super::metrics::Metrics;
 use super::service::Service;
 use crate::core::Time;
 use crate::network::Networks;
-use crate::store::{CallbackId, Delivery, SkippedCallbacks, Store, StoreError, Tried};
+use crate::store::{CallbackId, Delivery, OutboxLimits, SkippedCallbacks, Store, StoreError, Tried};
 use crate::tls::{self, Refusal};
 
 pub use body::{event_of, name_of};
+pub use shared::{Callbacks, TooMany};
 pub use sign::{Secret, Secrets};
 
-/// Where the secrets are in the store.
-const SECRETS: &str = "callback_secrets";
-/// Deliveries that are pending at most: beyond it no run with a callback is accepted. Runs that are open then may still pass
-/// it.
-pub const PENDING_MAX: u64 = 100_000;
 /// Deliveries on their way at once.
 const AT_ONCE_MAX: usize = 16;
 /// Of them, to one receiver.
@@ -70,71 +66,6 @@ pub struct CallbackConfig {
     pub allow: Networks,
     /// PEM file of certificate authorities that receivers' certificates are trusted by, beside the system's.
     pub ca: Option<PathBuf>,
-}
-
-/// What the deliverer shares with the service and the owner.
-#[derive(Debug)]
-pub struct Callbacks {
-    rules: Arc<Rules>,
-    secrets: RwLock<Secrets>,
-    /// Held while they change.
-    rotating: tokio::sync::Mutex<()>,
-    pending: AtomicU64,
-    /// Says that a delivery was made.
-    pub wake: Arc<Notify>,
-}
-
-impl Callbacks {
-    /// Reads the secrets, or makes the first one.
-    pub async fn open(
-        config: &CallbackConfig,
-        store: &dyn Store,
-        now: Time,
-    ) -> Result<Callbacks, CoordinatorError> {
-        let first = Secret::random()
-            .map_err(|error| CoordinatorError::Callbacks(format!("no randomness: {error}")))?;
-        let stored = store.init_meta(SECRETS, Secrets::first(first, now).encode()).await?;
-        let secrets = Secrets::decode(&stored).ok_or_else(|| StoreError::Decode {
-            what: "secret of callbacks",
-            why: "it is not of this build's form".to_owned(),
-        })?;
-        Ok(Callbacks {
-            rules: Arc::new(Rules::new(config.allow.clone())),
-            secrets: RwLock::new(secrets),
-            rotating: tokio::sync::Mutex::default(),
-            pending: AtomicU64::new(0),
-            wake: Arc::default(),
-        })
-    }
-
-    /// Whether a callback may be asked for, as far as that is known before its name is resolved.
-    ///
-    /// # Errors
-    ///
-    /// Why not, for people.
-    pub fn judge(&self, url: &str) -> Result<(), String> {
-        let url = address::parse(url)?;
-        self.rules.judge_url(&url).map_err(|refused| refused.to_string())
-    }
-
-    /// Deliveries that were pending when it was last looked.
-    pub fn pending(&self) -> u64 {
-        self.pending.load(Ordering::Relaxed)
-    }
-
-    /// What is signed with.
-    pub fn secrets(&self) -> Secrets {
-        self.secrets.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Signs with a new secret from now on. Two that rotate at once do so one after the other.
-    pub async fn rotate(&self, store: &dyn Store, new: Secret, now: Time) -> Result<Secrets, StoreError> {
-        let _alone = self.rotating.lock().await;
-        let rotated = self.secrets().rotated(new, now);
-        store.put_meta(SECRETS, rotated.encode()).await?;
-        *self.secrets.write().unwrap_or_else(PoisonError::into_inner) = rotated.clone();
-        Ok(rotated)
-    }
 }
 
 /// Sends what is due.
@@ -246,7 +177,12 @@ impl Deliverer {
                 // whoever lands looks again
                 return LOOK_PERIOD;
             }
-            let found = match self.store.due_callbacks(now, flying.skipped(), room as u32).await {
+            let limits = OutboxLimits {
+                due: room as u32,
+                per_receiver: PER_RECEIVER_MAX as u32,
+                full: PENDING_PER_RECEIVER_MAX,
+            };
+            let found = match self.store.due_callbacks(now, flying.skipped(), limits).await {
                 Ok(found) => found,
                 Err(StoreError::Closed) => return LOOK_PERIOD,
                 Err(error) => {
@@ -254,7 +190,7 @@ impl Deliverer {
                     return TROUBLE_PAUSE;
                 }
             };
-            self.callbacks.pending.store(found.pending, Ordering::Relaxed);
+            self.callbacks.note(Pending { of_workspaces: found.pending, full: found.full });
             let is_all = found.due.len() < room;
             for delivery in found.due {
                 if flying.has_room_for(&delivery.receiver) {

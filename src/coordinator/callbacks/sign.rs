@@ -21,6 +21,9 @@ const SECRET_BYTES: usize = 32;
 /// new one.
 pub const OVERLAP_MS: u64 = 24 * 60 * 60 * 1_000;
 
+/// Requests to replace it that are known again when they are repeated.
+const KEYS_MAX: usize = 16;
+
 /// What a pool and its receivers share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; SECRET_BYTES]);
@@ -70,6 +73,8 @@ pub struct Secrets {
     pub since: Time,
     /// Signs too, until then.
     pub previous: Option<(Secret, Time)>,
+    /// Idempotency keys of the requests that replaced one lately, the oldest first.
+    keys: Vec<String>,
 }
 
 /// [`Secrets`] as they are stored.
@@ -78,19 +83,28 @@ struct Stored {
     current: String,
     since: u64,
     previous: Option<(String, u64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    keys: Vec<String>,
 }
 
 impl Secrets {
     /// The first one of a pool.
     pub fn first(current: Secret, now: Time) -> Secrets {
-        Secrets { current, since: now, previous: None }
+        Secrets { current, since: now, previous: None, keys: Vec::new() }
     }
 
     /// The same after the secret was replaced. Only one of before goes on signing.
     #[must_use]
-    pub fn rotated(&self, new: Secret, now: Time) -> Secrets {
+    pub fn rotated(&self, new: Secret, now: Time, key: Option<String>) -> Secrets {
         let previous = Some((self.current.clone(), now.plus_ms(OVERLAP_MS)));
-        Secrets { current: new, since: now, previous }
+        let mut keys: Vec<String> = self.keys.iter().cloned().chain(key).collect();
+        keys.drain(..keys.len().saturating_sub(KEYS_MAX));
+        Secrets { current: new, since: now, previous, keys }
+    }
+
+    /// Whether the request of this key has replaced one already.
+    pub fn was_rotated_by(&self, key: &str) -> bool {
+        self.keys.iter().any(|known| known == key)
     }
 
     /// The one of before, while it signs.
@@ -111,6 +125,7 @@ impl Secrets {
             current: self.current.text(),
             since: self.since.0,
             previous: self.previous.as_ref().map(|(secret, until)| (secret.text(), until.0)),
+            keys: self.keys.clone(),
         };
         serde_json::to_vec(&stored).expect("texts and numbers are always JSON")
     }
@@ -122,7 +137,8 @@ impl Secrets {
             Some((text, until)) => Some((Secret::of_text(&text)?, Time(until))),
             None => None,
         };
-        Some(Secrets { current: Secret::of_text(&stored.current)?, since: Time(stored.since), previous })
+        let (current, since) = (Secret::of_text(&stored.current)?, Time(stored.since));
+        Some(Secrets { current, since, previous, keys: stored.keys })
     }
 }
 
@@ -157,16 +173,29 @@ mod tests {
     #[test]
     fn a_secret_that_was_replaced_signs_for_a_day_more() {
         let (old, new) = (Secret::random().unwrap(), Secret::random().unwrap());
-        let secrets = Secrets::first(old.clone(), Time(5)).rotated(new.clone(), NOW);
+        let secrets = Secrets::first(old.clone(), Time(5)).rotated(new.clone(), NOW, None);
         let both = format!("{} {}", new.sign("id", 7, b"x"), old.sign("id", 7, b"x"));
         assert_eq!(secrets.signatures("id", 7, b"x", NOW), both);
         let later = NOW.plus_ms(OVERLAP_MS);
         assert_eq!(secrets.signatures("id", 7, b"x", later), new.sign("id", 7, b"x"));
         assert_eq!(Secrets::decode(&secrets.encode()), Some(secrets.clone()));
         // rotated twice, the first one is gone at once
-        let third = secrets.rotated(Secret::random().unwrap(), NOW);
+        let third = secrets.rotated(Secret::random().unwrap(), NOW, None);
         assert_eq!(third.previous(NOW).map(|(secret, _)| secret), Some(&new));
         assert_eq!(Secrets::decode(b"{}"), None);
         assert!(!format!("{secrets:?}").contains("whsec"));
+    }
+
+    #[test]
+    fn a_request_that_is_repeated_is_known_for_a_while_and_over_a_restart() {
+        let rotate = |secrets: &Secrets, key: &str| {
+            secrets.rotated(Secret::random().unwrap(), NOW, Some(key.to_owned()))
+        };
+        let mut secrets = rotate(&Secrets::first(Secret::random().unwrap(), NOW), "first");
+        assert!(secrets.was_rotated_by("first") && !secrets.was_rotated_by("second"));
+        secrets = Secrets::decode(&secrets.encode()).unwrap();
+        assert!(secrets.was_rotated_by("first"));
+        (0..KEYS_MAX).for_each(|number| secrets = rotate(&secrets, &number.to_string()));
+        assert!(secrets.was_rotated_by("0") && !secrets.was_rotated_by("first"), "they are bounded");
     }
 }

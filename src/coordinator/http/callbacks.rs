@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::extract::{Admin, Named, Params, Reader, Submitter};
+use super::extract::{Admin, Named, Params, Reader, Submitter, idempotency_key};
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{Delivery, Service};
+use crate::coordinator::submission::idempotency_key_checked;
 use crate::id::RunId;
 use crate::protocol::api::{CallbackSecret, DeliveryPage, Page};
 
@@ -76,15 +77,19 @@ pub async fn get_secret(Admin(caller): Admin, State(service): State<Arc<Service>
 /// Replace the secret of callbacks
 ///
 /// For a day callbacks carry a signature of the old one too, so that receivers can take up the new one meanwhile; one that was
-/// replaced before signs no more. Needs the scope `admin`.
+/// replaced before signs no more. With an Idempotency-Key a request that is sent again (its answer was lost) replaces nothing
+/// again: without one, the secret of the first answer would be the old one then. Needs the scope `admin`.
 #[utoipa::path(
     post, path = "/v1/callbacks/secret/rotate", tag = "pool",
+    params(("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     responses((status = 200, description = "the new secret", body = CallbackSecret))
 )]
 pub async fn rotate_secret(
     Admin(caller): Admin,
     State(service): State<Arc<Service>>,
+    headers: HeaderMap,
 ) -> Result<Json<CallbackSecret>, ApiError> {
-    let secrets = service.rotate_callback_secret(&caller).await?;
+    let key = idempotency_key(&headers)?.map(idempotency_key_checked).transpose()?;
+    let secrets = service.rotate_callback_secret(&caller, key).await?;
     Ok(Json(views::callback_secret(&secrets, service.now())))
 }

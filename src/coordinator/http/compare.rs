@@ -199,6 +199,8 @@ pub struct DiffParams {
     right: Option<u32>,
     /// `stdout`, `stderr` or `file:/out/PATH`; by default the first one in which the two differ.
     stream: Option<String>,
+    /// A revision, from 1, with the attempts that it had; the present one by default.
+    revision: Option<u32>,
 }
 
 /// Compare two attempts
@@ -217,7 +219,7 @@ pub async fn diff(
     Params(params): Params<DiffParams>,
 ) -> Result<Json<Comparison>, ApiError> {
     let wanted = params.stream.as_deref().map(Stream::parse).transpose()?;
-    let detail = service.run(&caller, id).await?;
+    let detail = service.run_at(&caller, id, params.revision).await?;
     let (left, right) = match (params.left, params.right) {
         (Some(left), Some(right)) => (left, right),
         (None, None) => Service::differing_attempts(&detail)

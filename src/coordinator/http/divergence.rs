@@ -47,7 +47,12 @@ pub fn rule(run: &StoredRun, arbitration: Option<&Arbitration>) -> String {
     let Some(won) = run.result else {
         return last("failed (").unwrap_or_else(|| "no result was decided".to_owned());
     };
-    let (votes, verify) = (votes(run), run.policy.verify);
+    let votes = votes(run);
+    // whatever was asked for, a correction is decided by credibility
+    let verify = match run.policy.verify.epsilon_ppb() {
+        None if run.revision > 1 => Verify::Standard,
+        _ => run.policy.verify,
+    };
     let is_disputed = votes.iter().any(|(.., result)| *result != won);
     if let Some(found) = arbitration.filter(|found| found.executions >= 2 && is_disputed)
         && found.results == [won]
@@ -210,6 +215,8 @@ mod tests {
         let colluded = run(Verify::Standard, &[(1, 1), (2, 2), (12, 2)], Some(1), &said);
         let blamed: Vec<bool> = outvoted(&colluded).iter().map(|out| out.blamed).collect();
         assert_eq!(blamed, [false, true], "w1 is no w12");
+        let corrected = StoredRun { revision: 2, ..run(Verify::Once, &[(3, 1)], Some(1), &said) };
+        assert_eq!(rule(&corrected, None), "`standard`: the votes were weighed");
         let open = run(Verify::Quorum { n: 2 }, &[(1, 1), (2, 2)], None, &["failed (no quorum): too few"]);
         assert_eq!(rule(&open, None), "failed (no quorum): too few");
         assert_eq!(outvoted(&open)[0].why, "no result won, so nobody is blamed");

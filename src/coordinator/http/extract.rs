@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::de::DeserializeOwned;
@@ -304,6 +304,22 @@ fn pointer(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
         }
     }
     pointer
+}
+
+/// The Idempotency-Key of a request, if it has one.
+///
+/// # Errors
+///
+/// It is no text.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    match headers.get("idempotency-key").map(HeaderValue::to_str) {
+        None => Ok(None),
+        Some(Ok(key)) => Ok(Some(key)),
+        Some(Err(_)) => {
+            let why = "an Idempotency-Key has visible ASCII characters only";
+            Err(ApiError::parameter("Idempotency-Key", why))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -203,9 +203,9 @@ impl From<ServiceError> for ApiError {
             ServiceError::CallbackRefused(why) => {
                 ApiError::new(Code::CallbackRefused, why).at("/callback/url")
             }
-            ServiceError::CallbacksFull { pending } => {
+            ServiceError::CallbacksFull { pending, of } => {
                 let detail = format!(
-                    "{pending} callbacks wait for their receivers; nothing was accepted, try again later, or without \
+                    "{pending} callbacks of {of} wait to be delivered; nothing was accepted, try again later, or without \
                      `callback`"
                 );
                 ApiError::new(Code::QueueFull, detail)
@@ -353,7 +353,7 @@ mod tests {
             (ServiceError::TooLarge { max: 5 }, 413, "too_large"),
             (ServiceError::BodyBroken(text()), 400, "invalid_body"),
             (ServiceError::CallbackRefused(text()), 422, "callback_refused"),
-            (ServiceError::CallbacksFull { pending: 9 }, 429, "queue_full"),
+            (ServiceError::CallbacksFull { pending: 9, of: "the pool" }, 429, "queue_full"),
             (ServiceError::DiskFull, 507, "disk_full"),
             (ServiceError::Exhausted(text()), 503, "unavailable"),
             (ServiceError::ShuttingDown, 503, "unavailable"),

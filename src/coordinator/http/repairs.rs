@@ -26,7 +26,8 @@ pub struct RevisionParams {
 /// List what is verified anew
 ///
 /// One item for each worker that was quarantined, on one page, the latest first: how many finals rested on it, and what
-/// became of those that would not have been without it. A final that turns out wrong is replaced by its next revision.
+/// became of those that would not have been without it. A final that turns out wrong is replaced by its next revision, and
+/// so is that of every run which had been answered with it (`dependents`).
 #[utoipa::path(
     get, path = "/v1/repairs", tag = "workers",
     responses((status = 200, description = "the repairs", body = RepairPage))
@@ -42,7 +43,7 @@ pub async fn list_repairs(
 /// List the revisions of a run
 ///
 /// The first one first, on one page; empty while the run has not ended. `GET /v1/runs/{id}?revision=` reads each with its
-/// attempts and explanations, and so do `stdout`, `stderr`, `files` and `receipt`.
+/// attempts and explanations, and so do `stdout`, `stderr`, `files`, `receipt` and `diff`.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/revisions", tag = "runs", params(("id" = RunId, Path)),
     responses((status = 200, description = "the revisions", body = RevisionPage))

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::content::Content;
-use super::extract::{JsonBody, Named, Params, Reader, Submitter, bad_path, parse_id};
+use super::extract::{JsonBody, Named, Params, Reader, Submitter, bad_path, idempotency_key, parse_id};
 use super::lists;
 use super::modules::words_fit;
 use super::openapi::Binary;
@@ -35,7 +35,8 @@ use crate::result::{OutputRef, ResultManifest, RunState, VerdictKind};
 /// With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
 /// the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
 /// coordinator that dies in between does not know its id any more, and answers the same submission with the same
-/// result. With an Idempotency-Key the answer waits until it is written.
+/// result. With an Idempotency-Key, or with `durable: true` said in so many words, the answer waits until it is written. If
+/// that run is corrected later, so is this one.
 #[utoipa::path(
     post, path = "/v1/runs", tag = "runs", request_body = RunRequest,
     params(("idempotency-key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
@@ -50,13 +51,7 @@ pub async fn post_run(
     headers: HeaderMap,
     JsonBody(request): JsonBody<RunRequest>,
 ) -> Result<Response, ApiError> {
-    let key = match headers.get("idempotency-key") {
-        None => None,
-        Some(value) => Some(value.to_str().map_err(|_| {
-            ApiError::parameter("Idempotency-Key", "an Idempotency-Key has visible ASCII characters only")
-        })?),
-    };
-    let checked = prepare(&request, key, jiff::Timestamp::now())?;
+    let checked = prepare(&request, idempotency_key(&headers)?, jiff::Timestamp::now())?;
     let answer = service.submit(&caller, checked.prepared, checked.wait).await?;
     Ok(submitted(&answer))
 }

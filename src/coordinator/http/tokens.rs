@@ -90,13 +90,19 @@ fn checked(request: TokenRequest, now: jiff::Timestamp) -> Result<TokenSpec, Api
             );
         }
     }
+    let says_whose = request.owned || request.arbiter || request.foreign || request.domain.is_some();
+    if scopes.contains(&Scope::Worker) && !says_whose {
+        let why = "say whose machines they are that enrol with this token: `owned` (true: your own), `foreign` (true: \
+                   somebody else's) or `domain` (who answers for them)";
+        return refuse("/owned", why.to_owned());
+    }
     let is_local = request.domain.as_deref().is_none_or(|domain| domain == OWN_DOMAIN);
     if request.foreign && (request.owned || request.arbiter || (is_local && request.domain.is_some())) {
         let why =
             format!("the operator's own machines, arbiters and those of `{OWN_DOMAIN}` are not foreign");
         return refuse("/foreign", why);
     }
-    // without a word they are the operator's own; whoever decides for everybody is so in any case
+    // whoever decides for everybody is the operator's own in any case
     let arbiter = request.arbiter;
     let owned = scopes.contains(&Scope::Worker) && !request.foreign && (is_local || request.owned || arbiter);
     let domain = request.domain.or_else(|| owned.then(|| OWN_DOMAIN.to_owned()));
@@ -160,8 +166,9 @@ mod tests {
         assert!(arbiter.arbiter && arbiter.owned, "a trusted executor is the operator's own");
         let reader = TokenRequest { owned: true, ..request("lab", &[Scope::Read], None) };
         assert!(checked(reader, now).is_err());
-        let own = checked(request("shed", &[Scope::Worker], None), now).unwrap();
-        assert_eq!((own.domain.as_deref(), own.owned), (Some("local"), true), "their own need no flag");
+        let own = TokenRequest { owned: true, ..request("shed", &[Scope::Worker], None) };
+        let own = checked(own, now).unwrap();
+        assert_eq!((own.domain.as_deref(), own.owned), (Some("local"), true), "they are in no other domain");
         let strange = TokenRequest { foreign: true, ..request("someone", &[Scope::Worker], None) };
         let strange = checked(strange, now).unwrap();
         assert_eq!((strange.domain, strange.owned), (None, false));
@@ -197,6 +204,9 @@ mod tests {
             request(&"x".repeat(101), &[Scope::Read], None),
             request("a\u{1b}[31m", &[Scope::Read], None),
             request("ci", &[], None),
+            // the most trust is not what comes of saying nothing
+            request("shed", &[Scope::Worker], None),
+            request("all", &[Scope::Admin, Scope::Worker], None),
             request("ci", &[Scope::Read], Some(Timestamp(now))),
             with_domain(&[Scope::Worker], ""),
             with_domain(&[Scope::Worker], "Rack"),

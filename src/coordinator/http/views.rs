@@ -101,7 +101,7 @@ pub fn repair(repair: &RepairRow) -> Repair {
     let state = match repair {
         RepairRow { lifted_at: Some(_), .. } => RepairState::Lifted,
         RepairRow { is_complete: false, .. } => RepairState::Looking,
-        RepairRow { pending: 1.., .. } => RepairState::Verifying,
+        RepairRow { pending: 1.., .. } | RepairRow { is_followed: false, .. } => RepairState::Verifying,
         _ => RepairState::Done,
     };
     Repair {
@@ -116,6 +116,7 @@ pub fn repair(repair: &RepairRow) -> Repair {
         confirmed: repair.confirmed,
         corrected: repair.corrected,
         undecided: repair.undecided,
+        dependents: repair.dependents,
         not_verifiable: repair.not_verifiable,
     }
 }

@@ -13,7 +13,7 @@ use crate::coordinator::service::{PoolEvent, RunDetail};
 use crate::core::{Conclusion, Event, Reverified, Submission};
 use crate::id::{RunId, WorkerId};
 use crate::spec::{Policy, Retry};
-use crate::store::{CastVote, Reverdict};
+use crate::store::{CastVote, Reverdict, StoredRun};
 
 impl Owner {
     /// Has a final verified anew.
@@ -66,10 +66,24 @@ impl Owner {
         let (id, revision) = (run.id, run.revision);
         tracing::warn!(run = %id, revision, state = run.state.name(), "a final was wrong and is corrected");
         self.parts.metrics.reverified(Reverdict::Corrected.name());
-        for event in [PoolEvent::Corrected(id, revision), PoolEvent::Run(id)] {
+        self.tell_corrected(run);
+        self.parts.repair.tell(Ended::Corrected(id));
+    }
+
+    /// Runs that had the result of one that was corrected are corrected along, and that is durable.
+    pub(super) fn followed(&mut self, corrected: Vec<StoredRun>) {
+        self.parts.metrics.dependents_corrected.inc_by(corrected.len() as u64);
+        for run in corrected {
+            let detail = Arc::new(RunDetail { run, stdout: None, stderr: None });
+            self.final_committed(&detail);
+            self.tell_corrected(&detail.run);
+        }
+    }
+
+    fn tell_corrected(&self, run: &StoredRun) {
+        for event in [PoolEvent::Corrected(run.id, run.revision), PoolEvent::Run(run.id)] {
             let _ = self.parts.events.send((Some(run.workspace), event));
         }
-        self.parts.repair.tell(Ended::Corrected(id));
     }
 
     /// What came of a final that was verified anew is not taken.

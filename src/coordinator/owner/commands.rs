@@ -18,7 +18,7 @@ use crate::id::{AttemptId, RunId, WorkerId, WorkspaceId};
 use crate::protocol::agent::{FromAgent, ToAgent};
 use crate::protocol::api::Tally;
 use crate::result::Fault;
-use crate::store::{NewRun, RecentFinal, WorkerRow};
+use crate::store::{NewRun, RecentFinal, StoreError, StoredRun, WorkerRow};
 
 /// A submission, its inputs checked and pinned.
 #[derive(Debug)]
@@ -57,15 +57,20 @@ pub struct Hit {
 /// Hears of a run's final.
 pub type FinalReceiver = oneshot::Receiver<Result<Arc<RunDetail>, ServiceError>>;
 
-/// What an operator does to a worker.
-#[derive(Clone, Debug)]
+/// Hears how an operator's word was stored: `false` if there is nothing of that name. On a full disk it hears so at once, and
+/// the word, which holds already, is stored as soon as there is room.
+pub type Stored = oneshot::Sender<Result<bool, StoreError>>;
+
+/// What an operator does to a worker. It holds at once and is stored behind all that the pool has said before, so that of the
+/// two the later word is the one that stays.
+#[derive(Debug)]
 pub enum WorkerOrder {
     /// Finish what it holds, take nothing more.
     Drain(String),
     /// Gets nothing and counts for nothing.
-    Quarantine(String),
+    Quarantine(String, Stored),
     /// Works again.
-    Readmit,
+    Readmit(Stored),
 }
 
 /// Everything that anybody may ask of the owner.
@@ -120,8 +125,8 @@ pub enum Command {
         /// Whether it may run.
         ready: bool,
     },
-    /// A module was taken out of service (with the reason) or put back.
-    ModuleQuarantine(Digest, Option<String>),
+    /// An operator takes a module out of service (with the reason) or puts it back; as with a [`WorkerOrder`].
+    ModuleQuarantine(Digest, Option<String>, Stored),
     /// An operator's order; answers whether there is such a worker.
     Order(WorkerId, WorkerOrder, oneshot::Sender<bool>),
     /// Stop a run; answered when it is final, with `None` if it is not open.
@@ -152,6 +157,8 @@ pub enum Command {
     Worker(WorkerId, oneshot::Sender<Option<WorkerNow>>),
     /// Have a final verified anew; the repairer hears what comes of it.
     VerifyAnew(Box<Anew>),
+    /// Runs that had been answered with the result of one that was corrected are corrected along, and that is stored.
+    Followed(Vec<StoredRun>),
     /// Runs that ended before this process began to count, complete from the instant on.
     Restored(Vec<RecentFinal>, Time),
 }

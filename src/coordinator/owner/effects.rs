@@ -6,8 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-
 use super::artifacts::{Artifacts, Trust};
 use super::collect::{NotStored, store_body};
 use super::{Link, Owner};
@@ -19,18 +17,13 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, ToAgent};
 use crate::result::Fault;
-use crate::store::{
-    CastVote, FinalRun, INLINE_BLOB_BYTES_MAX, Nondeterminism, RunWrite, Source, Store, StoreError, StoredRun,
-};
+use crate::store::{CastVote, FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, Source, StoredRun};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
 pub(super) const COLLECTED_PIN_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// How long a large output of a run stays that is not written: nothing ever refers to it.
 pub(super) const UNWRITTEN_PIN_MS: u64 = 60 * 60 * 1_000;
-/// Between two tries to store a quarantine that a full disk refused, at first and at most.
-const QUARANTINE_PAUSE: Duration = Duration::from_millis(500);
-const QUARANTINE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 impl Owner {
     /// Carries out `effects` in their order and leaves the list empty.
@@ -264,50 +257,6 @@ impl Owner {
         let Some(open) = self.runs.get(&attempt.run) else { return };
         let digests = open.reported.get(&result).map(Reported::missing).unwrap_or_default();
         self.ask(attempt, worker, digests);
-    }
-
-    /// Stores that a module is nondeterministic; the pool blames nobody for it any more.
-    fn blame_module(&mut self, module: Digest, run: RunId) {
-        tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
-        self.withdraw_module(module);
-        let found = Nondeterminism { run, at: self.now() };
-        self.store_of_module(module, move |store| {
-            Box::pin(async move { store.blame_module(module, found).await })
-        });
-    }
-
-    fn quarantine_module(&mut self, module: Digest, why: String) {
-        tracing::warn!(module = %module.short(), %why, "module quarantined");
-        self.store_of_module(module, move |store| {
-            let why = why.clone();
-            Box::pin(async move { store.quarantine_module(module, why).await })
-        });
-    }
-
-    /// Stores what the pool found out about a module, beside everything else, and tells those who watch.
-    fn store_of_module(
-        &mut self,
-        module: Digest,
-        write: impl Fn(Arc<dyn Store>) -> BoxFuture<'static, Result<bool, StoreError>> + Send + 'static,
-    ) {
-        let store = Arc::clone(&self.parts.store);
-        let modules = Arc::clone(&self.parts.modules);
-        let events = self.parts.events.clone();
-        tokio::spawn(async move {
-            modules.forget(module);
-            // a full disk must not let the next start forget it
-            let mut pause = QUARANTINE_PAUSE;
-            while let Err(error) = write(Arc::clone(&store)).await {
-                tracing::error!(%error, module = %module.short(), "what was found out about it was not stored");
-                if !matches!(error, StoreError::Full) {
-                    break;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(QUARANTINE_PAUSE_MAX);
-            }
-            modules.forget(module);
-            let _ = events.send((None, PoolEvent::Module(module)));
-        });
     }
 }
 

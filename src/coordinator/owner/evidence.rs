@@ -1,21 +1,22 @@
-//! What is written down about workers: faults of their attempts, and what comparisons say of their integrity.
+//! What is written down about workers and modules: faults of attempts, what comparisons say of integrity, who is out.
 //!
 //! Written off the owner's task, many entries in one write and in the order in which they came: a worker's standing is their
 //! fold. Losing the last of them with the process costs observations, never a rule. A quarantine goes the same way, behind
 //! what it is for: one that is stored has its reason stored, so that the pool can tell later whether anything is left of it.
+//! So does an operator's word, behind what the pool had said by then: the store ends as the memory does, with the later one.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
-use super::Owner;
+use super::{Owner, Parts, Stored};
 use crate::coordinator::repair;
-use crate::coordinator::service::PoolEvent;
-use crate::core::{self, Class, Time};
+use crate::coordinator::service::{ModuleCache, PoolEvent};
+use crate::core::{self, Class, Event, Time};
 use crate::digest::Digest;
-use crate::id::{AttemptId, WorkerId};
-use crate::store::{Evidence, Quarantine, Store, StoreError, Withdrawal};
+use crate::id::{AttemptId, RunId, WorkerId, WorkspaceId};
+use crate::store::{Evidence, Nondeterminism, Quarantine, Store, StoreError, Withdrawal};
 
 /// Between two tries to write what a full disk refused.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
@@ -25,6 +26,27 @@ enum Entry {
     Seen(Vec<Evidence>),
     Quarantine(WorkerId, Quarantine),
     Lifted(WorkerId, Time),
+    /// What an operator says; without a quarantine the worker works again.
+    Ordered(WorkerId, Option<Quarantine>, Time, Option<Stored>),
+    Module(Digest, OfModule, Option<Stored>),
+}
+
+/// What is said of a module.
+enum OfModule {
+    Quarantined(String),
+    Nondeterministic(Nondeterminism),
+    Readmitted,
+}
+
+impl Entry {
+    /// Answers who waits, once.
+    fn answer(&mut self, answer: Result<bool, StoreError>) {
+        if let Entry::Ordered(.., stored) | Entry::Module(.., stored) = self
+            && let Some(stored) = stored.take()
+        {
+            let _ = stored.send(answer);
+        }
+    }
 }
 
 /// Entries on their way to the store.
@@ -37,23 +59,28 @@ pub(super) struct Notes {
 
 impl Notes {
     /// Hands over what was noted. New evidence comes from results that were written, so a full disk bounds what waits.
-    pub(super) fn leave(&mut self, store: &Arc<dyn Store>, repair: &repair::Handle) {
+    pub(super) fn leave(&mut self, parts: &Parts) {
         if !self.noted.is_empty() {
             let noted = std::mem::take(&mut self.noted);
-            self.send(Entry::Seen(noted), store, repair);
+            self.send(Entry::Seen(noted), parts);
         }
     }
 
     /// Hands over an entry, behind what was noted before it.
-    fn leave_one(&mut self, entry: Entry, store: &Arc<dyn Store>, repair: &repair::Handle) {
-        self.leave(store, repair);
-        self.send(entry, store, repair);
+    fn leave_one(&mut self, entry: Entry, parts: &Parts) {
+        self.leave(parts);
+        self.send(entry, parts);
     }
 
-    fn send(&mut self, entry: Entry, store: &Arc<dyn Store>, repair: &repair::Handle) {
+    fn send(&mut self, entry: Entry, parts: &Parts) {
         let writer = self.writer.get_or_insert_with(|| {
             let (writer, entries) = mpsc::unbounded_channel();
-            tokio::spawn(write(Arc::clone(store), repair.clone(), entries));
+            let to = Readers {
+                repair: parts.repair.clone(),
+                modules: Arc::clone(&parts.modules),
+                events: parts.events.clone(),
+            };
+            tokio::spawn(write(Arc::clone(&parts.store), to, entries));
             writer
         });
         // it ends with the store only
@@ -61,7 +88,27 @@ impl Notes {
     }
 }
 
-async fn write(store: Arc<dyn Store>, repair: repair::Handle, mut entries: mpsc::UnboundedReceiver<Entry>) {
+/// Who goes by what is stored.
+struct Readers {
+    repair: repair::Handle,
+    modules: Arc<ModuleCache>,
+    events: broadcast::Sender<(Option<WorkspaceId>, PoolEvent)>,
+}
+
+impl Readers {
+    fn hear(&self, entry: &Entry) {
+        match entry {
+            Entry::Quarantine(..) | Entry::Ordered(_, Some(_), ..) => self.repair.wake(),
+            Entry::Module(module, ..) => {
+                self.modules.forget(*module);
+                let _ = self.events.send((None, PoolEvent::Module(*module)));
+            }
+            Entry::Seen(_) | Entry::Lifted(..) | Entry::Ordered(..) => {}
+        }
+    }
+}
+
+async fn write(store: Arc<dyn Store>, to: Readers, mut entries: mpsc::UnboundedReceiver<Entry>) {
     let mut next = None;
     loop {
         let Some(mut entry) = (match next.take() {
@@ -82,26 +129,38 @@ async fn write(store: Arc<dyn Store>, repair: repair::Handle, mut entries: mpsc:
             }
         }
         // a full disk must not let somebody in again at the next start
-        while let Err(error) = write_one(store.as_ref(), &entry).await {
-            tracing::warn!(%error, "what was seen of workers was not stored");
-            if !matches!(error, StoreError::Full) {
-                break;
+        let answer = loop {
+            let answer = write_one(store.as_ref(), &entry).await;
+            if let Err(error) = &answer {
+                tracing::warn!(%error, "what is said of workers and modules was not stored");
             }
+            if !matches!(answer, Err(StoreError::Full)) {
+                break answer;
+            }
+            entry.answer(answer);
             tokio::time::sleep(FULL_PAUSE).await;
-        }
-        if matches!(entry, Entry::Quarantine(..)) {
-            repair.wake();
-        }
+        };
+        to.hear(&entry);
+        entry.answer(answer);
     }
 }
 
-async fn write_one(store: &dyn Store, entry: &Entry) -> Result<(), StoreError> {
+/// `false`: there is nothing of that name.
+async fn write_one(store: &dyn Store, entry: &Entry) -> Result<bool, StoreError> {
     match entry {
-        Entry::Seen(noted) => store.append_evidence(noted.clone()).await,
+        Entry::Seen(noted) => store.append_evidence(noted.clone()).await.map(|()| true),
         Entry::Quarantine(worker, quarantine) => {
-            store.quarantine_worker(*worker, Some(quarantine.clone()), quarantine.at).await.map(drop)
+            store.quarantine_worker(*worker, Some(quarantine.clone()), quarantine.at).await
         }
-        Entry::Lifted(worker, at) => store.lift_quarantine(*worker, *at).await.map(drop),
+        Entry::Lifted(worker, at) => store.lift_quarantine(*worker, *at).await,
+        Entry::Ordered(worker, quarantine, at, _) => {
+            store.quarantine_worker(*worker, quarantine.clone(), *at).await
+        }
+        Entry::Module(module, said, _) => match said {
+            OfModule::Quarantined(why) => store.quarantine_module(*module, why.clone()).await,
+            OfModule::Nondeterministic(found) => store.blame_module(*module, *found).await,
+            OfModule::Readmitted => store.readmit_module(*module).await,
+        },
     }
 }
 
@@ -126,13 +185,49 @@ impl Owner {
         self.withdraw(Withdrawal::of_worker(worker, self.now()));
         let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
         let quarantine = Quarantine { why, at: self.now(), for_votes: true };
-        self.notes.leave_one(Entry::Quarantine(worker, quarantine), &self.parts.store, &self.parts.repair);
+        self.notes.leave_one(Entry::Quarantine(worker, quarantine), &self.parts);
+    }
+
+    /// Stores what an operator said of a worker, which holds already.
+    pub(super) fn note_order(&mut self, worker: WorkerId, why: Option<String>, stored: Stored) {
+        let at = self.now();
+        let quarantine = why.map(|why| Quarantine { why, at, for_votes: false });
+        self.notes.leave_one(Entry::Ordered(worker, quarantine, at, Some(stored)), &self.parts);
+    }
+
+    /// An operator takes a module out of service, or puts it back.
+    pub(super) fn order_module(&mut self, module: Digest, why: Option<String>, stored: Stored) {
+        let said = match why {
+            Some(why) => {
+                self.step(Event::ModuleQuarantined { module, why: why.clone() });
+                OfModule::Quarantined(why)
+            }
+            None => {
+                self.parts.cache.unbar(module);
+                self.step(Event::ModuleReadmitted { module });
+                OfModule::Readmitted
+            }
+        };
+        self.notes.leave_one(Entry::Module(module, said, Some(stored)), &self.parts);
+    }
+
+    /// Stores that a module is nondeterministic; the pool blames nobody for it any more.
+    pub(super) fn blame_module(&mut self, module: Digest, run: RunId) {
+        tracing::warn!(module = %module.short(), %run, "module gives different results where it is trusted");
+        self.withdraw_module(module);
+        let said = OfModule::Nondeterministic(Nondeterminism { run, at: self.now() });
+        self.notes.leave_one(Entry::Module(module, said, None), &self.parts);
+    }
+
+    /// Stores that a module crashed too often; the pool keeps it out already.
+    pub(super) fn quarantine_module(&mut self, module: Digest, why: String) {
+        tracing::warn!(module = %module.short(), %why, "module quarantined");
+        self.notes.leave_one(Entry::Module(module, OfModule::Quarantined(why), None), &self.parts);
     }
 
     /// Stores that a quarantine has ended, because its worker had been right.
     pub(super) fn note_lifted(&mut self, worker: WorkerId) {
-        let entry = Entry::Lifted(worker, self.now());
-        self.notes.leave_one(entry, &self.parts.store, &self.parts.repair);
+        self.notes.leave_one(Entry::Lifted(worker, self.now()), &self.parts);
     }
 
     /// Takes a note of what a comparison says of a worker's integrity. A readmission is recorded by whoever readmits.
@@ -144,8 +239,8 @@ impl Owner {
         evidence: core::Evidence,
     ) {
         if evidence == core::Evidence::LoneDissent {
-            let count = self.parts.cache.doubt(worker);
-            self.parts.metrics.cache_withdrawn.inc_by(count as u64);
+            // what rests on its word alone
+            self.withdraw(Withdrawal::of_its_word(worker, self.now()));
         }
         if let Some((kind, count)) = Evidence::name_of(evidence)
             && let Some(attempt) = attempt

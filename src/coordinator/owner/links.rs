@@ -98,20 +98,24 @@ impl Owner {
     /// What an operator says of a worker; answers whether it has a session. A drain lasts over its sessions.
     pub(super) fn order(&mut self, worker: WorkerId, order: WorkerOrder, reply: oneshot::Sender<bool>) {
         let known = self.links.contains_key(&worker);
-        match &order {
-            WorkerOrder::Drain(why) if known => drop(self.drains.insert(worker, why.clone())),
-            WorkerOrder::Readmit => drop(self.drains.remove(&worker)),
-            WorkerOrder::Drain(_) | WorkerOrder::Quarantine(_) => {}
-        }
-        // one whose session is over is known to the pool as it was
-        let is_remembered =
-            !matches!(order, WorkerOrder::Drain(_)) && self.parts.pool.worker(worker).is_some();
-        if known || is_remembered {
-            self.step(match order {
-                WorkerOrder::Drain(why) => Event::WorkerDraining { worker, why },
-                WorkerOrder::Quarantine(why) => Event::WorkerQuarantined { worker, why },
-                WorkerOrder::Readmit => Event::WorkerReadmitted { worker },
-            });
+        // to one that never joined nothing of this happens; one whose session is over is known to the pool as it was
+        match order {
+            WorkerOrder::Drain(why) if known => {
+                self.drains.insert(worker, why.clone());
+                self.step(Event::WorkerDraining { worker, why });
+            }
+            WorkerOrder::Drain(_) => {}
+            WorkerOrder::Quarantine(why, stored) => {
+                self.parts.quarantined.set(worker, true);
+                self.step(Event::WorkerQuarantined { worker, why: why.clone() });
+                self.note_order(worker, Some(why), stored);
+            }
+            WorkerOrder::Readmit(stored) => {
+                self.drains.remove(&worker);
+                self.parts.quarantined.set(worker, false);
+                self.step(Event::WorkerReadmitted { worker });
+                self.note_order(worker, None, stored);
+            }
         }
         let _ = reply.send(known);
     }
@@ -166,8 +170,8 @@ impl Owner {
             slots: hello.slots,
             memory_bytes: hello.memory_bytes,
             holds: hello.holds,
-            // its row was read before, or is written later
-            quarantined: link.row.quarantined.is_some() || self.parts.quarantined.has(link.row.id),
+            // not as its row says: that was read before, and is written later
+            quarantined: self.parts.quarantined.has(link.row.id),
             standing: link.row.standing(hello.classes.native.0),
             prior: link.row.prior(),
             is_arbiter: link.row.arbiter,

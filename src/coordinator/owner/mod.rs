@@ -25,7 +25,7 @@ mod patience;
 mod reports;
 mod sessions;
 
-pub use commands::{Command, FinalReceiver, Hit, Submit, Watch, WorkerOrder};
+pub use commands::{Command, FinalReceiver, Hit, Stored, Submit, Watch, WorkerOrder};
 pub use figures::{CurrentAttempt, Glance, WorkerNow};
 pub use macs::AssignmentKey;
 
@@ -279,7 +279,7 @@ impl Owner {
         if !self.writes.is_empty() {
             let _ = self.parts.writes.send(std::mem::take(&mut self.writes));
         }
-        self.notes.leave(&self.parts.store, &self.parts.repair);
+        self.notes.leave(&self.parts);
     }
 
     fn handle(&mut self, command: Command) {
@@ -310,13 +310,7 @@ impl Owner {
                     false => Event::ModuleRefused { module },
                 });
             }
-            Command::ModuleQuarantine(module, Some(why)) => {
-                self.step(Event::ModuleQuarantined { module, why })
-            }
-            Command::ModuleQuarantine(module, None) => {
-                self.parts.cache.unbar(module);
-                self.step(Event::ModuleReadmitted { module });
-            }
+            Command::ModuleQuarantine(module, why, stored) => self.order_module(module, why, stored),
             Command::Order(worker, order, reply) => self.order(worker, order, reply),
             Command::Cancel(workspace, run, reply) => {
                 let waiting = self.await_final(workspace, run);
@@ -367,6 +361,7 @@ impl Owner {
                 let _ = reply.send(self.worker_now(worker));
             }
             Command::VerifyAnew(anew) => self.verify_anew(*anew),
+            Command::Followed(corrected) => self.followed(corrected),
             Command::Restored(finals, covered) => self.ledgers.restore(&finals, covered),
         }
     }

@@ -30,7 +30,7 @@ const CPU_SPARE_US: u64 = 10_000_000;
 /// Of a worker's own words for a fault, which are kept with the run and shown.
 const FAULT_CHARS_MAX: usize = 1_000;
 /// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
-const CREDITS_PER_SLOT: u32 = 16;
+const CREDITS_PER_SLOT: u32 = 64;
 
 /// Why a vote is not taken.
 #[derive(Debug)]

@@ -20,6 +20,8 @@ use crate::store::{Failure, FinalRun, ModuleState, NewRun, StoredModule, WriteAn
 
 mod anew;
 mod cached;
+mod dependents;
+mod settled;
 
 const CLASS: Class = Class(Digest::EMPTY);
 
@@ -531,7 +533,7 @@ async fn an_operators_drain_outlives_the_workers_session() {
     }
     // also one that is away is readmitted
     bench.owner.handle(Command::Gone(worker, 1));
-    assert!(!order(&mut bench, WorkerOrder::Readmit));
+    assert!(!order(&mut bench, WorkerOrder::Readmit(oneshot::channel().0)));
     bench.join(1);
     assert_eq!(standing(&bench), WorkerStanding::Active);
 }

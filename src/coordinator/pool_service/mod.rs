@@ -22,7 +22,7 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use super::owner::Command;
 use crate::id::WorkerId;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, WorkerRow};
 
 /// Workers that are connected at once.
 const SESSIONS_MAX: usize = 1_024;
@@ -83,6 +83,12 @@ pub struct PoolService {
 pub struct Quarantined(Arc<Mutex<HashSet<WorkerId>>>);
 
 impl Quarantined {
+    /// Those that the store says are.
+    pub fn of(rows: &[WorkerRow]) -> Quarantined {
+        let out = rows.iter().filter(|row| row.quarantined.is_some()).map(|row| row.id);
+        Quarantined(Arc::new(Mutex::new(out.collect())))
+    }
+
     /// Says whether a worker is.
     pub fn set(&self, worker: WorkerId, is_quarantined: bool) {
         let mut all = self.all();
@@ -105,23 +111,15 @@ impl Quarantined {
 }
 
 impl PoolService {
-    /// A service that knows who is quarantined.
-    ///
-    /// # Errors
-    ///
-    /// If the store does not say.
-    pub async fn new(parts: Parts) -> Result<PoolService, StoreError> {
-        let rows = parts.store.workers().await?;
-        for row in rows.into_iter().filter(|row| row.quarantined.is_some()) {
-            parts.quarantined.set(row.id, true);
-        }
-        Ok(PoolService {
+    /// A service without sessions.
+    pub fn new(parts: Parts) -> PoolService {
+        PoolService {
             parts,
             sessions: Arc::new(Semaphore::new(SESSIONS_MAX)),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             next: AtomicU64::new(1),
             slots: AtomicUsize::new(0),
-        })
+        }
     }
 
     /// Carries a connection from its handshake to its end.
@@ -153,11 +151,6 @@ impl PoolService {
     pub fn bearer(&self, token: &str) -> Option<WorkerId> {
         let worker = token::verify(&self.parts.mac_key, token, self.parts.clock.now())?;
         (!self.parts.quarantined.has(worker)).then_some(worker)
-    }
-
-    /// A worker was quarantined or readmitted.
-    pub fn set_quarantined(&self, worker: WorkerId, is_quarantined: bool) {
-        self.parts.quarantined.set(worker, is_quarantined);
     }
 
     fn next_session(&self) -> u64 {

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
+use ed25519_dalek::VerifyingKey;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, sleep_until};
 
 use super::handshake::Greeted;
 use super::{PoolService, token};
@@ -19,16 +21,20 @@ use crate::coordinator::owner::{Command, Remote};
 use crate::id::WorkerId;
 use crate::protocol::agent::{FromAgent, ToAgent, VoteReport};
 use crate::protocol::wire::{self, Batch, FromWorker, ToWorker, WireError};
-use crate::receipt::{RootSignature, VoteProof, merkle, verify_root};
+use crate::receipt::{RootSignature, VoteProof, merkle, verify_root_by};
 
 /// Messages that may wait for a worker: its assignments, and as many words about them. One that reads no more is cut off.
 const OUTBOUND_MAX: usize = 16 * 1024;
 /// Messages of the owner that are put together at once.
 const GATHERED_MAX: usize = 512;
 /// Where so many runs are open for each slot, some more milliseconds are little beside what one of them takes: votes wait for
-/// each other, so that one message and one signature carry several.
+/// each other, so that one message and one signature carry several …
 const MANY_RUNS: usize = 16;
+/// … until only so many are left: one commit ends dozens at once, and their callers come with the next ones.
+const FEW_RUNS: usize = 4;
 const PATIENCE_MS: u16 = 10;
+/// That outputs may go is told together with what follows, or after this time.
+const RELEASES_WAIT: Duration = Duration::from_millis(10);
 /// What a session's messages may take until the owner has heard them, in KiB. A message counts as at least [`MESSAGE_KIB_MIN`].
 const UNHEARD_KIB_MAX: u32 = 32 * 1024;
 const MESSAGE_KIB_MIN: u32 = 64;
@@ -100,8 +106,10 @@ impl PoolService {
         let taken = Arc::new(AtomicU64::new(0));
         let _counted = Slots::of(&self.slots, greeted.slots);
         let (mut sink, stream) = socket.split();
+        // no key proves nothing
+        let key = VerifyingKey::from_bytes(&key).ok();
         let end = tokio::select! {
-            end = self.listen(stream, worker, session, &key, &taken) => end,
+            end = self.listen(stream, worker, session, key.as_ref(), &taken) => end,
             end = self.speak(&mut sink, messages, worker, &taken) => end,
             () = self.parts.stopping.cancelled() => End::Stopping,
         };
@@ -120,7 +128,7 @@ impl PoolService {
         mut stream: SplitStream<WebSocket>,
         worker: WorkerId,
         session: u64,
-        key: &[u8; 32],
+        key: Option<&VerifyingKey>,
         taken: &Arc<AtomicU64>,
     ) -> End {
         let room = Arc::new(Semaphore::new(UNHEARD_KIB_MAX as usize));
@@ -151,7 +159,7 @@ impl PoolService {
         &self,
         message: &Bytes,
         worker: WorkerId,
-        key: &[u8; 32],
+        key: Option<&VerifyingKey>,
     ) -> Result<Vec<FromAgent>, WireError> {
         let mut messages = Vec::new();
         let mut signature = None;
@@ -167,12 +175,6 @@ impl PoolService {
         Ok(messages)
     }
 
-    /// How long a worker's votes may wait for each other now.
-    fn patience_ms(&self) -> u16 {
-        let many = self.slots.load(Ordering::Relaxed).saturating_mul(MANY_RUNS);
-        if self.parts.open_runs.load(Ordering::Relaxed) >= many { PATIENCE_MS } else { 0 }
-    }
-
     async fn speak(
         &self,
         sink: &mut SplitSink<WebSocket, Message>,
@@ -186,6 +188,7 @@ impl PoolService {
         // the first token came with the welcome
         renew.reset();
         let (mut gathered, mut batch, mut told, mut patience_ms) = (Vec::new(), Batch::default(), 0, 0);
+        let mut release_by: Option<Instant> = None;
         loop {
             let mut ping = false;
             tokio::select! {
@@ -195,34 +198,33 @@ impl PoolService {
                     }
                 }
                 _ = beat.tick() => ping = true,
+                () = until(release_by) => {}
                 _ = renew.tick() => {
                     let token = token::issue(&self.parts.mac_key, worker, self.parts.clock.now());
                     // a frame of some bytes always fits
                     let _ = batch.push(&ToWorker::HttpToken(token));
                 }
             }
+            if !ping && batch.is_empty() && only_releases(&gathered) {
+                let now = Instant::now();
+                if now < *release_by.get_or_insert(now + RELEASES_WAIT) {
+                    continue;
+                }
+            }
+            release_by = None;
             let heard = taken.load(Ordering::Relaxed);
             if heard != told {
                 told = heard;
                 let _ = batch.push(&ToWorker::Taken { messages: heard });
             }
-            if patience_ms != self.patience_ms() {
-                patience_ms = self.patience_ms();
+            let before_ms = patience_ms;
+            let (open, slots) =
+                (self.parts.open_runs.load(Ordering::Relaxed), self.slots.load(Ordering::Relaxed));
+            patience_ms = patience(open, slots, before_ms > 0);
+            if before_ms != patience_ms {
                 let _ = batch.push(&ToWorker::Patience { ms: patience_ms });
             }
-            let mut outgoing = Vec::new();
-            for message in gathered.drain(..) {
-                if let Err(error) = batch.push(&ToWorker::from(&message)) {
-                    // only an assignment can be so large: its worker will not show it, so it is handed out elsewhere
-                    tracing::error!(%worker, %error, "a message cannot be sent");
-                }
-                if batch.is_full() {
-                    outgoing.push(Message::Binary(batch.take()));
-                }
-            }
-            if !batch.is_empty() {
-                outgoing.push(Message::Binary(batch.take()));
-            }
+            let mut outgoing = packed(&mut gathered, &mut batch, worker);
             if ping {
                 outgoing.push(Message::Ping(Bytes::new()));
             }
@@ -235,6 +237,43 @@ impl PoolService {
     }
 }
 
+/// How long votes may wait for each other, in milliseconds, while so many runs are open for all remote slots; they
+/// `could_wait` so far or not.
+fn patience(open_runs: usize, slots: usize, could_wait: bool) -> u16 {
+    let enough = if could_wait { FEW_RUNS } else { MANY_RUNS };
+    if open_runs >= slots.saturating_mul(enough) { PATIENCE_MS } else { 0 }
+}
+
+/// Whether nothing was gathered but that outputs may go, and not too much of that.
+fn only_releases(gathered: &[ToAgent]) -> bool {
+    gathered.len() < GATHERED_MAX && gathered.iter().all(|message| matches!(message, ToAgent::Release(_)))
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What was gathered as messages, behind what is in the batch.
+fn packed(gathered: &mut Vec<ToAgent>, batch: &mut Batch, worker: WorkerId) -> Vec<Message> {
+    let mut outgoing = Vec::new();
+    for message in gathered.drain(..) {
+        if let Err(error) = batch.push(&ToWorker::from(&message)) {
+            // only an assignment can be so large: its worker will not show it, so it is handed out elsewhere
+            tracing::error!(%worker, %error, "a message cannot be sent");
+        }
+        if batch.is_full() {
+            outgoing.push(Message::Binary(batch.take()));
+        }
+    }
+    if !batch.is_empty() {
+        outgoing.push(Message::Binary(batch.take()));
+    }
+    outgoing
+}
+
 /// Sends all of it with one flush.
 async fn send(sink: &mut SplitSink<WebSocket, Message>, messages: Vec<Message>) -> Result<(), axum::Error> {
     for message in messages {
@@ -244,7 +283,7 @@ async fn send(sink: &mut SplitSink<WebSocket, Message>, messages: Vec<Message>) 
 }
 
 /// Gives each vote its proof, if the signature is the worker's over just these votes. `false`: some vote has none.
-fn prove(messages: &mut [FromAgent], signature: Option<RootSignature>, key: &[u8; 32]) -> bool {
+fn prove(messages: &mut [FromAgent], signature: Option<RootSignature>, key: Option<&VerifyingKey>) -> bool {
     let mut votes: Vec<&mut VoteReport> = messages
         .iter_mut()
         .filter_map(|message| match message {
@@ -258,9 +297,9 @@ fn prove(messages: &mut [FromAgent], signature: Option<RootSignature>, key: &[u8
     let leaves: Vec<_> = votes.iter().map(|vote| vote.statement().leaf()).collect();
     let (root, paths) = merkle::tree(&leaves);
     let count = u32::try_from(leaves.len()).unwrap_or(u32::MAX);
-    let Some(signature) = signature.filter(|signature| verify_root(key, &root, count, signature)) else {
-        return false;
-    };
+    let is_its =
+        |signature: &RootSignature| key.is_some_and(|key| verify_root_by(key, &root, count, signature));
+    let Some(signature) = signature.filter(is_its) else { return false };
     for ((vote, path), index) in votes.iter_mut().zip(paths).zip(0..count) {
         vote.proof = Some(Box::new(VoteProof { root, count, index, path, signature }));
     }
@@ -301,9 +340,27 @@ mod tests {
     }
 
     #[test]
+    fn votes_wait_for_each_other_from_many_runs_on_until_few_are_left() {
+        assert_eq!(patience(1, 1, false), 0, "a lone run is answered at once");
+        assert_eq!(patience(31, 2, false), 0);
+        assert_eq!(patience(32, 2, false), PATIENCE_MS);
+        assert_eq!(patience(8, 2, true), PATIENCE_MS, "what one commit ends makes no difference");
+        assert_eq!(patience(7, 2, true), 0);
+    }
+
+    #[test]
+    fn only_the_release_of_outputs_waits_for_company() {
+        let attempt = AttemptId { run: RunId(1), number: 1 };
+        let releases = vec![ToAgent::Release(attempt); GATHERED_MAX];
+        assert!(only_releases(&releases[1..]));
+        assert!(!only_releases(&releases), "as many as one message should have");
+        assert!(!only_releases(&[ToAgent::Release(attempt), ToAgent::Abort(attempt)]));
+    }
+
+    #[test]
     fn a_signature_proves_just_its_own_votes() {
         let key = SigningKey::from_bytes(&[5; 32]);
-        let public = key.verifying_key().to_bytes();
+        let public = key.verifying_key();
         let leaf = |message: &FromAgent| match message {
             FromAgent::Voted(vote) => vote.statement().leaf(),
             _ => panic!("a vote"),
@@ -312,16 +369,16 @@ mod tests {
         let leaves: Vec<_> = messages.iter().map(leaf).collect();
         let signature = sign_root(&key, &merkle::root(&leaves), 3);
         messages.insert(1, FromAgent::Drained);
-        assert!(prove(&mut messages, Some(signature), &public));
+        assert!(prove(&mut messages, Some(signature), Some(&public)));
         assert_eq!(proofs(&messages), 3);
         let FromAgent::Voted(third) = &messages[3] else { panic!() };
-        assert!(third.proof.as_ref().unwrap().verify(&public, &third.statement()));
+        assert!(third.proof.as_ref().unwrap().verify(public.as_bytes(), &third.statement()));
 
         for mut other in [vec![vote(1), vote(2)], vec![vote(2), vote(1), vote(3)], vec![vote(4)]] {
-            assert!(!prove(&mut other, Some(signature), &public));
+            assert!(!prove(&mut other, Some(signature), Some(&public)));
             assert_eq!(proofs(&other), 0);
         }
-        assert!(!prove(&mut [vote(1)], None, &public));
-        assert!(prove(&mut [FromAgent::Drained], None, &public), "what is no vote needs no signature");
+        assert!(!prove(&mut [vote(1)], None, Some(&public)));
+        assert!(prove(&mut [FromAgent::Drained], None, Some(&public)), "what is no vote needs no signature");
     }
 }

@@ -10,6 +10,8 @@ use crate::spec::{Policy, Verify};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Enrolment, Failure, FinalRun, NewRun, Quarantine, RunWrite, StoredModule, WriteAnswer};
 
+mod dependents;
+
 const CLASS: Class = Class(Digest::EMPTY);
 
 /// A repairer over a store, with the owner's part in the test's hands.

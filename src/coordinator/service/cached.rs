@@ -13,7 +13,7 @@ use crate::store::{NewRun, Source, StoredRun, Withdrawal};
 
 impl Service {
     /// Answers a submission with a verified result of an equal run, if there is one that does for its policy. The row of the
-    /// new run is written with the next commit; only one with an Idempotency-Key waits for that.
+    /// new run is written with the next commit; only one with an Idempotency-Key, or that asks for it, waits for that.
     pub(super) async fn answer_from_cache(
         &self,
         caller: &Caller,
@@ -50,7 +50,8 @@ impl Service {
         };
         let detail = Arc::new(answer(&new, &entry));
         // beyond the bound of answers whose row is not written, they wait for it like everybody else
-        let is_counted = policy.durable && new.idempotency.is_none() && cache.begin_unwritten();
+        let may_be_unwritten = policy.durable && new.idempotency.is_none() && !prepared.must_be_written;
+        let is_counted = may_be_unwritten && cache.begin_unwritten();
         let waits = policy.durable && !is_counted;
         let (reply, written) = tokio::sync::oneshot::channel();
         let hit = Hit {

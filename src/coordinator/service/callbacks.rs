@@ -2,19 +2,21 @@
 
 use super::runs::no_run;
 use super::{Caller, Delivery, RunDetail, Service, ServiceError};
-use crate::coordinator::callbacks::{PENDING_MAX, Secret, Secrets};
+use crate::coordinator::callbacks::{Secret, Secrets, TooMany};
 use crate::id::RunId;
 use crate::spec::Policy;
 
 impl Service {
     /// Whether a run with this policy may be told of.
-    pub(super) fn check_callback(&self, policy: &Policy) -> Result<(), ServiceError> {
+    pub(super) fn check_callback(&self, caller: &Caller, policy: &Policy) -> Result<(), ServiceError> {
         let Some(callback) = &policy.callback else { return Ok(()) };
         self.parts.callbacks.judge(&callback.url).map_err(ServiceError::CallbackRefused)?;
-        match self.parts.callbacks.pending() {
-            pending if pending >= PENDING_MAX => Err(ServiceError::CallbacksFull { pending }),
-            _ => Ok(()),
-        }
+        self.check_room(caller, &callback.url)
+    }
+
+    fn check_room(&self, caller: &Caller, url: &str) -> Result<(), ServiceError> {
+        let full = |TooMany { pending, of }| ServiceError::CallbacksFull { pending, of };
+        self.parts.callbacks.has_room(caller.workspace, url).map_err(full)
     }
 
     /// A run as its receiver is to see it: whoever submitted it named the receiver.
@@ -36,10 +38,9 @@ impl Service {
         run: RunId,
         revision: Option<u32>,
     ) -> Result<Vec<Delivery>, ServiceError> {
-        self.run(caller, run).await?;
-        let pending = self.parts.callbacks.pending();
-        if pending >= PENDING_MAX {
-            return Err(ServiceError::CallbacksFull { pending });
+        let detail = self.run(caller, run).await?;
+        if let Some(callback) = &detail.run.policy.callback {
+            self.check_room(caller, &callback.url)?;
         }
         if !self.parts.store.redeliver_callback(run, revision, self.now()).await? {
             let id = revision.map_or_else(|| run.to_string(), |revision| format!("{run}_{revision}"));
@@ -54,10 +55,15 @@ impl Service {
         self.parts.callbacks.secrets()
     }
 
-    /// Signs with a new secret from now on, and with the one before for a day more.
-    pub async fn rotate_callback_secret(&self, _caller: &Caller) -> Result<Secrets, ServiceError> {
+    /// Signs with a new secret from now on, and with the one before for a day more. A request that comes again under the same
+    /// `key` is answered with the secret that there is.
+    pub async fn rotate_callback_secret(
+        &self,
+        _caller: &Caller,
+        key: Option<String>,
+    ) -> Result<Secrets, ServiceError> {
         let failed = |error| ServiceError::Internal(format!("no randomness: {error}"));
         let new = Secret::random().map_err(failed)?;
-        Ok(self.parts.callbacks.rotate(self.parts.store.as_ref(), new, self.now()).await?)
+        Ok(self.parts.callbacks.rotate(self.parts.store.as_ref(), new, self.now(), key).await?)
     }
 }

@@ -329,16 +329,11 @@ impl Service {
         digest: Digest,
         why: Option<String>,
     ) -> Result<StoredModule, ServiceError> {
-        let is_there = match &why {
-            Some(why) => self.parts.store.quarantine_module(digest, why.clone()).await?,
-            None => self.parts.store.readmit_module(digest).await?,
-        };
-        if !is_there {
+        self.module_row(digest).await?;
+        if !self.ask(|stored| Command::ModuleQuarantine(digest, why, stored)).await?? {
             return Err(no_module(digest));
         }
         self.module_changed(digest);
-        let order = Command::ModuleQuarantine(digest, why);
-        self.parts.commands.send(order).map_err(|_| ServiceError::ShuttingDown)?;
         self.module_row(digest).await
     }
 }

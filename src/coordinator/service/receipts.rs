@@ -35,8 +35,8 @@ impl Service {
             let (computed_by, wanted) = (source.run(), detail.run.result);
             detail = self.run(caller, computed_by).await.map_err(|error| match error {
                 ServiceError::NotFound { .. } => ServiceError::NoReceipt(format!(
-                    "run {computed_by}, which computed the result of run {id}, is not kept any more: run it again for a \
-                     receipt"
+                    "the receipt is that of run {computed_by}, which computed the result of run {id} and was not kept: run it \
+                     again for a receipt"
                 )),
                 other => other,
             })?;

@@ -46,7 +46,7 @@ impl Service {
         {
             return self.existing(caller, run, known == *payload, wait).await;
         }
-        self.check_callback(&prepared.policy)?;
+        self.check_callback(caller, &prepared.policy)?;
         let (module_ready, of_module) = self.check_module(&prepared).await?;
         let mut policy = prepared.policy.clone();
         let mut why_verify = None;
@@ -206,8 +206,14 @@ impl Service {
         self.with_outputs(run).await.map(Arc::new)
     }
 
-    /// A run with what is shown along.
-    pub(super) async fn with_outputs(&self, run: StoredRun) -> Result<RunDetail, ServiceError> {
+    /// A run with what is shown along. Of one that has the result of another that is also what verifying that one anew said.
+    pub(super) async fn with_outputs(&self, mut run: StoredRun) -> Result<RunDetail, ServiceError> {
+        if let Some(source) = run.source
+            && let Some(computed) = self.parts.store.run(source.run()).await?
+            && computed.result == run.result
+        {
+            run.verification = computed.verification;
+        }
         let (mut stdout, mut stderr) = (None, None);
         if let Some(manifest) = &run.manifest {
             stdout = self.small(manifest.stdout.digest, manifest.stdout.size).await?;
@@ -353,6 +359,7 @@ impl Service {
             has_default_verify: false,
             blobs: Vec::new(),
             idempotency: None,
+            must_be_written: false,
             rerun_of: Some(id),
             live: false,
         };

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::super::owner::{Command, WorkerOrder};
+use tokio::sync::oneshot;
+
+use super::super::owner::{Command, Stored, WorkerOrder};
 use super::{Caller, Service, ServiceError, Withdrawal, WorkerRow};
 use crate::core::WorkerView;
 use crate::id::WorkerId;
-use crate::store::Quarantine;
 
 impl Service {
     /// The workers that are enrolled, by number; with what the pool sees of those that are connected.
@@ -35,8 +36,13 @@ impl Service {
         if self.order(id, WorkerOrder::Drain(why)).await? {
             return Ok(());
         }
-        let enrolled = self.parts.store.workers().await?.iter().any(|row| row.id == id);
-        Err(if enrolled { ServiceError::WorkerNotConnected } else { no_worker(id) })
+        self.check_enrolled(id).await?;
+        Err(ServiceError::WorkerNotConnected)
+    }
+
+    async fn check_enrolled(&self, id: WorkerId) -> Result<(), ServiceError> {
+        let is_there = self.parts.store.workers().await?.iter().any(|row| row.id == id);
+        is_there.then_some(()).ok_or_else(|| no_worker(id))
     }
 
     /// Takes a worker out: it gets nothing and its open votes count for nothing. One that is not connected is refused
@@ -47,27 +53,30 @@ impl Service {
         id: WorkerId,
         why: String,
     ) -> Result<(), ServiceError> {
-        let at = self.now();
-        let quarantine = Quarantine { why: why.clone(), at, for_votes: false };
-        if !self.parts.store.quarantine_worker(id, Some(quarantine), at).await? {
-            return Err(no_worker(id));
+        let settled = self.settle(id, |stored| WorkerOrder::Quarantine(why, stored)).await;
+        if !matches!(settled, Err(ServiceError::NotFound { .. })) {
+            // now that nothing new rests on it
+            self.withdraw_everywhere(Withdrawal::of_worker(id, self.now())).await?;
         }
-        self.parts.pool.set_quarantined(id, true);
-        let ordered = self.order(id, WorkerOrder::Quarantine(why)).await;
-        // now that nothing new rests on it
-        self.withdraw_everywhere(Withdrawal::of_worker(id, self.now())).await?;
-        ordered?;
-        self.parts.repair.wake();
-        Ok(())
+        settled
     }
 
     /// Lets a drained or quarantined worker work again.
     pub async fn readmit_worker(&self, _caller: &Caller, id: WorkerId) -> Result<(), ServiceError> {
-        if !self.parts.store.quarantine_worker(id, None, self.now()).await? {
-            return Err(no_worker(id));
-        }
-        self.parts.pool.set_quarantined(id, false);
-        self.order(id, WorkerOrder::Readmit).await.map(drop)
+        self.settle(id, WorkerOrder::Readmit).await
+    }
+
+    /// Says something that lasts of a worker that is enrolled, and waits until it is stored.
+    async fn settle(
+        &self,
+        id: WorkerId,
+        order: impl FnOnce(Stored) -> WorkerOrder,
+    ) -> Result<(), ServiceError> {
+        self.check_enrolled(id).await?;
+        let (stored, is_stored) = oneshot::channel();
+        self.order(id, order(stored)).await?;
+        let is_there = is_stored.await.map_err(|_| ServiceError::ShuttingDown)??;
+        is_there.then_some(()).ok_or_else(|| no_worker(id))
     }
 
     /// Forgets a worker that is not connected.

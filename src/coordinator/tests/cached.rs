@@ -134,15 +134,16 @@ async fn a_receipt_of_a_cached_result_is_that_of_the_run_that_computed_it() {
     let (status, problem) = stage.json(&receipts[1]).await;
     let (first_status, first_problem) = stage.json(&receipts[0]).await;
     assert_eq!((status, &problem["detail"]), (first_status, &first_problem["detail"]));
-    // retention takes the run that computed it: the entry goes, the hit stays
+    // retention would take the run that computed it: it stays as long as the hit does, and its receipt with it
     let store = Arc::clone(&stage.running().store);
     let everything = crate::store::Retention { finished_before: Time(u64::MAX), runs_max: 0, batch_max: 1 };
-    let gone = store.retain(everything).await.unwrap();
-    assert_eq!(gone.iter().map(ToString::to_string).collect::<Vec<_>>(), [id(&first)]);
-    stage.running().service.parts().cache.forget(&gone);
-    let (_, problem) = stage.json(&receipts[1]).await;
-    assert!(problem["detail"].as_str().unwrap().contains("not kept any more"), "{problem}");
+    assert_eq!(store.retain(everything).await.unwrap(), []);
+    let (again_status, again) = stage.json(&receipts[1]).await;
+    assert_eq!((again_status, &again["detail"]), (status, &problem["detail"]));
     assert_eq!(stage.get(&format!("/v1/runs/{}/stdout", id(&second))).await.1, "the answer");
+    let gone = store.retain(everything).await.unwrap();
+    assert_eq!(gone.iter().map(ToString::to_string).collect::<Vec<_>>(), [id(&second), id(&first)]);
+    stage.running().service.parts().cache.forget(&gone);
     assert_eq!(stage.run(stage.request(json!({}))).await["cached"], false);
     assert_eq!(store.recount_references().await.unwrap(), []);
     stage.end().await;
@@ -176,6 +177,10 @@ async fn an_answer_from_the_cache_waits_for_no_commit_unless_a_key_has_to_stay_w
     };
     let waits = tokio::time::timeout(Duration::from_millis(300), with_key()).await;
     assert!(waits.is_err(), "{waits:?}");
+    // nor one whose caller says so in so many words
+    let durable = stage.run(stage.request(json!({"durable": true})));
+    let waits = tokio::time::timeout(Duration::from_millis(300), durable).await;
+    assert!(waits.is_err(), "{waits:?}");
     drop(held);
     let (status, run) = with_key().await;
     assert_eq!(
@@ -204,6 +209,26 @@ async fn what_runs_in_memory_is_answered_in_memory_and_by_what_is_stored() {
     let (status, _) = stage.post("/v1/cache/withdraw", json!({"run": first["id"]})).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(stage.run(in_memory).await["cached_from"], stored["id"]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn what_verifying_anew_said_is_shown_with_those_that_have_the_result() {
+    let stage = Stage::caching().await;
+    for number in 1..=2 {
+        stage.worker(number, b"the answer".to_vec()).await;
+    }
+    let first = stage.run(stage.request(json!({}))).await;
+    let second = stage.run(stage.request(json!({}))).await;
+    assert_eq!((&second["cached_from"], &second["verification"]), (&first["id"], &json!(null)));
+    let (verdict, explain) = (crate::store::Reverdict::Confirmed, Default::default());
+    let found = crate::store::Reverification { at: Time(70), verdict, explain };
+    let done = crate::store::Concluded::Done { revision: 1, found, confirmations: Vec::new() };
+    stage.running().store.conclude_suspect(id(&first).parse().unwrap(), done).await.unwrap();
+    for run in [&first, &second] {
+        let (_, run) = stage.json(&format!("/v1/runs/{}", id(run))).await;
+        assert_eq!(run["verification"]["conclusion"], "confirmed", "{run}");
+    }
     stage.end().await;
 }
 

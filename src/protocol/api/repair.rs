@@ -34,6 +34,11 @@ pub struct Repair {
     pub corrected: u64,
     /// Nobody could tell in five tries. They are tried on once a day.
     pub undecided: u64,
+    /// Runs that had been answered with one of these wrong results, from the cache or because they shared attempts, and were
+    /// corrected along.
+    #[serde(default)]
+    #[schema(required)]
+    pub dependents: u64,
     /// Given up, because module, input or run are not kept any more, or because trusted executions differ.
     pub not_verifiable: u64,
 }
@@ -44,7 +49,7 @@ pub struct Repair {
 pub enum RepairState {
     /// Its finals are being looked at.
     Looking,
-    /// Some are verified anew, the weakest first.
+    /// Some are verified anew, the weakest first, or runs that were answered with a wrong one are being corrected.
     Verifying,
     /// Nothing is left to do.
     Done,

@@ -78,7 +78,8 @@ pub struct RunRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
     /// Whether the run is written to the store before it is acknowledged; true by default. With false the run lives
-    /// in memory only: that needs `wait_ms` and takes no Idempotency-Key.
+    /// in memory only: that needs `wait_ms` and takes no Idempotency-Key. An answer from the cache comes before its run is
+    /// written, unless true is said in so many words (or the request has an Idempotency-Key).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durable: Option<bool>,
     /// Whether a verified result of an equal run (same run key, same workspace) may answer, or one that is in flight be
@@ -328,12 +329,13 @@ pub struct TokenRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
     /// With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
-    /// characters a-z, 0-9, `.`, `_` and `-`. By default `local`, that of the operator's own machines, each of which counts
-    /// for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where domains meet.
+    /// characters a-z, 0-9, `.`, `_` and `-`. With `owned` alone it is `local`, that of the operator's own machines, each of
+    /// which counts for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where
+    /// domains meet. Whose machines they are has to be said: by this, `owned`, `arbiter` or `foreign`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
     /// With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
-    /// faulty. They are so without it, unless `domain` or `foreign` says otherwise.
+    /// faulty.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub owned: bool,
     /// With the scope `worker`: workers that enrol with it are trusted executors. They settle disputes and audits, and get

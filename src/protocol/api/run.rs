@@ -67,18 +67,21 @@ pub struct Run {
     /// When it ended.
     #[schema(required)]
     pub finished_at: Option<Timestamp>,
-    /// The run that computed the result, if it was cached.
+    /// The run that computed the result, if it was cached. It is kept as long as this one, and when it is corrected, so is this
+    /// one: moments later, with a revision of its own.
     #[serde(default)]
     #[schema(required)]
     pub cached_from: Option<RunId>,
     /// The run whose attempts gave the result, if it shared those of an equal one in flight; its receipt is that of this run.
+    /// Kept and corrected as with `cached_from`.
     #[serde(default)]
     #[schema(required)]
     pub shared_with: Option<RunId>,
     /// When this revision replaced the one before; null of the first one. `?revision=` reads the others.
     #[schema(required)]
     pub corrected_at: Option<Timestamp>,
-    /// What came of verifying it anew, because somebody on whom it rested is not trusted any more; null if that never was.
+    /// What came of verifying it anew, because somebody on whom it rested is not trusted any more; null if that never was. Of a
+    /// result that another run computed: of verifying that one.
     #[schema(required)]
     pub verification: Option<Verification>,
 }

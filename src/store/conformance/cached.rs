@@ -56,10 +56,10 @@ pub(crate) async fn finals_that_may_answer_others_are_found_newest_first(place: 
     assert_eq!(write(&*store, correct(sixth)).await.unwrap(), WriteAnswer::Committed);
     assert_eq!(store.reusable(None, 1).await.unwrap()[0].0.id, run_id(4));
 
-    // what goes is named, and those that rest on it keep their blobs
+    // what goes is named; what others were answered with stays, and may answer further ones
     let one = Retention { finished_before: Time(61), runs_max: u64::MAX, batch_max: 10 };
-    assert_eq!(store.retain(one).await.unwrap(), [run_id(4), run_id(1)]);
-    assert_eq!(store.reusable(None, 10).await.unwrap().len(), 0);
+    assert_eq!(store.retain(one).await.unwrap(), [run_id(4)]);
+    assert_eq!(store.reusable(None, 10).await.unwrap().len(), 1);
     store.take_garbage(FOREVER, 99).await.unwrap();
     let stdout = first.manifest.unwrap().stdout.digest;
     assert!(store.blob(stdout).await.unwrap().is_some());
@@ -109,6 +109,7 @@ pub(crate) async fn withdrawals_are_kept_until_everything_is_withdrawn(place: &d
         workspace: Some(WorkspaceId(3)),
         run: Some(run_id(1)),
         worker: Some(WorkerId(7)),
+        alone: true,
         class: Some(Class(digest("class"))),
         module: Some(digest("module")),
         after: Some(Time(1)),
@@ -121,7 +122,21 @@ pub(crate) async fn withdrawals_are_kept_until_everything_is_withdrawn(place: &d
     store.close().await;
     let store = place.open().await;
     assert_eq!(store.withdrawals().await.unwrap(), [full, of_worker]);
+    // said again, it is one rule; what it contains goes, what asks for less stays
+    let word = |worker, until| Withdrawal::of_its_word(WorkerId(worker), Time(until));
+    for until in 31..50 {
+        store.put_withdrawal(word(2, until)).await.unwrap();
+        store.put_withdrawal(word(7, until)).await.unwrap();
+    }
+    assert_eq!(store.withdrawals().await.unwrap(), [of_worker, word(2, 49), word(7, 49)]);
+    let whole = Withdrawal::of_worker(WorkerId(2), Time(60));
+    store.put_withdrawal(whole).await.unwrap();
+    store.put_withdrawal(word(2, 70)).await.unwrap();
+    assert_eq!(store.withdrawals().await.unwrap(), [of_worker, word(7, 49), whole, word(2, 70)]);
+    store.put_withdrawal(Withdrawal::everything(Time(29))).await.unwrap();
+    store.put_withdrawal(Withdrawal::everything(Time(80))).await.unwrap();
+    store.put_withdrawal(of_worker).await.unwrap();
     let all = Withdrawal::everything(Time(20));
     store.put_withdrawal(all).await.unwrap();
-    assert_eq!(store.withdrawals().await.unwrap(), [of_worker, all]);
+    assert_eq!(store.withdrawals().await.unwrap(), [Withdrawal::everything(Time(80)), of_worker, all]);
 }

@@ -1,12 +1,15 @@
 //! The outbox: made with the final, due, tried, given up, asked for again, gone with the run.
 
+use std::collections::BTreeMap;
+
 use super::Place;
 use super::fixtures::*;
 use crate::core::Time;
+use crate::id::WorkspaceId;
 use crate::spec::Callback;
 use crate::store::{
-    CallbackId, Delivery, DeliveryState, FinalRun, Retention, RunWrite, SkippedCallbacks, Store, Tried,
-    WriteAnswer,
+    CallbackId, Delivery, DeliveryState, FinalRun, OutboxLimits, Retention, RunWrite, SkippedCallbacks,
+    Store, Tried, WriteAnswer,
 };
 
 fn told(number: u64, at: Time, url: &str) -> RunWrite {
@@ -32,8 +35,16 @@ async fn only(store: &dyn Store, number: u64) -> Delivery {
     deliveries.remove(0)
 }
 
+fn limits(due: u32) -> OutboxLimits {
+    OutboxLimits { due, per_receiver: 4, full: 99 }
+}
+
+fn pending(count: u64) -> BTreeMap<WorkspaceId, u64> {
+    [(new_run(1).workspace, count)].into()
+}
+
 async fn due(store: &dyn Store, now: u64) -> Vec<CallbackId> {
-    let found = store.due_callbacks(Time(now), SkippedCallbacks::default(), 9).await.unwrap();
+    let found = store.due_callbacks(Time(now), SkippedCallbacks::default(), limits(9)).await.unwrap();
     found.due.into_iter().map(|delivery| delivery.id).collect()
 }
 
@@ -81,13 +92,13 @@ pub(crate) async fn a_delivery_is_due_until_it_succeeds_or_is_given_up(place: &d
     insert_all(&*store, [1, 2, 3]).await;
     let all = (1..=3).map(|number| told(number, Time(number), &format!("https://r{number}.example/")));
     store.write_runs(all.collect::<Vec<_>>().into()).await.unwrap();
-    let found = store.due_callbacks(Time(2), SkippedCallbacks::default(), 1).await.unwrap();
-    assert_eq!((found.due.len(), found.next_at, found.pending), (1, Some(Time(3)), 3));
+    let found = store.due_callbacks(Time(2), SkippedCallbacks::default(), limits(1)).await.unwrap();
+    assert_eq!((found.due.len(), found.next_at, found.pending), (1, Some(Time(3)), pending(3)));
     // what is on its way, and whoever has all of its places, is left out
     let skip = SkippedCallbacks { ids: vec![id(1)], receivers: vec!["r2.example".to_owned()] };
-    let found = store.due_callbacks(Time(9), skip, 9).await.unwrap();
+    let found = store.due_callbacks(Time(9), skip, limits(9)).await.unwrap();
     assert_eq!(found.due.iter().map(|it| it.id).collect::<Vec<_>>(), [id(3)]);
-    assert_eq!((found.next_at, found.pending), (None, 3));
+    assert_eq!((found.next_at, found.pending), (None, pending(3)));
 
     assert!(store.callback_tried(id(1), 0, failed(10, Some(20))).await.unwrap());
     assert!(!store.callback_tried(id(1), 0, failed(11, Some(12))).await.unwrap(), "that try is told already");

@@ -229,6 +229,7 @@ pub(crate) fn as_corrected(before: &StoredRun, end: &FinalRun) -> StoredRun {
         attempts: record.attempts,
         explain: record.explain,
         dissents: end.dissents.clone(),
+        source: end.source,
         corrected_at: Some(record.finished_at),
         verification: None,
         ..before.clone()

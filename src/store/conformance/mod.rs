@@ -7,6 +7,7 @@
 pub(crate) mod blobs;
 pub(crate) mod cached;
 pub(crate) mod callbacks;
+pub(crate) mod dependents;
 pub(crate) mod evidence;
 pub(crate) mod fixtures;
 pub(crate) mod model;
@@ -109,6 +110,11 @@ macro_rules! conformance {
                 finals_are_found_by_those_that_they_rest_on,
                 a_quarantine_puts_down_what_is_looked_at_and_nothing_is_lost,
                 a_quarantine_is_lifted_only_if_it_was_for_votes;
+            dependents:
+                a_correction_reaches_every_run_that_has_the_result_over_a_restart,
+                who_comes_after_a_correction_is_corrected_if_its_result_is_of_before,
+                every_further_correction_reaches_them_again,
+                what_computed_a_result_stays_as_long_as_a_run_that_has_it;
             rows:
                 modules_are_put_changed_quarantined_listed_and_deleted,
                 a_module_of_an_open_run_stays,

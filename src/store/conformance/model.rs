@@ -22,9 +22,10 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId};
 use crate::result::OutputRef;
 use crate::spec::RunSpec;
+use crate::store::dependents::follow;
 use crate::store::{
-    BlobRow, CastVote, FinalRun, Garbage, ModuleState, NewRun, Retention, RunWrite, Store, StoredModule,
-    StoredRun, Usage, WriteAnswer,
+    BlobRow, CastVote, FinalRun, Garbage, ModuleState, NewRun, Retention, RunWrite, Source, Store,
+    StoredModule, StoredRun, Usage, WriteAnswer,
 };
 
 fn small(blob_number: u8) -> (Digest, Bytes) {
@@ -35,6 +36,10 @@ struct ModelRun {
     stored: StoredRun,
     key: Option<(String, Digest)>,
     refers: BTreeSet<Digest>,
+    /// The run that computed its result.
+    source: Option<RunId>,
+    /// Beyond the retention, but for those that have its result.
+    held: bool,
     /// What was replaced, the first one first.
     before: Vec<StoredRun>,
     /// The votes of every revision.
@@ -95,7 +100,15 @@ impl Model {
         let stored = as_stored(run);
         self.runs.insert(
             run.id,
-            ModelRun { stored, key: run.idempotency.clone(), refers, before: vec![], votes: vec![] },
+            ModelRun {
+                stored,
+                key: run.idempotency.clone(),
+                refers,
+                source: None,
+                held: false,
+                before: vec![],
+                votes: vec![],
+            },
         );
         WriteAnswer::Committed
     }
@@ -113,10 +126,22 @@ impl Model {
         refers.extend(end.blobs.iter().map(|(digest, _)| *digest));
         // what it held before needs no second look
         let new = refers.difference(&run.refers).copied().collect();
-        if let Some(missing) = self.refer(&new, &end.blobs) {
+        let computed = |run: &&ModelRun| run.stored.state.is_final() && run.source.is_none();
+        let source = end.source.map(Source::run);
+        let source = source.filter(|source| self.runs.get(source).filter(computed).is_some());
+        let is_hit = matches!(end.source, Some(Source::Cached(_)));
+        let missing = match end.record.result {
+            Some(result) if is_hit && source.is_none() => Some(WriteAnswer::MissingBlob(result)),
+            _ => self.refer(&new, &end.blobs),
+        };
+        if let Some(missing) = missing {
+            if is_hit {
+                self.runs.remove(&end.record.run);
+            }
             return missing;
         }
         if let Some(run) = self.runs.get_mut(&end.record.run) {
+            run.source = source;
             let record = end.record.clone();
             let stored = StoredRun {
                 state: record.state,
@@ -142,7 +167,8 @@ impl Model {
     fn correct(&mut self, end: &FinalRun) -> WriteAnswer {
         let is_next = |run: &&ModelRun| {
             let (stored, record) = (&run.stored, &end.record);
-            stored.state.is_final() && stored.epoch <= record.epoch && stored.revision + 1 == record.revision
+            let is_next = stored.epoch <= record.epoch && stored.revision + 1 == record.revision;
+            stored.state.is_final() && run.source.is_none() && is_next
         };
         let Some(run) = self.runs.get(&end.record.run).filter(is_next) else { return WriteAnswer::Refused };
         let stored = as_corrected(&run.stored, end);
@@ -189,17 +215,50 @@ impl Model {
         Garbage { taken: u32::try_from(loose.len()).unwrap(), bytes, files: vec![] }
     }
 
+    /// Runs that have a result which was replaced in the run that computed it, with their next revision.
+    fn outdated(&self, at: Time) -> Vec<(RunId, FinalRun)> {
+        let next = |run: &ModelRun| {
+            let right = &self.runs[&run.source?].stored;
+            let next = follow(&run.stored, run.stored.source?, right, at)?;
+            (right.revision > 1).then_some((run.stored.id, next))
+        };
+        self.runs.values().filter_map(next).collect()
+    }
+
+    fn follow(&mut self, next: &FinalRun) {
+        let run = self.runs.get_mut(&next.record.run).unwrap();
+        let stored = as_corrected(&run.stored, next);
+        run.before.push(std::mem::replace(&mut run.stored, stored));
+        run.refers.extend(next.record.result);
+        run.refers.extend(next.manifest.iter().flat_map(|manifest| manifest.outputs().map(|it| it.digest)));
+        run.votes.push(vec![]);
+    }
+
+    fn has_dependents(&self, id: RunId) -> bool {
+        self.runs.values().any(|run| run.source == Some(id))
+    }
+
     fn retain(&mut self, retention: Retention) -> u32 {
-        let ended = self.runs.iter().filter_map(|(id, run)| Some((run.stored.finished_at?, *id)));
+        let ended = self.runs.iter().filter(|(_, run)| !run.held);
+        let ended = ended.filter_map(|(id, run)| Some((run.stored.finished_at?, *id)));
         let mut ended: Vec<_> = ended.collect();
         ended.sort();
         let too_many = ended.len().saturating_sub(usize::try_from(retention.runs_max).unwrap());
         let too_old = ended.partition_point(|(at, _)| *at < retention.finished_before);
         ended.truncate(too_many.max(too_old).min(usize::try_from(retention.batch_max).unwrap()));
-        for (_, run) in &ended {
-            self.runs.remove(run);
+        let before = self.runs.len();
+        for (_, id) in ended {
+            if self.has_dependents(id) {
+                self.runs.get_mut(&id).unwrap().held = true;
+                continue;
+            }
+            let source = self.runs.remove(&id).and_then(|run| run.source);
+            let is_last = |source: &RunId| self.runs[source].held && !self.has_dependents(*source);
+            if let Some(source) = source.filter(is_last) {
+                self.runs.remove(&source);
+            }
         }
-        u32::try_from(ended.len()).unwrap()
+        u32::try_from(before - self.runs.len()).unwrap()
     }
 
     /// The epoch that a write must name now.
@@ -233,6 +292,7 @@ impl Model {
                     stdout: *stdout,
                     dissent: None,
                     brings: *brings,
+                    source: None,
                 };
                 let RunWrite::Finish(mut end) = self.write(&whole) else { panic!("a finish is a finish") };
                 let known = self.runs.get(&run_id(*run)).map(|run| &run.stored);
@@ -242,7 +302,7 @@ impl Model {
                 end.record.revision = known.map_or(0, |run| run.revision) + 1 + u32::from(*skips);
                 RunWrite::Correct(end)
             }
-            Write::Finish { run, stale, stdout, dissent, brings } => {
+            Write::Finish { run, stale, stdout, dissent, brings, source } => {
                 let mut end = final_run(*run, Time(self.clock));
                 end.record.epoch = self.epoch(*run, *stale);
                 let mut manifest = end.manifest.take().unwrap();
@@ -261,6 +321,11 @@ impl Model {
                     end.blobs.extend(dissent.map(small));
                 }
                 end.manifest = Some(manifest);
+                if let Some((source, is_hit)) = source {
+                    let kind = if *is_hit { Source::Cached } else { Source::Shared };
+                    end.source = Some(kind(run_id(*source)));
+                    (end.record.attempts, end.votes) = (vec![], vec![]);
+                }
                 finish(end)
             }
         }
@@ -346,6 +411,18 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
                 }
             };
             assert_eq!(store.delete_module(digest).await.unwrap(), expected);
+        }
+        Step::Follow { limit } => {
+            model.clock += 1;
+            let at = Time(model.clock);
+            let followed = store.follow_corrections(at, *limit).await.unwrap();
+            assert!(followed.corrected.len() <= *limit as usize);
+            for run in followed.corrected {
+                let outdated = model.outdated(at).into_iter().find(|(id, _)| *id == run.id);
+                model.follow(&outdated.expect("its result was replaced").1);
+                assert_eq!(text(&run), text(&model.runs[&run.id].stored));
+            }
+            assert!(followed.has_more || model.outdated(at).is_empty());
         }
         Step::Adopt => {
             let epoch = store.adopt_open_runs().await.unwrap();

@@ -14,7 +14,7 @@ use crate::store::{
 };
 
 /// What run `number` turns out to be: another output, a failure, found at `at` by w8.
-fn correction(number: u64, revision: u32, at: u64) -> FinalRun {
+pub(super) fn correction(number: u64, revision: u32, at: u64) -> FinalRun {
     let mut end = final_run(number, Time(at));
     let (out, bytes) = blob(&format!("revision {revision} of {number}"));
     let mut manifest = end.manifest.take().unwrap();
@@ -40,7 +40,7 @@ fn correction(number: u64, revision: u32, at: u64) -> FinalRun {
     end
 }
 
-async fn finished(store: &dyn Store, numbers: impl IntoIterator<Item = u64>) {
+pub(super) async fn finished(store: &dyn Store, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
         let writes = vec![insert(new_run(number)), finish(final_run(number, Time(50 + number)))];
         assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 2]);
@@ -211,7 +211,7 @@ pub(crate) async fn finals_are_found_by_those_that_they_rest_on(place: &dyn Plac
     assert!(on(&*store, 2, 0).await.is_empty() && on(&*store, 8, 0).await.is_empty());
 }
 
-async fn worker(store: &dyn Store, key: u8) -> WorkerId {
+pub(super) async fn worker(store: &dyn Store, key: u8) -> WorkerId {
     let enrolment = Enrolment {
         key: [key; 32],
         name: format!("w{key}"),
@@ -225,7 +225,7 @@ async fn worker(store: &dyn Store, key: u8) -> WorkerId {
     store.enrol_worker(enrolment).await.unwrap().id
 }
 
-fn suspicion(number: u64, error_ppb: u64, at: u64) -> Suspicion {
+pub(super) fn suspicion(number: u64, error_ppb: u64, at: u64) -> Suspicion {
     Suspicion { run: run_id(number), error_ppb, finished_at: Time(at) }
 }
 
@@ -233,7 +233,7 @@ fn due(number: u64, tries: u32, numbers: u32) -> DueSuspect {
     DueSuspect { run: run_id(number), tries, numbers }
 }
 
-async fn figures(store: &dyn Store, worker: WorkerId) -> Repair {
+pub(super) async fn figures(store: &dyn Store, worker: WorkerId) -> Repair {
     let all = store.repairs().await.unwrap();
     all.into_iter().find(|repair| repair.worker == worker).expect("it is there")
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::callbacks::{self, NewDelivery};
+use super::dependents;
 use super::references::References;
 use super::repairs::{self, Replaced, join_workers};
 use super::values::{int, join, run_id, run_key, split, state_code};
@@ -48,8 +49,10 @@ pub(super) struct FinishRow {
     finished_at: i64,
     ending: Vec<u8>,
     votes: Vec<u8>,
-    /// It was answered from the cache: its insertion stands and falls with it.
-    is_hit: bool,
+    /// Whose result it is, if not its own.
+    source: Option<RunId>,
+    /// Its result, if it was answered from the cache: its insertion stands and falls with it.
+    hit: Option<Digest>,
     reusable: bool,
     /// Whose votes were for what won.
     supporters: Vec<u8>,
@@ -95,7 +98,7 @@ impl InsertRow {
 }
 
 impl FinishRow {
-    fn of(run: &FinalRun) -> FinishRow {
+    pub(super) fn of(run: &FinalRun) -> FinishRow {
         let manifest = run.manifest.iter().flat_map(|manifest| {
             let outputs = manifest.outputs().map(|output| output.digest);
             run.record.result.into_iter().chain(outputs)
@@ -110,7 +113,8 @@ impl FinishRow {
             finished_at: int(run.record.finished_at.0),
             ending: Ending::encode(run),
             votes: votes::encode(&run.votes),
-            is_hit: matches!(run.source, Some(Source::Cached(_))),
+            source: run.source.map(Source::run),
+            hit: run.record.result.filter(|_| matches!(run.source, Some(Source::Cached(_)))),
             reusable: run.reusable,
             supporters: join_workers(supporters(run)),
             revision: i64::from(run.record.revision),
@@ -127,6 +131,15 @@ fn supporters(run: &FinalRun) -> BTreeSet<WorkerId> {
     let attempts = run.record.attempts.iter().filter(|_| has_result);
     let won = attempts.filter(|it| matches!(it.state, AttemptState::Voted { won: Some(true), .. }));
     won.map(|attempt| attempt.worker).collect()
+}
+
+/// A final as it becomes a row.
+struct End<'a> {
+    run: &'a FinishRow,
+    seq: i64,
+    outputs: Vec<u8>,
+    /// The row of the run that computed its result, if that is another one.
+    source: Option<i64>,
 }
 
 /// An insertion that is answered but not yet a row.
@@ -146,12 +159,14 @@ pub(super) struct Batch<'c> {
     keys: HashMap<(WorkspaceId, String), (RunId, Digest)>,
     /// The last place that was given in the order of what finals rest on, if any was.
     seq: Option<i64>,
+    /// Finals that came, less those that went, since their number was last written.
+    finals: i64,
 }
 
 impl<'c> Batch<'c> {
     pub(super) fn new(connection: &'c Connection) -> Batch<'c> {
         let references = References::new(connection);
-        Batch { connection, references, pending: BTreeMap::new(), keys: HashMap::new(), seq: None }
+        Batch { connection, references, pending: BTreeMap::new(), keys: HashMap::new(), seq: None, finals: 0 }
     }
 
     /// For writes that read other rows: everything before them is a row now.
@@ -173,7 +188,18 @@ impl<'c> Batch<'c> {
         if let Some(seq) = self.seq {
             self.connection.prepare_cached("UPDATE sequence SET value = ?1")?.execute(params![seq])?;
         }
+        let finals = std::mem::take(&mut self.finals);
+        if finals != 0 {
+            self.connection
+                .prepare_cached("UPDATE counts SET finals = finals + ?1")?
+                .execute(params![finals])?;
+        }
         self.references.flush()
+    }
+
+    /// So many finals were deleted.
+    pub(super) fn went(&mut self, finals: usize) {
+        self.finals -= finals as i64;
     }
 
     /// The next place in the order in which what finals rest on changes.
@@ -262,10 +288,18 @@ impl<'c> Batch<'c> {
                 None => return Ok(WriteAnswer::Refused),
             },
         };
+        let source = match run.source {
+            Some(source) => dependents::row_of(self.connection, source)?,
+            None => None,
+        };
         // What the run holds already it does not hold twice.
         let outputs: BTreeSet<Digest> = run.refers.difference(&inputs).copied().collect();
-        if let Some(missing) = self.first_missing(&outputs, &run.blobs)? {
-            if run.is_hit {
+        let missing = match run.hit {
+            Some(result) if source.is_none() => Some(result),
+            _ => self.first_missing(&outputs, &run.blobs)?,
+        };
+        if let Some(missing) = missing {
+            if run.hit.is_some() {
                 self.take_back(run.run, row, &inputs)?;
             }
             return Ok(WriteAnswer::MissingBlob(missing));
@@ -273,21 +307,22 @@ impl<'c> Batch<'c> {
         for digest in &outputs {
             self.references.hold(*digest, run.blobs.get(digest))?;
         }
-        let outputs = join(&outputs);
-        let seq = self.next_seq()?;
+        let end = End { run, seq: self.next_seq()?, outputs: join(&outputs), source };
         let row = match row {
             Some(row) => {
-                self.update_row(row, run, seq, &outputs)?;
+                self.update_row(row, &end)?;
                 row
             }
             None => {
                 let Some(pending) = self.pending.remove(&run.run) else { return Ok(WriteAnswer::Refused) };
-                self.insert_row(&pending, Some((run, seq, &outputs)))?;
+                self.insert_row(&pending, Some(&end))?;
                 self.connection.last_insert_rowid()
             }
         };
-        repairs::support(self.connection, row, seq, &run.supporters)?;
+        self.finals += 1;
+        repairs::support(self.connection, row, end.seq, &run.supporters)?;
         callbacks::put(self.connection, row, run.callback.as_ref())?;
+        dependents::joined(self.connection, row, source)?;
         Ok(WriteAnswer::Committed)
     }
 
@@ -296,6 +331,7 @@ impl<'c> Batch<'c> {
         inputs.iter().for_each(|digest| self.references.release(*digest));
         if let Some(row) = row {
             self.connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?.execute(params![row])?;
+            self.connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute(params![row])?;
         } else if let Some(pending) = self.pending.remove(&run)
             && let Some((key, _)) = pending.row.idempotency
         {
@@ -304,16 +340,31 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    /// Puts the next revision in the place of a final. What the one before refers to stays referred to.
+    /// A final was wrong.
     fn correct(&mut self, run: &FinishRow) -> rusqlite::Result<WriteAnswer> {
+        match self.replace(run)? {
+            Ok(row) => {
+                dependents::begin(self.connection, row, run.run)?;
+                repairs::settle(self.connection, run.run, Reverdict::Corrected)?;
+                Ok(WriteAnswer::Committed)
+            }
+            Err(refused) => Ok(refused),
+        }
+    }
+
+    /// Puts the next revision in the place of a final, and gives its row or why not. What the one before refers to stays
+    /// referred to.
+    pub(super) fn replace(&mut self, run: &FinishRow) -> rusqlite::Result<Result<i64, WriteAnswer>> {
         let known = match run.state {
             0 => None,
             _ => Replaced::find(self.connection, run.run, int(run.epoch.0), run.revision - 1)?,
         };
-        let Some(known) = known else { return Ok(WriteAnswer::Refused) };
+        // what another run computed is corrected along with that one, and only so
+        let known = known.filter(|known| known.is_anothers == run.source.is_some());
+        let Some(known) = known else { return Ok(Err(WriteAnswer::Refused)) };
         let new: BTreeSet<Digest> = run.refers.difference(&known.held).copied().collect();
         if let Some(missing) = self.first_missing(&new, &run.blobs)? {
-            return Ok(WriteAnswer::MissingBlob(missing));
+            return Ok(Err(WriteAnswer::MissingBlob(missing)));
         }
         for digest in &new {
             self.references.hold(*digest, run.blobs.get(digest))?;
@@ -341,9 +392,8 @@ impl<'c> Batch<'c> {
                 run.supporters,
             ])?;
         repairs::support(self.connection, known.row, seq, &run.supporters)?;
-        repairs::settle(self.connection, run.run, Reverdict::Corrected)?;
         callbacks::put(self.connection, known.row, run.callback.as_ref())?;
-        Ok(WriteAnswer::Committed)
+        Ok(Ok(known.row))
     }
 
     fn is_stored(&self, id: RunId) -> rusqlite::Result<bool> {
@@ -388,48 +438,47 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    fn insert_row(
-        &self,
-        run: &PendingRun,
-        ended: Option<(&FinishRow, i64, &Vec<u8>)>,
-    ) -> rusqlite::Result<()> {
+    fn insert_row(&self, run: &PendingRun, end: Option<&End<'_>>) -> rusqlite::Result<()> {
         let PendingRun { row, explain, .. } = run;
         let (key, payload) = row.idempotency.as_ref().map(|(key, payload)| (key, payload.as_bytes())).unzip();
+        let last = end.map(|end| end.run);
         self.connection
             .prepare_cached(
                 "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, idempotency_key,
-                     fingerprint, inputs, outputs, request, ending, explain, votes, seq, supporters, reusable)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                     fingerprint, inputs, outputs, request, ending, explain, votes, seq, supporters, reusable, source)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
             )?
             .execute(params![
                 run_key(row.id),
                 row.workspace.0,
                 int(row.epoch.0),
-                ended.map_or(0, |(end, ..)| end.state),
+                last.map_or(0, |last| last.state),
                 row.module.as_bytes(),
                 row.created_at,
-                ended.map(|(end, ..)| end.finished_at),
+                last.map(|last| last.finished_at),
                 key,
                 payload,
                 join(&row.inputs),
-                ended.map(|(.., outputs)| outputs),
+                end.map(|end| &end.outputs),
                 row.request,
-                ended.map(|(end, ..)| &end.ending),
+                last.map(|last| &last.ending),
                 // A final run has its explain log in its ending.
-                explain.as_ref().filter(|_| ended.is_none()),
-                ended.map(|(end, ..)| &end.votes),
-                ended.map(|(_, seq, _)| seq),
-                ended.map(|(end, ..)| &end.supporters),
-                ended.and_then(|(end, ..)| end.reusable.then_some(1)),
+                explain.as_ref().filter(|_| end.is_none()),
+                last.map(|last| &last.votes),
+                end.map(|end| end.seq),
+                last.map(|last| &last.supporters),
+                last.and_then(|last| last.reusable.then_some(1)),
+                end.and_then(|end| end.source),
             ])?;
         Ok(())
     }
 
-    fn update_row(&self, row: i64, run: &FinishRow, seq: i64, outputs: &[u8]) -> rusqlite::Result<()> {
+    fn update_row(&self, row: i64, end: &End<'_>) -> rusqlite::Result<()> {
+        let End { run, seq, outputs, source } = end;
         self.connection
             .prepare_cached(
                 "UPDATE runs SET state = ?2, finished_at = ?3, outputs = ?4, ending = ?5, votes = ?6, explain = NULL,
-                     seq = ?7, supporters = ?8, reusable = ?9
+                     seq = ?7, supporters = ?8, reusable = ?9, source = ?10
                  WHERE row = ?1",
             )?
             .execute(params![
@@ -442,6 +491,7 @@ impl<'c> Batch<'c> {
                 seq,
                 run.supporters,
                 run.reusable.then_some(1),
+                source,
             ])?;
         self.connection.prepare_cached("DELETE FROM attempts WHERE run = ?1")?.execute(params![row])?;
         Ok(())

@@ -37,34 +37,34 @@ pub(super) fn reusable(
 /// See [`crate::store::Store::put_withdrawal`].
 pub(super) fn put_withdrawal(batch: &mut Batch<'_>, withdrawal: &Withdrawal) -> Result<(), Abort> {
     let (connection, _) = batch.rows()?;
-    let Withdrawal { workspace, run, worker, class, module, after, before, until } = withdrawal;
-    if withdrawal.contains(withdrawal) {
-        connection
-            .prepare_cached("DELETE FROM withdrawals WHERE until <= ?1")?
-            .execute(params![int(until.0)])?;
-    }
+    let Withdrawal { workspace, run, worker, alone, class, module, after, before, until } = withdrawal;
+    let (workspace, run, worker) = (workspace.map(|it| it.0), run.map(run_key), worker.map(|it| it.0));
+    let class = class.as_ref().map(|it| it.0.as_bytes());
+    let module = module.as_ref().map(Digest::as_bytes);
+    let (after, before, until) = (after.map(|it| int(it.0)), before.map(|it| int(it.0)), int(until.0));
+    let all = params![workspace, run, worker, class, module, after, before, until, alone];
+    // what it contains, see there
     connection
         .prepare_cached(
-            "INSERT INTO withdrawals (workspace, run, worker, class, module, after, before, until)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "DELETE FROM withdrawals WHERE until <= ?8 AND alone >= ?9
+                 AND (?1 IS NULL OR workspace IS ?1) AND (?2 IS NULL OR run IS ?2) AND (?3 IS NULL OR worker IS ?3)
+                 AND (?4 IS NULL OR class IS ?4) AND (?5 IS NULL OR module IS ?5) AND (?6 IS NULL OR after IS ?6)
+                 AND (?7 IS NULL OR before IS ?7)",
         )?
-        .execute(params![
-            workspace.map(|it| it.0),
-            run.map(run_key),
-            worker.map(|it| it.0),
-            class.as_ref().map(|it| it.0.as_bytes()),
-            module.as_ref().map(Digest::as_bytes),
-            after.map(|it| int(it.0)),
-            before.map(|it| int(it.0)),
-            int(until.0),
-        ])?;
+        .execute(all)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO withdrawals (workspace, run, worker, class, module, after, before, until, alone)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(all)?;
     Ok(())
 }
 
 /// See [`crate::store::Store::withdrawals`].
 pub(super) fn withdrawals(connection: &Connection) -> rusqlite::Result<Vec<Withdrawal>> {
     let mut select = connection.prepare_cached(
-        "SELECT workspace, run, worker, class, module, after, before, until FROM withdrawals ORDER BY row",
+        "SELECT workspace, run, worker, class, module, after, before, until, alone FROM withdrawals ORDER BY row",
     )?;
     let rows = select.query_map([], |row| {
         Ok(Withdrawal {
@@ -76,6 +76,7 @@ pub(super) fn withdrawals(connection: &Connection) -> rusqlite::Result<Vec<Withd
             after: row.get::<_, Option<i64>>(5)?.map(time),
             before: row.get::<_, Option<i64>>(6)?.map(time),
             until: time(row.get(7)?),
+            alone: row.get(8)?,
         })
     })?;
     rows.collect()

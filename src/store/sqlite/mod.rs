@@ -3,11 +3,12 @@
 //! Invariants: exactly one process has a directory open (a lock file says so); a write that was answered survives
 //! the loss of power (write-ahead log, `synchronous = FULL`); one thread writes, others only read; a failed fsync, an
 //! I/O error or corruption ends all of it and is reported once ([`Failure`]). Encoding and decoding happen in the
-//! caller's or a reader's thread, never in the writer's.
+//! caller's or a reader's thread, never in the writer's; what a correction takes along is the exception, rare and bounded.
 
 mod batch;
 mod cached;
 mod callbacks;
+mod dependents;
 mod evidence;
 mod people;
 mod readers;
@@ -35,10 +36,10 @@ use self::readers::Readers;
 use self::writer::Writer;
 use super::{
     BlobRow, CallbackId, CastVote, Concluded, Delivery, DueCallbacks, DueSuspect, Enrolment, Evidence,
-    EvidenceRetention, Failure, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism, Outlook, Quarantine,
-    RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks, Store, StoreError, StoredModule,
-    StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal, WorkerFacts, WorkerRow, WorkspaceSettings,
-    WriteAnswer,
+    EvidenceRetention, Failure, Followed, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism,
+    OutboxLimits, Outlook, Quarantine, RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks,
+    Store, StoreError, StoredModule, StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal,
+    WorkerFacts, WorkerRow, WorkspaceSettings, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -303,9 +304,9 @@ impl Store for SqliteStore {
         &self,
         now: Time,
         skip: SkippedCallbacks,
-        limit: u32,
+        limits: OutboxLimits,
     ) -> Result<DueCallbacks, StoreError> {
-        self.readers.call(move |connection| callbacks::due(connection, now, &skip, limit)).await
+        self.readers.call(move |connection| callbacks::due(connection, now, &skip, limits)).await
     }
 
     async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError> {
@@ -350,10 +351,7 @@ impl Store for SqliteStore {
     }
 
     async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError> {
-        // Counting the newest is the long part, so a reader does it.
-        let cutoff =
-            self.readers.call(move |connection| reads::cutoff(connection, retention.runs_max)).await?;
-        self.writer.call(move |batch| rows::retain(batch, retention, cutoff)).await
+        self.writer.call(move |batch| rows::retain(batch, retention)).await
     }
 
     async fn recount_references(&self) -> Result<Vec<Digest>, StoreError> {
@@ -445,6 +443,14 @@ impl Store for SqliteStore {
 
     async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError> {
         self.writer.call(move |batch| repairs::conclude(batch, run, &concluded)).await
+    }
+
+    async fn follow_corrections(&self, at: Time, limit: u32) -> Result<Followed, StoreError> {
+        // as a rule there are none
+        if !self.readers.call(dependents::is_due).await? {
+            return Ok(Followed::default());
+        }
+        self.writer.call(move |batch| dependents::follow(batch, at, limit)).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
-use super::rows::Cutoff;
-use super::values::{epoch, int, run_id, run_key, state_of, time, uint};
+use super::values::{epoch, run_id, run_key, state_of, time, uint};
 use super::writer::Abort;
 use crate::core::Time;
 use crate::digest::Digest;
@@ -275,17 +274,6 @@ pub(super) fn missing_blob(connection: &Connection, digests: &[Digest]) -> rusql
     Ok(None)
 }
 
-/// The newest final run that has to go so that `runs_max` stay.
-pub(super) fn cutoff(connection: &Connection, runs_max: u64) -> rusqlite::Result<Cutoff> {
-    connection
-        .prepare_cached(
-            "SELECT finished_at, row FROM runs WHERE finished_at IS NOT NULL
-             ORDER BY finished_at DESC, row DESC LIMIT 1 OFFSET ?1",
-        )?
-        .query_row(params![int(runs_max)], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
-}
-
 /// See [`crate::store::Store::meta`].
 pub(super) fn meta(connection: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     connection
@@ -301,7 +289,9 @@ pub(super) fn newest_instant(connection: &Connection) -> rusqlite::Result<Time> 
     };
     let submitted = instant("SELECT created_at FROM runs ORDER BY id DESC LIMIT 1")?;
     let ended = instant(
-        "SELECT finished_at FROM runs WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1",
+        // one that is held ended no later than those that have its result
+        "SELECT finished_at FROM runs WHERE finished_at IS NOT NULL AND held IS NULL
+         ORDER BY finished_at DESC LIMIT 1",
     )?;
     Ok(Time(uint(submitted.max(ended))))
 }

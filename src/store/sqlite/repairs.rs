@@ -6,6 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::batch::Batch;
+use super::dependents;
 use super::reads::{self, ReadError};
 use super::values::{int, run_id, run_key, split, state_of, time, uint};
 use super::writer::Abort;
@@ -26,7 +27,7 @@ pub(super) fn join_workers(workers: impl IntoIterator<Item = WorkerId>) -> Vec<u
     workers.into_iter().flat_map(|worker| worker.0.to_be_bytes()).collect()
 }
 
-fn split_workers(bytes: &[u8]) -> impl Iterator<Item = WorkerId> + '_ {
+pub(super) fn split_workers(bytes: &[u8]) -> impl Iterator<Item = WorkerId> + '_ {
     let (workers, _) = bytes.as_chunks::<4>();
     workers.iter().map(|bytes| WorkerId(u32::from_be_bytes(*bytes)))
 }
@@ -64,6 +65,7 @@ pub(super) fn forget_run(
 ) -> rusqlite::Result<()> {
     unsupport(connection, seq, supporters)?;
     connection.prepare_cached("DELETE FROM revisions WHERE run = ?1")?.execute(params![row])?;
+    connection.prepare_cached("DELETE FROM corrections WHERE run = ?1")?.execute(params![row])?;
     Ok(())
 }
 
@@ -151,17 +153,21 @@ pub(super) fn repairs(connection: &Connection) -> rusqlite::Result<Vec<Repair>> 
     };
     let sql = format!(
         "SELECT worker, since, why, finals, looked_at, decisive, confirmed, corrected, undecided + {}, not_verifiable,
-             cursor, is_complete, lifted_at, {}
+             cursor, is_complete, lifted_at, {}, dependents
          FROM repairs ORDER BY since DESC, worker",
         waiting(">="),
         waiting("<"),
     );
+    let followed = dependents::due_for(connection)?;
     connection
         .prepare_cached(&sql)?
         .query_map([], |row| {
             let figure = |at: usize| row.get(at).map(uint);
+            let worker = WorkerId(row.get(0)?);
             Ok(Repair {
-                worker: WorkerId(row.get(0)?),
+                is_followed: !followed.contains(&worker),
+                dependents: figure(14)?,
+                worker,
                 since: time(row.get(1)?),
                 why: row.get(2)?,
                 finals: figure(3)?,
@@ -434,6 +440,8 @@ pub(super) struct Replaced {
     /// Everything that the run refers to already: its inputs, and the outputs of every revision.
     pub held: std::collections::BTreeSet<crate::digest::Digest>,
     pub inputs: std::collections::BTreeSet<crate::digest::Digest>,
+    /// Whether another run computed its result.
+    pub is_anothers: bool,
     seq: i64,
     supporters: Vec<u8>,
 }
@@ -448,7 +456,7 @@ impl Replaced {
     ) -> rusqlite::Result<Option<Replaced>> {
         connection
             .prepare_cached(
-                "SELECT row, inputs, outputs, seq, supporters FROM runs
+                "SELECT row, inputs, outputs, seq, supporters, source IS NOT NULL FROM runs
                  WHERE id = ?1 AND state > 0 AND revision = ?2 AND epoch <= ?3 AND seq IS NOT NULL",
             )?
             .query_row(params![run_key(run), before, epoch], |row| {
@@ -457,6 +465,7 @@ impl Replaced {
                 Ok(Replaced {
                     row: row.get(0)?,
                     inputs,
+                    is_anothers: row.get(5)?,
                     held: held.into_iter().collect(),
                     seq: row.get(3)?,
                     supporters: row.get::<_, Option<Vec<u8>>>(4)?.unwrap_or_default(),

@@ -1,11 +1,12 @@
 //! Writes of everything but runs; each is one call's part of a transaction.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::batch::Batch;
 use super::callbacks;
+use super::dependents;
 use super::reads;
-use super::references::{self, delete_blob, insert_blob};
+use super::references::{self, References, delete_blob, insert_blob};
 use super::repairs;
 use super::values::{int, run_id, run_key, uint};
 use super::writer::Abort;
@@ -237,44 +238,83 @@ pub(super) fn take_garbage(batch: &mut Batch<'_>, now: Time, limit: u32) -> Resu
     Ok(garbage)
 }
 
-/// The newest final run that has to go because of [`Retention::runs_max`], as its place in the order of ends.
-pub(super) type Cutoff = Option<(i64, i64)>;
-
-/// See [`crate::store::Store::retain`]. The cutoff was read before; runs that ended since are newer and only make
-/// it too careful.
-pub(super) fn retain(
-    batch: &mut Batch<'_>,
-    retention: Retention,
-    cutoff: Cutoff,
-) -> Result<Vec<RunId>, Abort> {
+/// See [`crate::store::Store::retain`]. How many are too many is known from their number, which is kept, so that no step
+/// looks at more rows than it deletes, and one.
+pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention) -> Result<Vec<RunId>, Abort> {
     let (connection, references) = batch.rows()?;
-    let mut select = connection.prepare_cached(
-        "SELECT finished_at, row, inputs, outputs, seq, supporters, id FROM runs WHERE finished_at IS NOT NULL
-         ORDER BY finished_at, row LIMIT ?1",
-    )?;
+    let finals = connection.prepare_cached("SELECT finals FROM counts")?.query_row([], |row| row.get(0))?;
+    let beyond = uint(finals).saturating_sub(retention.runs_max);
+    let sql = format!(
+        "SELECT finished_at, {LEAVING} FROM runs WHERE finished_at IS NOT NULL AND held IS NULL
+         ORDER BY finished_at, row LIMIT ?1"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
     let before = int(retention.finished_before.0);
-    let mut gone = Vec::new();
+    let mut due = Vec::new();
     let mut rows = select.query(params![retention.batch_max])?;
     while let Some(row) = rows.next()? {
-        let place: (i64, i64) = (row.get(0)?, row.get(1)?);
-        if place.0 >= before && Some(place) > cutoff {
+        if row.get::<_, i64>(0)? >= before && due.len() as u64 >= beyond {
             break;
         }
-        let supporters = row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default();
-        let seq = row.get::<_, Option<i64>>(4)?.unwrap_or(0);
-        gone.push((place.1, seq, supporters, run_id(row.get(6)?)));
-        for digest in references::of_run(row.get_ref(2)?, row.get_ref(3)?)? {
-            references.release(digest);
-        }
+        due.push(Leaving::of(row)?);
     }
     drop(rows);
-    let mut delete = connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?;
-    for (row, seq, supporters, _) in &gone {
-        repairs::forget_run(connection, *row, *seq, supporters)?;
-        delete.execute(params![row])?;
-        callbacks::forget(connection, *row)?;
+    let uncounted = due.len();
+    let mut hold = connection.prepare_cached("UPDATE runs SET held = 1 WHERE row = ?1")?;
+    let mut held = connection
+        .prepare_cached(&format!("SELECT NULL, {LEAVING} FROM runs WHERE row = ?1 AND held = 1"))?;
+    let mut gone = Vec::new();
+    for run in due {
+        if dependents::has_any(connection, run.row)? {
+            hold.execute(params![run.row])?;
+            continue;
+        }
+        let source = run.source;
+        gone.push(run.leave(connection, references)?);
+        // the last one that had its result
+        if let Some(source) = source
+            && !dependents::has_any(connection, source)?
+            && let Some(run) = held.query_row(params![source], Leaving::of).optional()?
+        {
+            gone.push(run.leave(connection, references)?);
+        }
     }
-    Ok(gone.into_iter().map(|(.., run)| run).collect())
+    batch.went(uncounted);
+    Ok(gone)
+}
+
+/// What is read of a run that goes, behind one other column.
+const LEAVING: &str = "row, inputs, outputs, seq, supporters, id, source";
+
+/// A final that goes.
+struct Leaving {
+    row: i64,
+    id: RunId,
+    refers: Vec<Digest>,
+    seq: i64,
+    supporters: Vec<u8>,
+    source: Option<i64>,
+}
+
+impl Leaving {
+    fn of(row: &Row<'_>) -> rusqlite::Result<Leaving> {
+        Ok(Leaving {
+            row: row.get(1)?,
+            refers: references::of_run(row.get_ref(2)?, row.get_ref(3)?)?,
+            seq: row.get::<_, Option<i64>>(4)?.unwrap_or(0),
+            supporters: row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default(),
+            id: run_id(row.get(6)?),
+            source: row.get(7)?,
+        })
+    }
+
+    fn leave(self, connection: &Connection, references: &mut References<'_>) -> rusqlite::Result<RunId> {
+        self.refers.iter().for_each(|digest| references.release(*digest));
+        repairs::forget_run(connection, self.row, self.seq, &self.supporters)?;
+        connection.prepare_cached("DELETE FROM runs WHERE row = ?1")?.execute(params![self.row])?;
+        callbacks::forget(connection, self.row)?;
+        Ok(self.id)
+    }
 }
 
 /// Sets every miscounted reference right and answers whose they were.

@@ -305,6 +305,105 @@ const MIGRATIONS: &[&str] = &[
         until INTEGER NOT NULL
     );
     ",
+    // 8: how many finals there are; whose turn it is among the receivers of callbacks; results that rest on one word.
+    "
+    -- of what is counted too often to be counted each time
+    CREATE TABLE counts (only INTEGER PRIMARY KEY CHECK (only = 0), finals INTEGER NOT NULL);
+    INSERT INTO counts SELECT 0, count(*) FROM runs WHERE finished_at IS NOT NULL;
+
+    ALTER TABLE withdrawals ADD COLUMN alone INTEGER NOT NULL DEFAULT 0;
+
+    -- that of the run
+    ALTER TABLE callbacks ADD COLUMN workspace INTEGER NOT NULL DEFAULT 0;
+    UPDATE callbacks SET workspace = coalesce((SELECT workspace FROM runs WHERE runs.row = callbacks.run), 0);
+    DROP INDEX callbacks_due;
+    CREATE INDEX callbacks_pending ON callbacks (workspace, receiver, next_at) WHERE next_at IS NOT NULL;
+    -- who has pending ones, and how many; kept true by the triggers below
+    CREATE TABLE receivers (
+        workspace INTEGER NOT NULL,
+        receiver TEXT NOT NULL,
+        pending INTEGER NOT NULL,
+        -- when the last try ended, of those since when some are pending; 0: none did
+        tried_at INTEGER NOT NULL,
+        -- when its turn comes: when its first one is due, and behind all that waited when it was tried last
+        turn_at INTEGER NOT NULL,
+        PRIMARY KEY (workspace, receiver)
+    ) WITHOUT ROWID;
+    CREATE INDEX receivers_turn ON receivers (turn_at);
+    CREATE INDEX receivers_pending ON receivers (pending);
+    CREATE TABLE outboxes (workspace INTEGER PRIMARY KEY, pending INTEGER NOT NULL);
+    INSERT INTO receivers SELECT workspace, receiver, count(*), 0, min(next_at) FROM callbacks
+        WHERE next_at IS NOT NULL GROUP BY workspace, receiver;
+    INSERT INTO outboxes SELECT workspace, count(*) FROM callbacks WHERE next_at IS NOT NULL GROUP BY workspace;
+
+    CREATE TRIGGER callbacks_made AFTER INSERT ON callbacks WHEN new.next_at IS NOT NULL BEGIN
+        INSERT INTO outboxes VALUES (new.workspace, 1)
+            ON CONFLICT (workspace) DO UPDATE SET pending = pending + 1;
+        INSERT INTO receivers VALUES (new.workspace, new.receiver, 1, 0, new.next_at)
+            ON CONFLICT (workspace, receiver) DO UPDATE SET pending = pending + 1,
+                turn_at = max(tried_at, (SELECT min(next_at) FROM callbacks
+                    WHERE workspace = new.workspace AND receiver = new.receiver AND next_at IS NOT NULL));
+    END;
+    CREATE TRIGGER callbacks_again AFTER UPDATE OF next_at ON callbacks
+    WHEN old.next_at IS NULL AND new.next_at IS NOT NULL BEGIN
+        INSERT INTO outboxes VALUES (new.workspace, 1)
+            ON CONFLICT (workspace) DO UPDATE SET pending = pending + 1;
+        INSERT INTO receivers VALUES (new.workspace, new.receiver, 1, 0, new.next_at)
+            ON CONFLICT (workspace, receiver) DO UPDATE SET pending = pending + 1,
+                turn_at = max(tried_at, (SELECT min(next_at) FROM callbacks
+                    WHERE workspace = new.workspace AND receiver = new.receiver AND next_at IS NOT NULL));
+    END;
+    CREATE TRIGGER callbacks_tried AFTER UPDATE OF next_at ON callbacks WHEN old.next_at IS NOT NULL BEGIN
+        UPDATE outboxes SET pending = pending - (new.next_at IS NULL) WHERE workspace = new.workspace;
+        UPDATE receivers SET pending = pending - (new.next_at IS NULL),
+            tried_at = max(tried_at, coalesce(new.last_at, 0)),
+            turn_at = max(tried_at, coalesce(new.last_at, 0), coalesce((SELECT min(next_at) FROM callbacks
+                WHERE workspace = new.workspace AND receiver = new.receiver AND next_at IS NOT NULL), 0))
+            WHERE workspace = new.workspace AND receiver = new.receiver;
+        DELETE FROM receivers WHERE workspace = new.workspace AND receiver = new.receiver AND pending = 0;
+    END;
+    CREATE TRIGGER callbacks_gone AFTER DELETE ON callbacks WHEN old.next_at IS NOT NULL BEGIN
+        UPDATE outboxes SET pending = pending - 1 WHERE workspace = old.workspace;
+        UPDATE receivers SET pending = pending - 1,
+            turn_at = max(tried_at, coalesce((SELECT min(next_at) FROM callbacks
+                WHERE workspace = old.workspace AND receiver = old.receiver AND next_at IS NOT NULL), 0))
+            WHERE workspace = old.workspace AND receiver = old.receiver;
+        DELETE FROM receivers WHERE workspace = old.workspace AND receiver = old.receiver AND pending = 0;
+    END;
+    ",
+    // 9: corrections reach the runs that were answered with what turned out wrong.
+    "
+    -- the row of the run that computed its result, if that is another one; it stays as long as this one does
+    ALTER TABLE runs ADD COLUMN source INTEGER;
+    CREATE INDEX runs_source ON runs (source) WHERE source IS NOT NULL;
+    -- 1 for a final that retention would have taken, but for those that have its result
+    ALTER TABLE runs ADD COLUMN held INTEGER;
+    DROP INDEX runs_finished;
+    CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL AND held IS NULL;
+    -- finals that were corrected, and how far those are that have their results
+    CREATE TABLE corrections (
+        -- row of the run that computed it
+        run INTEGER PRIMARY KEY,
+        -- on whose account it was verified anew, four bytes each
+        workers BLOB NOT NULL,
+        -- 1 while some may have a result of before, behind the row `cursor`
+        due INTEGER NOT NULL,
+        cursor INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX corrections_due ON corrections (run) WHERE due = 1;
+    -- runs that were corrected along
+    ALTER TABLE repairs ADD COLUMN dependents INTEGER NOT NULL DEFAULT 0;
+
+    -- answers of before, by what their endings say; they rest on nobody
+    UPDATE runs SET source = (
+        SELECT other.row FROM runs AS other
+        WHERE other.state > 0 AND other.id = unhex(coalesce(
+            json_extract(CAST(runs.ending AS TEXT), '$.record.cached_from'),
+            json_extract(CAST(runs.ending AS TEXT), '$.record.shared_with')), '-'))
+        WHERE ending IS NOT NULL AND coalesce(length(supporters), 0) = 0 AND json_valid(CAST(ending AS TEXT));
+    -- those of which the result was corrected since have it still
+    INSERT INTO corrections (run, workers, due) SELECT row, x'', 1 FROM runs WHERE revision > 1;
+    ",
 ];
 
 /// This build's schema.

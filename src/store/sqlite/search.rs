@@ -247,7 +247,7 @@ pub(super) fn recent_finals(
 ) -> Result<Vec<RecentFinal>, ReadError> {
     let mut select = connection.prepare_cached(
         "SELECT id, workspace, state, created_at, finished_at, ending FROM runs INDEXED BY runs_finished
-         WHERE finished_at IS NOT NULL AND finished_at >= ?1 ORDER BY finished_at DESC LIMIT ?2",
+         WHERE finished_at IS NOT NULL AND held IS NULL AND finished_at >= ?1 ORDER BY finished_at DESC LIMIT ?2",
     )?;
     let mut rows = select.query(params![int(since.0), limit])?;
     let mut finals = Vec::new();
@@ -282,13 +282,14 @@ fn faults(attempts: &[AttemptRecord]) -> (u32, u32) {
 pub(super) fn outlook(connection: &Connection, retention: Retention) -> rusqlite::Result<Outlook> {
     let oldest: Option<i64> = connection
         .prepare_cached(
-            "SELECT finished_at FROM runs INDEXED BY runs_finished WHERE finished_at IS NOT NULL
+            "SELECT finished_at FROM runs INDEXED BY runs_finished WHERE finished_at IS NOT NULL AND held IS NULL
              ORDER BY finished_at LIMIT 1",
         )?
         .query_row([], |row| row.get(0))
         .optional()?;
     let mut ended_before = connection.prepare_cached(
-        "SELECT count(*) FROM runs INDEXED BY runs_finished WHERE finished_at IS NOT NULL AND finished_at < ?1",
+        "SELECT count(*) FROM runs INDEXED BY runs_finished
+         WHERE finished_at IS NOT NULL AND held IS NULL AND finished_at < ?1",
     )?;
     let mut ended_before = |at: Time| -> rusqlite::Result<u64> {
         Ok(uint(ended_before.query_row(params![int(at.0)], |row| row.get(0))?))

@@ -118,6 +118,63 @@ async fn a_database_of_the_first_schema_becomes_one_of_the_newest() {
 }
 
 #[tokio::test]
+async fn answers_of_before_are_corrected_along_after_the_upgrade() {
+    use crate::store::records::{Ending, Request};
+    use crate::store::{FinalRun, Source};
+
+    let directory = Directory::new();
+    let mut connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+    schema::migrate_to(&mut connection, 0, 7).unwrap();
+    let insert = "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, inputs, outputs, request,
+                      ending, votes, seq, supporters, revision)
+                  VALUES (?1, 0, 1, 1, zeroblob(32), 1, ?2, x'', x'', ?3, ?4, ?5, ?2, ?6, ?7)";
+    // the second revision of the first, and what was answered with another result before that; the last one's is gone
+    let sources = [
+        None,
+        Some(Source::Cached(run_id(1))),
+        Some(Source::Shared(run_id(1))),
+        Some(Source::Cached(run_id(9))),
+    ];
+    for (number, source) in (1_u64..).zip(sources) {
+        let mut end = FinalRun { source, ..final_run(number, Time(50)) };
+        let votes = crate::store::votes::encode(&end.votes);
+        end.record.revision = if source.is_none() { 2 } else { 1 };
+        if source.is_some() {
+            end.record.attempts.clear();
+        }
+        let supporters: &[u8] = if source.is_none() { &[0, 0, 0, 2] } else { &[] };
+        let row = rusqlite::params![
+            values::run_key(run_id(number)),
+            50 + number as i64,
+            Request::encode(&new_run(number)),
+            Ending::encode(&end),
+            votes,
+            supporters,
+            end.record.revision,
+        ];
+        connection.execute(insert, row).unwrap();
+    }
+    drop(connection);
+    let store = directory.open().await;
+    for name in ["stdout of 1", "picture"] {
+        put(&*store, name, FOREVER).await;
+    }
+    let right = store.run(run_id(1)).await.unwrap().unwrap();
+    let manifest = right.manifest.clone().unwrap();
+    let row = BlobRow { size: 1, inline: Some(manifest.canonical().into()) };
+    store.put_blob(right.result.unwrap(), row, FOREVER).await.unwrap();
+    let followed = store.follow_corrections(Time(90), 9).await.unwrap();
+    let ids: Vec<_> = followed.corrected.iter().map(|run| run.id).collect();
+    assert_eq!((ids, followed.has_more), ([2, 3].map(run_id).to_vec(), false));
+    for number in [2, 3] {
+        let run = store.run(run_id(number)).await.unwrap().unwrap();
+        assert_eq!((run.revision, run.result), (2, right.result));
+        assert_eq!(store.revisions(run.id).await.unwrap().len(), 2);
+    }
+    assert_eq!(store.run(run_id(4)).await.unwrap().unwrap().revision, 1);
+}
+
+#[tokio::test]
 async fn finals_of_before_are_found_by_those_that_they_rest_on() {
     use crate::store::records::{Ending, Request};
 
@@ -322,8 +379,9 @@ async fn every_list_has_its_index() {
         ("true AND id < x'01' AND module = x'01'", "id DESC", "runs_module"),
         ("true AND state = 0 AND state = 0", "id DESC", "runs_open"),
         ("true AND state >= 2 AND state = 2", "id DESC", "runs_unsuccessful"),
-        ("finished_at IS NOT NULL", "finished_at DESC, row DESC", "runs_finished"),
-        ("finished_at IS NOT NULL", "finished_at, row", "runs_finished"),
+        ("finished_at IS NOT NULL AND held IS NULL", "finished_at DESC, row DESC", "runs_finished"),
+        ("finished_at IS NOT NULL AND held IS NULL", "finished_at, row", "runs_finished"),
+        ("source = 1 AND row > 2", "row", "runs_source"),
     ] {
         let plan = plan(condition, order);
         assert!(plan.contains(index), "{condition}: {plan}");
@@ -337,6 +395,10 @@ async fn every_list_has_its_index() {
         ),
         ("SELECT run FROM suspects WHERE due_at > 0 AND due_at <= 9", "suspects_resting"),
         ("SELECT count(*) FROM suspects WHERE worker = 1", "suspects_worker"),
+        (
+            "SELECT run, cursor, workers FROM corrections WHERE due = 1 ORDER BY run LIMIT 1",
+            "corrections_due",
+        ),
         ("SELECT run FROM supports WHERE worker = 1 AND seq > 2 ORDER BY seq LIMIT 9", "PRIMARY KEY"),
     ] {
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
@@ -371,7 +433,7 @@ fn calls_that_share_a_transaction_see_each_other_and_count_as_if_apart() {
         assert_eq!(write(&mut batch, finish(end)), WriteAnswer::Committed);
     }
     // what one call frees is gone for the next
-    assert_eq!(done(rows::retain(&mut batch, everything, None)).len(), 2);
+    assert_eq!(done(rows::retain(&mut batch, everything)).len(), 2);
     assert_eq!(done(rows::take_garbage(&mut batch, FOREVER, 9)).taken, 3);
     assert!(matches!(write(&mut batch, bare(3)), WriteAnswer::MissingBlob(_)));
     assert_eq!(write(&mut batch, insert(new_run(3))), WriteAnswer::Committed);
@@ -385,4 +447,44 @@ fn done<T>(result: Result<T, writer::Abort>) -> T {
         Err(writer::Abort::Sql(error)) => panic!("{error}"),
         Err(writer::Abort::Own(error)) => panic!("{error}"),
     }
+}
+
+#[tokio::test]
+async fn the_number_of_finals_is_known_without_counting_and_true() {
+    let directory = Directory::new();
+    let mut connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+    schema::migrate_to(&mut connection, 0, 7).unwrap();
+    for (number, at) in [(91, Some(1)), (92, Some(2)), (93, None)] {
+        let insert =
+            "INSERT INTO runs (id, workspace, epoch, state, module, created_at, finished_at, inputs, request)
+                      VALUES (?1, 0, 1, ?2, zeroblob(32), 1, ?3, x'', x'')";
+        let row = rusqlite::params![values::run_key(run_id(number)), i64::from(at.is_some()), at];
+        connection.execute(insert, row).unwrap();
+    }
+    drop(connection);
+    let store = directory.open().await;
+    let is_true = || {
+        let connection = Connection::open(directory.0.path().join(DATABASE_FILE)).unwrap();
+        let both = "SELECT finals, (SELECT count(*) FROM runs WHERE finished_at IS NOT NULL) FROM counts";
+        let (kept, counted): (i64, i64) =
+            connection.query_row(both, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(kept, counted);
+        kept
+    };
+    assert_eq!(is_true(), 2, "those of before");
+    // in one commit with their insertion, in one of their own, refused, corrected, gone
+    insert_all(&*store, [1, 2, 3]).await;
+    assert_eq!(write(&*store, finish(canceled(1, Time(5)))).await.unwrap(), WriteAnswer::Committed);
+    assert_eq!(write(&*store, finish(canceled(1, Time(6)))).await.unwrap(), WriteAnswer::Refused);
+    let whole = vec![insert(new_run(4)), finish(canceled(4, Time(7))), finish(canceled(2, Time(8)))];
+    store.write_runs(whole.into()).await.unwrap();
+    let mut second = canceled(2, Time(9));
+    second.record.revision = 2;
+    assert_eq!(write(&*store, correct(second)).await.unwrap(), WriteAnswer::Committed);
+    assert_eq!(is_true(), 5);
+    let newest = Retention { finished_before: Time(0), runs_max: 2, batch_max: 2 };
+    assert_eq!(store.retain(newest).await.unwrap(), [91, 92].map(run_id));
+    assert_eq!(store.retain(newest).await.unwrap(), [run_id(1)]);
+    assert_eq!((store.retain(newest).await.unwrap().len(), is_true()), (0, 2));
+    store.close().await;
 }

@@ -79,7 +79,8 @@ async fn a_stranger_needs_a_token_that_is_good() {
 async fn an_enrolled_worker_comes_back_with_its_key_alone() {
     let pool = empty_pool(&[]).await;
     let dir = tempfile::tempdir().unwrap();
-    let (_, token) = pool.post("/v1/tokens", &json!({"name": "once", "scopes": ["worker"]})).await;
+    let (_, token) =
+        pool.post("/v1/tokens", &json!({"name": "once", "scopes": ["worker"], "owned": true})).await;
     let secret = token["secret"].as_str().unwrap();
     let first = Worker::join(&pool.url, dir.path(), &["--token", secret]).await;
     let id = first.id.clone();

@@ -196,7 +196,8 @@ export interface paths {
         /**
          * Replace the secret of callbacks
          * @description For a day callbacks carry a signature of the old one too, so that receivers can take up the new one meanwhile; one that was
-         *     replaced before signs no more. Needs the scope `admin`.
+         *     replaced before signs no more. With an Idempotency-Key a request that is sent again (its answer was lost) replaces nothing
+         *     again: without one, the secret of the first answer would be the old one then. Needs the scope `admin`.
          */
         post: operations["rotate_secret"];
         delete?: never;
@@ -476,7 +477,8 @@ export interface paths {
         /**
          * List what is verified anew
          * @description One item for each worker that was quarantined, on one page, the latest first: how many finals rested on it, and what
-         *     became of those that would not have been without it. A final that turns out wrong is replaced by its next revision.
+         *     became of those that would not have been without it. A final that turns out wrong is replaced by its next revision, and
+         *     so is that of every run which had been answered with it (`dependents`).
          */
         get: operations["list_repairs"];
         put?: never;
@@ -510,7 +512,7 @@ export interface paths {
          *     With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
          *     the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
          *     coordinator that dies in between does not know its id any more, and answers the same submission with the same
-         *     result. With an Idempotency-Key the answer waits until it is written.
+         *     result. With an Idempotency-Key, or with `durable: true` said in so many words, the answer waits until it is written.
          */
         post: operations["post_run"];
         delete?: never;
@@ -822,7 +824,7 @@ export interface paths {
         /**
          * List the revisions of a run
          * @description The first one first, on one page; empty while the run has not ended. `GET /v1/runs/{id}?revision=` reads each with its
-         *     attempts and explanations, and so do `stdout`, `stderr`, `files` and `receipt`.
+         *     attempts and explanations, and so do `stdout`, `stderr`, `files`, `receipt` and `diff`.
          */
         get: operations["list_revisions"];
         put?: never;
@@ -2051,6 +2053,12 @@ export interface components {
             decisive: number;
             /**
              * Format: int64
+             * @description Runs that had been answered with one of these wrong results, from the cache or because they shared attempts, and were
+             *     corrected along.
+             */
+            dependents: number;
+            /**
+             * Format: int64
              * @description Finals in which it had voted for what won, when it was taken out.
              */
             finals: number;
@@ -2270,7 +2278,8 @@ export interface components {
             deadline_ms?: number | null;
             /**
              * @description Whether the run is written to the store before it is acknowledged; true by default. With false the run lives
-             *     in memory only: that needs `wait_ms` and takes no Idempotency-Key.
+             *     in memory only: that needs `wait_ms` and takes no Idempotency-Key. An answer from the cache comes before its run is
+             *     written, unless true is said in so many words (or the request has an Idempotency-Key).
              * @default null
              */
             durable?: boolean | null;
@@ -2657,8 +2666,9 @@ export interface components {
             arbiter?: boolean;
             /**
              * @description With the scope `worker`: the trust domain of workers that enrol with it, such as `ada` or `rack-2`; 1 to 64 of the
-             *     characters a-z, 0-9, `.`, `_` and `-`. By default `local`, that of the operator's own machines, each of which counts
-             *     for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where domains meet.
+             *     characters a-z, 0-9, `.`, `_` and `-`. With `owned` alone it is `local`, that of the operator's own machines, each of
+             *     which counts for itself; workers of another domain are foreign, unless `owned` says otherwise, and count once where
+             *     domains meet. Whose machines they are has to be said: by this, `owned`, `arbiter` or `foreign`.
              */
             domain?: string | null;
             expires_at?: components["schemas"]["Timestamp"] | null;
@@ -2671,7 +2681,7 @@ export interface components {
             name: string;
             /**
              * @description With the scope `worker`: workers that enrol with it are the operator's own machines, of which fewer are assumed to be
-             *     faulty. They are so without it, unless `domain` or `foreign` says otherwise.
+             *     faulty.
              */
             owned?: boolean;
             /** @description What it allows; at least one. */
@@ -3304,7 +3314,10 @@ export interface operations {
     rotate_secret: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description 1 to 255 visible ASCII characters */
+                "idempotency-key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -4405,6 +4418,8 @@ export interface operations {
                 right?: number;
                 /** @description `stdout`, `stderr` or `file:/out/PATH`; by default the first one in which the two differ. */
                 stream?: string;
+                /** @description A revision, from 1, with the attempts that it had; the present one by default. */
+                revision?: number;
             };
             header?: never;
             path: {

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { decisionOf, lineKind, linePieces } from "./explain";
 
-// Lines as `crates/core/src/explain.rs` writes them.
+// Lines as `crates/core/src/explain/words.rs` writes them.
 const WEIGHED = "the votes leave an error of 2.5e-4, and 1.0e-3 is allowed";
 const VOUCHED =
   "9ab012cd is vouched for by w3 alone: 213 confirmations make an error of 4.6e-4, and 1.0e-3 is allowed; the lottery, which asks a second voter 6.10 times in a hundred, drew none";
@@ -14,6 +14,9 @@ it("finds the figures of the last decision by weight", () => {
     alone: null,
   });
   expect(decisionOf(lines(VOUCHED))).toEqual({ left: "4.6e-4", allowed: "1.0e-3", alone: { worker: "w3", confirmations: "213" } });
+  const arbiter = "9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 1.0e-4, and 1.0e-3 is allowed";
+  expect(lineKind(arbiter)).toBe("verdict");
+  expect(decisionOf(lines(arbiter))).toEqual({ left: "1.0e-4", allowed: "1.0e-3", alone: { worker: "w5", confirmations: null } });
   expect(decisionOf(lines("the votes leave an error of 1.20 %, and 1.0e-3 is allowed"))?.left).toBe("1.20 %");
   expect(decisionOf(lines("agreed: all 2 votes named 9ab012cd"))).toBeNull();
 });

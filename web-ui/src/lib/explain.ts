@@ -54,15 +54,20 @@ export interface Decision {
   left: string;
   /** What the policy allows. */
   allowed: string;
-  /** The worker that stood alone, with its confirmations. */
-  alone: { worker: string; confirmations: string } | null;
+  /** The worker that stood alone, with its confirmations; an arbiter needs none. */
+  alone: { worker: string; confirmations: string | null } | null;
 }
+
+/** What the log says where an arbiter's vote was enough. */
+const ARBITER_ALONE = /is vouched for by (w\d+) alone, an arbiter: that leaves an error of (.+?), and (.+?) is allowed/;
 
 /** The figures of the last decision by weight, as the log tells them; null where votes were only counted. */
 export function decisionOf(explain: Pick<Explanation, "text">[]): Decision | null {
   for (const { text } of explain.toReversed()) {
     const weighed = /^the votes leave an error of (.+?), and (.+?) is allowed/.exec(text);
     if (weighed !== null) return { left: weighed[1] ?? "", allowed: weighed[2] ?? "", alone: null };
+    const arbiter = ARBITER_ALONE.exec(text);
+    if (arbiter !== null) return { left: arbiter[2] ?? "", allowed: arbiter[3] ?? "", alone: { worker: arbiter[1] ?? "", confirmations: null } };
     const alone = /is vouched for by (w\d+) alone: (\d+) confirmations make an error of (.+?), and (.+?) is allowed/.exec(text);
     if (alone !== null) {
       return { left: alone[3] ?? "", allowed: alone[4] ?? "", alone: { worker: alone[1] ?? "", confirmations: alone[2] ?? "" } };

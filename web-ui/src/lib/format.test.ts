@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { ago, bytes, duration, elapsed, parseEnvironment, shortDigest, splitArguments, joinArguments, count, longPeriod } from "./format";
+import { ago, bytes, duration, elapsed, parseEnvironment, shortDigest, splitArguments, joinArguments, count, day, longPeriod } from "./format";
 
 test("sizes and durations are short", () => {
   expect([bytes(512), bytes(1536), bytes(5 * 2 ** 30)]).toEqual(["512 B", "1.5 KiB", "5.0 GiB"]);
@@ -57,4 +57,8 @@ test("arguments survive being written as one line", () => {
 
 test("counts have their noun", () => {
   expect([count(1, "run"), count(2_000, "run"), count(0, "vote")]).toEqual(["1 run", "2,000 runs", "0 votes"]);
+});
+
+test("a day is the one of the server's calendar, wherever the reader is", () => {
+  expect(day("2026-11-29T00:00:00Z")).toMatch(/29/);
 });

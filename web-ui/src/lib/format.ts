@@ -63,6 +63,11 @@ export function absolute(time: string): string {
   return new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
 }
 
+/** The day of a time of the API, where the time itself says no more than that. */
+export function day(time: string): string {
+  return new Date(time).toLocaleDateString(undefined, { dateStyle: "medium", timeZone: "UTC" });
+}
+
 /** `1 run`, `2 runs`. */
 export function count(number: number, one: string, many = `${one}s`): string {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;

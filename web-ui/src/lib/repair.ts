@@ -28,7 +28,7 @@ export function repairProgress({ decisive, pending }: Pick<Repair, "decisive" | 
 
 /** What rested on the worker, and what came of it, in one sentence. */
 export function repairSentence(repair: Repair): string {
-  const { finals, decisive, confirmed, corrected, undecided, not_verifiable: lost, pending } = repair;
+  const { finals, decisive, confirmed, corrected, undecided, not_verifiable: lost, pending, dependents } = repair;
   if (finals === 0 && decisive === 0) return "No result rested on it.";
   const voted = `It had voted for ${count(finals, "result")} that won`;
   if (decisive === 0) return repair.state === "looking" ? `${voted}; they are being looked at.` : `${voted}; each stands without its vote.`;
@@ -41,5 +41,6 @@ export function repairSentence(repair: Repair): string {
   ] as const;
   const found = parts.filter(([number]) => number > 0).map(([number, word]) => `${number.toLocaleString("en")} ${word}`);
   const would = decisive === 1 ? "1 would not be there without its vote" : `${decisive.toLocaleString("en")} would not be there without its vote`;
-  return `${voted}; ${would}${found.length === 0 ? "" : `: ${found.join(", ")}`}.`;
+  const along = dependents === 0 ? "" : ` ${count(dependents, "run")} that had been answered with such a result ${dependents === 1 ? "was" : "were"} corrected along.`;
+  return `${voted}; ${would}${found.length === 0 ? "" : `: ${found.join(", ")}`}.${along}`;
 }

@@ -1,6 +1,7 @@
 // What the API says, in words and tones. Nothing is decided here: a state or verdict is only named.
 
 import type { Attempt, Fault, Module, Outcome, Run, RunState, RunSummary, Verdict, Worker } from "../api/types";
+import { decisionOf } from "./explain";
 import { count } from "./format";
 
 /** A tone is never the only sign: a word always stands beside it. `trust` is of what one worker vouches for. */
@@ -134,7 +135,7 @@ export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "ver
     case "agreed":
       return `${agreement(verdict, run.attempts)}${did === null ? "" : ` that it ${did}`}.${others}`;
     case "vouched":
-      return `One proven worker vouches for it${did === null ? "" : `: it ${did}`}. Nothing was compared.${others}`;
+      return `${voucher(run)} vouches for it${did === null ? "" : `: it ${did}`}. Nothing was compared.${others}`;
     case "unchecked":
       return did === null ? "It ended unchecked: nothing was compared." : `It ${did}. Nothing was compared: one worker ran it once.`;
     case "disputed":
@@ -144,6 +145,13 @@ export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "ver
     case "pending":
       return `It failed without a verdict: ${REASONS[run.reason ?? ""] ?? ending(run)}.`;
   }
+}
+
+/** Who stood alone: an arbiter is trusted without having proven itself. The log of an answer from the cache does not say. */
+function voucher({ explain }: Pick<Run, "explain">): string {
+  const alone = decisionOf(explain)?.alone ?? null;
+  if (alone === null) return "One trusted worker";
+  return alone.confirmations === null ? `The arbiter ${alone.worker}` : "One proven worker";
 }
 
 function agreement(verdict: Verdict, attempts: Attempt[]): string {
@@ -187,7 +195,7 @@ export function verdictTitle({ kind }: Pick<Verdict, "kind">): string {
     case "agreed":
       return "agreed: several workers computed it, and their results were compared";
     case "vouched":
-      return "vouched: one worker computed it, which has proven itself so often that its word alone keeps the error within the bound; the lottery of spot checks passed this run by";
+      return "vouched: one worker computed it whose word alone keeps the error within the bound, because it has proven itself so often, or is an arbiter; the lottery of spot checks passed this run by";
     case "unchecked":
       return "unchecked: one worker computed it, and nothing speaks for its result but its word";
     case "disputed":
@@ -331,6 +339,11 @@ export function canRun(module: Module): boolean {
 export function verifiableWords(analysis: NonNullable<Module["analysis"]>): string {
   if (!analysis.verifiable) return "Its results cannot be compared between machines.";
   return "Every machine computes the same bytes from the same input, so its results can be compared.";
+}
+
+/** What a module is: `command, WASI preview1`, `functions, without WASI`. */
+export function kindWords({ kind, wasi }: Pick<NonNullable<Module["analysis"]>, "kind" | "wasi">): string {
+  return `${kind}, ${wasi === "none" ? "without WASI" : `WASI ${wasi}`}`;
 }
 
 const EVIDENCE: Record<string, string> = {

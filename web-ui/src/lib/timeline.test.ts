@@ -63,9 +63,11 @@ describe("timeline", () => {
 });
 
 it("has three to six round ticks", () => {
-  for (const ms of [0.4, 7, 10, 99, 1_000, 31_000, 3_600_000]) {
+  for (const ms of [0.4, 7, 10, 99, 1_000, 31_000, 61_000, 101_000, 3_600_000]) {
     const count = ms / tickStep(ms);
     expect(count, `${ms}`).toBeGreaterThanOrEqual(1.5);
-    expect(count, `${ms}`).toBeLessThanOrEqual(6);
+    expect(count, `${ms}`).toBeLessThanOrEqual(ms > 60_000 ? 4 : 6);
   }
+  // minutes are not counted in tens of seconds
+  expect([61_000, 101_000, 4_000_000].map(tickStep)).toEqual([30_000, 30_000, 1_200_000]);
 });

@@ -24,8 +24,13 @@ export interface Timeline {
   rows: Row[];
 }
 
-/** Round steps, so that there are three to six of them. */
+/** Steps of more than a minute's timeline, in seconds: those of a clock. */
+const CLOCK_STEPS = [15, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 28_800, 86_400];
+
+/** Round steps, so that there are three to six of them; fewer of more than a minute, whose words are longer. */
 export function tickStep(ms: number): number {
+  const clock = CLOCK_STEPS.map((seconds) => seconds * 1_000).find((step) => ms / step <= 4);
+  if (ms > 60_000 && clock !== undefined) return clock;
   const size = 10 ** Math.floor(Math.log10(Math.max(ms, 0.001) / 3));
   return [1, 2, 5, 10].map((factor) => factor * size).find((step) => ms / step <= 6) ?? size * 10;
 }

@@ -132,6 +132,14 @@ impl fmt::Display for Note {
                     Percent(*ppm)
                 )
             }
+            Note::Trusted { worker, result, error_ppb, epsilon_ppb } => {
+                let (short, error, epsilon) = (result.short(), Ppb(*error_ppb), Ppb(*epsilon_ppb));
+                write!(
+                    f,
+                    "{short} is vouched for by {worker} alone, an arbiter: that leaves an error of {error}, and {epsilon} \
+                     is allowed"
+                )
+            }
             Note::Weighed { error_ppb, epsilon_ppb } => {
                 write!(
                     f,
@@ -322,6 +330,19 @@ impl fmt::Display for Percent {
     }
 }
 
+/// How long before something else happened.
+pub(crate) struct DaysBefore(pub(crate) u32);
+
+impl fmt::Display for DaysBefore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("earlier the same day"),
+            1 => f.write_str("the day before"),
+            days => write!(f, "{days} days before"),
+        }
+    }
+}
+
 impl Fate {
     fn tell(self, worker: WorkerId, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -331,7 +352,8 @@ impl Fate {
             Fate::Again { days } => {
                 write!(
                     f,
-                    "{worker} alone named another result, {days} days after it did so before: it is quarantined"
+                    "{worker} alone named another result, as it did {}: it is quarantined",
+                    DaysBefore(days)
                 )
             }
             Fate::Colluded { with } => {
@@ -437,6 +459,23 @@ mod tests {
             "e3b0c442 is vouched for by w3 alone: 213 confirmations make an error of 4.6e-4, and 1.0e-3 is allowed; the \
              lottery, which asks a second voter 6.10 times in a hundred, drew none"
         );
+        let trusted = Note::Trusted {
+            worker: WorkerId(4),
+            result: Digest::EMPTY,
+            error_ppb: 100_000,
+            epsilon_ppb: 1_000_000,
+        };
+        assert_eq!(
+            trusted.to_string(),
+            "e3b0c442 is vouched for by w4 alone, an arbiter: that leaves an error of 1.0e-4, and 1.0e-3 is allowed"
+        );
+        let told = [0, 1, 29].map(|days| {
+            let fate = Fate::Again { days };
+            Note::Blamed { worker: WorkerId(2), fate }.to_string()
+        });
+        let again =
+            |when: &str| format!("w2 alone named another result, as it did {when}: it is quarantined");
+        assert_eq!(told, ["earlier the same day", "the day before", "29 days before"].map(again));
         let voted = Note::Voted { number: 1, worker: WorkerId(1), result: Digest::EMPTY, cpu_us: 1_250 };
         assert_eq!(voted.to_string(), "w1 voted for e3b0c442 after 1.2 ms of CPU time (attempt 1)");
         let busy = Note::FreshWaitOver { wait_ms: 5_000, busy: vec![WorkerId(2)], more: 3 };

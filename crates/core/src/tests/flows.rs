@@ -335,3 +335,37 @@ fn a_worker_that_is_found_wrong_weighs_less_in_what_is_still_open() {
     bench.vote(5, 2, 1, second.3, 1);
     assert!(bench.last_final().is_some_and(|last| last.run == RunId(5) && last.verdict.votes == 3));
 }
+
+/// A worker of a domain of its own, with so many confirmations.
+fn confirmed(number: u32, k: u64) -> Joining {
+    let standing = Standing { k_milli: k * 1_000, ..Standing::default() };
+    Joining { standing, domain: format!("d{number}"), prior: Prior::Foreign, ..joining(number) }
+}
+
+#[test]
+fn nothing_is_decided_by_a_vote_whose_worker_was_caught_by_the_same_event() {
+    let mut bench = Bench::start(&[]);
+    let open =
+        |run, verify| Submission { recovered: true, lottery: PEER_AUDIT, ..submission(run, 1, verify) };
+    // all but w3 agree on run 6: its word makes that too little
+    bench.join(confirmed(1, 100));
+    bench.join(confirmed(3, 0));
+    bench.submit(Submission { memory_bytes: 1 << 29, ..open(6, Verify::High) });
+    assert_eq!(bench.answer(|by| if by == 3 { 2 } else { 1 }).len(), 2);
+    bench.step(Event::Credits { worker: worker(3), credits: 0 });
+    bench.join(confirmed(4, 150));
+    assert_eq!(bench.answer(honest), [4]);
+    // w1 and w3 name the same on run 5, the others something else
+    let lies = |by: u32| if by < 4 { 2 } else { 1 };
+    bench.submit(open(5, Verify::Standard));
+    assert_eq!(bench.answer(lies).len(), 2);
+    bench.step(Event::Credits { worker: worker(3), credits: 4 });
+    assert_eq!(bench.answer(lies), [3]);
+    bench.join(Joining { memory_bytes: 1 << 28, ..confirmed(5, 150) });
+    assert_eq!(bench.answer(lies), [5]);
+    assert!(bench.last_final().is_none());
+    bench.step(Event::WorkerQuarantined { worker: worker(3), why: "bad memory".to_owned() });
+    // run 5 is decided and tells of w1 that it lied: by its word run 6 cannot be any more
+    assert_eq!(bench.last_final().map(|last| last.run), Some(RunId(5)));
+    assert!(bench.says(6, "lost its confirmations"), "{:?}", bench.explained(6));
+}

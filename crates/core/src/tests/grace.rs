@@ -1,6 +1,7 @@
 //! The grace after a start: nobody is lost and nothing is handed out twice.
 
 use super::*;
+use vocabulary::spec::Retry;
 
 fn recovered(run: u128, verify: Verify) -> Submission {
     Submission { recovered: true, ..submission(run, 7, verify) }
@@ -186,4 +187,29 @@ fn a_recovered_run_of_a_module_that_is_refused_later_ends() {
         bench.last_final().expect("it can never be run again").reason,
         Some(FailReason::ModuleRefused)
     );
+}
+
+#[test]
+fn an_arbiter_that_was_asked_once_more_may_come_back_with_both() {
+    let mut bench = Bench::start(&[1]);
+    let record = |number| AttemptRecord {
+        number,
+        worker: worker(1),
+        state: AttemptState::Assigned,
+        assigned_at: Time(1),
+        begun_at: None,
+        ended_at: None,
+        cpu_us: 0,
+    };
+    // votes are written with the final only: whether it had voted on the first, no row says
+    let submission = recovered(5, Verify::Standard);
+    let policy = Policy { retry: Retry::Never, ..submission.policy };
+    bench.submit(Submission { policy, history: vec![record(3), record(4)], ..submission });
+    bench.join(Joining { is_arbiter: true, ..holding(1, &[(5, 3), (5, 4)]) });
+    let view = bench.pool.run(RunId(5)).expect("it is open");
+    assert!(view.attempts.iter().all(|record| record.state.is_live()), "{:?}", view.attempts);
+    assert_eq!(bench.assigned(), []);
+    bench.vote(5, 3, 4, 1, 3);
+    bench.vote(5, 4, 4, 1, 3);
+    assert_eq!(bench.last_final().expect("an arbiter's word is enough").state, RunState::Succeeded);
 }

@@ -135,3 +135,45 @@ fn a_quorum_that_no_class_can_fill_is_refused_or_ends_after_a_minute() {
     bench.wait_with(2_000, &[1, 2]);
     assert_eq!(bench.last_final().expect("it gave up").reason, Some(FailReason::NoQuorum));
 }
+
+#[test]
+fn a_run_that_needs_much_memory_is_passed_over_for_a_while_and_not_for_ever() {
+    let mut bench = Bench::with_workers(2);
+    let once = |run, memory_bytes| Submission {
+        memory_bytes,
+        policy: Policy { verify: Verify::Once, durable: false, ..Policy::default() },
+        ..submission(run, 7, Verify::Once)
+    };
+    // a vote first: its module is proven, and more than three attempts of it may run at once
+    bench.submit(once(1, 1 << 28));
+    bench.vote(1, 1, 7, bench.pool.attempt(attempt(1, 1)).unwrap().record.worker.0, 5);
+    let mut held: Vec<(u128, u32)> = Vec::new();
+    let mut next = 10;
+    let mut has_large = false;
+    bench.effects.clear();
+    (next..next + 8).for_each(|run| bench.submit(once(run, 1 << 28)));
+    next += 8;
+    bench.submit(once(2, 1 << 30));
+    for half_seconds in 0..60 {
+        for (run, _, _, by) in bench.assigned() {
+            has_large |= run == 2;
+            held.push((run, by));
+        }
+        if has_large {
+            assert!(half_seconds >= 10, "small ones are served before it at first: {half_seconds}");
+            // all that was kept is one worker: the other one went on
+            assert!(held.iter().filter(|(run, _)| *run != 2).count() > 0);
+            return;
+        }
+        // the oldest one ends, and another one comes before: there is always one that could have the slot
+        bench.submit(once(next, 1 << 28));
+        next += 1;
+        if !held.is_empty() {
+            let (run, by) = held.remove(0);
+            bench.vote(run, 1, 7, by, 5);
+            bench.step(Event::Credits { worker: worker(by), credits: 4 });
+        }
+        bench.wait_with(500, &[1, 2]);
+    }
+    panic!("it was starved");
+}

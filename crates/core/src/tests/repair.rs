@@ -220,3 +220,34 @@ fn who_was_let_in_again_is_not_blamed_for_what_it_did_before() {
     assert_eq!(bench.standing(1), WorkerStanding::Active);
     assert_eq!(bench.standing(2), WorkerStanding::Quarantined, "it named the same, and nobody has let it in");
 }
+
+#[test]
+fn those_that_take_the_turn_of_one_that_gave_up_give_up_in_time_too() {
+    let mut bench = Bench::start(&[]);
+    bench.join(Joining { slots: 8, ..joining(4) });
+    // two have a turn at once, and nobody is there to compare with
+    for run in 5..9 {
+        bench.submit(anew(run));
+    }
+    let undecided =
+        |bench: &Bench| bench.effects.iter().filter(|effect| matches!(effect, Effect::Reverified(_))).count();
+    bench.wait_with(60_500, &[4]);
+    assert_eq!(undecided(&bench), 2);
+    bench.wait_with(60_500, &[4]);
+    assert_eq!(undecided(&bench), 4);
+}
+
+#[test]
+fn what_is_verified_anew_takes_nothing_of_its_workspaces_share() {
+    let mut bench = bench(joining(3));
+    bench.pool.floor.config.runs_per_workspace_max = 1;
+    bench.submit(anew(5));
+    bench.submit(anew(6));
+    let queue = &bench.pool.floor.queue;
+    assert_eq!(queue.runs_of_workspace(WorkspaceId(0)), 0);
+    // so its own run is neither refused nor behind those of others
+    bench.submit(submission(7, 1, Verify::Quorum { n: 3 }));
+    assert_eq!(bench.pool.floor.queue.runs_of_workspace(WorkspaceId(0)), 1);
+    let refused = bench.pool.submit(bench.now, submission(8, 1, Verify::Once), &mut bench.effects);
+    assert_eq!(refused, Err(SubmitError::QueueFull { queued: 1 }), "the bound is there");
+}

@@ -94,3 +94,27 @@ fn only_some_of_many_are_named() {
     bench.times_out(5, 1, 1);
     assert!(bench.why_no_other(5).ends_with("w7 is draining and 5 more)"), "{}", bench.why_no_other(5));
 }
+
+#[test]
+fn where_nothing_is_compared_a_vote_that_nobody_can_deliver_makes_way_for_another() {
+    let mut bench = Bench::with_workers(2);
+    bench.submit(submission(5, 7, Verify::Once));
+    bench.vote(5, 1, 7, 1, 3);
+    assert!(bench.last_final().is_some());
+    bench.step(Event::WorkerLeft { worker: worker(1) });
+    bench.effects.clear();
+    bench.step(Event::BlobsMissing { run: RunId(5) });
+    assert_eq!(bench.assigned(), [(5, 2, 7, 2)], "nobody has the blobs any more");
+    // the module names something else each time, and there was nothing to compare
+    bench.vote(5, 2, 7, 2, 4);
+    let last = bench.last_final().expect("the second vote is as good");
+    assert_eq!(last.result, Some(vote(4).result));
+    let won: Vec<_> = last.attempts.iter().map(|record| record.state.clone()).collect();
+    assert!(
+        matches!(
+            won[..],
+            [AttemptState::Voted { won: None, .. }, AttemptState::Voted { won: Some(true), .. }]
+        ),
+        "{won:?}"
+    );
+}

@@ -17,6 +17,10 @@ pub enum Behaviour {
     Parrot,
     /// A digest of its own each time.
     Random,
+    /// A digest of its own on so many percent of its results, drawn for each by itself.
+    Lone {
+        percent: u64,
+    },
     /// One result in ten thousand is wrong, by accident.
     Flips,
 }
@@ -61,7 +65,10 @@ impl Behaviour {
             }
             Behaviour::Parrot => last_seen,
             Behaviour::Random => own(rng),
-            Behaviour::Honest | Behaviour::Colludes { .. } | Behaviour::Flips => truth(run),
+            Behaviour::Lone { percent } if rng.below(100) < percent => own(rng),
+            Behaviour::Honest | Behaviour::Colludes { .. } | Behaviour::Lone { .. } | Behaviour::Flips => {
+                truth(run)
+            }
         }
     }
 }

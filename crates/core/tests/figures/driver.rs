@@ -42,6 +42,8 @@ pub struct Figures {
     pub exposed: u64,
     pub left: u64,
     pub undecided: u64,
+    /// Worlds in which the one module, which is deterministic, was called nondeterministic: from then on nobody is blamed.
+    pub miscalled: u64,
     pub unfinished: u64,
     pub cheats: u64,
     pub caught: u64,
@@ -66,6 +68,7 @@ impl Figures {
         self.exposed += other.exposed;
         self.left += other.left;
         self.undecided += other.undecided;
+        self.miscalled += other.miscalled;
         self.unfinished += other.unfinished;
         self.cheats += other.cheats;
         self.caught += other.caught;
@@ -393,6 +396,7 @@ impl Driver {
                         false => self.figures.rehabilitated += 1,
                     }
                 }
+                Effect::NondeterministicModule { .. } => self.figures.miscalled += 1,
                 Effect::Repair { worker } => self.repairs.push(worker),
                 _ => {}
             }

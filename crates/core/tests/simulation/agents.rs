@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::{Beat, Class, Prior, Time, Vote};
+use lockstep_core::{Beat, Class, Portable, Prior, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch, WorkerId};
 use vocabulary::result::Fault;
@@ -16,6 +16,7 @@ pub enum Said {
     Begun(AttemptId),
     Voted(AttemptId, Epoch, Vote),
     Faulted { attempt: AttemptId, epoch: Epoch, fault: Fault, begun: bool },
+    Returned(AttemptId, Epoch),
     Delivered(AttemptId),
     NotDelivered(AttemptId),
     Bye,
@@ -39,6 +40,8 @@ pub struct Behaviour {
     /// Names the same wrong digest as all others that do.
     pub colludes: u64,
     pub refuses: u64,
+    /// Hands back what it has not begun.
+    pub returns: u64,
     pub slow: bool,
     /// Vanishes between its vote and the upload.
     pub keeps_nothing: u64,
@@ -65,6 +68,7 @@ pub struct Held {
 pub struct Agent {
     pub id: WorkerId,
     pub class: Class,
+    pub portable: Portable,
     pub prior: Prior,
     pub is_arbiter: bool,
     pub domain: String,
@@ -73,6 +77,8 @@ pub struct Agent {
     pub memory_bytes: u64,
     pub behaviour: Behaviour,
     pub is_connected: bool,
+    /// It never comes back.
+    pub is_gone: bool,
     /// The pool has heard its first word in this session: before, it speaks to nobody.
     pub is_heard: bool,
     /// Numbers its sessions; what belongs to an old one is lost.

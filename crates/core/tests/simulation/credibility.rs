@@ -148,11 +148,13 @@ impl Oracle {
                 let is_blame = matches!(evidence, Evidence::LoneDissent | Evidence::Collusion);
                 let Some(known) = self.runs.get(&attempt.run) else { continue };
                 let result = known.last.as_ref().and_then(|last| last.result);
-                let vote = known.votes.iter().find(|vote| vote.number == attempt.number);
-                let mine = vote.map(|vote| vote.result);
-                let is_elsewhere = vote.is_some_and(|vote| !vote.is_compared);
+                let mine =
+                    known.votes.iter().find(|vote| vote.number == attempt.number).map(|vote| vote.result);
+                if is_blame && known.aside.iter().any(|vote| vote.number == attempt.number) {
+                    return Err(format!("I15: {worker} is blamed for {attempt}, which was not compared"));
+                }
                 let is_told_apart = self.books.nondeterministic.contains(&known.submission.module);
-                if is_blame && (result.is_none() || mine == result || is_told_apart || is_elsewhere) {
+                if is_blame && (result.is_none() || mine == result || is_told_apart) {
                     return Err(format!("I15: {worker} is blamed for {attempt}"));
                 }
                 if !is_blame && result.is_some() && mine != result {
@@ -179,9 +181,9 @@ impl Oracle {
         if was_judged || !compares || self.books.nondeterministic.contains(&known.submission.module) {
             return Ok(());
         }
-        for vote in known.compared().filter(|vote| vote.result != result) {
+        for vote in known.votes.iter().filter(|vote| vote.result != result) {
             let same = |other: &Heard| other.result == vote.result && other.worker != vote.worker;
-            let colludes = known.compared().any(same);
+            let colludes = known.votes.iter().any(same);
             let is_told = effects.iter().any(|effect| match effect {
                 Effect::Evidence { worker, evidence, .. } => {
                     *worker == vote.worker && matches!(evidence, Evidence::LoneDissent | Evidence::Collusion)
@@ -223,16 +225,17 @@ impl Known {
         let run = last.run;
         let named: Vec<(WorkerId, Digest)> =
             last.votes.iter().map(|vote| (vote.worker, vote.result)).collect();
-        let heard: Vec<(WorkerId, Digest)> = self.compared().map(|vote| (vote.worker, vote.result)).collect();
+        let heard: Vec<(WorkerId, Digest)> =
+            self.votes.iter().map(|vote| (vote.worker, vote.result)).collect();
         if named != heard {
             return Err(format!("I3: {run} counts {named:?} and {heard:?} were heard"));
         }
         // who shares a fault domain is the pool's word; what each is worth is not
         let domains = last.votes.iter().map(|vote| vote.weight.domain);
-        let votes: Vec<(&Heard, u32)> = self.compared().zip(domains).collect();
+        let votes: Vec<(&Heard, u32)> = self.votes.iter().zip(domains).collect();
         let is_disputed = votes.iter().any(|(vote, _)| vote.result != result);
         let arbiters: Vec<Digest> =
-            self.compared().filter(|vote| vote.is_arbiter).map(|vote| vote.result).collect();
+            self.votes.iter().filter(|vote| vote.is_arbiter).map(|vote| vote.result).collect();
         let arbiters_for = arbiters.iter().filter(|named| **named == result).count();
         let trusted: BTreeSet<u32> = votes
             .iter()

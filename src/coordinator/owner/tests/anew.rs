@@ -22,7 +22,11 @@ async fn believed() -> (Bench, Arc<RunDetail>) {
     for number in [2, 3] {
         bench.join_with(number, trusted);
     }
-    bench.owner.order(liar, WorkerOrder::Quarantine("it lied".to_owned()), oneshot::channel().0);
+    bench.owner.order(
+        liar,
+        WorkerOrder::Quarantine("it lied".to_owned(), oneshot::channel().0),
+        oneshot::channel().0,
+    );
     (bench, detail)
 }
 
@@ -133,7 +137,11 @@ async fn a_final_of_somebody_who_was_taken_out_meanwhile_is_looked_at() {
     bench.votes(liar, &assignment, b"a lie", b"file", true);
     // its final is on the way
     bench.owner.parts.quarantined.set(liar, true);
-    bench.owner.order(liar, WorkerOrder::Quarantine("it lied".to_owned()), oneshot::channel().0);
+    bench.owner.order(
+        liar,
+        WorkerOrder::Quarantine("it lied".to_owned(), oneshot::channel().0),
+        oneshot::channel().0,
+    );
     assert_eq!(bench.commit_all().len(), 1);
     let woken = tokio::time::timeout(PATIENCE, bench.owner.parts.repair.woken()).await;
     assert!(woken.is_ok(), "nobody looks at it");

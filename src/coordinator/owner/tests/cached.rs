@@ -109,7 +109,7 @@ async fn runs_that_ask_for_more_or_for_themselves_are_executed_by_themselves() {
     assert_eq!(shared, [false, false, false, false, false, false, false, true]);
 }
 
-fn hit(bench: &Bench, of: &RunDetail, durable: bool, reply: Option<Waiter>) -> Hit {
+pub(super) fn hit(bench: &Bench, of: &RunDetail, durable: bool, reply: Option<Waiter>) -> Hit {
     let spec = Arc::clone(&of.run.spec);
     let new = NewRun {
         id: RunId(uuid::Uuid::now_v7().as_u128()),
@@ -136,7 +136,7 @@ fn hit(bench: &Bench, of: &RunDetail, durable: bool, reply: Option<Waiter>) -> H
 }
 
 /// A run that was executed and is in the cache.
-async fn executed(bench: &mut Bench) -> (Arc<RunDetail>, Entry) {
+pub(super) async fn executed(bench: &mut Bench) -> (Arc<RunDetail>, Entry) {
     let workers = [1, 2].map(|number| bench.join(number));
     let (_, answer) = bench.submit_with(quorum(true));
     bench.commit_all();

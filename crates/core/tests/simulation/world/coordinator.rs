@@ -1,11 +1,12 @@
 //! The coordinator's side of a world: what its shell does with effects, its store, and its restarts.
 
 use lockstep_core::{
-    AttemptRecord, AttemptState, Class, Dissent, Effect, Event, PastVote, PastVoter, Reverify, Submission,
-    SubmitError, Time, Weight, Write, is_decisive,
+    AttemptRecord, AttemptState, Class, Dissent, Effect, Event, Evidence, PastVote, PastVoter, Reverify,
+    Submission, SubmitError, Time, Weight, Write, is_decisive,
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
+use vocabulary::result::{Outcome, Trap};
 use vocabulary::spec::{Placement, Policy, Profile, Retry, Verify};
 
 use super::{Item, MEMORY, MS, START, World, config};
@@ -88,8 +89,7 @@ impl World {
                 }
             }
             Effect::Evidence { worker, attempt, at, evidence, .. } => {
-                let standing = self.evidence.entry(worker).or_default();
-                *standing = standing.with(at, attempt.map(|attempt| attempt.run), evidence);
+                self.testify(worker, attempt.map(|attempt| attempt.run), at, evidence);
             }
             Effect::Repair { worker } => self.repairs.push(worker),
             Effect::Reverified(done) => drop(self.anew.remove(&done.last.run)),
@@ -106,8 +106,14 @@ impl World {
         }
     }
 
+    /// One more entry of a worker's log.
+    pub(super) fn testify(&mut self, worker: WorkerId, about: Option<RunId>, at: Time, evidence: Evidence) {
+        let standing = self.evidence.entry(worker).or_default();
+        *standing = standing.with(at, about, evidence);
+    }
+
     /// Submits the finals that rest on a worker to be verified anew.
-    fn repair(&mut self, worker: WorkerId) -> Result<(), String> {
+    pub(super) fn repair(&mut self, worker: WorkerId) -> Result<(), String> {
         let mut found = Vec::new();
         for (run, row) in
             self.store.rows.iter().filter(|(run, row)| !row.is_foreign && !self.anew.contains(run))
@@ -144,15 +150,17 @@ impl World {
         let row = &self.store.rows[&run];
         let Some(last) = &row.last else { return Ok(()) };
         let won = |state: &AttemptState| matches!(state, AttemptState::Voted { won: Some(true), .. });
-        let voters = last.attempts.iter().filter(|attempt| won(&attempt.state)).map(|attempt| attempt.worker);
+        let winners =
+            last.attempts.iter().filter(|attempt| won(&attempt.state)).map(|attempt| attempt.worker);
+        let voters = winners.clone();
         let reverify = Reverify {
             result: last.result.expect("only results are verified anew"),
             revision: last.revision,
             voters: voters.filter_map(|worker| self.past_voter(worker)).collect(),
             attempts: last.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0),
             dissents: last.attempts.iter().filter_map(|attempt| self.dissent(attempt)).collect(),
-            overflowed: false,
-            codes: Vec::new(),
+            overflowed: matches!(last.outcome, Some(Outcome::Trapped { trap: Trap::StackOverflow })),
+            codes: winners.map(|worker| self.agents[worker.0 as usize - 1].portable.code).collect(),
         };
         let submission = Submission {
             epoch: Epoch(self.epoch),
@@ -176,7 +184,12 @@ impl World {
     fn past_voter(&self, worker: WorkerId) -> Option<PastVoter> {
         let agent = &self.agents[worker.0 as usize - 1];
         let is_out = self.oracle.is_quarantined(worker);
-        (!agent.is_arbiter).then_some(PastVoter { worker, class: Some(agent.class), code: None, is_out })
+        (!agent.is_arbiter).then_some(PastVoter {
+            worker,
+            class: Some(agent.class),
+            code: Some(agent.portable.code),
+            is_out,
+        })
     }
 
     /// The vote of an attempt, if it lost.
@@ -235,11 +248,21 @@ impl World {
             }
             let submission = self.oracle.runs.get(&run).map(|known| known.submission.clone());
             let is_correction = matches!(write, Write::Correct(_));
+            let voters: Vec<WorkerId> = match &write {
+                Write::Finish(last) => last.attempts.iter().map(|attempt| attempt.worker).collect(),
+                _ => Vec::new(),
+            };
             let answer = self.store.commit(write, submission.as_ref());
             if is_correction {
                 self.anew.remove(&run);
             }
             self.step(answer)?;
+            // what rested on a worker as it was caught and was not committed then is found now
+            for voter in
+                voters.into_iter().filter(|voter| self.oracle.is_quarantined(*voter)).collect::<Vec<_>>()
+            {
+                self.repair(voter)?;
+            }
         }
         Ok(())
     }
@@ -271,6 +294,35 @@ impl World {
     }
 
     fn submission(&mut self) -> Submission {
+        if self.features.repeats
+            && self.rng.chance(60)
+            && let Some(latest) = self.latest.clone()
+        {
+            let is_ready = self.is_ready(latest.module);
+            return self.again(latest, is_ready);
+        }
+        let submission = self.another();
+        self.latest = Some(submission.clone());
+        submission
+    }
+
+    /// The same once more.
+    fn again(&mut self, latest: Submission, module_ready: bool) -> Submission {
+        Submission {
+            run: RunId(u128::from(self.submitted) << 64 | u128::from(self.rng.next())),
+            epoch: Epoch(self.epoch),
+            module_ready,
+            submitted_at: Time(self.now),
+            lottery: self.rng.next(),
+            ..latest
+        }
+    }
+
+    fn is_ready(&self, digest: Digest) -> bool {
+        self.modules.iter().any(|(module, _, ready)| *module == digest && *ready)
+    }
+
+    fn another(&mut self) -> Submission {
         let features = &self.features;
         let rng = &mut self.rng;
         let largest = if features.large_quorums { 6 } else { 4 };
@@ -298,6 +350,7 @@ impl World {
             durable: !(features.in_memory && rng.chance(30)),
             ..Policy::default()
         };
+        let profile = if features.portable && rng.chance(50) { Profile::Det1Portable } else { Profile::Det1 };
         let memory_bytes = *rng.pick(&[MEMORY / 2, MEMORY, MEMORY * 2]);
         let equal = [memory_bytes.to_be_bytes(), rng.below(2).to_be_bytes()].concat();
         let share = (features.sharing && rng.chance(70))
@@ -317,7 +370,7 @@ impl World {
             lottery: rng.next() >> (rng.below(2) * 5),
             reverify: None,
             share,
-            profile: Profile::Det1,
+            profile,
         }
     }
 
@@ -331,6 +384,9 @@ impl World {
         let expected = self.store.sessions.clone();
         self.pool = Shim::new(config(&self.features), Time(self.now), &expected, self.mutant);
         self.tick_at = None;
+        if !self.anew.is_empty() {
+            self.oracle.saw("a restart while finals were verified anew");
+        }
         self.oracle.restarted(self.now, expected);
         for agent in 0..self.agents.len() {
             self.disconnect(agent, false);
@@ -342,13 +398,12 @@ impl World {
         }
         for row in self.store.rows.values_mut().filter(|row| row.last.is_none() && !row.is_foreign) {
             row.epoch = epoch;
+            let is_ready =
+                |(module, _, ready): &(Digest, _, bool)| *module == row.submission.module && *ready;
             recovered.push(Submission {
                 epoch,
                 recovered: true,
-                module_ready: self
-                    .modules
-                    .iter()
-                    .any(|(module, _, ready)| *module == row.submission.module && *ready),
+                module_ready: self.modules.iter().any(is_ready),
                 history: row.attempts.values().cloned().collect(),
                 ..row.submission.clone()
             });
@@ -371,6 +426,9 @@ impl World {
         self.follow(Vec::new())?;
         for module in self.oracle.books.nondeterministic.clone() {
             self.step(Event::ModuleNondeterministic { module })?;
+        }
+        for module in self.oracle.poisoned.clone() {
+            self.step(Event::ModuleQuarantined { module, why: "it was before".to_owned() })?;
         }
         self.step(Event::Serving)?;
         std::mem::take(&mut self.anew).into_iter().try_for_each(|run| {

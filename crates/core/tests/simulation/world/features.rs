@@ -39,6 +39,20 @@ pub struct Features {
     pub arbiters: bool,
     pub erratic_modules: bool,
     pub sharing: bool,
+    /// The same is submitted again, often at once.
+    pub repeats: bool,
+    /// Workers hand back what they have not begun.
+    pub returns: bool,
+    /// An operator takes modules out of service and lets them in again.
+    pub module_orders: bool,
+    /// Some of what is broken stays so for ever.
+    pub lasting: bool,
+    /// Little may be queued, shared or verified anew at once.
+    pub small_bounds: bool,
+    /// Runs that are compared over different machine code, which differs in where a stack ends.
+    pub portable: bool,
+    /// Second attempts of slow ones cost next to nothing.
+    pub eager_hedges: bool,
     /// Not drawn: attempts take their time and all of it.
     pub long: bool,
 }
@@ -46,7 +60,7 @@ pub struct Features {
 impl Features {
     pub fn drawn(rng: &mut Rng) -> Features {
         let mut draw = || rng.chance(45);
-        Features {
+        let drawn = Features {
             crashes: draw(),
             hangs: draw(),
             lies: draw(),
@@ -81,7 +95,32 @@ impl Features {
             arbiters: draw(),
             erratic_modules: draw(),
             sharing: draw(),
+            repeats: draw(),
+            returns: draw(),
+            module_orders: draw(),
+            lasting: draw(),
+            small_bounds: draw(),
+            eager_hedges: draw(),
+            portable: draw(),
             long: false,
+        };
+        // among everything else that goes wrong, liars seldom come far enough to be caught, and their victims to be let in again
+        if rng.chance(12) { drawn.only_liars() } else { drawn }
+    }
+
+    /// The same world in which nothing is wrong but what workers say, and who is there to tell.
+    fn only_liars(self) -> Features {
+        Features {
+            lies: true,
+            colludes: true,
+            arbiters: self.arbiters,
+            adaptive: self.adaptive,
+            domains: self.domains,
+            restarts: self.restarts,
+            inline_results: self.inline_results,
+            large_quorums: self.large_quorums,
+            portable: self.portable,
+            ..Features::default()
         }
     }
 

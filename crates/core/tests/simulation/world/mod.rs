@@ -11,7 +11,7 @@ mod workers;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use lockstep_core::{Class, Config, Event, OWN_DOMAIN, Prior, Standing, Time};
+use lockstep_core::{Class, Config, Event, OWN_DOMAIN, Portable, Prior, Standing, Submission, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 
@@ -155,6 +155,8 @@ pub struct World {
     evidence: BTreeMap<WorkerId, Standing>,
     /// Workers whose votes gave them away: what rests on them is to be looked for.
     repairs: Vec<WorkerId>,
+    /// What was submitted last.
+    latest: Option<Submission>,
     /// Finals that are to be verified anew, or are.
     anew: BTreeSet<RunId>,
     /// One line per event, when somebody wants to read it.
@@ -162,13 +164,29 @@ pub struct World {
 }
 
 fn config(features: &Features) -> Config {
+    let usual = Config::default();
+    let bounds = match features.small_bounds {
+        true => Config {
+            runs_max: 14,
+            runs_per_workspace_max: 8,
+            followers_max: 2,
+            reverify_percent: 5,
+            losses_max: 2,
+            refusals_max: 2,
+            probation_attempts_max: 1,
+            worker_failures_max: 2,
+            ..usual
+        },
+        false => usual,
+    };
+    let hedge_permille = if features.eager_hedges { 1_000 } else { 50 };
     Config {
         quorum_wait_ms: 8_000,
         collect_timeout_ms: 2_000,
         module_crashes_max: 4,
         // where it is counted what a restart doubles, nothing else may double it
-        hedge_permille: if features.long { 0 } else { 50 },
-        ..Config::default()
+        hedge_permille: if features.long { 0 } else { hedge_permille },
+        ..bounds
     }
 }
 
@@ -224,6 +242,7 @@ impl World {
             awaited: BTreeSet::new(),
             evidence: BTreeMap::new(),
             repairs: Vec::new(),
+            latest: None,
             anew: BTreeSet::new(),
             trace,
         };
@@ -242,8 +261,12 @@ impl World {
             let at = self.rng.below(200 * MS);
             self.later(at, Item::Connect { agent: place, session: 0 });
         }
+        let mut at = 0;
         for _ in 0..self.to_submit {
-            let at = self.rng.below(TROUBLE * 3 / 4);
+            at = match self.features.repeats && self.rng.chance(60) {
+                true => at + self.rng.below(60 * MS),
+                false => self.rng.below(TROUBLE * 3 / 4),
+            };
             self.later(at, Item::Submit);
         }
         let troubles = if self.features.long { 40 } else { 30 };
@@ -268,6 +291,7 @@ impl World {
             lies: rate(features.lies, 100),
             colludes: rate(features.colludes, 100),
             refuses: rate(features.refuses, 50),
+            returns: rate(features.returns, 60),
             keeps_nothing: rate(features.keeps_nothing, 80),
             slow: rate(features.slow, 2) == 1,
             deaf: rate(features.deaf, 2) == 1,
@@ -278,11 +302,19 @@ impl World {
         // an arbiter is trusted because it is the operator's
         let behaviour = if is_arbiter { Behaviour { lies: 0, colludes: 0, ..behaviour } } else { behaviour };
         let prior = if is_arbiter || rng.chance(40) { Prior::Owned } else { Prior::Foreign };
-        let class = if features.classes && rng.chance(30) { 2 } else { 1 };
+        let class = if features.classes && rng.chance(30) { 2u64 } else { 1 };
+        let of = |number: u64| Class(Digest::from_bytes([number as u8; 32]));
+        // the same machine code gives the same results
+        let results = if features.portable && rng.chance(15) { 20 } else { 10 };
+        let portable = match features.portable {
+            true => Portable { results: of(results), code: of(results + rng.range(1, 4)) },
+            false => Portable::alike(of(class)),
+        };
         let domain = if features.domains { rng.range(0, 4) } else { 0 };
         Agent {
             id: WorkerId(place as u32 + 1),
-            class: Class(Digest::from_bytes([class; 32])),
+            class: of(class),
+            portable,
             prior,
             is_arbiter,
             domain: if domain == 0 { OWN_DOMAIN.to_owned() } else { format!("domain {domain}") },
@@ -292,6 +324,7 @@ impl World {
             memory_bytes: if features.tight_memory { MEMORY * 2 } else { MEMORY * 64 },
             behaviour,
             is_connected: false,
+            is_gone: false,
             is_heard: false,
             session: 0,
             is_frozen: false,
@@ -421,7 +454,8 @@ impl World {
                 }
             }
             Item::Connect { agent, session } => {
-                if self.agents[agent].session == session && !self.agents[agent].is_connected {
+                let here = &self.agents[agent];
+                if here.session == session && !here.is_connected && !here.is_gone {
                     self.connect(agent);
                 }
                 Ok(())

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::Portable;
 use lockstep_core::{Event, Joining, Time, Vote};
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Epoch};
-use vocabulary::result::{Fault, Outcome};
+use vocabulary::result::{Fault, Outcome, Trap};
+use vocabulary::spec::Profile;
 
 use super::{Item, MS, Nature, SECOND, World};
 use crate::agents::{Held, Inbox, Said, Told, truth};
@@ -65,10 +65,11 @@ impl World {
 
     /// The same while the coordinator lives. A break that nobody notices is found out by the missing heartbeats.
     pub(super) fn cut(&mut self, agent: usize, dies: bool) -> Result<(), String> {
-        let was_connected = self.agents[agent].is_connected;
+        // of a session that had said nothing nobody notices the end
+        let was_heard = self.agents[agent].is_heard;
         self.disconnect(agent, dies);
         let session = self.agents[agent].session;
-        if was_connected && self.oracle.knows(self.agents[agent].id) && self.rng.chance(70) {
+        if was_heard && self.rng.chance(70) {
             return self.heard(agent, session, Said::Bye);
         }
         Ok(())
@@ -135,6 +136,11 @@ impl World {
             self.grants(agent);
             return Ok(());
         }
+        if self.rng.chance(self.agents[agent].behaviour.returns) {
+            self.says(agent, Said::Returned(attempt, epoch));
+            self.grants(agent);
+            return Ok(());
+        }
         self.stamps += 1;
         let stamp = self.stamps;
         if self.agents[agent].behaviour.hides > 0
@@ -183,6 +189,15 @@ impl World {
         } else {
             let lies = self.rng.chance(behaviour.lies);
             let mut result = truth(attempt.run.0);
+            // where a stack ends is another depth in other machine code: here some reach it and some do not
+            let code = self.agents[agent].portable.code.0.as_bytes()[0];
+            let is_portable = known.submission.profile == Profile::Det1Portable;
+            let overflows = is_portable && attempt.run.0.is_multiple_of(3) && code.is_multiple_of(2);
+            if overflows {
+                let mut bytes = *result.as_bytes();
+                bytes[30] = code;
+                result = Digest::from_bytes(bytes);
+            }
             if self.rng.chance(behaviour.colludes) {
                 let mut bytes = *result.as_bytes();
                 bytes[31] = 99;
@@ -193,7 +208,9 @@ impl World {
                 bytes[16..24].copy_from_slice(&self.rng.next().to_be_bytes());
                 result = Digest::from_bytes(bytes);
             }
-            let outcome = if attempt.run.0.is_multiple_of(5) {
+            let outcome = if overflows {
+                Outcome::Trapped { trap: Trap::StackOverflow }
+            } else if attempt.run.0.is_multiple_of(5) {
                 Outcome::OutOfFuel
             } else {
                 Outcome::Exited { code: 0 }
@@ -228,7 +245,7 @@ impl World {
                     standing: self.evidence[&worker],
                     prior: here.prior,
                     is_arbiter: here.is_arbiter,
-                    portable: Portable::alike(here.class),
+                    portable: here.portable,
                     for_votes: self.oracle.is_out_for_votes(worker),
                     condemned_elsewhere: false,
                 };
@@ -250,6 +267,7 @@ impl World {
                 let event = Event::AttemptFaulted { attempt, epoch, worker, fault, begun, cpu_us: 500 };
                 self.step(event)
             }
+            Said::Returned(attempt, epoch) => self.step(Event::AttemptReturned { attempt, epoch, worker }),
             Said::Delivered(attempt) => {
                 self.step(Event::Delivered { attempt })?;
                 // a full disk takes longer than any voter may

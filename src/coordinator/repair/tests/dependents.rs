@@ -1,0 +1,107 @@
+//! Runs that have the result of one that is corrected.
+
+use super::*;
+use crate::store::Source;
+
+/// The correction of a final by another result.
+fn correction(run: &StoredRun, revision: u32) -> RunWrite {
+    let result = Digest::of(format!("revision {revision}").as_bytes());
+    let record = Final {
+        run: run.id,
+        epoch: Epoch(1),
+        revision,
+        state: RunState::Succeeded,
+        reason: None,
+        outcome: run.outcome.clone(),
+        verdict: Verdict::default(),
+        result: Some(result),
+        votes: Vec::new(),
+        error_ppb: None,
+        attempts: Vec::new(),
+        explain: Arc::default(),
+        finished_at: Time(20),
+        shared_with: None,
+    };
+    RunWrite::Correct(Box::new(final_of(record, None)))
+}
+
+fn final_of(record: Final, source: Option<Source>) -> FinalRun {
+    FinalRun {
+        record,
+        manifest: None,
+        blobs: Vec::new(),
+        dissents: Vec::new(),
+        votes: Vec::new(),
+        source,
+        reusable: false,
+        callback: None,
+    }
+}
+
+/// One more that is answered with what `run` had computed.
+async fn answered(store: &dyn Store, run: &StoredRun) -> RunId {
+    let new = new_run();
+    let id = new.id;
+    let record = Final {
+        run: id,
+        epoch: Epoch(1),
+        revision: 1,
+        state: run.state,
+        reason: None,
+        outcome: run.outcome.clone(),
+        verdict: Verdict::default(),
+        result: run.result,
+        votes: Vec::new(),
+        error_ppb: None,
+        attempts: Vec::new(),
+        explain: Arc::default(),
+        finished_at: Time(15),
+        shared_with: None,
+    };
+    let last = final_of(record, Some(Source::Cached(run.id)));
+    let writes = vec![RunWrite::Insert(Arc::new(new)), RunWrite::Finish(Box::new(last))];
+    assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 2]);
+    id
+}
+
+async fn is_told(bench: &mut Bench) -> Vec<RunId> {
+    match tokio::time::timeout(PATIENCE, bench.commands.recv()).await.expect("it tells") {
+        Some(Command::Followed(runs)) => runs.iter().map(|run| run.id).collect(),
+        _ => panic!("it asks for nothing"),
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_corrected_along_before_the_end_is_after_the_next_start() {
+    let (store, dir) = store().await;
+    let run = ended(&*store, Verify::Once, &[1], &[], 11).await;
+    let was = store.run(run).await.unwrap().unwrap();
+    let mut first = Vec::new();
+    for _ in 0..FOLLOW_PAGE + 5 {
+        first.push(answered(&*store, &was).await);
+    }
+    let corrected = store.write_runs(vec![correction(&was, 2)].into()).await.unwrap();
+    assert_eq!(corrected, [WriteAnswer::Committed]);
+    // nobody has done anything when the process ends
+    let mut bench = Bench::over(Arc::clone(&store), dir);
+    assert_eq!(is_told(&mut bench).await, first[..FOLLOW_PAGE as usize]);
+    assert_eq!(is_told(&mut bench).await, first[FOLLOW_PAGE as usize..]);
+    // one that was on its way, and a further correction, are heard of when somebody says so
+    let late = answered(&*store, &was).await;
+    bench.handle.wake();
+    assert_eq!(is_told(&mut bench).await, [late]);
+    let again = store.write_runs(vec![correction(&was, 3)].into()).await.unwrap();
+    assert_eq!(again, [WriteAnswer::Committed]);
+    bench.handle.tell(Ended::Corrected(run));
+    assert_eq!(is_told(&mut bench).await.len(), FOLLOW_PAGE as usize);
+    assert_eq!(is_told(&mut bench).await.len(), 6);
+    let all: Vec<u32> = {
+        let mut all = Vec::new();
+        for id in first.iter().chain([&late]) {
+            all.push(store.run(*id).await.unwrap().unwrap().revision);
+        }
+        all
+    };
+    assert!(all.iter().all(|revision| *revision == 3), "{all:?}");
+    assert!(bench.commands.try_recv().is_err());
+}
