@@ -71,6 +71,7 @@ fn final_run(number: u64) -> FinalRun {
         domain: "local".to_owned(),
         nonce: [9; 16],
         class: Class(Digest::of(b"class")),
+        code: Class(Digest::of(b"class")),
         artifact: Digest::of(b"artifact"),
         result,
         proof: None,

@@ -92,6 +92,8 @@ pub struct CastVote {
     pub nonce: [u8; 16],
     /// As what it was executed.
     pub class: Class,
+    /// The class of machine code as which it was executed: under `det-1` that is the class.
+    pub code: Class,
     /// The machine code that was executed.
     pub artifact: Digest,
     /// What came out.

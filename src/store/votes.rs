@@ -16,6 +16,8 @@ use crate::receipt::VoteProof;
 const COUNTED: u8 = 1;
 /// The same, followed by what each weighed.
 const WEIGHED: u8 = 2;
+/// Added to either: the class of machine code of each is at the end, because it is not the class that it voted in.
+const CODED: u8 = 4;
 
 /// All votes of a final.
 #[derive(Default, Serialize, Deserialize)]
@@ -38,6 +40,20 @@ struct Vote {
     artifact: u32,
     result: u32,
     proof: Option<Proof>,
+}
+
+/// The classes of machine code of all votes, in their order.
+#[derive(Default, Serialize, Deserialize)]
+struct Codes {
+    /// Each once.
+    digests: Vec<Digest>,
+    places: Vec<u32>,
+}
+
+impl Codes {
+    fn of(&self, at: usize) -> Option<Class> {
+        self.digests.get(*self.places.get(at)? as usize).copied().map(Class)
+    }
 }
 
 /// A [`VoteProof`].
@@ -118,32 +134,47 @@ pub fn encode(cast: &[CastVote]) -> Vec<u8> {
         all.votes.push(vote);
     }
     let is_weighed = cast.iter().any(|vote| vote.weight.is_some());
-    let version = if is_weighed { WEIGHED } else { COUNTED };
-    let bytes =
-        postcard::to_extend(&all, vec![version]).expect("writing to memory, of types without failing impls");
-    if !is_weighed {
-        return bytes;
+    let is_coded = cast.iter().any(|vote| vote.code != vote.class);
+    let version = if is_weighed { WEIGHED } else { COUNTED } | if is_coded { CODED } else { 0 };
+    let mut bytes = appended(&all, vec![version]);
+    if is_weighed {
+        let weights: Vec<Option<Weighed>> = cast.iter().map(|vote| vote.weight.map(Weighed::from)).collect();
+        bytes = appended(&weights, bytes);
     }
-    let weights: Vec<Option<Weighed>> = cast.iter().map(|vote| vote.weight.map(Weighed::from)).collect();
-    postcard::to_extend(&weights, bytes).expect("writing to memory, of types without failing impls")
+    if is_coded {
+        let mut codes = Codes::default();
+        codes.places = cast.iter().map(|vote| place(&mut codes.digests, &vote.code.0)).collect();
+        bytes = appended(&codes, bytes);
+    }
+    bytes
+}
+
+fn appended(value: &impl Serialize, bytes: Vec<u8>) -> Vec<u8> {
+    postcard::to_extend(value, bytes).expect("writing to memory, of types without failing impls")
 }
 
 /// Decodes them.
 pub fn decode(bytes: &[u8]) -> Result<Vec<CastVote>, StoreError> {
     let refuse = |why: String| StoreError::Decode { what: "list of votes", why };
     let (version, rest) = bytes.split_first().ok_or_else(|| refuse("it is empty".to_owned()))?;
-    if ![COUNTED, WEIGHED].contains(version) {
+    let (is_coded, version) = (version & CODED != 0, version & !CODED);
+    if ![COUNTED, WEIGHED].contains(&version) {
         return Err(refuse(format!("version {version} is not known to this build")));
     }
     let broken = |error: postcard::Error| refuse(error.to_string());
     let (all, rest) = postcard::take_from_bytes::<Votes>(rest).map_err(broken)?;
-    let (weights, rest) = match *version {
+    let (weights, rest) = match version {
         WEIGHED => postcard::take_from_bytes::<Vec<Option<Weighed>>>(rest).map_err(broken)?,
         _ => (Vec::new(), rest),
     };
-    if *version == WEIGHED && weights.len() != all.votes.len() {
+    if version == WEIGHED && weights.len() != all.votes.len() {
         return Err(refuse("not every vote has a weight".to_owned()));
     }
+    let (codes, rest) = match is_coded {
+        true => postcard::take_from_bytes::<Codes>(rest).map(|(codes, rest)| (Some(codes), rest)),
+        false => Ok((None, rest)),
+    }
+    .map_err(broken)?;
     if !rest.is_empty() {
         return Err(refuse("something is behind it".to_owned()));
     }
@@ -159,6 +190,10 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<CastVote>, StoreError> {
             domain: domains.get(vote.domain as usize).cloned().ok_or_else(dangling)?,
             nonce: vote.nonce,
             class: Class(digest(vote.class)?),
+            code: match &codes {
+                Some(codes) => codes.of(at).ok_or_else(dangling)?,
+                None => Class(digest(vote.class)?),
+            },
             artifact: digest(vote.artifact)?,
             result: digest(vote.result)?,
             proof: vote.proof.map(|proof| Box::new(proof.into())),
@@ -186,7 +221,16 @@ mod tests {
         let weighed_bytes = encode(&weighed);
         assert_eq!(decode(&weighed_bytes).unwrap(), weighed);
         assert!(decode(&weighed_bytes[..weighed_bytes.len() - 1]).is_err());
-        for wrong in [&[][..], &[2], &[3], &bytes[..bytes.len() - 1], &[&bytes[..], &[0]].concat()] {
+        let mut coded = weighed.clone();
+        coded[0].code = Class(Digest::of(b"machine code"));
+        for votes in [&coded[..], &coded[..1]] {
+            let bytes = encode(votes);
+            assert_eq!(decode(&bytes).unwrap(), votes);
+            assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+        }
+        for wrong in
+            [&[][..], &[2], &[3], &[5], &[8], &bytes[..bytes.len() - 1], &[&bytes[..], &[0]].concat()]
+        {
             assert!(matches!(decode(wrong), Err(StoreError::Decode { .. })), "{wrong:?}");
         }
     }

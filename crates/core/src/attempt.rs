@@ -11,7 +11,8 @@
 
 use super::credibility::Weight;
 use super::signs::Signs;
-use super::{AttemptRecord, AttemptState, Class, Time, Vote};
+use super::{AttemptRecord, AttemptState, Time, Vote};
+use vocabulary::class::Classes;
 use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, WorkerId};
 use vocabulary::result::{Fault, Outcome};
@@ -56,8 +57,10 @@ pub(super) struct Ballot {
     pub counts: bool,
     /// Whether its worker may still deliver the blobs.
     pub delivers: bool,
-    /// Its worker's class of machine code of `det-1-portable`.
-    pub code: Class,
+    /// Its worker's classes when it voted: with whom it may be compared.
+    pub classes: Classes,
+    /// Its worker's fault domain then.
+    pub domain: u32,
 }
 
 impl Attempt {
@@ -113,13 +116,13 @@ impl Attempt {
         self.record.state.is_live()
     }
 
-    /// Whether its vote counts for `result`.
-    pub(super) fn counts_for(&self, result: Digest) -> bool {
-        self.ballot.as_ref().is_some_and(|ballot| ballot.counts && ballot.result == result)
+    /// Its vote, unless it counts for nothing any more.
+    pub(super) fn counted(&self) -> Option<&Ballot> {
+        self.ballot.as_ref().filter(|ballot| ballot.counts)
     }
 
-    /// Its worker, which executes portable machine code of this class, voted.
-    pub(super) fn vote(&mut self, now: Time, vote: Vote, code: Class) {
+    /// Its worker, which has these classes and sits in this fault domain, voted.
+    pub(super) fn vote(&mut self, now: Time, vote: Vote, classes: Classes, domain: u32) {
         self.record.begun_at.get_or_insert(now);
         self.record.ended_at = Some(now);
         self.record.cpu_us = vote.cpu_us;
@@ -131,7 +134,8 @@ impl Attempt {
             complete: vote.complete,
             counts: true,
             delivers: true,
-            code,
+            classes,
+            domain,
         });
     }
 

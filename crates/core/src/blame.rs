@@ -9,6 +9,7 @@ use super::credibility::{Rule, group_error_ppb};
 use super::evidence::{Evidence, Witness, day_of};
 use super::explain::{DaysBefore, Fate, Note};
 use super::floor::{Floor, Followup};
+use super::kin::Frame;
 use super::pool::Pool;
 use super::run::Run;
 use super::{Dissent, Effect, PastVoter};
@@ -30,24 +31,35 @@ fn colluded(run: RunId, with: usize) -> String {
 }
 
 impl Floor {
-    /// Arbiters that could execute a run.
-    pub(super) fn arbiters_for(&self, run: &Run) -> u32 {
+    /// Arbiters that could execute a run, so that their votes are among those of a frame.
+    pub(super) fn arbiters_in(&self, run: &Run, frame: Option<Frame>) -> u32 {
         let suits = |place: &&usize| {
             let worker = self.crew.at(**place);
             worker.is_eligible()
                 && worker.memory_bytes >= run.memory_bytes
-                && run.class.is_none_or(|class| worker.class_of(run.kin) == class)
+                && frame.is_none_or(|frame| worker.class_of(frame.kin) == frame.class)
+                && !run.has_voted_elsewhere(frame, worker.id)
                 && run.labels.as_ref().is_none_or(|labels| worker.carries(labels))
         };
         self.crew.arbiters().iter().filter(suits).count() as u32
+    }
+
+    /// Who may decide what is worked out anew when somebody is trusted noticeably more, or less: with every doubling of its
+    /// confirmations, and only where classes differ.
+    fn trust_changed(&mut self, before: u32, after: u32) {
+        if before != after && self.crew.is_mixed() {
+            self.followups.push(Followup::Trust);
+        }
     }
 
     /// Tells an entry of a worker's log, and takes it into its standing.
     pub(super) fn witness(&mut self, worker: WorkerId, attempt: Option<AttemptId>, evidence: Evidence) {
         let at = self.now;
         let Some(known) = self.crew.get_mut(worker) else { return };
+        let before = known.trust();
         known.learn(at, attempt.map(|attempt| attempt.run), evidence);
-        let class = known.class;
+        let (class, after) = (known.class, known.trust());
+        self.trust_changed(before, after);
         self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
     }
 
@@ -60,10 +72,10 @@ impl Floor {
         self.confirm(run, won);
         let lost = run.voted.iter().filter_map(|position| {
             let attempt = &run.attempts[*position];
-            let ballot = attempt.ballot.as_ref().filter(|it| it.counts && it.result != won)?;
+            let ballot = run.compared(*position).filter(|ballot| ballot.result != won)?;
             let (worker, number) = (attempt.record.worker, attempt.record.number);
             Some(Lost {
-                voter: PastVoter { worker, class: None, is_out: false },
+                voter: PastVoter { worker, class: None, code: None, is_out: false },
                 result: ballot.result,
                 number,
             })
@@ -72,7 +84,8 @@ impl Floor {
         if let Some(reverify) = run.reverify.as_ref().filter(|reverify| reverify.result != won) {
             // those that named the result of before are not among the voters of now
             let result = reverify.result;
-            lost.extend(reverify.voters.iter().map(|voter| Lost { voter: *voter, result, number: 0 }));
+            let voters = reverify.voters.iter().filter(|voter| run.is_comparable_with(voter));
+            lost.extend(voters.map(|voter| Lost { voter: *voter, result, number: 0 }));
         }
         self.blame_losers(run, &lost);
         self.absolve(run, won);
@@ -106,7 +119,7 @@ impl Floor {
         let mut winners: Vec<(usize, u32, u32, bool)> = Vec::with_capacity(run.voted.len());
         for position in &run.voted {
             let attempt = &run.attempts[*position];
-            if attempt.counts_for(won)
+            if run.compared(*position).is_some_and(|ballot| ballot.result == won)
                 && let Some(place) = self.crew.place(attempt.record.worker)
             {
                 let (domain, is_arbiter) = (self.crew.fault_domain(place), self.crew.at(place).is_arbiter);
@@ -124,7 +137,11 @@ impl Floor {
             let (at, attempt) = (self.now, Some(run.attempt_id(*number)));
             let (worker, class) = (self.crew.at(*place).id, self.crew.at(*place).class);
             let Some(known) = self.crew.get_mut(worker) else { continue };
-            for evidence in known.confirm(at, by).into_iter().flatten() {
+            let before = known.trust();
+            let told = known.confirm(at, by);
+            let after = known.trust();
+            self.trust_changed(before, after);
+            for evidence in told.into_iter().flatten() {
                 self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
             }
         }
@@ -151,7 +168,7 @@ impl Floor {
 
     /// A voter of before that has not joined this pool: its log is told, and it is kept out if that is enough.
     fn blame_absent(&mut self, run: &mut Run, voter: PastVoter, attempt: Option<AttemptId>, with: usize) {
-        let PastVoter { worker, class: Some(class), is_out } = voter else { return };
+        let PastVoter { worker, class: Some(class), is_out, .. } = voter else { return };
         let at = self.now;
         let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
         self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });

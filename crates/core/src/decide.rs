@@ -10,6 +10,7 @@ use super::run::{Phase, Run};
 use super::timers::Timer;
 use super::workers::Worker;
 use super::{AttemptState, Class, Effect, Prior, Vote, Write};
+use vocabulary::class::Classes;
 use vocabulary::digest::Digest;
 use vocabulary::id::WorkerId;
 use vocabulary::result::{FailReason, Fault};
@@ -21,10 +22,19 @@ impl Floor {
         if run.is_settled() || matches!(run.phase, Phase::Following(_)) {
             return;
         }
+        self.choose_frame(run);
         match self.look(run) {
             Tally::Decided { result, .. } => self.deliver(run, result),
+            Tally::Open { .. } | Tally::Arbiter if run.votes_left() == 0 && run.live() == 0 => {
+                self.fail(run, FailReason::NoQuorum, &super::reach::disputed(run));
+            }
             Tally::Open { more } => {
                 self.stop_collecting(run);
+                let more = match run.live() {
+                    // where a stack overflowed it is seen first what those find that execute it already
+                    live if live > 0 && run.overflows().0 => more.min(live),
+                    live => more.min(run.votes_left().saturating_add(live)),
+                };
                 self.want(run, more, Seat::Voter);
             }
             Tally::Arbiter => {
@@ -41,7 +51,7 @@ impl Floor {
     /// What the votes say, in the light of who could arbitrate now; explains why more are asked.
     fn look(&self, run: &mut Run) -> Tally {
         let Some(mut rule) = run.rule() else { return run.tally() };
-        run.arbiters = self.arbiters_for(run);
+        run.arbiters = self.arbiters_in(run, run.frame());
         rule.arbiters = run.arbiters;
         let (tally, why) = run.weighed(&rule);
         if why != run.why {
@@ -56,8 +66,7 @@ impl Floor {
     /// The votes decided: takes the result from the first voter that can give it.
     fn deliver(&mut self, run: &mut Run, result: Digest) {
         let can_deliver = |position: &usize| {
-            let attempt = &run.attempts[*position];
-            attempt.counts_for(result) && attempt.ballot.as_ref().is_some_and(|ballot| ballot.delivers)
+            run.compared(*position).is_some_and(|ballot| ballot.result == result && ballot.delivers)
         };
         let voters: Vec<usize> = run.voted.iter().copied().filter(can_deliver).collect();
         let is_complete = |position: &&usize| {
@@ -238,8 +247,11 @@ impl Floor {
         let vote = Vote { cpu_us: run.attempts[position].record.cpu_us, ..vote };
         let (result, cpu_us) = (vote.result, vote.cpu_us);
         let attempt = &mut run.attempts[position];
-        let code = self.crew.get(attempt.record.worker).map(|worker| worker.portable.code);
-        attempt.vote(self.now, vote, code.unwrap_or(Class(Digest::EMPTY)));
+        let (classes, domain) = self.crew.place(attempt.record.worker).map_or_else(
+            || (Classes::alike(Class(Digest::EMPTY)), u32::MAX),
+            |place| (self.crew.at(place).classes(), self.crew.fault_domain(place)),
+        );
+        attempt.vote(self.now, vote, classes, domain);
         let (number, worker) = (attempt.record.number, attempt.record.worker);
         if run.rule().is_some()
             && let Some(place) = self.crew.place(worker)
@@ -255,7 +267,6 @@ impl Floor {
             }
         }
         self.note(run, Note::Voted { number, worker, result, cpu_us });
-        self.bind_to_code(run);
         self.note_difference(run);
         self.advance(run);
     }

@@ -11,6 +11,7 @@ pub(super) use self::words::{DaysBefore, Ppb};
 
 use super::Time;
 use super::credibility::Why;
+use super::kin::Frame;
 use super::placement::Bar;
 use super::signs::Sign;
 use vocabulary::digest::Digest;
@@ -206,9 +207,9 @@ pub(super) enum Note {
         worker: WorkerId,
         why: Box<str>,
     },
-    OtherCode {
-        number: u32,
-        worker: WorkerId,
+    Turned {
+        frame: Frame,
+        votes: usize,
     },
     Returned {
         number: u32,

@@ -23,7 +23,9 @@ use vocabulary::result::{FailReason, Fault};
 pub(super) enum Followup {
     /// A run that still waits for a worker cannot go on.
     Fail(RunId, FailReason, String),
-    /// A worker failed too many different modules.
+    /// A run has waited too long for workers of its class.
+    Short(RunId, String),
+    /// A worker failed too many different modules, or claimed too often what nobody confirms.
     Drain(WorkerId, String),
     /// A module crashed too many runs.
     Poisoned(u32, String),
@@ -33,6 +35,8 @@ pub(super) enum Followup {
     Rehabilitate(WorkerId, String),
     /// The arbiters are not who they were.
     Arbiters,
+    /// Somebody is trusted more, or less: who may decide what is worked out anew.
+    Trust,
     /// A run may be verified anew now.
     Resume(RunId),
     /// A result is that of these as well.
@@ -148,9 +152,9 @@ impl Floor {
         if !self.take_token(run) {
             return;
         }
-        if run.live() == 0 && run.votes().is_empty() {
+        if run.live() == 0 && !run.has_ballot() {
             // nothing is there to compare with: any class will do again
-            run.class = None;
+            run.unbind();
         }
         let mut shape = run.shape(missing, seat);
         if run.ticket.is_some_and(|ticket| *self.queue.shape(self.queue.shape_of(ticket)).0 == shape) {
@@ -159,7 +163,7 @@ impl Floor {
         self.unqueue(run);
         if !shape.avoided.is_empty() {
             if self.queue.suited(&shape, &self.crew, self.now).1.places.is_empty() {
-                let (barred, more) = barred(&shape, &self.crew);
+                let (barred, more) = barred(&shape, &self.crew, self.now);
                 run.is_relaxed = true;
                 shape.avoided.clear();
                 self.unset_fresh(run);

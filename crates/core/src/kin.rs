@@ -1,17 +1,23 @@
 //! What workers must have in common for one run, so that their votes can be compared.
 //!
 //! A run of `det-1` is compared within one class of machine code. One of `det-1-portable` is compared among all that promise
-//! the same results, with one exception: where a stack ends depends on the machine code even there. So as soon as a vote says
-//! that the stack overflowed, the run is bound to the machine code of its first vote. What others voted is not compared with
-//! it (and blames nobody), what they execute is stopped, and the missing votes come from workers of that machine code.
+//! the same results, with one exception: where a stack ends depends on the machine code even there. So a vote that says that
+//! the stack overflowed is compared with those of its own machine code only, and votes that say something else with each
+//! other. A [`Frame`] is such a set of votes; every frame has to satisfy the policy by itself. No vote is thrown away: a run
+//! looks at one frame at a time (`frame.rs` chooses), and a vote that is outside of it neither wins nor loses.
+//!
+//! Only what the same machine code said tells that an overflow was a lie: where two fault domains of that code, or an arbiter
+//! of it, name one other result, the overflow is compared with everybody and loses.
 
-use super::Class;
-use super::explain::Note;
-use super::floor::Floor;
+use super::attempt::{Attempt, Ballot};
+use super::credibility::{Rule, VOTERS_MAX, Weighing, Why, group_error_ppb, voters_max, weigh};
+use super::quorum::EXTRA_VOTERS_MAX;
 use super::run::Run;
 use super::workers::Worker;
+use super::{Class, Opinion, PastVoter};
+use vocabulary::digest::Digest;
 use vocabulary::result::{Outcome, Trap};
-use vocabulary::spec::Profile;
+use vocabulary::spec::{Profile, Verify};
 
 /// Which of a worker's classes decides with whom it is compared.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -34,6 +40,13 @@ impl Kin {
     }
 }
 
+/// Votes that can be compared with each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Frame {
+    pub kin: Kin,
+    pub class: Class,
+}
+
 impl Worker {
     /// Its class for runs of this kin.
     pub(super) fn class_of(&self, kin: Kin) -> Class {
@@ -50,39 +63,158 @@ pub(super) fn is_of_the_code(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Trapped { trap: Trap::StackOverflow })
 }
 
-impl Floor {
-    /// After a vote: binds a portable run to the machine code of its first vote, if a stack overflowed.
-    pub(super) fn bind_to_code(&mut self, run: &mut Run) {
-        let ballot = |run: &Run, position: usize| {
-            let ballot = run.attempts[position].ballot.as_ref().filter(|ballot| ballot.counts)?;
-            Some((ballot.code, is_of_the_code(&ballot.outcome)))
+/// Which votes are compared.
+impl Run {
+    /// The votes that it looks at, if it is bound to any.
+    pub(super) fn frame(&self) -> Option<Frame> {
+        self.class.map(|class| Frame { kin: self.kin, class })
+    }
+
+    /// Binds it to no class, unless it verifies anew that a stack overflowed: then to the machine code that said so.
+    pub(super) fn unbind(&mut self) {
+        (self.kin, self.class) = (self.base, None);
+        if let Some(frame) = self.bound_to_code() {
+            (self.kin, self.class) = (frame.kin, Some(frame.class));
+        }
+    }
+
+    /// Only the machine code that overflowed can tell whether it does. Of a final of which nobody kept which that was,
+    /// nobody can be asked.
+    fn bound_to_code(&self) -> Option<Frame> {
+        let reverify = self.reverify.as_ref()?;
+        let class = reverify.codes.first().copied().unwrap_or(Class(Digest::EMPTY));
+        (self.base == Kin::Portable && reverify.overflowed).then_some(Frame { kin: Kin::PortableCode, class })
+    }
+
+    /// The vote of the attempt at a position, if it is compared with others now.
+    pub(super) fn compared(&self, position: usize) -> Option<&Ballot> {
+        self.compared_in(self.frame(), position)
+    }
+
+    /// The same in a frame.
+    pub(super) fn compared_in(&self, frame: Option<Frame>, position: usize) -> Option<&Ballot> {
+        let ballot = self.attempts[position].counted()?;
+        if !self.compares() {
+            return Some(ballot);
+        }
+        let Frame { kin, class } = frame?;
+        let is_in = match kin {
+            Kin::Native => ballot.classes.native == class,
+            Kin::PortableCode => ballot.classes.portable.code == class,
+            Kin::Portable => {
+                ballot.classes.portable.results == class
+                    && (!is_of_the_code(&ballot.outcome) || self.is_contradicted(ballot))
+            }
         };
-        let counted: Vec<(Class, bool)> =
-            run.voted.iter().filter_map(|position| ballot(run, *position)).collect();
-        let overflowed = counted.iter().any(|(_, overflowed)| *overflowed);
-        let Some((code, _)) = counted.first().copied() else { return };
-        if run.kin == Kin::Native || !run.compares() || (run.kin == Kin::Portable && !overflowed) {
-            return;
+        is_in.then_some(ballot)
+    }
+
+    /// Whether the machine code that is said to have overflowed did not, by the word of two fault domains or an arbiter.
+    fn is_contradicted(&self, overflowed: &Ballot) -> bool {
+        let speaks = |attempt: &Attempt| {
+            let ballot = attempt.counted().filter(|ballot| !is_of_the_code(&ballot.outcome))?;
+            let is_its = ballot.classes.portable.code == overflowed.classes.portable.code;
+            is_its.then_some((ballot.result, ballot.domain, attempt.weight.is_arbiter))
+        };
+        let said: Vec<(Digest, u32, bool)> = self.attempts.iter().filter_map(speaks).collect();
+        let agrees = |(result, domain, _): &(Digest, u32, bool)| {
+            said.iter().any(|(other, elsewhere, _)| other == result && elsewhere != domain)
+        };
+        said.iter().any(|it| it.2 || agrees(it))
+    }
+
+    /// Whether the vote of a worker would be compared now.
+    pub(super) fn would_compare(&self, worker: &Worker, outcome: &Outcome) -> bool {
+        self.class.is_none_or(|class| worker.class_of(self.kin) == class)
+            && (self.kin != Kin::Portable || !is_of_the_code(outcome))
+    }
+
+    /// Whether what is found now says anything of a vote for the final that is verified anew.
+    pub(super) fn is_comparable_with(&self, voter: &PastVoter) -> bool {
+        self.kin != Kin::PortableCode || (voter.code.is_some() && voter.code == self.class)
+    }
+
+    /// Whether it has any vote that counts, whatever it is compared with.
+    pub(super) fn has_ballot(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.counted().is_some())
+    }
+
+    /// Whether a vote says that the stack overflowed, and whether one says something else.
+    pub(super) fn overflows(&self) -> (bool, bool) {
+        let counted = self.attempts.iter().filter_map(Attempt::counted);
+        counted.filter(|_| self.base == Kin::Portable).fold((false, false), |(over, other), ballot| {
+            let is_over = is_of_the_code(&ballot.outcome);
+            (over || is_over, other || !is_over)
+        })
+    }
+
+    /// The frames that its votes belong to, in the order of the votes.
+    pub(super) fn frames(&self) -> Vec<Frame> {
+        if let Some(frame) = self.bound_to_code() {
+            return vec![frame];
         }
-        run.kin = Kin::PortableCode;
-        run.class = Some(code);
-        for position in 0..run.attempts.len() {
-            let attempt = &mut run.attempts[position];
-            let (number, worker) = (attempt.record.number, attempt.record.worker);
-            let is_kin = match &attempt.ballot {
-                Some(ballot) => ballot.code == code || !ballot.counts,
-                None if !attempt.is_live() => true,
-                None => self.crew.get(worker).is_some_and(|it| it.class_of(Kin::PortableCode) == code),
+        let mut frames = Vec::new();
+        for ballot in self.voted.iter().filter_map(|position| self.attempts[*position].counted()) {
+            let portable = ballot.classes.portable;
+            let class = if self.base == Kin::Native { ballot.classes.native } else { portable.results };
+            frames.push(Frame { kin: self.base, class });
+            // a final that was none of an overflow is corrected by one only as those that voted for it executed it
+            let is_allowed =
+                || self.reverify.as_ref().is_none_or(|reverify| reverify.codes.contains(&portable.code));
+            if self.base == Kin::Portable && is_of_the_code(&ballot.outcome) && is_allowed() {
+                frames.push(Frame { kin: Kin::PortableCode, class: portable.code });
+            }
+        }
+        let mut known = Vec::with_capacity(frames.len());
+        frames.retain(|frame| {
+            !known.contains(frame) && {
+                known.push(*frame);
+                true
+            }
+        });
+        frames
+    }
+}
+
+/// How many votes there may be.
+impl Run {
+    /// Votes after which one frame is disputed.
+    pub(super) fn votes_of_frame(&self) -> usize {
+        match (self.rule(), self.policy.verify) {
+            (Some(rule), _) => voters_max(rule.epsilon_ppb),
+            (None, Verify::Quorum { n }) => usize::from(n + EXTRA_VOTERS_MAX),
+            (None, _) => VOTERS_MAX,
+        }
+    }
+
+    /// Votes that may still come, of all frames together: twice as many as one frame may have, or as many as that where
+    /// nothing is tried twice. Arbiters are not counted.
+    pub(super) fn votes_left(&self) -> u32 {
+        if !self.compares() {
+            return u32::MAX;
+        }
+        let is_voter = |attempt: &&Attempt| attempt.counted().is_some() && !attempt.weight.is_arbiter;
+        let votes = self.attempts.iter().filter(is_voter).count();
+        let most = self.votes_of_frame() * if self.is_tried_once() { 1 } else { 2 };
+        most.saturating_sub(votes) as u32
+    }
+
+    /// Applies a rule to votes of one frame. Where others contradict them that cannot be compared with them, none stands
+    /// alone but an arbiter's.
+    pub(super) fn weigh(&self, rule: &Rule, votes: &[Opinion]) -> Weighing {
+        let said = weigh(rule, votes);
+        let Weighing::Decided { result } = said else { return said };
+        let mut winners = votes.iter().filter(|vote| vote.result == result).map(|vote| vote.weight);
+        let Some(first) = winners.next() else { return said };
+        let is_alone =
+            !first.is_arbiter && winners.all(|other| other.domain == first.domain && !other.is_arbiter);
+        if is_alone && self.overflows() == (true, true) {
+            let error_ppb = group_error_ppb(votes, result);
+            return Weighing::Wanting {
+                seat: super::Seat::Voter,
+                why: Why::Differ { results: 2, error_ppb },
             };
-            if is_kin {
-                continue;
-            }
-            if let Some(ballot) = &mut attempt.ballot {
-                (ballot.counts, ballot.delivers) = (false, false);
-            } else {
-                self.stop(run, position);
-            }
-            self.note(run, Note::OtherCode { number, worker });
         }
+        said
     }
 }

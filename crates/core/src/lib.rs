@@ -36,6 +36,7 @@ mod effects;
 mod evidence;
 mod explain;
 mod floor;
+mod frame;
 mod grace;
 mod hash;
 mod hedge;

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use super::bits::Bits;
 use super::credibility::Seat;
+use super::credibility::voters_max;
 use super::explain::Choice;
 use super::kin::Kin;
+use super::reach::Group;
 use super::workers::{Crew, Worker};
 use super::{Class, Time, WorkerStanding};
 use vocabulary::id::WorkerId;
@@ -27,8 +29,9 @@ pub(super) struct Shape {
     pub memory_bytes: u64,
     /// Workers of one class that the policy needs; 1 for `once`.
     pub voters: u8,
-    /// Whether votes are weighed: then the operator's own machines count one by one and not as one domain.
-    pub is_weighed: bool,
+    /// The error that is allowed where votes are weighed, in parts per billion: then the operator's own machines count one
+    /// by one and not as one domain.
+    pub epsilon_ppb: Option<u64>,
     /// Who is asked.
     pub seat: Seat,
     /// Votes that are still to come from workers without a seat, whether they are asked for at once or not.
@@ -65,7 +68,7 @@ impl Shape {
 
     /// Where a worker sits: with all of its trust domain, or apart.
     fn place_of<'a>(&self, worker: &'a Worker) -> (&'a str, u32) {
-        let apart = self.is_weighed && worker.is_apart();
+        let apart = self.epsilon_ppb.is_some() && worker.is_apart();
         (worker.domain.as_str(), if apart { worker.id.0 } else { 0 })
     }
 }
@@ -90,7 +93,7 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     }
     let mut there = candidates.len();
     if shape.voters > 1 && shape.class.is_none() {
-        there = keep_large_classes(shape, &mut candidates);
+        there = keep_large_classes(shape, &mut candidates, crew, now);
     }
     // arbiters are kept for disputes and audits, unless there is nobody else (any more)
     let mut arbiters: Vec<&Worker> = Vec::new();
@@ -119,28 +122,51 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     Suited { places, there, short_since: is_short.then(|| short_since.unwrap_or(now)) }
 }
 
-/// Keeps those whose class has as many workers as the policy needs, and of these the ones with as many trust domains, if
-/// there are such: a class is what its workers say that they are, so one domain could make up a class of its own, have runs
-/// bound to it, and be alone there. The size of the largest class.
-fn keep_large_classes(shape: &Shape, candidates: &mut Vec<&Worker>) -> usize {
-    /// How many workers, and where they sit.
-    type Group<'a> = (usize, BTreeSet<(&'a str, u32)>);
-    let voters = usize::from(shape.voters);
-    let mut classes: BTreeMap<Class, Group> = BTreeMap::new();
-    for worker in &*candidates {
-        let (workers, domains) = classes.entry(worker.class_of(shape.kin)).or_default();
+/// Keeps those whose class could decide. The size of the largest of these classes, or of any if there is none.
+fn keep_large_classes(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew, now: Time) -> usize {
+    let (classes, largest) = deciding_classes(shape, candidates, crew, now);
+    candidates.retain(|worker| classes.contains(&worker.class_of(shape.kin)));
+    largest
+}
+
+/// The classes that a run may be bound to, and the size of the largest, or of the largest of all if there is none.
+///
+/// They have as many workers as the policy needs; of these the ones whose votes could decide where votes are weighed, or with
+/// as many trust domains where they are counted, if there are such: a class is what its workers say that they are, so one or
+/// two domains could make up a class of their own, have runs bound to it, and be alone there.
+fn deciding_classes(
+    shape: &Shape,
+    candidates: &[&Worker],
+    crew: &Crew,
+    now: Time,
+) -> (BTreeSet<Class>, usize) {
+    /// How many workers, where they sit, and what they weigh.
+    type Members<'a> = (usize, BTreeSet<(&'a str, u32)>, Group);
+    let needed = usize::from(shape.voters);
+    let most = shape.epsilon_ppb.map(voters_max);
+    let mut classes: BTreeMap<Class, Members> = BTreeMap::new();
+    for worker in candidates {
+        let (workers, domains, group) = classes.entry(worker.class_of(shape.kin)).or_default();
         *workers += 1;
         domains.insert(shape.place_of(worker));
+        if let (Some(most), Some(place)) = (most, crew.place(worker.id)) {
+            group.add(crew.weight(place, now), most);
+        }
     }
-    let is_broad = |(workers, domains): &Group| *workers >= voters && domains.len() >= voters;
-    if classes.values().any(is_broad) {
-        classes.retain(|_, group| is_broad(group));
+    let largest = |classes: &BTreeMap<Class, Members>| {
+        classes.values().map(|(workers, ..)| *workers).max().unwrap_or(0)
+    };
+    let of_all = largest(&classes);
+    classes.retain(|_, (workers, ..)| *workers >= needed);
+    let decides = |(_, domains, group): &Members| match shape.epsilon_ppb {
+        Some(epsilon_ppb) => group.decides(epsilon_ppb),
+        None => domains.len() >= needed,
+    };
+    if classes.values().any(decides) {
+        classes.retain(|_, members| decides(members));
     }
-    let largest = classes.values().map(|(workers, _)| *workers).max().unwrap_or(0);
-    candidates.retain(|worker| {
-        classes.get(&worker.class_of(shape.kin)).is_some_and(|(workers, _)| *workers >= voters)
-    });
-    largest
+    let there = if classes.is_empty() { of_all } else { largest(&classes) };
+    (classes.into_keys().collect(), there)
 }
 
 /// The arbiters among the candidates. One that voted may do so again, if there is no other; they are never too few,
@@ -213,16 +239,17 @@ const NAMED_MAX: usize = 6;
 
 /// What keeps the workers from a shape that it does not avoid, some of them by name, and how many more there are. For words
 /// only: [`suited`] decides.
-pub(super) fn barred(shape: &Shape, crew: &Crew) -> (Vec<(WorkerId, Bar)>, usize) {
+pub(super) fn barred(shape: &Shape, crew: &Crew, now: Time) -> (Vec<(WorkerId, Bar)>, usize) {
     let others = || crew.iter().filter(|worker| !shape.avoided.contains(&worker.id));
-    let named = others().take(NAMED_MAX).map(|worker| (worker.id, bar(shape, worker, crew))).collect();
+    let candidates: Vec<&Worker> = crew.iter().filter(|worker| shape.suits(worker)).collect();
+    let (classes, _) = deciding_classes(shape, &candidates, crew, now);
+    let named = others().take(NAMED_MAX).map(|worker| (worker.id, bar(shape, worker, &classes))).collect();
     (named, others().count().saturating_sub(NAMED_MAX))
 }
 
-fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
+fn bar(shape: &Shape, worker: &Worker, classes: &BTreeSet<Class>) -> Bar {
     let wants_arbiter = shape.seat == Seat::Arbiter;
     let class = worker.class_of(shape.kin);
-    let peers = || crew.iter().filter(|it| it.is_eligible() && it.class_of(shape.kin) == class).count();
     if !worker.is_eligible() {
         Bar::Standing(worker.standing())
     } else if shape.seated.contains(&worker.id) {
@@ -237,7 +264,7 @@ fn bar(shape: &Shape, worker: &Worker, crew: &Crew) -> Bar {
         Bar::NoArbiter
     } else if worker.is_arbiter {
         Bar::Arbiter
-    } else if shape.voters > 1 && shape.class.is_none() && peers() < usize::from(shape.voters) {
+    } else if shape.voters > 1 && shape.class.is_none() && !classes.contains(&class) {
         Bar::FewPeers
     } else {
         Bar::Domain
@@ -259,7 +286,10 @@ pub(super) fn busy(shape: &Shape, suited: &Suited, crew: &Crew) -> (Vec<WorkerId
 fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
     let domains: BTreeSet<(&str, u32)> = candidates.iter().map(|worker| shape.place_of(worker)).collect();
     // an arbiter sits beside the voters, not among them
-    let is_voter = |worker: &&WorkerId| crew.get(**worker).is_none_or(|worker| !worker.is_arbiter);
+    // nor do those whose votes cannot be compared
+    let is_peer = |worker: &Worker| shape.class.is_none_or(|class| worker.class_of(shape.kin) == class);
+    let is_voter =
+        |worker: &&WorkerId| crew.get(**worker).is_none_or(|worker| !worker.is_arbiter && is_peer(worker));
     let seats = usize::from(shape.voters).max(shape.seated.iter().filter(is_voter).count() + 1);
     let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
     if shape.voters > 1 && domains.len() >= seats {
@@ -381,7 +411,7 @@ mod tests {
             labels: None,
             memory_bytes: 1 << 20,
             voters,
-            is_weighed: false,
+            epsilon_ppb: None,
             seat: Seat::Voter,
             missing: voters.saturating_sub(seated.len() as u8).max(1),
             kin: Kin::Native,

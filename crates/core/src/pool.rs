@@ -10,7 +10,6 @@ use super::explain::Note;
 use super::floor::{Floor, Followup};
 use super::grace::Grace;
 use super::hash::Map;
-use super::kin::{Kin, is_of_the_code};
 use super::placement::{busy, lacking};
 use super::reach::{could_decide, too_few};
 use super::run::{Phase, Run};
@@ -312,6 +311,7 @@ impl Pool {
                         floor.fail(run, reason, &why);
                     }
                 }),
+                Followup::Short(run, why) => self.with_run(run, |floor, run| floor.short(run, &why)),
                 Followup::Drain(worker, why) => self.drain(worker, why),
                 Followup::Poisoned(module, why) => self.poisoned(module, why),
                 Followup::Quarantine(worker, why) => self.distrust(worker, why),
@@ -321,6 +321,7 @@ impl Pool {
                         self.with_run(run, Floor::advance);
                     }
                 }
+                Followup::Trust => self.floor.crew_changed(),
                 Followup::Resume(run) => self.with_run(run, Floor::advance),
                 Followup::Landed(followers, ending) => self.landed(followers, &ending),
                 Followup::Adrift { followers, leader, keep_together } => {
@@ -411,12 +412,8 @@ impl Pool {
             if known.ballot.is_some() {
                 return;
             }
-            // where a stack ends is compared within one machine code only
-            let is_compared = match run.kin {
-                Kin::Native => true,
-                Kin::Portable => !is_of_the_code(&vote.outcome),
-                Kin::PortableCode => false,
-            };
+            let is_compared =
+                self.floor.crew.get(worker).is_some_and(|worker| run.would_compare(worker, &vote.outcome));
             if let Some(agreed) = run.agreed
                 && agreed != vote.result
                 && is_compared
@@ -438,7 +435,7 @@ impl Pool {
         self.with_run(attempt.run, |floor, run| {
             if let Phase::Collecting { result, .. } = run.phase
                 && let Some(position) = run.position(attempt.number)
-                && run.attempts[position].counts_for(result)
+                && run.compared(position).is_some_and(|ballot| ballot.result == result)
             {
                 floor.accept(run, position);
             }
@@ -547,7 +544,7 @@ impl Pool {
             let due = since.max(run.waits_since).plus_ms(wait_ms);
             if due <= self.floor.now {
                 let why = too_few(run, wait_ms, there);
-                self.floor.followups.push(Followup::Fail(id, FailReason::NoQuorum, why));
+                self.floor.followups.push(Followup::Short(id, why));
             } else {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }

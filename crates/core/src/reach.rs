@@ -1,27 +1,29 @@
 //! Whether the workers that are there could decide a run under a policy that weighs votes, and what is missing if not.
 //!
 //! Asked when a run is submitted: what can come to no verdict is refused then and not after a minute. It looks at as many
-//! workers as it takes to find enough, a handful as a rule; at all of them only to refuse.
+//! workers as it takes to find enough, a handful as a rule; at all of them only to refuse. Placement asks the same of each
+//! class before a run is bound to one, and `frame.rs` of what is left when it is.
 
 use std::collections::BTreeMap;
 
 use super::SubmitError;
-use super::credibility::{Rule, Weight, leading, voters_max};
+use super::credibility::{Opinion, Rule, Weight, leading, voters_max};
 use super::evidence::ONE_PPB;
 use super::explain::Ppb;
 use super::floor::Floor;
 use super::placement::Shape;
 use super::run::Run;
-use vocabulary::id::Class;
+use vocabulary::digest::Digest;
+use vocabulary::id::{Class, WorkerId};
 
 /// Odds are kept in thousandths.
 const MILLI: u128 = 1_000;
 
 /// The workers of one class, and what they could do if all of them agreed.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     /// Arbiters included.
-    workers: usize,
+    pub workers: usize,
     domains: Vec<u32>,
     /// The best of each fault domain, the best first; as many as may vote.
     voters: Vec<Weight>,
@@ -29,7 +31,8 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, weight: Weight, voters_max: usize) {
+    /// Adds a worker that weighs so much; of at most `voters_max` the votes are looked at.
+    pub(super) fn add(&mut self, weight: Weight, voters_max: usize) {
         self.workers += 1;
         if !self.domains.contains(&weight.domain) {
             self.domains.push(weight.domain);
@@ -59,9 +62,17 @@ impl Group {
 
     /// Whether that is good enough. Somebody has to be there to check with; and newcomers of one domain are no check of
     /// each other.
-    fn decides(&self, rule: &Rule) -> bool {
+    pub(super) fn decides(&self, epsilon_ppb: u64) -> bool {
         let is_proven = self.voters.first().is_some_and(Weight::is_proven) || !self.arbiters.is_empty();
-        self.workers >= 2 && (is_proven || self.voters.len() >= 2) && self.error_ppb() <= rule.epsilon_ppb
+        self.workers >= 2 && (is_proven || self.voters.len() >= 2) && self.error_ppb() <= epsilon_ppb
+    }
+
+    /// Their votes, `most` at most, and those of the arbiters, each asked twice, if all of them named `result`.
+    pub(super) fn opinions(&self, result: Digest, most: usize) -> impl Iterator<Item = Opinion> + '_ {
+        let arbiters = self.arbiters.iter().chain(&self.arbiters);
+        let weights = self.voters.iter().take(most).chain(arbiters).copied();
+        // whose they are does not matter to the rule
+        weights.map(move |weight| Opinion { worker: WorkerId(u32::MAX), result, weight })
     }
 }
 
@@ -75,7 +86,7 @@ pub(super) fn could_decide(run: &Run, shape: &Shape, rule: &Rule, floor: &Floor)
         }
         let group = classes.entry(worker.class_of(shape.kin)).or_default();
         group.add(floor.crew.weight(place, floor.now), most);
-        if group.decides(rule) {
+        if group.decides(rule.epsilon_ppb) {
             return Ok(());
         }
     }

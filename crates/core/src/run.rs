@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::attempt::Attempt;
-use super::credibility::{Opinion, Rule, Seat, Weighing, Why, leading, missing_odds_milli, weigh};
+use super::credibility::{Opinion, Rule, Seat, Weighing, Why, leading, missing_odds_milli};
 use super::explain::Log;
-use super::kin::Kin;
+use super::kin::{Frame, Kin};
 use super::placement::{Shape, leased_bytes};
 use super::queue::Ticket;
 use super::quorum::{Tally, tally};
@@ -85,10 +85,14 @@ pub(super) struct Run {
     pub fresh_until: Option<Time>,
     /// It has waited for that long enough.
     pub is_relaxed: bool,
+    /// What decides with whom a vote is compared, as long as no vote says more.
+    pub base: Kin,
     /// Which of a worker's classes decides with whom its vote is compared.
     pub kin: Kin,
     /// The class whose votes are compared.
     pub class: Option<Class>,
+    /// How often it turned to the votes of another class.
+    pub turns: u8,
     pub attempts: Vec<Attempt>,
     /// Positions of the attempts that voted, in the order of their votes.
     pub voted: Vec<usize>,
@@ -121,7 +125,8 @@ impl Run {
             Placement::Labels { .. } | Placement::Any => None,
         };
         let deadline_ms = submission.policy.deadline_ms;
-        Run {
+        let base = Kin::of(submission.profile);
+        let mut run = Run {
             id: submission.run,
             epoch: submission.epoch,
             workspace: if submission.reverify.is_some() { THE_POOLS } else { submission.workspace },
@@ -140,8 +145,10 @@ impl Run {
             waits_since: submission.submitted_at,
             fresh_until: None,
             is_relaxed: false,
-            kin: Kin::of(submission.profile),
+            base,
+            kin: base,
             class: None,
+            turns: 0,
             attempts: submission.history.into_iter().map(Attempt::recovered).collect(),
             voted: Vec::new(),
             log: Log::of(submission.explained),
@@ -154,7 +161,9 @@ impl Run {
             wants_hedge: false,
             why: None,
             share: submission.share,
-        }
+        };
+        run.unbind();
+        run
     }
 
     /// The name of one of its attempts.
@@ -185,10 +194,14 @@ impl Run {
 
     /// Votes that count, in the order in which they came.
     pub(super) fn votes(&self) -> Vec<(WorkerId, Digest)> {
+        self.votes_in(self.frame())
+    }
+
+    /// The same in a frame.
+    pub(super) fn votes_in(&self, frame: Option<Frame>) -> Vec<(WorkerId, Digest)> {
         let counted = self.voted.iter().filter_map(|position| {
-            let attempt = &self.attempts[*position];
-            let ballot = attempt.ballot.as_ref().filter(|ballot| ballot.counts)?;
-            Some((attempt.record.worker, ballot.result))
+            let ballot = self.compared_in(frame, *position)?;
+            Some((self.attempts[*position].record.worker, ballot.result))
         });
         counted.collect()
     }
@@ -211,9 +224,13 @@ impl Run {
 
     /// Votes that count, with their weights, in the order in which they came.
     pub(super) fn opinions(&self) -> Vec<Opinion> {
+        self.opinions_in(self.frame())
+    }
+
+    /// The same in a frame.
+    pub(super) fn opinions_in(&self, frame: Option<Frame>) -> Vec<Opinion> {
         let counted = self.voted.iter().filter_map(|position| {
-            let attempt = &self.attempts[*position];
-            let ballot = attempt.ballot.as_ref().filter(|ballot| ballot.counts)?;
+            let (attempt, ballot) = (&self.attempts[*position], self.compared_in(frame, *position)?);
             Some(Opinion { worker: attempt.record.worker, result: ballot.result, weight: attempt.weight })
         });
         counted.collect()
@@ -236,7 +253,7 @@ impl Run {
     pub(super) fn weighed(&self, rule: &Rule) -> (Tally, Option<Why>) {
         let votes = self.opinions();
         let (live, all) = (self.live(), votes.len() as u32);
-        match weigh(rule, &votes) {
+        match self.weigh(rule, &votes) {
             Weighing::Decided { result } => {
                 let lost = votes.iter().filter(|vote| vote.result != result);
                 let dissenters: Vec<WorkerId> = lost.map(|vote| vote.worker).collect();
@@ -249,7 +266,7 @@ impl Run {
             Weighing::Wanting { .. } => {
                 let is_arbiter = |attempt: &&Attempt| attempt.is_live() && attempt.weight.is_arbiter;
                 let arbiters = self.attempts.iter().filter(is_arbiter).count() as u32;
-                match weigh(rule, &self.expected(votes)) {
+                match self.weigh(rule, &self.expected(votes)) {
                     Weighing::Wanting { seat: Seat::Arbiter, .. } if arbiters >= self.arbiters => {
                         (Tally::Open { more: live }, None)
                     }
@@ -273,8 +290,7 @@ impl Run {
             return Vec::new();
         }
         let counted = self.voted.iter().filter_map(|position| {
-            let attempt = &self.attempts[*position];
-            let ballot = attempt.ballot.as_ref().filter(|ballot| ballot.counts)?;
+            let (attempt, ballot) = (&self.attempts[*position], self.compared(*position)?);
             let (number, worker) = (attempt.record.number, attempt.record.worker);
             Some(CountedVote { number, worker, result: ballot.result, weight: attempt.weight })
         });
@@ -320,7 +336,9 @@ impl Run {
     fn barred(&self, seat: Seat) -> Vec<WorkerId> {
         match seat {
             Seat::Voter => self.seated(),
-            Seat::Arbiter => sorted(self.attempts.iter().filter(|attempt| attempt.is_live())),
+            Seat::Arbiter => sorted(self.attempts.iter().filter(|attempt| {
+                attempt.is_live() || self.has_voted_elsewhere(self.frame(), attempt.record.worker)
+            })),
         }
     }
 
@@ -345,7 +363,7 @@ impl Run {
             labels: self.labels.clone(),
             memory_bytes: self.memory_bytes,
             voters: if self.compares() { self.policy.verify.peers().max(2) } else { 1 },
-            is_weighed: self.rule().is_some(),
+            epsilon_ppb: self.rule().map(|rule| rule.epsilon_ppb),
             seat,
             missing: u8::try_from(missing).unwrap_or(u8::MAX),
             kin: self.kin,

@@ -51,15 +51,16 @@ impl Floor {
             if is_first {
                 self.dissent(run, result);
                 self.judge(run, result);
+                self.remember_unconfirmed(run);
             }
         } else if verdict.kind == VerdictKind::Vouched {
             self.explain_vouched(run, position);
         } else {
             self.note(run, Note::Unchecked { number, worker, result });
         }
-        for attempt in &mut run.attempts {
-            let counts = attempt.ballot.as_ref().is_some_and(|ballot| ballot.counts);
-            if let AttemptState::Voted { result: voted, won, .. } = &mut attempt.record.state {
+        for position in 0..run.attempts.len() {
+            let counts = run.compared(position).is_some();
+            if let AttemptState::Voted { result: voted, won, .. } = &mut run.attempts[position].record.state {
                 *won = counts.then_some(*voted == result);
             }
         }
@@ -80,8 +81,7 @@ impl Floor {
         let mut kept: Vec<Digest> = Vec::new();
         for position in &run.voted {
             let attempt = &run.attempts[*position];
-            let Some(ballot) = attempt.ballot.as_ref().filter(|ballot| ballot.counts && ballot.result != won)
-            else {
+            let Some(ballot) = run.compared(*position).filter(|ballot| ballot.result != won) else {
                 continue;
             };
             let (id, worker, result) =

@@ -1,5 +1,6 @@
 //! The pool as a whole, one event at a time: what each rule makes of it.
 
+mod classes;
 mod deciding;
 mod epochs;
 mod flows;

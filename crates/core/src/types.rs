@@ -164,6 +164,11 @@ pub struct Reverify {
     pub attempts: u32,
     /// Whose votes lost against it: those that named what it turns out to be were right.
     pub dissents: Vec<Dissent>,
+    /// Whether it says that a stack overflowed. Under `det-1-portable` it is verified then by the machine code that said so,
+    /// which is the first of `codes`, and by no other.
+    pub overflowed: bool,
+    /// The classes of portable machine code as which those executed it that voted for it, as far as that was kept.
+    pub codes: Vec<Class>,
 }
 
 /// Somebody who voted for a final, or confirmed it.
@@ -173,6 +178,9 @@ pub struct PastVoter {
     pub worker: WorkerId,
     /// As what it was executed, where that was kept; without it the log of a worker that is not here is told nothing.
     pub class: Option<Class>,
+    /// As what portable machine code it was executed, where that was kept: an overflow of the stack that other machine code
+    /// finds says nothing against it.
+    pub code: Option<Class>,
     /// Whether its vote counts for nothing, as far as the store knows: it is quarantined, or was, and an operator has let it
     /// in again since it voted. Then nobody blames it once more. The pool knows of those that joined it.
     pub is_out: bool,

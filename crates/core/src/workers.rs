@@ -11,6 +11,7 @@ use super::credibility::{Weight, arbiter_weight};
 use super::evidence::{Evidence, Prior, Standing, Witness, day_of};
 use super::hash::Map;
 use super::{Class, Joining, OWN_DOMAIN, Portable, Time, WorkerStanding, WorkerView};
+use vocabulary::class::Classes;
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, RunId, WorkerId};
 
@@ -69,6 +70,8 @@ pub(super) struct Worker {
     pub prior: Prior,
     pub is_arbiter: bool,
     pub portable: Portable,
+    /// Votes for an overflow of the stack that nobody confirmed, less the results of it that somebody did.
+    pub unconfirmed: u32,
     /// Confirmations by peers and by arbiters that were not told yet.
     pending: [u32; 2],
     /// Its trust domain, by number.
@@ -108,6 +111,7 @@ impl Worker {
             prior: joining.prior,
             is_arbiter: joining.is_arbiter,
             portable: joining.portable,
+            unconfirmed: 0,
             pending: [0; 2],
             domain_number,
         }
@@ -175,6 +179,16 @@ impl Worker {
         self.prior == Prior::Owned && self.domain == OWN_DOMAIN
     }
 
+    /// All of its classes.
+    pub(super) fn classes(&self) -> Classes {
+        Classes { native: self.class, portable: self.portable }
+    }
+
+    /// How much it is trusted, roughly: the number of binary digits of its confirmations.
+    pub(super) fn trust(&self) -> u32 {
+        (self.evidence.k_milli / 1_000).checked_ilog2().map_or(0, |digits| digits + 1)
+    }
+
     /// Takes an entry into its standing.
     pub(super) fn learn(&mut self, at: Time, about: Option<RunId>, evidence: Evidence) {
         self.evidence = self.evidence.with(at, about, evidence);
@@ -186,6 +200,7 @@ impl Worker {
     /// One more of its results was confirmed. Gives the entries that are due: a newcomer's one by one, those of a proven
     /// worker in bundles of a sixteenth of what it has, so that the log grows with the logarithm of the work.
     pub(super) fn confirm(&mut self, at: Time, by: Witness) -> [Option<Evidence>; 2] {
+        self.unconfirmed = self.unconfirmed.saturating_sub(1);
         self.pending[usize::from(by == Witness::Arbiter)] += 1;
         let [peers, arbiters] = self.pending;
         if u64::from(peers + arbiters) < (self.evidence.k_milli / BUNDLE_K_MILLI).max(1) {
@@ -237,6 +252,8 @@ pub(super) struct Crew {
     domains: BTreeMap<String, u32>,
     /// Whether all that may get work answer to one trust domain: then each is a fault domain of its own.
     is_one_domain: bool,
+    /// Whether not all of them are of one class.
+    is_mixed: bool,
     /// A place that is kept for runs that lease at least so much memory, in bytes.
     kept: Option<(usize, u64)>,
 }
@@ -292,6 +309,14 @@ impl Crew {
         let mut domains = self.workers.iter().filter(|worker| worker.is_eligible());
         let first = domains.next().map(|worker| worker.domain_number);
         self.is_one_domain = domains.all(|worker| Some(worker.domain_number) == first);
+        let mut classes = self.workers.iter().filter(|worker| worker.is_eligible()).map(Worker::classes);
+        let first = classes.next();
+        self.is_mixed = classes.any(|classes| Some(classes) != first);
+    }
+
+    /// Whether those that may get work are of different classes.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.is_mixed
     }
 
     /// Whether anybody joined as an arbiter.

@@ -123,6 +123,7 @@ mod tests {
             domain: domain.to_owned(),
             nonce: [0; 16],
             class: Class(Digest::EMPTY),
+            code: Class(Digest::EMPTY),
             artifact: Digest::EMPTY,
             result: WON,
             proof: None,

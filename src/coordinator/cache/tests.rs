@@ -21,6 +21,7 @@ fn vote(worker: u32, class: Class, result: Digest) -> CastVote {
         domain: "here".to_owned(),
         nonce: [0; 16],
         class,
+        code: class,
         artifact: Digest::EMPTY,
         result,
         proof: None,

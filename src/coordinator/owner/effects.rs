@@ -2,21 +2,22 @@
 //!
 //! A [`Effect::Changed`] or [`Effect::Release`] of a run with a write on its way is held until the store has answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Owner;
+use super::artifacts::{Artifacts, Trust};
 use super::collect::{NotStored, store_body};
-use super::reports::learn_artifacts;
+use super::{Link, Owner};
 use crate::blobs::Blobs;
-use crate::coordinator::open_run::Reported;
+use crate::coordinator::open_run::{OpenRun, Reported};
 use crate::coordinator::service::{PoolEvent, RunEvent};
 use crate::core::{AttemptRecord, AttemptState, Effect, Final, Write};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, ToAgent};
 use crate::result::Fault;
-use crate::store::{FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, Source, StoredRun};
+use crate::store::{CastVote, FinalRun, INLINE_BLOB_BYTES_MAX, RunWrite, Source, StoredRun};
 
 /// How long an output that was collected stays without its run's final, which takes the reference: longer than a full
 /// disk may hold the final up.
@@ -107,8 +108,7 @@ impl Owner {
                 self.keep_disputed(&last);
                 self.share_reported(&last);
                 let Some(open) = self.runs.get_mut(&run) else { return };
-                let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
-                learn_artifacts(&mut self.artifacts, code, open, &last);
+                learn(&mut self.artifacts, &self.links, open, &last);
                 let detail = Arc::new(open.final_detail(&last));
                 open.offer = Owner::offer(open, &last, &detail);
                 open.finished = Some(detail);
@@ -160,8 +160,7 @@ impl Owner {
     fn finished_in_memory(&mut self, last: Final) {
         self.share_reported(&last);
         let Some(mut open) = self.forget(last.run) else { return };
-        let code = |worker, profile| Some(self.links.get(&worker)?.classes?.code(profile));
-        learn_artifacts(&mut self.artifacts, code, &open, &last);
+        learn(&mut self.artifacts, &self.links, &open, &last);
         let detail = Arc::new(open.final_detail(&last));
         self.remember(Owner::offer(&open, &last, &detail));
         self.count_final(&detail.run);
@@ -259,6 +258,14 @@ impl Owner {
         let digests = open.reported.get(&result).map(Reported::missing).unwrap_or_default();
         self.ask(attempt, worker, digests);
     }
+}
+
+/// Learns what machine code a module has, from a final. Of a worker that is not here any more only its domain counts.
+fn learn(artifacts: &mut Artifacts, links: &BTreeMap<WorkerId, Link>, open: &OpenRun, last: &Final) {
+    let trust = |vote: &CastVote| {
+        links.get(&vote.worker).map_or(Trust::Stranger, |link| Trust::of(&link.row, link.remote.is_some()))
+    };
+    artifacts.learn(&open.new.spec, &open.votes, last, trust);
 }
 
 /// Stores dissenting outputs that an agent delivered, each checked against its digest.

@@ -7,6 +7,7 @@
 
 mod anew;
 mod answers;
+mod artifacts;
 mod attention;
 mod callers;
 mod collect;
@@ -45,7 +46,7 @@ use super::ring::Ring;
 use super::service::{PoolEvent, ServiceError};
 use crate::blobs::Blobs;
 use crate::class::Classes;
-use crate::core::{Class, Effect, Event, Pool, Submission, Time, WorkerView};
+use crate::core::{Effect, Event, Pool, Submission, Time, WorkerView};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId, WorkspaceId};
 use crate::store::{RunWrite, Store, StoredRun, WorkerRow};
@@ -117,17 +118,14 @@ pub struct Parts {
     pub reconnect_ms: u64,
 }
 
-/// Class of the machine code, module, and whether it counts fuel.
-type ArtifactKey = (Class, Digest, bool);
-
 /// The owner; see the module.
 pub struct Owner {
     parts: Parts,
     runs: HashMap<RunId, OpenRun>,
     keys: HashMap<(WorkspaceId, String), (RunId, Digest)>,
     links: BTreeMap<WorkerId, Link>,
-    /// Machine code, as agreed votes have shown it: what further votes must show.
-    artifacts: HashMap<ArtifactKey, Digest>,
+    /// Machine code, as votes have shown it: what further votes must show.
+    artifacts: artifacts::Artifacts,
     /// Modules that were admitted (or not) while this process lives: a submission may have looked just before.
     admitted: HashMap<Digest, bool>,
     ring: Ring,
@@ -163,7 +161,7 @@ impl Owner {
             runs: HashMap::new(),
             keys: HashMap::new(),
             links: BTreeMap::new(),
-            artifacts: HashMap::new(),
+            artifacts: artifacts::Artifacts::default(),
             admitted: HashMap::new(),
             ring: Ring::default(),
             drains: BTreeMap::new(),

@@ -4,32 +4,31 @@
 //! the class's artifact, and if its manifest and inline outputs hash to their names. Anything else is a fault of its
 //! worker (corrupt), never an error of ours.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use subtle::ConstantTimeEq;
 
+use super::artifacts::Trust;
 use super::effects::{COLLECTED_PIN_MS, UNWRITTEN_PIN_MS};
 use super::links::Hello;
-use super::{ArtifactKey, Command, Link, Owner, collect};
+use super::{Command, Link, Owner, collect};
 use crate::class::Classes;
-use crate::coordinator::open_run::{OpenRun, Reported};
-use crate::core::{AttemptRecord, AttemptState, Beat, Class, Event, Final, Time, Vote};
+use crate::coordinator::open_run::Reported;
+use crate::core::{Beat, Class, Event, Time, Vote};
 use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, WorkerId};
 use crate::protocol::agent::{BlobBody, FromAgent, ToAgent, VoteReport};
 use crate::receipt::VoteProof;
-use crate::result::{Fault, ResultManifest, VerdictKind};
-use crate::spec::{Limits, Profile, RunSpec};
+use crate::result::{Fault, ResultManifest};
+use crate::spec::{Limits, Profile};
 use crate::store::{CastVote, WorkerFacts};
 
 /// A timed-out attempt may have used a little more than its timeout before it was dead, in microseconds.
 const CPU_SPARE_US: u64 = 10_000_000;
 /// Of a worker's own words for a fault, which are kept with the run and shown.
 const FAULT_CHARS_MAX: usize = 1_000;
-/// Artifacts that are remembered; then all are forgotten, and learnt again.
-const ARTIFACTS_MAX: usize = 4_096;
 /// Attempts that a worker may ask for, for each of its slots: one that it executes and those that it is handed ahead.
 const CREDITS_PER_SLOT: u32 = 64;
 
@@ -214,8 +213,13 @@ impl Owner {
                 if open.voted.get(&report.attempt).is_some_and(|before| *before != result) {
                     return Err(Refused::new("twice", "its worker voted for another result before"));
                 }
-                check_artifact(&self.artifacts, classes, &open.new.spec, &report)?;
-                let vote = cast(link, &report, proof);
+                let trust = Trust::of(&link.row, link.remote.is_some());
+                let is_its = self.artifacts.check(classes, trust, &open.new.spec, report.artifact);
+                is_its.map_err(|known| {
+                    let (named, known) = (report.artifact.short(), known.short());
+                    Refused::new("artifact", format!("its artifact {named} is not the class's {known}"))
+                })?;
+                let vote = cast(link, classes.code(open.new.spec.profile), &report, proof);
                 if let Some(known) = open.reported.get_mut(&result) {
                     if known.canonical != report.manifest {
                         return Err(Refused::new("manifest", "the result digest does not name the manifest"));
@@ -276,7 +280,7 @@ impl Owner {
 }
 
 /// A vote as it is kept with its run's final.
-fn cast(link: &Link, report: &VoteReport, proof: Option<Box<VoteProof>>) -> CastVote {
+fn cast(link: &Link, code: Class, report: &VoteReport, proof: Option<Box<VoteProof>>) -> CastVote {
     CastVote {
         number: report.attempt.number,
         worker: link.row.id,
@@ -284,58 +288,12 @@ fn cast(link: &Link, report: &VoteReport, proof: Option<Box<VoteProof>>) -> Cast
         domain: link.row.domain.clone(),
         nonce: report.nonce,
         class: report.class,
+        code,
         artifact: report.artifact,
         result: report.result,
         proof,
         // known when it has been counted
         weight: None,
-    }
-}
-
-/// What agreed votes of a class have shown for a module is its artifact; a differing one is a fault, not a vote.
-fn check_artifact(
-    artifacts: &HashMap<ArtifactKey, Digest>,
-    classes: Classes,
-    spec: &RunSpec,
-    report: &VoteReport,
-) -> Result<(), Refused> {
-    let Some(known) = artifacts.get(&artifact_key(classes.code(spec.profile), spec)) else { return Ok(()) };
-    if *known == report.artifact {
-        return Ok(());
-    }
-    let detail = format!("its artifact {} is not the class's {}", report.artifact.short(), known.short());
-    Err(Refused::new("artifact", detail))
-}
-
-fn artifact_key(class: Class, spec: &RunSpec) -> ArtifactKey {
-    (class, spec.module, spec.limits.fuel.is_some())
-}
-
-/// Learns the artifact of a module from votes that were compared and won. Where those differ, nobody knows which is right.
-/// `code` tells in which class of machine code a worker executes a profile, if it is there.
-pub(super) fn learn_artifacts(
-    artifacts: &mut HashMap<ArtifactKey, Digest>,
-    code: impl Fn(WorkerId, Profile) -> Option<Class>,
-    open: &OpenRun,
-    last: &Final,
-) {
-    if last.verdict.kind != VerdictKind::Agreed {
-        return;
-    }
-    let has_won =
-        |record: &&AttemptRecord| matches!(record.state, AttemptState::Voted { won: Some(true), .. });
-    let winners: Vec<u32> = last.attempts.iter().filter(has_won).map(|record| record.number).collect();
-    let shown = open.votes.iter().filter(|vote| winners.contains(&vote.number));
-    let shown: BTreeSet<(Class, Digest)> =
-        shown.filter_map(|vote| Some((code(vote.worker, open.new.spec.profile)?, vote.artifact))).collect();
-    for (class, artifact) in &shown {
-        if shown.iter().filter(|(other, _)| other == class).count() > 1 {
-            continue;
-        }
-        if artifacts.len() >= ARTIFACTS_MAX {
-            artifacts.clear();
-        }
-        artifacts.insert(artifact_key(*class, &open.new.spec), *artifact);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::coordinator::pump::Written;
 use crate::coordinator::repair::Ended;
 use crate::coordinator::service::RunDetail;
 use crate::coordinator::testing::{PATIENCE, eventually, make_full, make_room, new_run};
-use crate::core::{Config, Explained, Standing, WorkerStanding};
+use crate::core::{Class, Config, Explained, Standing, WorkerStanding};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, ToAgent, VoteReport};
 use crate::result::{Fault, Outcome, OutputFile, OutputRef, ResultManifest, RunState};
 use crate::spec::{CacheUse, Policy, RunSpec, Verify};
@@ -98,8 +98,19 @@ impl Bench {
 
     /// One with a record.
     fn join_with(&mut self, number: u32, standing: Standing) -> WorkerId {
+        self.join_as(number, standing, |_| ())
+    }
+
+    /// Somebody else's machine, of a trust domain of its own.
+    fn join_stranger(&mut self, number: u32) -> WorkerId {
+        self.join_as(number, Standing::default(), |row| {
+            (row.embedded, row.owned, row.domain) = (false, false, format!("domain {number}"));
+        })
+    }
+
+    fn join_as(&mut self, number: u32, standing: Standing, change: impl Fn(&mut WorkerRow)) -> WorkerId {
         let worker = WorkerId(number);
-        let row = WorkerRow {
+        let mut row = WorkerRow {
             id: worker,
             key: [0; 32],
             name: format!("w{number}"),
@@ -114,6 +125,7 @@ impl Bench {
             created_at: Time(0),
             session: None,
         };
+        change(&mut row);
         let (to, inbox) = mpsc::channel(1_024);
         self.workers.insert(worker, inbox);
         self.owner.handle(Command::Join { row: Box::new(row), to, session: 1, remote: None });
@@ -464,7 +476,7 @@ async fn a_module_that_is_found_out_is_stored_and_nobody_is_blamed_for_it_in_a_l
 #[tokio::test]
 async fn a_lone_voter_does_not_say_which_machine_code_is_right_and_agreed_ones_do() {
     let mut bench = Bench::new();
-    let workers = [1, 2, 3].map(|number| bench.join(number));
+    let workers = [1, 2, 3].map(|number| bench.join_stranger(number));
     let code = |name: &str| Digest::of(name.as_bytes());
     // whoever votes first under `once` fixes nothing
     let (run, answer) = bench.submit(false);

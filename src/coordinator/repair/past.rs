@@ -11,6 +11,7 @@ use crate::core::{
 };
 use crate::digest::Digest;
 use crate::id::WorkerId;
+use crate::result::{Outcome, Trap};
 use crate::spec::{Profile, RunSpec, Verify};
 use crate::store::{CastVote, Repair, StoredRun, SupportedFinal, Suspicion, WorkerRow};
 
@@ -49,16 +50,15 @@ pub(super) fn reverify(
     let confirmed = confirmations.iter().filter(|vote| !is_arbiter(vote));
     let finished_at = run.finished_at.unwrap_or(Time(0));
     let confirmed_at = run.verification.as_ref().map_or(finished_at, |found| found.at);
-    let mut voters: BTreeMap<WorkerId, (Option<Class>, Time)> =
-        confirmed.map(|vote| (vote.worker, (Some(vote.class), confirmed_at))).collect();
+    let mut voters: BTreeMap<WorkerId, (Option<&CastVote>, Time)> =
+        confirmed.map(|vote| (vote.worker, (Some(vote), confirmed_at))).collect();
     let mut dissents = Vec::new();
     for attempt in &run.attempts {
         let (number, worker) = (attempt.number, attempt.worker);
         match attempt.state {
             AttemptState::Voted { won: Some(true), .. } if !named(number).is_some_and(is_arbiter) => {
-                let class = named(number).map(|vote| vote.class);
                 // of a worker that voted and confirmed, the latter
-                voters.entry(worker).or_insert((class, attempt.ended_at.unwrap_or(finished_at)));
+                voters.entry(worker).or_insert((named(number), attempt.ended_at.unwrap_or(finished_at)));
             }
             AttemptState::Voted { won: Some(false), result, .. } => {
                 // of votes that were not kept nobody knows as what they were executed
@@ -71,12 +71,19 @@ pub(super) fn reverify(
     let attempts = run.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0).max(numbers);
     // what a worker did before it was let in again as a newcomer is not held against it a second time: without a class its
     // log is told nothing
-    let voter = |(worker, (class, at))| {
-        let class = if workers.is_new_since(worker, at) { None } else { class };
-        PastVoter { worker, class, is_out: workers.is_out(worker, at) }
+    let voter = |(worker, (vote, at)): (WorkerId, (Option<&CastVote>, Time))| {
+        let class = vote.map(|vote| vote.class).filter(|_| !workers.is_new_since(worker, at));
+        PastVoter { worker, class, code: vote.map(|vote| vote.code), is_out: workers.is_out(worker, at) }
     };
     let voters = voters.into_iter().map(voter).collect();
-    Reverify { result, revision: run.revision, voters, attempts, dissents }
+    let overflowed = run.outcome == Some(Outcome::Trapped { trap: Trap::StackOverflow });
+    let mut codes: Vec<Class> = Vec::new();
+    for vote in votes.iter().chain(confirmations).filter(|vote| vote.result == result) {
+        if !codes.contains(&vote.code) {
+            codes.push(vote.code);
+        }
+    }
+    Reverify { result, revision: run.revision, voters, attempts, dissents, overflowed, codes }
 }
 
 /// Who counts for what, as of now.

@@ -120,6 +120,7 @@ async fn ended(store: &dyn Store, verify: Verify, won: &[u32], lost: &[u32], at:
         domain: "here".to_owned(),
         nonce: [0; 16],
         class: CLASS,
+        code: CLASS,
         artifact: Digest::EMPTY,
         result: if won.contains(&attempt.worker.0) { result } else { other },
         proof: None,
@@ -163,7 +164,7 @@ async fn quarantine(store: &dyn Store, worker: u32, at: u64) {
 }
 
 fn voter(number: u32, is_out: bool) -> PastVoter {
-    PastVoter { worker: WorkerId(number), class: Some(CLASS), is_out }
+    PastVoter { worker: WorkerId(number), class: Some(CLASS), code: Some(CLASS), is_out }
 }
 
 fn stays(run: RunId, verdict: Reverdict) -> Ended {
@@ -196,6 +197,7 @@ async fn the_weakest_come_first_and_a_restart_forgets_nothing() {
     assert_eq!((of_first.attempts, of_first.voters), (3, vec![voter(1, true), voter(2, false)]));
     let dissent = Dissent { number: 3, worker: WorkerId(3), class: CLASS, result: Digest::of(b"other") };
     assert_eq!(of_first.dissents, [dissent], "who lost may have been right");
+    assert_eq!((of_first.overflowed, of_first.codes), (false, vec![CLASS]));
     let second = bench.asks().await;
     assert_eq!((second.run.id, second.reverify.voters), (alone, vec![voter(1, true)]));
     // what had been handed out is handed out again

@@ -155,6 +155,7 @@ pub(crate) fn cast_votes(result: Digest) -> Vec<CastVote> {
         domain: if number == 1 { "local" } else { "rack-2" }.to_owned(),
         nonce: [number; 16],
         class: Class(digest("class")),
+        code: Class(digest("class")),
         artifact: digest("artifact"),
         result: if number == 3 { digest("dissent") } else { result },
         proof,

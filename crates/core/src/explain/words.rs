@@ -5,6 +5,7 @@ use std::fmt;
 use super::{Choice, Fate, Note};
 use crate::WorkerStanding;
 use crate::credibility::Why;
+use crate::kin::Kin;
 use crate::placement::Bar;
 use vocabulary::id::WorkerId;
 use vocabulary::result::FailReason;
@@ -226,11 +227,26 @@ impl fmt::Display for Note {
             Note::Withdrawn { number, worker, why } => {
                 write!(f, "attempt {number} was taken from {worker}: {why}")
             }
-            Note::OtherCode { number, worker } => write!(
-                f,
-                "attempt {number} on {worker} is not compared: a stack overflowed, and where it does depends on the machine \
-                 code, which is another one there"
-            ),
+            Note::Turned { frame, votes } => {
+                let class = frame.class.0.short();
+                match frame.kin {
+                    Kin::PortableCode => write!(
+                        f,
+                        "compares the votes of machine code {class} ({votes}): a stack overflowed, and where it does \
+                         depends on the machine code"
+                    ),
+                    Kin::Portable => write!(
+                        f,
+                        "compares the votes of those whose stack did not overflow ({votes}, of class {class}), whatever \
+                         machine code they execute"
+                    ),
+                    Kin::Native => write!(
+                        f,
+                        "compares the votes of class {class} ({votes}): those that are left of the class before could not \
+                         decide it"
+                    ),
+                }
+            }
             Note::Returned { number, worker } => {
                 write!(f, "{worker} came back and still holds attempt {number}")
             }

@@ -96,10 +96,12 @@ impl Bench {
             revision: 1,
             voters: voters
                 .iter()
-                .map(|number| PastVoter { worker: worker(*number), class: None, is_out: false })
+                .map(|number| PastVoter { worker: worker(*number), class: None, code: None, is_out: false })
                 .collect(),
             attempts: voters.len() as u32,
             dissents: Vec::new(),
+            overflowed: false,
+            codes: Vec::new(),
         };
         self.submit(Submission { reverify: Some(reverify), ..submission(run, 1, Verify::Standard) });
     }

@@ -1,7 +1,7 @@
 //! Runs of `det-1-portable` through the whole pool: who is compared with whom.
 
 use super::*;
-use vocabulary::result::Trap;
+use vocabulary::result::{Trap, VerdictKind};
 
 fn class(number: u8) -> Class {
     Class(Digest::from_bytes([number; 32]))
@@ -31,13 +31,11 @@ fn overflow(bench: &mut Bench, number: u32, by: u32, result: u8) {
     bench.step(Event::AttemptVoted { attempt, epoch: Epoch(7), worker, vote });
 }
 
-/// Attempts that were taken from their workers since the last look.
-fn aborted(bench: &Bench) -> Vec<u32> {
-    let of = |effect: &Effect| match effect {
-        Effect::Abort { worker, .. } => Some(worker.0),
-        _ => None,
-    };
-    bench.effects.iter().filter_map(of).collect()
+/// Whether the vote of a worker won, if it was compared.
+fn won(last: &Final, by: u32) -> Option<bool> {
+    let record = last.attempts.iter().find(|record| record.worker == worker(by)).expect("it had an attempt");
+    let AttemptState::Voted { won, .. } = record.state else { panic!("it voted: {record:?}") };
+    won
 }
 
 fn evidence(bench: &Bench) -> Vec<u32> {
@@ -74,43 +72,131 @@ fn a_different_portable_build_is_not_compared() {
 }
 
 #[test]
-fn a_stack_that_overflows_binds_its_run_to_the_machine_code() {
+fn a_stack_that_overflows_everywhere_is_verified_within_one_machine_code() {
     // 1 and 3 execute other code than 2 and 4
     let mut bench = pool(&[1, 2, 1, 2]);
     bench.submit(portable(5, Verify::Quorum { n: 2 }));
     let voters = bench.assigned();
-    let (first, second) = (voters[0], voters[1]);
-    assert_eq!((first.3, second.3), (1, 2), "the roomiest ones, in order");
-    overflow(&mut bench, first.1, 1, 9);
-    assert_eq!(aborted(&bench), [2], "what the other executes cannot be compared");
-    assert!(bench.says(5, "attempt 2 on w2 is not compared: a stack overflowed"), "{:?}", bench.explained(5));
+    assert_eq!((voters[0].3, voters[1].3), (1, 2), "the roomiest ones, in order");
+    overflow(&mut bench, voters[0].1, 1, 9);
+    assert!(bench.assigned().is_empty(), "what the other one finds is awaited");
+    overflow(&mut bench, voters[1].1, 2, 9);
+    assert!(bench.last_final().is_none(), "they are of different code");
+    assert!(bench.says(5, "a stack overflowed, and where it does depends on"), "{:?}", bench.explained(5));
     let again = bench.assigned();
-    assert_eq!(again.iter().map(|it| it.3).collect::<Vec<_>>(), [3], "its peer in machine code");
+    assert_eq!(again.iter().map(|it| it.3).collect::<Vec<_>>(), [3], "a peer in machine code of the first");
     overflow(&mut bench, again[0].1, 3, 9);
     let last = bench.last_final().expect("they agree");
-    assert_eq!((last.state, last.verdict.kind), (RunState::Failed, vocabulary::result::VerdictKind::Agreed));
+    assert_eq!((last.state, last.verdict.kind), (RunState::Failed, VerdictKind::Agreed));
     assert_eq!((last.verdict.votes, last.verdict.dissenters.len()), (2, 0));
     assert_eq!(evidence(&bench), [1, 3], "both are confirmed, nobody is blamed");
+    assert_eq!(won(last, 2), None, "it neither won nor lost");
 }
 
 #[test]
-fn a_vote_of_other_code_is_set_aside_when_a_stack_overflows_later() {
-    let mut bench = pool(&[1, 2, 1, 2]);
+fn where_one_code_overflows_and_another_does_not_the_run_has_the_answer_of_one_and_blames_nobody() {
+    // whoever comes third decides it
+    for (third_overflows, votes_of) in [(true, [1, 3]), (false, [2, 3])] {
+        let codes = if third_overflows { [1, 2, 1, 2] } else { [1, 2, 2, 1] };
+        let mut bench = pool(&codes);
+        bench.submit(portable(5, Verify::Quorum { n: 2 }));
+        let voters = bench.assigned();
+        overflow(&mut bench, voters[0].1, 1, 9);
+        bench.vote(5, voters[1].1, 7, 2, 8);
+        let third = bench.assigned();
+        assert_eq!(third.iter().map(|it| it.3).collect::<Vec<_>>(), [3], "anybody may be asked");
+        match third_overflows {
+            true => overflow(&mut bench, third[0].1, 3, 9),
+            false => bench.vote(5, third[0].1, 7, 3, 8),
+        }
+        let last = bench.last_final().expect("one of both has its votes");
+        assert_eq!(last.state == RunState::Failed, third_overflows);
+        assert_eq!((last.verdict.kind, last.verdict.votes), (VerdictKind::Agreed, 2));
+        assert!(last.verdict.dissenters.is_empty());
+        assert_eq!(evidence(&bench), votes_of);
+    }
+}
+
+#[test]
+fn a_lone_claim_of_an_overflow_binds_a_run_to_nothing() {
+    // 1 lies, and nobody else executes its code
+    let mut bench = pool(&[1, 2, 3]);
     bench.submit(portable(5, Verify::Quorum { n: 2 }));
     let voters = bench.assigned();
-    bench.vote(5, voters[0].1, 7, 1, 8);
-    assert!(bench.last_final().is_none());
-    overflow(&mut bench, voters[1].1, 2, 9);
-    // the first vote stands, the overflow elsewhere says nothing against it
-    let again = bench.assigned();
-    assert_eq!(again.iter().map(|it| it.3).collect::<Vec<_>>(), [3]);
-    bench.vote(5, again[0].1, 7, 3, 8);
-    let last = bench.last_final().expect("they agree");
+    overflow(&mut bench, voters[0].1, 1, 9);
+    bench.vote(5, voters[1].1, 7, 2, 8);
+    let third = bench.assigned();
+    bench.vote(5, third[0].1, 7, 3, 8);
+    let last = bench.last_final().expect("the others agree");
     assert_eq!((last.state, last.verdict.votes), (RunState::Succeeded, 2));
-    assert!(last.verdict.dissenters.is_empty());
-    assert_eq!(evidence(&bench), [1, 3]);
-    let of_2 = last.attempts.iter().find(|record| record.worker == worker(2)).unwrap();
-    assert!(matches!(of_2.state, AttemptState::Voted { won: None, .. }), "it neither won nor lost");
+    assert!(last.verdict.dissenters.is_empty(), "nobody knows whether it lied");
+    assert_eq!(won(last, 1), None);
+    assert_eq!(evidence(&bench), [2, 3]);
+}
+
+#[test]
+fn a_claim_of_an_overflow_is_a_dissent_where_two_domains_of_its_code_say_otherwise() {
+    for (codes, dissenters) in [([1, 1, 1, 2], vec![worker(1)]), ([1, 1, 2, 2], vec![])] {
+        let mut bench = pool(&codes);
+        bench.submit(portable(5, Verify::Quorum { n: 3 }));
+        let voters = bench.assigned();
+        overflow(&mut bench, voters[0].1, 1, 9);
+        bench.vote(5, voters[1].1, 7, 2, 8);
+        bench.vote(5, voters[2].1, 7, 3, 8);
+        if dissenters.is_empty() {
+            let fourth = bench.assigned();
+            bench.vote(5, fourth[0].1, 7, 4, 8);
+        }
+        let last = bench.last_final().expect("three votes are compared, and two agree");
+        assert_eq!(last.state, RunState::Succeeded);
+        assert_eq!(last.verdict.dissenters, dissenters, "one peer's word would be one against one");
+    }
+}
+
+#[test]
+fn two_strangers_that_claim_an_overflow_do_not_choose_who_is_asked() {
+    // 1 and 2 made up a class of their own; 1 and 4 are asked first
+    let mut bench = Bench::start(&[]);
+    let of = |number, domain: &str, code| Joining { domain: domain.to_owned(), ..machine(number, code) };
+    for (number, domain, code) in [(1, "a", 9), (4, "d", 1), (2, "b", 9), (3, "c", 1), (5, "e", 2)] {
+        bench.join(of(number, domain, code));
+    }
+    bench.submit(portable(5, Verify::Quorum { n: 2 }));
+    let voters = bench.assigned();
+    assert_eq!(voters.iter().map(|it| it.3).collect::<Vec<_>>(), [1, 4]);
+    overflow(&mut bench, voters[0].1, 1, 9);
+    bench.vote(5, voters[1].1, 7, 4, 8);
+    let third = bench.assigned();
+    assert_eq!(third[0].3, 2, "by chance");
+    let mut honest = bench;
+    // it confirms the lie: that is a majority of its class, as two colluders have it under `quorum: 2` anywhere
+    overflow(&mut honest, third[0].1, 2, 9);
+    assert_eq!(honest.last_final().expect("they agree").state, RunState::Failed);
+}
+
+#[test]
+fn claims_of_overflows_that_nobody_confirms_end_in_a_drain() {
+    let mut bench = pool(&[1, 2, 3]);
+    for run in 1..=10 {
+        assert_eq!(bench.standing(1), WorkerStanding::Active, "before run {run}");
+        bench.submit(portable(run, Verify::Quorum { n: 3 }));
+        let mut voters = bench.assigned();
+        voters.sort_by_key(|it| it.3);
+        let claim = Vote { outcome: Outcome::Trapped { trap: Trap::StackOverflow }, ..vote(9) };
+        for (_, number, epoch, by) in voters {
+            let vote = if by == 1 { claim.clone() } else { vote(8) };
+            let (attempt, epoch, worker) = (attempt(run, number), Epoch(epoch), worker(by));
+            bench.step(Event::AttemptVoted { attempt, epoch, worker, vote });
+        }
+        bench.join(machine(4, 4));
+        let (_, number, epoch, by) = bench.assigned()[0];
+        bench.vote(run, number, epoch, by, 8);
+        assert!(bench.last_final().is_some());
+        bench.step(Event::WorkerLeft { worker: worker(4) });
+        (1..=3).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 4 }));
+    }
+    assert_eq!(bench.standing(1), WorkerStanding::Draining);
+    assert_eq!(bench.pool.worker(worker(1)).unwrap().evidence, Standing::default(), "that is no blame");
 }
 
 #[test]
@@ -127,13 +213,148 @@ fn an_overflow_against_the_same_code_is_a_dissent() {
 }
 
 #[test]
-fn without_a_peer_in_its_code_an_overflow_ends_without_a_quorum() {
-    let mut bench = pool(&[1, 2, 2]);
+fn overflows_of_which_no_two_are_of_one_code_end_without_a_quorum() {
+    let mut bench = pool(&[1, 2]);
     bench.submit(portable(5, Verify::Quorum { n: 2 }));
     let voters = bench.assigned();
     overflow(&mut bench, voters[0].1, 1, 9);
-    bench.wait_with(61_000, &[1, 2, 3]);
+    overflow(&mut bench, voters[1].1, 2, 9);
+    bench.wait_with(61_000, &[1, 2]);
     assert_eq!(bench.last_final().expect("it gave up").reason, Some(FailReason::NoQuorum));
+}
+
+#[test]
+fn claims_of_overflows_do_not_ask_for_votes_without_end() {
+    // every second one overflows by a code of its own, the others say something else each
+    let codes: Vec<u8> = (1..=40).collect();
+    let mut bench = pool(&codes);
+    bench.submit(portable(5, Verify::Quorum { n: 3 }));
+    let mut asked = 0;
+    for round in 0.. {
+        assert!(round < 50, "it ends");
+        let voters = bench.assigned();
+        asked += voters.len();
+        for (_, number, epoch, by) in voters {
+            match by % 2 {
+                0 => overflow(&mut bench, number, by, 9),
+                _ => bench.vote(5, number, epoch, by, by as u8),
+            }
+        }
+        if let Some(last) = bench.last_final() {
+            assert_eq!(last.reason, Some(FailReason::NoQuorum));
+            break;
+        }
+    }
+    assert!(asked <= 10, "twice as many as a quorum of three asks at most, and not {asked}");
+}
+
+#[test]
+fn a_proven_worker_stands_alone_against_a_claim_no_more_than_against_a_vote() {
+    let mut bench = Bench::start(&[]);
+    let proven = Standing { k_milli: 900_000, ..Standing::default() };
+    bench.join(machine(1, 1));
+    for (number, code) in [(2, 2), (3, 3)] {
+        bench.step(Event::WorkerJoined(Box::new(Joining { standing: proven, ..machine(number, code) })));
+    }
+    bench.submit(portable(5, Verify::Standard));
+    for number in [2, 3] {
+        bench.step(Event::Credits { worker: worker(number), credits: 4 });
+    }
+    // the newcomer is checked, whatever it finds
+    let first = bench.assigned();
+    assert_eq!((first[0].3, first.len()), (1, 2));
+    overflow(&mut bench, first[0].1, 1, 9);
+    bench.vote(5, first[1].1, 7, first[1].3, 8);
+    assert!(bench.last_final().is_none());
+    let third = bench.assigned();
+    bench.vote(5, third[0].1, 7, third[0].3, 8);
+    let last = bench.last_final().expect("two of them are enough");
+    assert_eq!(
+        (last.state, last.verdict.kind, last.verdict.votes),
+        (RunState::Succeeded, VerdictKind::Agreed, 2)
+    );
+}
+
+/// A final that is verified anew: of an overflow or not, by workers of these codes.
+fn anew(result: u8, overflowed: bool, voters: &[(u32, u8)]) -> Submission {
+    let voter = |(number, code): &(u32, u8)| PastVoter {
+        worker: worker(*number),
+        class: None,
+        code: Some(class(*code)),
+        is_out: false,
+    };
+    let reverify = Reverify {
+        result: Digest::from_bytes([result; 32]),
+        revision: 1,
+        voters: voters.iter().map(voter).collect(),
+        attempts: 2,
+        dissents: Vec::new(),
+        overflowed,
+        codes: voters.iter().map(|(_, code)| class(*code)).collect(),
+    };
+    Submission { reverify: Some(reverify), ..portable(5, Verify::Quorum { n: 2 }) }
+}
+
+/// A pool of proven workers, each with its machine code.
+fn proven(codes: &[u8]) -> Bench {
+    let mut bench = Bench::start(&[]);
+    let standing = Standing { k_milli: 900_000, ..Standing::default() };
+    for (number, code) in (1..).zip(codes) {
+        bench.join(Joining { standing, ..machine(number, *code) });
+    }
+    bench
+}
+
+fn conclusion(bench: &Bench) -> Option<Conclusion> {
+    let of = |effect: &Effect| match effect {
+        Effect::Reverified(found) => Some(found.conclusion),
+        _ => None,
+    };
+    bench.effects.iter().find_map(of)
+}
+
+#[test]
+fn an_overflow_is_verified_anew_by_its_own_machine_code() {
+    let mut bench = proven(&[2, 2, 1, 1]);
+    bench.submit(anew(9, true, &[(8, 1), (9, 1)]));
+    for by in [3, 4] {
+        let asked = bench.assigned();
+        assert_eq!(asked.iter().map(|it| it.3).collect::<Vec<_>>(), [by], "others cannot tell");
+        overflow(&mut bench, asked[0].1, by, 9);
+    }
+    assert_eq!(conclusion(&bench), Some(Conclusion::Confirmed));
+}
+
+#[test]
+fn an_overflow_of_a_machine_code_that_is_gone_stays_as_it_is() {
+    for codes in [vec![(8, 1), (9, 1)], vec![]] {
+        let mut bench = proven(&[2, 2]);
+        bench.submit(anew(9, true, &codes));
+        assert!(bench.assigned().is_empty());
+        bench.wait_with(61_000, &[1, 2]);
+        assert_eq!(conclusion(&bench), Some(Conclusion::Undecided));
+        assert!(evidence(&bench).is_empty());
+    }
+}
+
+#[test]
+fn what_did_not_overflow_is_corrected_to_an_overflow_only_by_those_that_executed_the_same() {
+    // 8 and 9 said that it does not overflow; of their code are 3 and 4, and of another 1 and 2
+    let mut bench = proven(&[2, 2, 1, 1]);
+    bench.submit(anew(7, false, &[(8, 1), (9, 3)]));
+    for _ in 0..4 {
+        let asked = bench.assigned();
+        let Some((_, number, _, by)) = asked.first().copied() else { break };
+        overflow(&mut bench, number, by, 9);
+        let corrected = bench.effects.iter().any(|effect| matches!(effect, Effect::Write(Write::Correct(_))));
+        if corrected {
+            assert_eq!(by, 4, "the overflows of 1 and 2 say nothing of it");
+            assert!(bench.effects.iter().any(|effect| matches!(effect, Effect::Write(Write::Correct(last))
+                if last.verdict.dissenters.is_empty())));
+            return;
+        }
+    }
+    panic!("it was not corrected: {:?}", bench.explained(5));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::*;
 const CLASS: Class = Class(Digest::from_bytes([1; 32]));
 
 fn voter(number: u32, is_out: bool) -> PastVoter {
-    PastVoter { worker: worker(number), class: Some(CLASS), is_out }
+    PastVoter { worker: worker(number), class: Some(CLASS), code: None, is_out }
 }
 
 /// A final that named 9, by w1 and w2, against w3, which named 7.
@@ -17,6 +17,8 @@ fn anew(run: u128) -> Submission {
         voters: [1, 2].map(|number| voter(number, number == 1)).into(),
         attempts: 3,
         dissents: vec![dissent],
+        overflowed: false,
+        codes: vec![],
     };
     Submission { reverify: Some(reverify), ..submission(run, 1, Verify::Quorum { n: 3 }) }
 }

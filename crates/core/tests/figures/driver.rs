@@ -471,8 +471,9 @@ impl Driver {
             kept.is_open = true;
             let voters =
                 kept.votes.iter().filter(|vote| vote.result == kept.result && !vote.weight.is_arbiter);
-            let voters =
-                voters.map(|vote| PastVoter { worker: vote.worker, class: None, is_out: false }).collect();
+            let voters = voters
+                .map(|vote| PastVoter { worker: vote.worker, class: None, code: None, is_out: false })
+                .collect();
             let (result, revision, attempts) = (kept.result, kept.revision, kept.attempts);
             let lost = kept.votes.iter().filter(|vote| vote.result != kept.result);
             let dissents = lost.map(|vote| Dissent {
@@ -482,7 +483,8 @@ impl Driver {
                 result: vote.result,
             });
             let dissents = dissents.collect();
-            let reverify = Reverify { result, revision, voters, attempts, dissents };
+            let reverify =
+                Reverify { result, revision, voters, attempts, dissents, overflowed: false, codes: vec![] };
             self.figures.anew += 1;
             self.anew.insert(suspect.run);
             let submission = self.submission(suspect.run, Some(reverify));

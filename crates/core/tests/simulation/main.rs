@@ -3,6 +3,7 @@
 //! `LOCKSTEP_SEEDS=10000` lives through so many worlds instead of the smaller number of the suite, `LOCKSTEP_SEEDS=10000..20000` through these. `LOCKSTEP_SEED=n` runs one seed and prints what happens, one line per event: time, event, and behind arrows the effects. With `LOCKSTEP_MUTANT=CountsLateVotes` the test of the broken rules shows that one: how often as what it is noticed, or with `LOCKSTEP_SEED` one world of it.
 
 mod agents;
+mod codes;
 mod credibility;
 mod oracle;
 mod rng;

@@ -34,9 +34,11 @@ fn anew(detail: &RunDetail) -> Command {
     let reverify = Reverify {
         result: detail.run.result.unwrap(),
         revision: detail.run.revision,
-        voters: vec![PastVoter { worker: WorkerId(1), class: Some(CLASS), is_out: true }],
+        voters: vec![PastVoter { worker: WorkerId(1), class: Some(CLASS), code: None, is_out: true }],
         attempts: 1,
         dissents: Vec::new(),
+        overflowed: false,
+        codes: Vec::new(),
     };
     Command::VerifyAnew(Box::new(Anew { run: detail.run.clone(), reverify }))
 }

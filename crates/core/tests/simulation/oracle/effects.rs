@@ -243,13 +243,18 @@ impl Known {
         let seated = self.tries.values().filter(|found| found.is_live).map(|found| found.worker);
         let seated =
             seated.chain(self.votes.iter().map(|vote| vote.worker)).chain(self.discarded.iter().copied());
-        let seated: BTreeSet<WorkerId> = seated.filter(|worker| !books.is_arbiter(*worker)).collect();
         let is_portable = self.submission.profile == Profile::Det1Portable;
         if is_portable && self.has_overflowed {
             // whose vote would be compared is not the same for all of them
             return Ok(());
         }
         let class = |view: &WorkerView| if is_portable { view.portable.results } else { view.class };
+        // votes of a class that the run turned away from are compared with nobody's here
+        let is_peer = |worker: &WorkerId| {
+            let mut views = workers.iter().filter(|view| view.worker == *worker);
+            !books.is_arbiter(*worker) && views.any(|view| class(view) == class(chosen))
+        };
+        let seated: BTreeSet<WorkerId> = seated.filter(is_peer).collect();
         let same_class =
             workers.iter().filter(suits).filter(carries).filter(|view| class(view) == class(chosen));
         // where votes are weighed, the operator's own machines sit where they like

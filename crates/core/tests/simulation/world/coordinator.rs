@@ -6,6 +6,7 @@ use lockstep_core::{
 };
 use vocabulary::digest::Digest;
 use vocabulary::id::{Epoch, RunId, WorkerId, WorkspaceId};
+use vocabulary::result::{Outcome, Trap};
 use vocabulary::spec::{Placement, Policy, Profile, Retry, Verify};
 
 use super::{Item, MEMORY, MS, START, World, config};
@@ -149,13 +150,17 @@ impl World {
         let row = &self.store.rows[&run];
         let Some(last) = &row.last else { return Ok(()) };
         let won = |state: &AttemptState| matches!(state, AttemptState::Voted { won: Some(true), .. });
-        let voters = last.attempts.iter().filter(|attempt| won(&attempt.state)).map(|attempt| attempt.worker);
+        let winners =
+            last.attempts.iter().filter(|attempt| won(&attempt.state)).map(|attempt| attempt.worker);
+        let voters = winners.clone();
         let reverify = Reverify {
             result: last.result.expect("only results are verified anew"),
             revision: last.revision,
             voters: voters.filter_map(|worker| self.past_voter(worker)).collect(),
             attempts: last.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0),
             dissents: last.attempts.iter().filter_map(|attempt| self.dissent(attempt)).collect(),
+            overflowed: matches!(last.outcome, Some(Outcome::Trapped { trap: Trap::StackOverflow })),
+            codes: winners.map(|worker| self.agents[worker.0 as usize - 1].portable.code).collect(),
         };
         let submission = Submission {
             epoch: Epoch(self.epoch),
@@ -179,7 +184,12 @@ impl World {
     fn past_voter(&self, worker: WorkerId) -> Option<PastVoter> {
         let agent = &self.agents[worker.0 as usize - 1];
         let is_out = self.oracle.is_quarantined(worker);
-        (!agent.is_arbiter).then_some(PastVoter { worker, class: Some(agent.class), is_out })
+        (!agent.is_arbiter).then_some(PastVoter {
+            worker,
+            class: Some(agent.class),
+            code: Some(agent.portable.code),
+            is_out,
+        })
     }
 
     /// The vote of an attempt, if it lost.
