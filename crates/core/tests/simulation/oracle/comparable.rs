@@ -1,5 +1,5 @@
 //! Judges which votes a final compares: those of one class, and under `det-1-portable` of one machine code where stacks
-//! overflowed. What is not compared neither wins nor loses, and needs a reason.
+//! overflowed. Votes of a class that the run turned away from are kept, and not compared either. What is not compared neither wins nor loses, and needs a reason.
 
 use lockstep_core::{AttemptState, Class, Final};
 use vocabulary::digest::Digest;
@@ -58,17 +58,21 @@ impl Known {
         let (for_it, lost): (Vec<&Heard>, Vec<&Heard>) =
             self.votes.iter().partition(|vote| vote.result == result);
         let figures = (last.verdict.votes as usize, last.verdict.dissenters.len());
-        if self.has_overflowed && !is_weighed && (for_it.len(), lost.len()) != figures {
+        if !is_weighed && (for_it.len(), lost.len()) != figures {
             // of those that did not deliver no record says it
             let delivered =
                 |vote: &Heard| matches!(record(vote).map(|it| &it.state), Some(AttemptState::Voted { .. }));
-            let code = self.votes.iter().find(|vote| vote.result == result && delivered(vote));
-            let code = code.map(|vote| vote.portable.code);
-            let is_kin = |vote: &Heard| delivered(vote) || Some(vote.portable.code) == code;
-            let (compared, aside): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut self.votes).into_iter().partition(is_kin);
-            self.votes = compared;
-            self.aside.extend(aside);
+            let winner = self.votes.iter().find(|vote| vote.result == result && delivered(vote));
+            let is_kin = |vote: &Heard| {
+                delivered(vote)
+                    || winner.is_some_and(|winner| {
+                        vote.overflowed() == winner.overflowed() && !self.are_strangers(vote, winner)
+                    })
+            };
+            let are_kin: Vec<bool> = self.votes.iter().map(is_kin).collect();
+            for (vote, is_kin) in std::mem::take(&mut self.votes).into_iter().zip(are_kin) {
+                if is_kin { self.votes.push(vote) } else { self.aside.push(vote) }
+            }
         }
         let winners = || self.votes.iter().filter(|vote| vote.result == result);
         for vote in &self.aside {
