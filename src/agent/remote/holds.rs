@@ -180,6 +180,11 @@ impl Grants {
         u64::from(credits).saturating_sub(came.saturating_sub(received))
     }
 
+    /// What has to be said when so many are held that were `before`, if the agent was kept from taking more by that.
+    pub(super) fn again(&self, before: usize, held: usize) -> Option<FromAgent> {
+        (before >= GRANTED_MAX && held < GRANTED_MAX).then(|| self.words(held))
+    }
+
     /// What is said in this session; nothing while too much is `held`.
     pub(super) fn words(&self, held: usize) -> FromAgent {
         let (credits, received) = self.last;
@@ -225,5 +230,8 @@ mod tests {
         (0..2).for_each(|_| grants.pass());
         assert_eq!(grants.outstanding(), 0);
         assert!(matches!(grants.words(GRANTED_MAX), FromAgent::Credits { credits: 0, .. }));
+        let again = |before, held| grants.again(before, held).is_some();
+        assert!(again(GRANTED_MAX, GRANTED_MAX - 1), "else it would be idle for ever");
+        assert!(!again(GRANTED_MAX + 1, GRANTED_MAX) && !again(GRANTED_MAX - 1, GRANTED_MAX - 2));
     }
 }

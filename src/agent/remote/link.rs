@@ -359,6 +359,7 @@ impl Link {
 
     /// What the coordinator said.
     fn understand(&mut self, message: &[u8], base: &Url) -> Result<(), WireError> {
+        let held = self.holds.len();
         for frame in wire::decode::<ToWorker>(message)? {
             match frame {
                 ToWorker::Assign(frame) => {
@@ -400,6 +401,8 @@ impl Link {
                 }
             }
         }
+        // the agent has said what it takes and will not say it again
+        self.outbox.extend(self.grants.again(held, self.holds.len()));
         Ok(())
     }
 
