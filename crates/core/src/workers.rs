@@ -179,6 +179,11 @@ impl Worker {
         self.prior == Prior::Owned && self.domain == OWN_DOMAIN
     }
 
+    /// Where it sits if the operator's own machines count one by one: its trust domain, and which one of them it is.
+    pub(super) fn own_place(&self) -> (&str, Option<WorkerId>) {
+        (self.domain.as_str(), self.is_apart().then_some(self.id))
+    }
+
     /// All of its classes.
     pub(super) fn classes(&self) -> Classes {
         Classes { native: self.class, portable: self.portable }

@@ -50,6 +50,26 @@ fn two_strangers_that_make_up_a_class_are_bound_to_no_run_that_they_cannot_decid
     assert_eq!(all_vote(&mut bench, 9).1.len(), 2);
 }
 
+/// One of the operator's own machines, of class 1.
+fn own(number: u32) -> Joining {
+    Joining { domain: OWN_DOMAIN.to_owned(), ..joining(number) }
+}
+
+#[test]
+fn two_workers_of_one_stranger_get_no_counted_run_where_the_operators_own_can_decide_it() {
+    let mut bench = Bench::start(&[]);
+    // the strangers are first in every order
+    (1..=2).for_each(|number| bench.join(stranger(number, "ada", 2)));
+    (3..=5).for_each(|number| bench.join(own(number)));
+    bench.submit(submission(5, 7, Verify::Quorum { n: 2 }));
+    let voters: Vec<u32> = bench.assigned().iter().map(|it| it.3).collect();
+    assert_eq!(voters, [3, 4], "all of the operator's own are of one trust domain, and yet no less than ada's");
+    // nobody else is there
+    (3..=5).for_each(|number| bench.step(Event::WorkerLeft { worker: worker(number) }));
+    let voters: Vec<u32> = bench.assigned().iter().map(|it| it.3).collect();
+    assert_eq!(voters, [1, 2]);
+}
+
 #[test]
 fn confirmations_make_a_class_one_that_may_be_asked() {
     // 1 and 2 are the operator's second kind of machine: new, they cannot decide `high`; 3 to 6 are proven and can
