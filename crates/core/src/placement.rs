@@ -285,7 +285,8 @@ pub(super) fn busy(shape: &Shape, suited: &Suited, crew: &Crew) -> (Vec<WorkerId
 
 /// Removes the workers that have a seat already, and those of their domains where domains matter.
 fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
-    let domains: BTreeSet<(&str, Option<WorkerId>)> = candidates.iter().map(|worker| shape.place_of(worker)).collect();
+    let domains: BTreeSet<(&str, Option<WorkerId>)> =
+        candidates.iter().map(|worker| shape.place_of(worker)).collect();
     // an arbiter sits beside the voters, not among them
     // nor do those whose votes cannot be compared
     let is_peer = |worker: &Worker| shape.class.is_none_or(|class| worker.class_of(shape.kin) == class);

@@ -154,6 +154,29 @@ fn a_claim_of_an_overflow_is_a_dissent_where_two_domains_of_its_code_say_otherwi
 }
 
 #[test]
+fn two_that_say_they_are_of_a_code_are_no_proof_against_two_that_are() {
+    // 3 and 4 only say that they execute what 1 and 2 do
+    let mut bench = pool(&[1, 1, 1, 1, 2, 2, 2]);
+    bench.submit(portable(5, Verify::Quorum { n: 5 }));
+    for round in 0.. {
+        assert!(round < 10, "it ends");
+        for (_, number, epoch, by) in bench.assigned() {
+            match by {
+                1 | 2 => overflow(&mut bench, number, by, 9),
+                _ => bench.vote(5, number, epoch, by, 8),
+            }
+        }
+        if let Some(last) = bench.last_final() {
+            assert_eq!((last.state, last.verdict.votes), (RunState::Succeeded, 5));
+            assert!(last.verdict.dissenters.is_empty(), "{:?}", last.verdict);
+            assert_eq!((won(last, 1), won(last, 2)), (None, None));
+            break;
+        }
+    }
+    assert_eq!([bench.standing(1), bench.standing(2)], [WorkerStanding::Active; 2]);
+}
+
+#[test]
 fn two_strangers_that_claim_an_overflow_do_not_choose_who_is_asked() {
     // 1 and 2 made up a class of their own; 1 and 4 are asked first
     let mut bench = Bench::start(&[]);
