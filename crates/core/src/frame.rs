@@ -28,9 +28,10 @@ use vocabulary::result::FailReason;
 /// Times that a run turns to other votes. Far above what honest workers cause; it ends a game of those that come and go.
 const TURNS_MAX: u8 = 16;
 
-/// Votes for an overflow of the stack that nobody confirmed, less the results that somebody did, after which a worker is
-/// drained. An honest one whose code needs more stack than that of others gives them only for modules that recurse deeply.
-const UNCONFIRMED_MAX: u32 = 10;
+/// Different modules of which a worker said that their stack overflowed, which nobody confirmed, less the results of it that
+/// somebody did, after which it is drained. An honest one whose code needs more stack than that of others says so only of
+/// modules that recurse deeply; one such module counts once, however often it is run.
+const UNCONFIRMED_MAX: usize = 10;
 
 /// Whether everybody counts who may come back, or only those that may get work now.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -226,13 +227,16 @@ impl Floor {
             let ballot = run.attempts[*position].counted();
             ballot.is_some_and(|ballot| is_of_the_code(&ballot.outcome)) && run.compared(*position).is_none()
         };
+        let module = self.modules[run.module].digest;
         for position in run.voted.iter().copied().filter(is_unconfirmed) {
             let Some(worker) = self.crew.get_mut(run.attempts[position].record.worker) else { continue };
-            worker.unconfirmed += 1;
-            if worker.unconfirmed >= UNCONFIRMED_MAX && worker.drain.is_none() {
+            if worker.unconfirmed.len() < UNCONFIRMED_MAX && !worker.unconfirmed.contains(&module) {
+                worker.unconfirmed.push_back(module);
+            }
+            if worker.unconfirmed.len() >= UNCONFIRMED_MAX && worker.drain.is_none() {
                 let why = format!(
-                    "it said {UNCONFIRMED_MAX} times more often that a stack overflowed, which nobody else found, than \
-                     its results were confirmed"
+                    "it said of {UNCONFIRMED_MAX} modules more than its results were confirmed that a stack overflowed, \
+                     which nobody else found"
                 );
                 self.followups.push(Followup::Drain(worker.id, why));
             }

@@ -151,7 +151,7 @@ impl Pool {
             worker.quarantine = None;
             (worker.for_votes, worker.condemned_elsewhere) = (false, false);
             worker.failed.clear();
-            worker.unconfirmed = 0;
+            worker.unconfirmed.clear();
         });
         self.floor.crew_changed();
         self.floor.effects.push(Effect::WorkerChanged { worker });
