@@ -9,6 +9,7 @@
 //! Bounded: all frames together have twice the votes of one ([`Run::votes_left`]), and a run turns [`TURNS_MAX`] times.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::credibility::{Weighing, leading, voters_max};
 use super::explain::Note;
@@ -16,6 +17,7 @@ use super::floor::{Floor, Followup};
 use super::kin::{Frame, Kin, is_of_the_code};
 use super::quorum::{Tally, tally};
 use super::reach::Group;
+use super::retry::{Cost, cost};
 use super::run::Run;
 use super::workers::Worker;
 use super::{Class, Opinion};
@@ -26,9 +28,10 @@ use vocabulary::result::FailReason;
 /// Times that a run turns to other votes. Far above what honest workers cause; it ends a game of those that come and go.
 const TURNS_MAX: u8 = 16;
 
-/// Votes for an overflow of the stack that nobody confirmed, less the results that somebody did, after which a worker is
-/// drained. An honest one whose code needs more stack than that of others gives them only for modules that recurse deeply.
-const UNCONFIRMED_MAX: u32 = 10;
+/// Different modules of which a worker said that their stack overflowed, which nobody confirmed, less the results of it that
+/// somebody did, after which it is drained. An honest one whose code needs more stack than that of others says so only of
+/// modules that recurse deeply; one such module counts once, however often it is run.
+const UNCONFIRMED_MAX: usize = 10;
 
 /// Whether everybody counts who may come back, or only those that may get work now.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,6 +112,11 @@ impl Floor {
         if !overflowed && may_decide(&current) {
             return None;
         }
+        let wide = self.wide_classes(run, patience);
+        let is_wide = |frame: &Frame| {
+            frame.kin != run.base || wide.as_ref().is_none_or(|classes| classes.contains(&frame.class))
+        };
+        let may_decide = |frame: &Frame| is_wide(frame) && may_decide(frame);
         let possible: Vec<Frame> = frames.iter().copied().filter(may_decide).collect();
         let votes = |frame: Frame| run.votes_in(Some(frame));
         let plain = possible.iter().filter(|frame| frame.kin == Kin::Portable && !votes(**frame).is_empty());
@@ -120,13 +128,18 @@ impl Floor {
         let largest = || possible.iter().copied().enumerate().max_by_key(rank).map(|(_, frame)| frame);
         let chosen = match plain.filter(|_| ballots < run.votes_of_frame()) {
             Some(plain) => Some(plain),
-            None => largest().or_else(|| self.another_class(run, frames, patience)),
+            None => largest().or_else(|| self.another_class(run, frames, may_decide)),
         };
         chosen.filter(|frame| *frame != current)
     }
 
     /// A class that has no vote yet and could decide a run, the one with the most workers.
-    fn another_class(&self, run: &Run, frames: &[Frame], patience: Patience) -> Option<Frame> {
+    fn another_class(
+        &self,
+        run: &Run,
+        frames: &[Frame],
+        may_decide: impl Fn(&Frame) -> bool,
+    ) -> Option<Frame> {
         if frames.iter().any(|frame| frame.kin == Kin::PortableCode && frames.len() == 1) {
             // it is bound to that machine code
             return None;
@@ -138,7 +151,22 @@ impl Floor {
         let mut sized: Vec<(usize, Class)> = sized.collect();
         sized.sort_by_key(|(workers, _)| Reverse(*workers));
         let mut others = sized.into_iter().map(|(_, class)| Frame { kin: run.base, class });
-        others.find(|frame| !frames.contains(frame) && self.may_decide(run, *frame, patience))
+        others.find(|frame| !frames.contains(frame) && may_decide(frame))
+    }
+
+    /// Where votes are counted, the classes that have as many trust domains as voters are needed, if there are any: as in
+    /// placement, a run turns to no other one as long as one of these is there.
+    fn wide_classes(&self, run: &Run, patience: Patience) -> Option<BTreeSet<Class>> {
+        if run.rule().is_some() {
+            return None;
+        }
+        let mut classes: BTreeMap<Class, BTreeSet<_>> = BTreeMap::new();
+        for worker in self.crew.iter().filter(|worker| self.may_vote(run, worker, patience)) {
+            classes.entry(worker.class_of(run.base)).or_default().insert(worker.own_place());
+        }
+        let needed = usize::from(run.policy.verify.voters());
+        classes.retain(|_, places| places.len() >= needed);
+        (!classes.is_empty()).then(|| classes.into_keys().collect())
     }
 
     /// Whether a worker could be asked for a vote on a run.
@@ -150,7 +178,8 @@ impl Floor {
             && run.labels.as_ref().is_none_or(|labels| worker.carries(labels))
     }
 
-    /// Whether a frame would be decided if everybody voted for its leading result who may still vote in it.
+    /// Whether a frame would be decided if everybody voted for its leading result who may still vote in it. Whoever has given
+    /// up on the run is not counted on: it may have been there for nothing else.
     fn may_decide(&self, run: &Run, frame: Frame, patience: Patience) -> bool {
         let seated = run.seated();
         let most = run.votes_left() as usize;
@@ -158,6 +187,7 @@ impl Floor {
             worker.class_of(frame.kin) == frame.class
                 && self.may_vote(run, worker, patience)
                 && !seated.contains(&worker.id)
+                && !run.was_given_up_by(worker.id)
         });
         match run.rule() {
             None => {
@@ -197,13 +227,16 @@ impl Floor {
             let ballot = run.attempts[*position].counted();
             ballot.is_some_and(|ballot| is_of_the_code(&ballot.outcome)) && run.compared(*position).is_none()
         };
+        let module = self.modules[run.module].digest;
         for position in run.voted.iter().copied().filter(is_unconfirmed) {
             let Some(worker) = self.crew.get_mut(run.attempts[position].record.worker) else { continue };
-            worker.unconfirmed += 1;
-            if worker.unconfirmed >= UNCONFIRMED_MAX && worker.drain.is_none() {
+            if worker.unconfirmed.len() < UNCONFIRMED_MAX && !worker.unconfirmed.contains(&module) {
+                worker.unconfirmed.push_back(module);
+            }
+            if worker.unconfirmed.len() >= UNCONFIRMED_MAX && worker.drain.is_none() {
                 let why = format!(
-                    "it said {UNCONFIRMED_MAX} times more often that a stack overflowed, which nobody else found, than \
-                     its results were confirmed"
+                    "it said of {UNCONFIRMED_MAX} modules more than its results were confirmed that a stack overflowed, \
+                     which nobody else found"
                 );
                 self.followups.push(Followup::Drain(worker.id, why));
             }
@@ -221,8 +254,19 @@ fn most_named(votes: &[(WorkerId, Digest)]) -> usize {
     votes.iter().map(|(_, result)| named(votes, *result)).max().unwrap_or(0)
 }
 
-/// Whom a run does not ask for a second time although they are arbiters.
+/// What a worker did with a run before.
 impl Run {
+    /// Whether a worker refused it or failed at it. One that was lost before it began is waited for once.
+    fn was_given_up_by(&self, worker: WorkerId) -> bool {
+        let its = self.attempts.iter().filter(|attempt| attempt.record.worker == worker);
+        let mut lost = 0;
+        let mut paid = its.filter_map(|attempt| cost(&attempt.record));
+        paid.any(|cost| {
+            lost += u32::from(cost == Cost::Free);
+            cost != Cost::Free || lost > 1
+        })
+    }
+
     /// Whether a worker has a vote that is not one of a frame: its word would be the same again.
     pub(super) fn has_voted_elsewhere(&self, frame: Option<Frame>, worker: WorkerId) -> bool {
         self.voted.iter().any(|position| {

@@ -6,8 +6,11 @@
 //! other. A [`Frame`] is such a set of votes; every frame has to satisfy the policy by itself. No vote is thrown away: a run
 //! looks at one frame at a time (`frame.rs` chooses), and a vote that is outside of it neither wins nor loses.
 //!
-//! Only what the same machine code said tells that an overflow was a lie: where two fault domains of that code, or an arbiter
-//! of it, name one other result, the overflow is compared with everybody and loses.
+//! Only what the same machine code said tells that an overflow was a lie: where an arbiter of that code, or more fault domains
+//! of it than say that it overflowed, name one other result, the overflow is compared with everybody and loses. Of which code
+//! somebody is, only it itself says; so two that say so are no proof against two.
+
+use std::collections::BTreeSet;
 
 use super::attempt::{Attempt, Ballot};
 use super::credibility::{Rule, VOTERS_MAX, Weighing, Why, group_error_ppb, voters_max, weigh};
@@ -109,18 +112,23 @@ impl Run {
         is_in.then_some(ballot)
     }
 
-    /// Whether the machine code that is said to have overflowed did not, by the word of two fault domains or an arbiter.
+    /// Whether the machine code that is said to have overflowed did not, by the word of an arbiter or of more fault domains
+    /// that name one other result than say that it did.
     fn is_contradicted(&self, overflowed: &Ballot) -> bool {
-        let speaks = |attempt: &Attempt| {
-            let ballot = attempt.counted().filter(|ballot| !is_of_the_code(&ballot.outcome))?;
-            let is_its = ballot.classes.portable.code == overflowed.classes.portable.code;
-            is_its.then_some((ballot.result, ballot.domain, attempt.weight.is_arbiter))
+        let code = overflowed.classes.portable.code;
+        let of_code = |attempt: &Attempt| {
+            let ballot = attempt.counted().filter(|ballot| ballot.classes.portable.code == code)?;
+            let result = (!is_of_the_code(&ballot.outcome)).then_some(ballot.result);
+            Some((result, ballot.domain, attempt.weight.is_arbiter))
         };
-        let said: Vec<(Digest, u32, bool)> = self.attempts.iter().filter_map(speaks).collect();
-        let agrees = |(result, domain, _): &(Digest, u32, bool)| {
-            said.iter().any(|(other, elsewhere, _)| other == result && elsewhere != domain)
+        let said: Vec<(Option<Digest>, u32, bool)> = self.attempts.iter().filter_map(of_code).collect();
+        let domains = |of: Option<Digest>| {
+            let its = said.iter().filter(|(result, ..)| *result == of).map(|(_, domain, _)| *domain);
+            its.collect::<BTreeSet<u32>>().len()
         };
-        said.iter().any(|it| it.2 || agrees(it))
+        let overflows = domains(None);
+        said.iter()
+            .any(|(result, _, is_arbiter)| result.is_some() && (*is_arbiter || domains(*result) > overflows))
     }
 
     /// Whether the vote of a worker would be compared now.

@@ -67,9 +67,9 @@ impl Shape {
     }
 
     /// Where a worker sits: with all of its trust domain, or apart.
-    fn place_of<'a>(&self, worker: &'a Worker) -> (&'a str, u32) {
-        let apart = self.epsilon_ppb.is_some() && worker.is_apart();
-        (worker.domain.as_str(), if apart { worker.id.0 } else { 0 })
+    fn place_of<'a>(&self, worker: &'a Worker) -> (&'a str, Option<WorkerId>) {
+        let (domain, own) = worker.own_place();
+        (domain, own.filter(|_| self.epsilon_ppb.is_some()))
     }
 }
 
@@ -133,7 +133,8 @@ fn keep_large_classes(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew,
 ///
 /// They have as many workers as the policy needs; of these the ones whose votes could decide where votes are weighed, or with
 /// as many trust domains where they are counted, if there are such: a class is what its workers say that they are, so one or
-/// two domains could make up a class of their own, have runs bound to it, and be alone there.
+/// two domains could make up a class of their own, have runs bound to it, and be alone there. The operator's own machines
+/// count one by one here even where votes are counted: all of them together are no less than two of one stranger.
 fn deciding_classes(
     shape: &Shape,
     candidates: &[&Worker],
@@ -141,14 +142,14 @@ fn deciding_classes(
     now: Time,
 ) -> (BTreeSet<Class>, usize) {
     /// How many workers, where they sit, and what they weigh.
-    type Members<'a> = (usize, BTreeSet<(&'a str, u32)>, Group);
+    type Members<'a> = (usize, BTreeSet<(&'a str, Option<WorkerId>)>, Group);
     let needed = usize::from(shape.voters);
     let most = shape.epsilon_ppb.map(voters_max);
     let mut classes: BTreeMap<Class, Members> = BTreeMap::new();
     for worker in candidates {
         let (workers, domains, group) = classes.entry(worker.class_of(shape.kin)).or_default();
         *workers += 1;
-        domains.insert(shape.place_of(worker));
+        domains.insert(worker.own_place());
         if let (Some(most), Some(place)) = (most, crew.place(worker.id)) {
             group.add(crew.weight(place, now), most);
         }
@@ -284,14 +285,15 @@ pub(super) fn busy(shape: &Shape, suited: &Suited, crew: &Crew) -> (Vec<WorkerId
 
 /// Removes the workers that have a seat already, and those of their domains where domains matter.
 fn unseat(shape: &Shape, candidates: &mut Vec<&Worker>, crew: &Crew) {
-    let domains: BTreeSet<(&str, u32)> = candidates.iter().map(|worker| shape.place_of(worker)).collect();
+    let domains: BTreeSet<(&str, Option<WorkerId>)> =
+        candidates.iter().map(|worker| shape.place_of(worker)).collect();
     // an arbiter sits beside the voters, not among them
     // nor do those whose votes cannot be compared
     let is_peer = |worker: &Worker| shape.class.is_none_or(|class| worker.class_of(shape.kin) == class);
     let is_voter =
         |worker: &&WorkerId| crew.get(**worker).is_none_or(|worker| !worker.is_arbiter && is_peer(worker));
     let seats = usize::from(shape.voters).max(shape.seated.iter().filter(is_voter).count() + 1);
-    let mut taken: BTreeSet<(&str, u32)> = BTreeSet::new();
+    let mut taken: BTreeSet<(&str, Option<WorkerId>)> = BTreeSet::new();
     if shape.voters > 1 && domains.len() >= seats {
         let seated = shape.seated.iter().filter(is_voter).filter_map(|worker| crew.get(*worker));
         taken.extend(seated.map(|worker| shape.place_of(worker)));

@@ -19,6 +19,8 @@ impl Pool {
             .crew
             .get(worker)
             .is_none_or(|known| (known.class, known.portable) == (joining.class, joining.portable));
+        let was_arbiter = self.floor.crew.get(worker).is_some_and(|known| known.is_arbiter);
+        let is_arbiter = joining.is_arbiter;
         let place = self.floor.crew.join(joining, self.floor.now);
         self.floor.watch_silence(place);
         let is_kept = |attempt: &AttemptId| {
@@ -33,6 +35,10 @@ impl Pool {
             self.lose(attempt, &Fault::Lost, false);
         }
         self.floor.crew_changed();
+        if was_arbiter || is_arbiter {
+            // their number may be what it was, and yet nobody be left that suits a run that waits for one
+            self.floor.followups.push(Followup::Arbiters);
+        }
         for (attempt, epoch) in holds {
             self.presented(place, attempt, epoch);
         }
@@ -151,7 +157,7 @@ impl Pool {
             worker.quarantine = None;
             (worker.for_votes, worker.condemned_elsewhere) = (false, false);
             worker.failed.clear();
-            worker.unconfirmed = 0;
+            worker.unconfirmed.clear();
         });
         self.floor.crew_changed();
         self.floor.effects.push(Effect::WorkerChanged { worker });

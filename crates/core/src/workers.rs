@@ -70,8 +70,9 @@ pub(super) struct Worker {
     pub prior: Prior,
     pub is_arbiter: bool,
     pub portable: Portable,
-    /// Votes for an overflow of the stack that nobody confirmed, less the results of it that somebody did.
-    pub unconfirmed: u32,
+    /// Different modules of which it said that their stack overflowed, which nobody confirmed, the oldest first; one less for
+    /// each result of it that somebody confirmed.
+    pub unconfirmed: VecDeque<Digest>,
     /// Confirmations by peers and by arbiters that were not told yet.
     pending: [u32; 2],
     /// Its trust domain, by number.
@@ -111,7 +112,7 @@ impl Worker {
             prior: joining.prior,
             is_arbiter: joining.is_arbiter,
             portable: joining.portable,
-            unconfirmed: 0,
+            unconfirmed: VecDeque::new(),
             pending: [0; 2],
             domain_number,
         }
@@ -179,6 +180,11 @@ impl Worker {
         self.prior == Prior::Owned && self.domain == OWN_DOMAIN
     }
 
+    /// Where it sits if the operator's own machines count one by one: its trust domain, and which one of them it is.
+    pub(super) fn own_place(&self) -> (&str, Option<WorkerId>) {
+        (self.domain.as_str(), self.is_apart().then_some(self.id))
+    }
+
     /// All of its classes.
     pub(super) fn classes(&self) -> Classes {
         Classes { native: self.class, portable: self.portable }
@@ -200,7 +206,7 @@ impl Worker {
     /// One more of its results was confirmed. Gives the entries that are due: a newcomer's one by one, those of a proven
     /// worker in bundles of a sixteenth of what it has, so that the log grows with the logarithm of the work.
     pub(super) fn confirm(&mut self, at: Time, by: Witness) -> [Option<Evidence>; 2] {
-        self.unconfirmed = self.unconfirmed.saturating_sub(1);
+        self.unconfirmed.pop_front();
         self.pending[usize::from(by == Witness::Arbiter)] += 1;
         let [peers, arbiters] = self.pending;
         if u64::from(peers + arbiters) < (self.evidence.k_milli / BUNDLE_K_MILLI).max(1) {

@@ -2,9 +2,10 @@
 //!
 //! Compilation is reproducible, so within one class of machine code every vote has to name the same artifact; another one is
 //! a fault of its worker. What is right is not worked out here but learnt, so it matters from whom: what this process's own
-//! agents compiled is never replaced; an operator's machine or an arbiter that was compared and won comes next; strangers
-//! teach something only where two trust domains that were compared and won name the same, and a vote of somebody who is
-//! trusted more is not refused for it. The class is the one that a worker had when it voted.
+//! agents compiled is never replaced; an operator's machine or an arbiter that was compared and won comes next. Strangers
+//! teach nothing, however many agree: otherwise two that win one run could have every honest vote refused from then on.
+//! Where only strangers are of a class, their results are compared as everybody's. The class is the one that a worker had
+//! when it voted.
 //!
 //! Bounded: so many are remembered ([`ARTIFACTS_MAX`]); then all are forgotten, and learnt again.
 
@@ -66,14 +67,13 @@ impl Artifacts {
         let key = key(classes.code(spec.profile), spec);
         match self.known.get(&key) {
             Some((known, from)) if *known != artifact && *from >= trust => return Err(*known),
-            Some((known, _)) if *known == artifact && trust < Trust::Own => {}
             _ if trust == Trust::Own => self.insert(key, artifact, trust),
             _ => {}
         }
         Ok(())
     }
 
-    /// Learns from the votes for an agreed final. `trust` tells how much a vote counts.
+    /// Learns from the votes of those for an agreed final that are no strangers. `trust` tells how much a vote counts.
     pub(super) fn learn(
         &mut self,
         spec: &RunSpec,
@@ -88,22 +88,18 @@ impl Artifacts {
             |record: &&AttemptRecord| matches!(record.state, AttemptState::Voted { won: Some(true), .. });
         let winners: BTreeSet<u32> =
             last.attempts.iter().filter(has_won).map(|record| record.number).collect();
-        /// Who named an artifact: the domains, and the best of them.
-        type Named<'a> = (BTreeSet<&'a str>, Trust);
-        let mut shown: BTreeMap<Class, BTreeMap<Digest, Named>> = BTreeMap::new();
+        let mut shown: BTreeMap<Class, BTreeMap<Digest, Trust>> = BTreeMap::new();
         for vote in votes.iter().filter(|vote| winners.contains(&vote.number)) {
-            let of_class = shown.entry(vote.code).or_default();
-            let (domains, best) =
-                of_class.entry(vote.artifact).or_insert_with(|| (BTreeSet::new(), Trust::Stranger));
-            domains.insert(&vote.domain);
-            *best = (*best).max(trust(vote));
+            let trust = trust(vote);
+            if trust > Trust::Stranger {
+                let best = shown.entry(vote.code).or_default().entry(vote.artifact).or_insert(trust);
+                *best = trust.max(*best);
+            }
         }
         for (class, named) in shown {
-            let is_shown =
-                |(_, (domains, best)): &(Digest, Named)| *best > Trust::Stranger || domains.len() >= 2;
-            let mut candidates = named.into_iter().filter(is_shown);
+            let mut named = named.into_iter();
             // where those differ whose word counts, nobody knows which is right
-            if let (Some((artifact, (_, best))), None) = (candidates.next(), candidates.next()) {
+            if let (Some((artifact, best)), None) = (named.next(), named.next()) {
                 self.insert(key(class, spec), artifact, best);
             }
         }

@@ -260,7 +260,7 @@ impl Owner {
     }
 }
 
-/// Learns what machine code a module has, from a final. Of a worker that is not here any more only its domain counts.
+/// Learns what machine code a module has, from a final. A worker that is not here any more teaches nothing.
 fn learn(artifacts: &mut Artifacts, links: &BTreeMap<WorkerId, Link>, open: &OpenRun, last: &Final) {
     let trust = |vote: &CastVote| {
         links.get(&vote.worker).map_or(Trust::Stranger, |link| Trust::of(&link.row, link.remote.is_some()))

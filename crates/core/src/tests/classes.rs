@@ -50,6 +50,30 @@ fn two_strangers_that_make_up_a_class_are_bound_to_no_run_that_they_cannot_decid
     assert_eq!(all_vote(&mut bench, 9).1.len(), 2);
 }
 
+/// One of the operator's own machines, of class 1.
+fn own(number: u32) -> Joining {
+    Joining { domain: OWN_DOMAIN.to_owned(), ..joining(number) }
+}
+
+#[test]
+fn two_workers_of_one_stranger_get_no_counted_run_where_the_operators_own_can_decide_it() {
+    let mut bench = Bench::start(&[]);
+    // the strangers are first in every order
+    (1..=2).for_each(|number| bench.join(stranger(number, "ada", 2)));
+    (3..=4).for_each(|number| bench.join(own(number)));
+    bench.submit(submission(5, 7, Verify::Quorum { n: 2 }));
+    let voters: Vec<u32> = bench.assigned().iter().map(|it| it.3).collect();
+    assert_eq!(
+        voters,
+        [3, 4],
+        "all of the operator's own are of one trust domain, and yet no less than ada's"
+    );
+    // nobody else is there
+    (3..=4).for_each(|number| bench.step(Event::WorkerLeft { worker: worker(number) }));
+    let voters: Vec<u32> = bench.assigned().iter().map(|it| it.3).collect();
+    assert_eq!(voters, [1, 2]);
+}
+
 #[test]
 fn confirmations_make_a_class_one_that_may_be_asked() {
     // 1 and 2 are the operator's second kind of machine: new, they cannot decide `high`; 3 to 6 are proven and can
@@ -141,4 +165,40 @@ fn a_class_whose_workers_went_is_waited_for_and_then_left() {
     let (last, voters) = all_vote(&mut bench, 9);
     assert_eq!((last.verdict.kind, voters), (VerdictKind::Agreed, vec![3, 4]));
     assert_eq!(last.verdict.dissenters, []);
+}
+
+/// A worker would not start an attempt.
+fn refuse(bench: &mut Bench, number: u32, by: u32) {
+    let fault = Fault::Refused { detail: "for a test".to_owned() };
+    let (attempt, worker) = (attempt(5, number), worker(by));
+    bench.step(Event::AttemptFaulted { attempt, epoch: Epoch(7), worker, fault, begun: false, cpu_us: 0 });
+}
+
+#[test]
+fn one_that_refused_a_run_is_not_waited_for_where_another_class_can_decide_it() {
+    let mut bench = Bench::start(&[]);
+    (1..=2).for_each(|number| bench.join(stranger(number, &format!("domain {number}"), 2)));
+    (3..=4).for_each(|number| bench.join(own(number)));
+    bench.submit(submission(5, 7, Verify::Quorum { n: 2 }));
+    let asked = bench.assigned();
+    assert_eq!(asked.iter().map(|it| it.3).collect::<Vec<_>>(), [1, 2]);
+    bench.vote(5, asked[0].1, 7, 1, 7);
+    refuse(&mut bench, asked[1].1, 2);
+    let (last, voters) = all_vote(&mut bench, 9);
+    assert_eq!((last.verdict.kind, voters), (VerdictKind::Agreed, vec![3, 4]));
+    assert_eq!(last.result, Some(Digest::from_bytes([9; 32])));
+}
+
+#[test]
+fn no_run_turns_to_a_class_of_one_stranger_as_long_as_there_is_a_wider_one() {
+    let mut bench = Bench::start(&[]);
+    (1..=2).for_each(|number| bench.join(stranger(number, "ada", 2)));
+    (3..=4).for_each(|number| bench.join(own(number)));
+    bench.submit(submission(5, 7, Verify::Quorum { n: 2 }));
+    let asked = bench.assigned();
+    assert_eq!(asked.iter().map(|it| it.3).collect::<Vec<_>>(), [3, 4]);
+    bench.vote(5, asked[0].1, 7, 3, 9);
+    refuse(&mut bench, asked[1].1, 4);
+    let (last, voters) = all_vote(&mut bench, 9);
+    assert_eq!((last.verdict.kind, voters), (VerdictKind::Agreed, vec![4]), "it is asked once more");
 }

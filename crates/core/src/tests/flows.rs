@@ -165,6 +165,21 @@ fn an_arbiter_settles_a_dispute_by_executing_twice_and_the_loser_is_suspect() {
 }
 
 #[test]
+fn a_run_waits_for_no_arbiter_that_came_back_as_one_that_cannot_settle_it() {
+    let mut bench = Bench::with_proven(3, true);
+    bench.step(Event::Credits { worker: worker(ARBITER), credits: 0 });
+    let asked = bench.drive(5, Verify::Standard, PEER_AUDIT, |by| if by == 1 { 2 } else { 1 });
+    assert!(asked.contains(&1) && asked.len() == 2, "they differ, and the arbiter has no room: {asked:?}");
+    // its session is a new one, and so is its class
+    let class = Class(Digest::from_bytes([2; 32]));
+    let upgraded = Joining { class, is_arbiter: true, domain: "ours".to_owned(), ..joining(ARBITER) };
+    bench.step(Event::WorkerJoined(Box::new(upgraded)));
+    let third = bench.assigned();
+    assert_eq!(third.len(), 1, "{:?}", bench.explained(5));
+    assert!(!asked.contains(&third[0].3) && third[0].3 != ARBITER, "{third:?}");
+}
+
+#[test]
 fn the_second_lone_dissent_ends_in_quarantine_and_in_looking_at_what_rested_on_it() {
     let mut bench = Bench::with_proven(3, true);
     for run in [5, 6] {

@@ -154,6 +154,29 @@ fn a_claim_of_an_overflow_is_a_dissent_where_two_domains_of_its_code_say_otherwi
 }
 
 #[test]
+fn two_that_say_they_are_of_a_code_are_no_proof_against_two_that_are() {
+    // 3 and 4 only say that they execute what 1 and 2 do
+    let mut bench = pool(&[1, 1, 1, 1, 2, 2, 2]);
+    bench.submit(portable(5, Verify::Quorum { n: 5 }));
+    for round in 0.. {
+        assert!(round < 10, "it ends");
+        for (_, number, epoch, by) in bench.assigned() {
+            match by {
+                1 | 2 => overflow(&mut bench, number, by, 9),
+                _ => bench.vote(5, number, epoch, by, 8),
+            }
+        }
+        if let Some(last) = bench.last_final() {
+            assert_eq!((last.state, last.verdict.votes), (RunState::Succeeded, 5));
+            assert!(last.verdict.dissenters.is_empty(), "{:?}", last.verdict);
+            assert_eq!((won(last, 1), won(last, 2)), (None, None));
+            break;
+        }
+    }
+    assert_eq!([bench.standing(1), bench.standing(2)], [WorkerStanding::Active; 2]);
+}
+
+#[test]
 fn two_strangers_that_claim_an_overflow_do_not_choose_who_is_asked() {
     // 1 and 2 made up a class of their own; 1 and 4 are asked first
     let mut bench = Bench::start(&[]);
@@ -174,12 +197,13 @@ fn two_strangers_that_claim_an_overflow_do_not_choose_who_is_asked() {
     assert_eq!(honest.last_final().expect("they agree").state, RunState::Failed);
 }
 
-#[test]
-fn claims_of_overflows_that_nobody_confirms_end_in_a_drain() {
-    let mut bench = pool(&[1, 2, 3]);
+/// Worker 1 says in ten runs that the stack of their modules overflowed, and nobody else does.
+fn claims_alone(bench: &mut Bench, module_of: impl Fn(u8) -> u8) {
     for run in 1..=10 {
         assert_eq!(bench.standing(1), WorkerStanding::Active, "before run {run}");
-        bench.submit(portable(run, Verify::Quorum { n: 3 }));
+        let module = Digest::from_bytes([module_of(run); 32]);
+        let run = u128::from(run);
+        bench.submit(Submission { module, ..portable(run, Verify::Quorum { n: 3 }) });
         let mut voters = bench.assigned();
         voters.sort_by_key(|it| it.3);
         let claim = Vote { outcome: Outcome::Trapped { trap: Trap::StackOverflow }, ..vote(9) };
@@ -195,8 +219,21 @@ fn claims_of_overflows_that_nobody_confirms_end_in_a_drain() {
         bench.step(Event::WorkerLeft { worker: worker(4) });
         (1..=3).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 4 }));
     }
-    assert_eq!(bench.standing(1), WorkerStanding::Draining);
     assert_eq!(bench.pool.worker(worker(1)).unwrap().evidence, Standing::default(), "that is no blame");
+}
+
+#[test]
+fn claims_of_overflows_of_many_modules_that_nobody_confirms_end_in_a_drain() {
+    let mut bench = pool(&[1, 2, 3]);
+    claims_alone(&mut bench, |run| run);
+    assert_eq!(bench.standing(1), WorkerStanding::Draining);
+}
+
+#[test]
+fn a_module_that_overflows_in_one_machine_code_only_drains_nobody() {
+    let mut bench = pool(&[1, 2, 3]);
+    claims_alone(&mut bench, |run| run % 2);
+    assert_eq!(bench.standing(1), WorkerStanding::Active);
 }
 
 #[test]

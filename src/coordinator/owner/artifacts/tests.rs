@@ -83,24 +83,25 @@ fn learns(artifacts: &mut Artifacts, votes: &[CastVote], winners: u32, trusted: 
 }
 
 #[test]
-fn one_stranger_teaches_nothing_and_two_domains_do() {
+fn strangers_teach_nothing_however_many_domains_agree() {
     let mut artifacts = Artifacts::default();
-    // its class is its own, or its peer is of its domain
-    learns(&mut artifacts, &[vote(1, "a", "wrong"), vote(2, "a", "wrong")], 2, &[]);
-    assert!(takes(&mut artifacts, Profile::Det1Portable, "right"));
-    learns(&mut artifacts, &[vote(1, "a", "right"), vote(2, "b", "right"), vote(3, "c", "wrong")], 3, &[]);
-    assert!(!takes(&mut artifacts, Profile::Det1Portable, "wrong"), "two domains against one");
+    let votes = [vote(1, "a", "wrong"), vote(2, "b", "wrong"), vote(3, "c", "wrong")];
+    learns(&mut artifacts, &votes, 3, &[]);
+    assert!(takes(&mut artifacts, Profile::Det1Portable, "right"), "no honest vote is refused for it");
+    assert!(takes(&mut artifacts, Profile::Det1Portable, "wrong"));
+    learns(&mut artifacts, &[vote(1, "a", "right"), vote(2, "b", "wrong")], 2, &[1]);
+    assert!(!takes(&mut artifacts, Profile::Det1Portable, "wrong"), "an operator's machine says otherwise");
     assert!(takes(&mut artifacts, Profile::Det1Portable, "right"));
     assert!(takes(&mut artifacts, Profile::Det1, "other"), "another profile is other machine code");
 }
 
 #[test]
-fn where_two_pairs_differ_nothing_is_learnt_and_what_lost_teaches_nothing() {
+fn where_two_that_are_trusted_differ_nothing_is_learnt_and_what_lost_teaches_nothing() {
     let mut artifacts = Artifacts::default();
-    let votes = [vote(1, "a", "x"), vote(2, "b", "x"), vote(3, "c", "y"), vote(4, "d", "y")];
-    learns(&mut artifacts, &votes, 4, &[]);
+    let votes = [vote(1, "a", "x"), vote(2, "b", "y"), vote(3, "c", "y")];
+    learns(&mut artifacts, &votes, 3, &[1, 2]);
     assert!(takes(&mut artifacts, Profile::Det1Portable, "z"));
-    learns(&mut artifacts, &votes, 1, &[]);
+    learns(&mut artifacts, &votes, 1, &[2]);
     assert!(takes(&mut artifacts, Profile::Det1Portable, "z"), "one has won, and it is a stranger");
     let unchecked = Final { verdict: Verdict::default(), ..agreed(2) };
     artifacts.learn(&spec(Profile::Det1Portable), &votes, &unchecked, |_| Trust::Operator);
