@@ -58,6 +58,7 @@ mod tests {
             owned: false,
             arbiter: false,
             standings: BTreeMap::new(),
+            proven_as: BTreeMap::new(),
             quarantined: None,
             for_votes: false,
             created_at: Time(0),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::class::{Classes, Portable};
 use crate::core::{self, Prior, Standing, Time, Witness};
 use crate::digest::Digest;
 use crate::id::{AttemptId, WorkerId};
@@ -46,6 +47,9 @@ pub struct WorkerRow {
     pub arbiter: bool,
     /// What its evidence says, by class: the fold of all that was ever appended, trimmed since or not.
     pub standings: BTreeMap<Digest, Standing>,
+    /// By class, with which classes for portable results the confirmations of its standing were earned. A standing that was
+    /// stored before these were kept has none.
+    pub proven_as: BTreeMap<Digest, Portable>,
     /// The token that it enrolled with.
     pub enrolled_by: Option<u32>,
     /// Why it is quarantined.
@@ -67,6 +71,15 @@ impl WorkerRow {
     /// What its evidence says, if it executes as this class.
     pub fn standing(&self, class: Digest) -> Standing {
         self.standings.get(&class).copied().unwrap_or_default()
+    }
+
+    /// What its evidence says, if it executes as these classes. Those for portable results are its own word, so confirmations
+    /// that it earned with others are worth nothing: it is a newcomer that keeps what it did wrong. A standing that does not
+    /// say with which it was earned is that of the first that come.
+    pub fn standing_as(&self, classes: Classes) -> Standing {
+        let (class, standing) = (classes.native.0, self.standing(classes.native.0));
+        let is_its = self.proven_as.get(&class).is_none_or(|portable| *portable == classes.portable);
+        if is_its { standing } else { standing.unproven() }
     }
 
     /// Whether what it showed in another class than this is enough for a quarantine.
@@ -109,6 +122,8 @@ pub struct Evidence {
     pub worker: WorkerId,
     /// In which class.
     pub class: Digest,
+    /// With which classes for portable results, where that is known. Not kept in the log: the standing has the latest.
+    pub portable: Option<Portable>,
     /// What: `dissented`, `crashed`, `timed_out`, `lost`, `corrupt`, `refused`; or a fact of its integrity, see
     /// [`Evidence::integrity`].
     pub kind: String,

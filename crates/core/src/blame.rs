@@ -58,9 +58,9 @@ impl Floor {
         let Some(known) = self.crew.get_mut(worker) else { return };
         let before = known.trust();
         known.learn(at, attempt.map(|attempt| attempt.run), evidence);
-        let (class, after) = (known.class, known.trust());
+        let (class, portable, after) = (known.class, Some(known.portable), known.trust());
         self.trust_changed(before, after);
-        self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+        self.effects.push(Effect::Evidence { worker, class, portable, attempt, at, evidence });
     }
 
     /// What an agreed result says of its voters, told once per run.
@@ -110,7 +110,7 @@ impl Floor {
                     self.followups.push(Followup::Rehabilitate(worker, why));
                 }
             }
-            self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+            self.effects.push(Effect::Evidence { worker, class, portable: None, attempt, at, evidence });
         }
     }
 
@@ -135,14 +135,20 @@ impl Floor {
                 false => continue,
             };
             let (at, attempt) = (self.now, Some(run.attempt_id(*number)));
-            let (worker, class) = (self.crew.at(*place).id, self.crew.at(*place).class);
+            let known = self.crew.at(*place);
+            let (worker, class, portable) = (known.id, known.class, Some(known.portable));
+            let ballot = run.position(*number).and_then(|position| run.attempts[position].counted());
+            if ballot.is_none_or(|ballot| ballot.classes != known.classes()) {
+                // it came back as something else since, and what it was says nothing of that
+                continue;
+            }
             let Some(known) = self.crew.get_mut(worker) else { continue };
             let before = known.trust();
             let told = known.confirm(at, by);
             let after = known.trust();
             self.trust_changed(before, after);
             for evidence in told.into_iter().flatten() {
-                self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+                self.effects.push(Effect::Evidence { worker, class, portable, attempt, at, evidence });
             }
         }
     }
@@ -171,7 +177,7 @@ impl Floor {
         let PastVoter { worker, class: Some(class), is_out, .. } = voter else { return };
         let at = self.now;
         let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
-        self.effects.push(Effect::Evidence { worker, class, attempt, at, evidence });
+        self.effects.push(Effect::Evidence { worker, class, portable: None, attempt, at, evidence });
         if is_out {
             return;
         }

@@ -6,6 +6,7 @@ use super::Explained;
 use super::credibility::Weight;
 use super::evidence::Evidence;
 use super::types::{AttemptRecord, Time};
+use vocabulary::class::Portable;
 use vocabulary::digest::Digest;
 use vocabulary::id::{AttemptId, Class, Epoch, RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault, Outcome, RunState, Verdict};
@@ -92,6 +93,8 @@ pub enum Effect {
         worker: WorkerId,
         /// In which class.
         class: Class,
+        /// With which classes for portable results, if it has joined: confirmations do not carry over to others.
+        portable: Option<Portable>,
         /// On which attempt; none for an operator's word.
         attempt: Option<AttemptId>,
         /// When: what the fold takes for the day.

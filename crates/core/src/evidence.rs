@@ -191,6 +191,15 @@ impl Standing {
         self.lapses[place..].rotate_left(1);
     }
 
+    /// What is left of it where the same worker executes something else: what it did wrong, and no confirmation.
+    pub fn unproven(self) -> Standing {
+        let mut left = Standing { k_milli: 0, ..self };
+        for lapse in left.lapses.iter_mut().flatten() {
+            lapse.k_milli = 0;
+        }
+        left
+    }
+
     /// Whether what was not taken back is enough for a quarantine.
     pub fn condemns(&self) -> bool {
         self.has_more || self.lapses.iter().flatten().any(Lapse::condemns)

@@ -391,6 +391,11 @@ impl Crew {
             self.note_arbiter(place, joining.is_arbiter);
             self.update(place, |worker| {
                 let is_other = worker.class != joining.class;
+                if worker.portable != joining.portable {
+                    // these are its own word only; what it did wrong may not be stored yet
+                    worker.evidence = worker.evidence.unproven();
+                    worker.pending = [0; 2];
+                }
                 if is_other || joining.standing.suspect_since > worker.evidence.suspect_since {
                     worker.evidence = joining.standing;
                     worker.pending = [0; 2];

@@ -62,8 +62,8 @@ impl Owner {
                 let _ = self.parts.events.send((None, PoolEvent::Worker(worker)));
             }
             Effect::QuarantineWorker { worker, why } => self.quarantine_worker(worker, why),
-            Effect::Evidence { worker, class, attempt, at, evidence } => {
-                self.testified((worker, class), attempt, at, evidence);
+            Effect::Evidence { worker, class, portable, attempt, at, evidence } => {
+                self.testified((worker, class, portable), attempt, at, evidence);
             }
             Effect::Rehabilitated { worker, why } => self.rehabilitated(worker, &why),
             // the quarantine's own write has put it down, and wakes who looks

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{Owner, Parts, Stored};
+use crate::class::Portable;
 use crate::coordinator::repair;
 use crate::coordinator::service::{ModuleCache, PoolEvent};
 use crate::core::{self, Class, Event, Time};
@@ -171,7 +172,9 @@ impl Owner {
         let Some(class) = self.parts.pool.worker(worker).map(|view| view.class) else { return };
         let (at, kind) = (self.now(), kind.to_owned());
         let attempt = Some(attempt);
-        self.notes.noted.push(Evidence { worker, class: class.0, kind, count: 1, attempt, result, at });
+        let class = class.0;
+        let seen = Evidence { worker, class, portable: None, kind, count: 1, attempt, result, at };
+        self.notes.noted.push(seen);
     }
 
     /// Stores the quarantine of a worker whose votes gave it away; the pool keeps it out already.
@@ -233,7 +236,7 @@ impl Owner {
     /// Takes a note of what a comparison says of a worker's integrity. A readmission is recorded by whoever readmits.
     pub(super) fn testified(
         &mut self,
-        (worker, class): (WorkerId, Class),
+        (worker, class, portable): (WorkerId, Class, Option<Portable>),
         attempt: Option<AttemptId>,
         at: Time,
         evidence: core::Evidence,
@@ -247,7 +250,8 @@ impl Owner {
         {
             let kind = kind.to_owned();
             let attempt = Some(attempt);
-            let entry = Evidence { worker, class: class.0, kind, count, attempt, result: None, at };
+            let class = class.0;
+            let entry = Evidence { worker, class, portable, kind, count, attempt, result: None, at };
             self.notes.noted.push(entry);
         }
     }

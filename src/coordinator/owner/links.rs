@@ -172,7 +172,7 @@ impl Owner {
             holds: hello.holds,
             // not as its row says: that was read before, and is written later
             quarantined: self.parts.quarantined.has(link.row.id),
-            standing: link.row.standing(hello.classes.native.0),
+            standing: link.row.standing_as(hello.classes),
             prior: link.row.prior(),
             is_arbiter: link.row.arbiter,
             portable: hello.classes.portable,

@@ -120,6 +120,7 @@ impl Bench {
             owned: true,
             arbiter: false,
             standings: [(CLASS.0, standing)].into(),
+            proven_as: BTreeMap::new(),
             quarantined: None,
             for_votes: false,
             created_at: Time(0),

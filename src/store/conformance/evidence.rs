@@ -2,14 +2,16 @@
 
 use super::Place;
 use super::fixtures::*;
+use crate::class::{Classes, Portable};
 use crate::core::{Standing, Time};
-use crate::id::{AttemptId, WorkerId};
+use crate::id::{AttemptId, Class, WorkerId};
 use crate::store::{Enrolment, Evidence, EvidenceRetention, Store, kind};
 
 fn seen(worker: u32, at: u64) -> Evidence {
     Evidence {
         worker: WorkerId(worker),
         class: digest("class"),
+        portable: None,
         kind: if at.is_multiple_of(2) { "dissented" } else { "crashed" }.to_owned(),
         attempt: Some(AttemptId { run: run_id(at), number: 2 }),
         result: at.is_multiple_of(2).then(|| digest("wrong")),
@@ -137,4 +139,46 @@ pub(crate) async fn the_standing_of_a_worker_is_the_fold_of_its_whole_log(place:
     // it is read back as it was written
     store.append_evidence(vec![readmitted[0].clone()]).await.unwrap();
     assert_eq!(store.evidence(worker.id, None, 1).await.unwrap()[0].1, *readmitted[0]);
+    confirmations_are_of_the_portable_classes_that_they_were_earned_with(place, store).await;
+}
+
+async fn confirmations_are_of_the_portable_classes_that_they_were_earned_with(
+    place: &dyn Place,
+    store: std::sync::Arc<dyn Store>,
+) {
+    let portable = |name: &str| Portable::alike(Class(digest(name)));
+    let as_class = |name: &str| Classes { native: Class(digest("c")), portable: portable(name) };
+    let entry = |portable, kind: &str, count, at| Evidence {
+        worker: WorkerId(1),
+        class: digest("c"),
+        portable,
+        kind: kind.to_owned(),
+        count,
+        ..seen(1, at)
+    };
+    let k = async |store: &dyn Store, name: &str| {
+        store.workers().await.unwrap().remove(0).standing_as(as_class(name)).k_milli
+    };
+    store.append_evidence(vec![entry(None, kind::CONFIRMED, 5, 1)]).await.unwrap();
+    assert_eq!(
+        (k(&*store, "x").await, k(&*store, "y").await),
+        (5_000, 5_000),
+        "of before: the first that comes"
+    );
+    store.append_evidence(vec![entry(Some(portable("x")), kind::CONFIRMED, 2, 1)]).await.unwrap();
+    assert_eq!((k(&*store, "x").await, k(&*store, "y").await), (7_000, 0));
+    store.close().await;
+    let store = place.open().await;
+    assert_eq!((k(&*store, "x").await, k(&*store, "y").await), (7_000, 0), "also after a restart");
+    let then = [
+        entry(Some(portable("x")), kind::LONE_DISSENT, 1, 3),
+        entry(Some(portable("y")), kind::CONFIRMED, 1, 5),
+        entry(None, kind::ABSOLVED, 1, 3),
+    ];
+    store.append_evidence(then[..2].to_vec()).await.unwrap();
+    assert_eq!((k(&*store, "x").await, k(&*store, "y").await), (0, 1_000), "it has begun anew");
+    let standing = store.workers().await.unwrap().remove(0).standing_as(as_class("z"));
+    assert_eq!(standing.lapses.iter().flatten().count(), 1, "but for what it did wrong");
+    store.append_evidence(then[2..].to_vec()).await.unwrap();
+    assert_eq!(k(&*store, "y").await, 1_000, "what is given back is not of this class");
 }

@@ -211,6 +211,7 @@ impl Model {
             owned: enrolment.owned,
             arbiter: enrolment.arbiter,
             standings: BTreeMap::new(),
+            proven_as: BTreeMap::new(),
             quarantined: None,
             for_votes: false,
             created_at: enrolment.at,

@@ -8,9 +8,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::batch::Batch;
 use super::values::{int, run_id, run_key, time, uint};
 use super::writer::Abort;
+use crate::class::Portable;
 use crate::core::{LAPSES_MAX, Lapse, Standing, Time};
 use crate::digest::Digest;
-use crate::id::{AttemptId, RunId, WorkerId};
+use crate::id::{AttemptId, Class, RunId, WorkerId};
 use crate::store::{Evidence, EvidenceRetention, kind};
 
 /// See [`crate::store::Store::append_evidence`].
@@ -32,24 +33,33 @@ pub(super) fn append(batch: &mut Batch<'_>, evidence: &[Evidence]) -> Result<(),
             seen.count,
         ])?;
         if let Some(entry) = seen.integrity() {
-            let known = standing(connection, seen.worker, seen.class)?;
-            put_standing(
-                connection,
-                seen.worker,
-                seen.class,
-                known.with(seen.at, seen.attempt.map(|attempt| attempt.run), entry),
-            )?;
+            let (mut known, mut portable) = standing(connection, seen.worker, seen.class)?;
+            if seen.portable.is_some() && portable != seen.portable {
+                if portable.is_some() {
+                    known = known.unproven();
+                }
+                portable = seen.portable;
+            }
+            let after = known.with(seen.at, seen.attempt.map(|attempt| attempt.run), entry);
+            put_standing(connection, (seen.worker, seen.class, portable), after)?;
         }
     }
     Ok(())
 }
 
-fn standing(connection: &Connection, worker: WorkerId, class: Digest) -> rusqlite::Result<Standing> {
+fn standing(
+    connection: &Connection,
+    worker: WorkerId,
+    class: Digest,
+) -> rusqlite::Result<(Standing, Option<Portable>)> {
     let known = connection
         .prepare_cached(
-            "SELECT k_milli, suspect_since, day, lapses, has_more FROM standings WHERE worker = ?1 AND class = ?2",
+            "SELECT k_milli, suspect_since, day, lapses, has_more, results, code FROM standings
+             WHERE worker = ?1 AND class = ?2",
         )?
-        .query_row(params![worker.0, class.as_bytes()], |row| stored_standing(row, 0))
+        .query_row(params![worker.0, class.as_bytes()], |row| {
+            Ok((stored_standing(row, 0)?, stored_portable(row, 5)?))
+        })
         .optional()?;
     Ok(known.unwrap_or_default())
 }
@@ -63,6 +73,12 @@ fn stored_standing(row: &Row<'_>, at: usize) -> rusqlite::Result<Standing> {
         lapses: split_lapses(&row.get::<_, Option<Vec<u8>>>(at + 3)?.unwrap_or_default()),
         has_more: row.get(at + 4)?,
     })
+}
+
+fn stored_portable(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Portable>> {
+    let (results, code) = (row.get::<_, Option<[u8; 32]>>(at)?, row.get::<_, Option<[u8; 32]>>(at + 1)?);
+    let class = |bytes| Class(Digest::from_bytes(bytes));
+    Ok(results.zip(code).map(|(results, code)| Portable { results: class(results), code: class(code) }))
 }
 
 /// Bytes of a lapse: run, whether it is lone (1) and had one before it (2), the two days, confirmations.
@@ -102,14 +118,14 @@ fn split_lapses(bytes: &[u8]) -> [Option<Lapse>; LAPSES_MAX] {
 
 fn put_standing(
     connection: &Connection,
-    worker: WorkerId,
-    class: Digest,
+    (worker, class, portable): (WorkerId, Digest, Option<Portable>),
     standing: Standing,
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT OR REPLACE INTO standings (worker, class, k_milli, suspect_since, day, lapses, has_more)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT OR REPLACE INTO standings
+                 (worker, class, k_milli, suspect_since, day, lapses, has_more, results, code)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
         .execute(params![
             worker.0,
@@ -119,22 +135,29 @@ fn put_standing(
             standing.day,
             join_lapses(&standing),
             standing.has_more,
+            portable.as_ref().map(|portable| portable.results.0.as_bytes()),
+            portable.as_ref().map(|portable| portable.code.0.as_bytes()),
         ])?;
     Ok(())
 }
 
-/// What the evidence of every worker says, by class.
-pub(super) fn standings(
-    connection: &Connection,
-) -> rusqlite::Result<BTreeMap<u32, BTreeMap<Digest, Standing>>> {
+/// Standings of a worker by class, and with which classes for portable results they were earned.
+type Standings = (BTreeMap<Digest, Standing>, BTreeMap<Digest, Portable>);
+
+/// What the evidence of every worker says.
+pub(super) fn standings(connection: &Connection) -> rusqlite::Result<BTreeMap<u32, Standings>> {
     let mut select = connection.prepare_cached(
-        "SELECT worker, class, k_milli, suspect_since, day, lapses, has_more FROM standings",
+        "SELECT worker, class, k_milli, suspect_since, day, lapses, has_more, results, code FROM standings",
     )?;
     let mut rows = select.query([])?;
-    let mut all = BTreeMap::<u32, BTreeMap<Digest, Standing>>::new();
+    let mut all = BTreeMap::<u32, Standings>::new();
     while let Some(row) = rows.next()? {
-        let standing = stored_standing(row, 2)?;
-        all.entry(row.get(0)?).or_default().insert(Digest::from_bytes(row.get(1)?), standing);
+        let class = Digest::from_bytes(row.get(1)?);
+        let (standings, proven_as) = all.entry(row.get(0)?).or_default();
+        standings.insert(class, stored_standing(row, 2)?);
+        if let Some(portable) = stored_portable(row, 7)? {
+            proven_as.insert(class, portable);
+        }
     }
     Ok(all)
 }
@@ -170,6 +193,7 @@ pub(super) fn page(
             let seen = Evidence {
                 worker,
                 class: Digest::from_bytes(row.get(1)?),
+                portable: None,
                 kind: row.get(2)?,
                 attempt: match row.get_ref(3)?.as_blob()? {
                     [] => None,

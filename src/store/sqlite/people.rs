@@ -121,6 +121,7 @@ fn stored_worker(row: &Row<'_>) -> Result<WorkerRow, ReadError> {
         arbiter: row.get(16)?,
         for_votes: row.get(17)?,
         standings: BTreeMap::new(),
+        proven_as: BTreeMap::new(),
     })
 }
 
@@ -152,7 +153,7 @@ pub(super) fn workers(connection: &Connection) -> Result<Vec<WorkerRow>, ReadErr
     let mut standings = evidence::standings(connection)?;
     while let Some(row) = rows.next()? {
         let mut worker = stored_worker(row)?;
-        worker.standings = standings.remove(&worker.id.0).unwrap_or_default();
+        (worker.standings, worker.proven_as) = standings.remove(&worker.id.0).unwrap_or_default();
         workers.push(worker);
     }
     Ok(workers)
@@ -182,7 +183,8 @@ pub(super) fn enrol_worker(batch: &mut Batch<'_>, enrolment: &Enrolment) -> Resu
     let mut rows = select.query(params![enrolment.key])?;
     let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     let mut worker = stored_worker(row).map_err(reads::own_or_sql)?;
-    worker.standings = evidence::standings(connection)?.remove(&worker.id.0).unwrap_or_default();
+    (worker.standings, worker.proven_as) =
+        evidence::standings(connection)?.remove(&worker.id.0).unwrap_or_default();
     Ok(worker)
 }
 

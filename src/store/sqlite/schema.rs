@@ -404,6 +404,12 @@ const MIGRATIONS: &[&str] = &[
     -- those of which the result was corrected since have it still
     INSERT INTO corrections (run, workers, due) SELECT row, x'', 1 FROM runs WHERE revision > 1;
     ",
+    // 10: confirmations are worth something with the classes for portable results that they were earned with.
+    "
+    -- those of its latest evidence; NULL of before
+    ALTER TABLE standings ADD COLUMN results BLOB;
+    ALTER TABLE standings ADD COLUMN code BLOB;
+    ",
 ];
 
 /// This build's schema.

@@ -427,3 +427,53 @@ fn a_worker_that_comes_back_with_another_portable_class_holds_nothing() {
     let view = bench.pool.run(RunId(5)).unwrap();
     assert!(matches!(view.attempts[0].state, AttemptState::Faulted { .. }), "{:?}", view.attempts);
 }
+
+/// Two strangers that earn trust with the portable classes of code 1 where votes are counted.
+fn earned() -> Bench {
+    let mut bench = Bench::start(&[]);
+    (1..=2).for_each(|number| bench.join(stranger(number, 1)));
+    for run in 100..120 {
+        (1..=2).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 4 }));
+        bench.submit(portable(run, Verify::Quorum { n: 2 }));
+        for (run, number, epoch, by) in bench.assigned() {
+            bench.vote(run, number, epoch, by, 9);
+        }
+        bench.step(Event::Committed { run: RunId(run), write: WriteKind::Finished });
+    }
+    bench
+}
+
+fn stranger(number: u32, code: u8) -> Joining {
+    Joining { prior: Prior::Foreign, domain: format!("domain {number}"), ..machine(number, code) }
+}
+
+#[test]
+fn trust_stays_over_a_reconnect_and_does_not_carry_over_to_other_portable_classes() {
+    let k = |bench: &Bench| bench.pool.worker(worker(1)).unwrap().evidence.k_milli;
+    let mut bench = earned();
+    assert_eq!(k(&bench), 20_000);
+    let proven = Standing { k_milli: 20_000, ..Standing::default() };
+    bench.join(Joining { standing: proven, ..stranger(1, 1) });
+    assert_eq!(k(&bench), 20_000);
+    let made_up = Portable { results: class(200), code: class(201) };
+    // whatever the shell says of it
+    bench.join(Joining { portable: made_up, standing: proven, ..stranger(1, 1) });
+    assert_eq!(k(&bench), 0);
+}
+
+#[test]
+fn a_vote_confirms_nothing_of_what_its_worker_became_since() {
+    let mut bench = earned();
+    bench.submit(portable(5, Verify::Quorum { n: 2 }));
+    let voters = bench.assigned();
+    let first = voters.iter().find(|it| it.3 == 1).unwrap();
+    bench.vote(5, first.1, first.2, 1, 9);
+    let made_up = Portable { results: class(200), code: class(201) };
+    bench.join(Joining { portable: made_up, ..stranger(1, 1) });
+    let second = voters.iter().find(|it| it.3 == 2).unwrap();
+    bench.effects.clear();
+    bench.vote(5, second.1, second.2, 2, 9);
+    assert_eq!(bench.last_final().unwrap().state, RunState::Succeeded);
+    assert_eq!(evidence(&bench), [2]);
+    assert_eq!(bench.pool.worker(worker(1)).unwrap().evidence.k_milli, 0);
+}

@@ -313,6 +313,7 @@ impl Shim {
                 effects.extend(blamed.map(|(worker, attempt)| Effect::Evidence {
                     worker,
                     class: Class(Digest::EMPTY),
+                    portable: None,
                     attempt: Some(attempt),
                     at: Time(0),
                     evidence: Evidence::LoneDissent,
@@ -346,9 +347,14 @@ impl Shim {
                     _ => None,
                 });
                 effects.extend(blamed.map(|effect| match effect {
-                    Effect::Evidence { worker, class, attempt, at, .. } => {
-                        Effect::Evidence { worker, class, attempt, at, evidence: Evidence::Absolved }
-                    }
+                    Effect::Evidence { worker, class, portable, attempt, at, .. } => Effect::Evidence {
+                        worker,
+                        class,
+                        portable,
+                        attempt,
+                        at,
+                        evidence: Evidence::Absolved,
+                    },
                     other => other,
                 }));
             }
