@@ -221,3 +221,20 @@ fn who_readmits_a_module_keeps_the_runs_that_have_not_ended_by_then() {
     bench.wait(1);
     assert_eq!(bench.ended(), 1_000);
 }
+
+#[test]
+fn those_that_follow_are_counted_too() {
+    let mut bench = Bench::of([joining(1)]);
+    bench.only(0);
+    for run in 1..=3_000_u128 {
+        let policy = Policy { verify: Verify::Once, durable: false, ..Policy::default() };
+        let share = Some(Digest::of(&(run % 10).to_be_bytes()));
+        let submission = Submission { policy, share, ..submission(run, 1, Verify::Once) };
+        bench.pool.submit(bench.now, submission, &mut bench.effects).expect("it is accepted");
+    }
+    bench.effects.clear();
+    bench.step(Event::ModuleQuarantined { module: MODULE, why: "an order".to_owned() });
+    assert_eq!(bench.ended(), 900, "three with all that follow them");
+    bench.wait(1);
+    assert_eq!(bench.ended(), 3_000);
+}
