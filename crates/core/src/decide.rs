@@ -342,9 +342,9 @@ impl Floor {
                 self.note(run, Note::Serial { crashes, crashes_max: self.config.crashes_max });
             }
             let witness = (by, self.is_believed(by));
-            let most = self.config.module_crashes_max as usize;
+            let (most, crew) = (self.config.module_crashes_max as usize, (&self.crew, self.is_grace()));
             let module = &mut self.modules[run.module];
-            if let Some(why) = module.crashed(self.now, run.id, witness, &self.crew, most) {
+            if let Some(why) = module.crashed(self.now, run.id, witness, crew, most) {
                 self.modules[run.module].quarantined = Some(why.clone());
                 self.effects.push(Effect::QuarantineModule { module: digest, why: why.clone() });
                 self.followups.push(Followup::Poisoned(run.module, why));
@@ -352,11 +352,10 @@ impl Floor {
         }
     }
 
-    /// Whether a worker's word is enough where no votes are compared: it is the operator's own or an arbiter, or nobody else
-    /// is there who could say the same, nor may come back.
+    /// Whether a worker's word is enough where no votes are compared: it is the operator's own or an arbiter.
     fn is_believed(&self, worker: WorkerId) -> bool {
         let is_trusted = |it: &Worker| it.prior == Prior::Owned || it.is_arbiter;
-        self.crew.get(worker).is_some_and(is_trusted) || (!self.is_grace() && self.crew.is_alone(worker))
+        self.crew.get(worker).is_some_and(is_trusted)
     }
 
     /// A worker on which different modules fail in a row is the likelier culprit, if somebody else could execute them:

@@ -2,7 +2,9 @@
 //!
 //! The poison rule hears of crashes from workers, and a worker may make them up. So it asks for [`Config::module_crashes_max`]
 //! crashed runs *without the word of any one foreign fault domain*: runs that one of the operator's own workers, an arbiter
-//! or two fault domains saw crash, and those that only one saw, except those of the one that says so most often.
+//! or two trust domains saw crash, and those that only one saw, except those of the one that says so most often. Only where
+//! nobody of another domain has ever joined, so that nobody is only away, does a foreign domain's word count: that of a worker
+//! without peers, or of two. Elsewhere runs of a module that one foreign domain is left alone with end by their own budgets.
 //!
 //! A module without runs is forgotten after [`IDLE_MAX`] others, unless it is quarantined or called nondeterministic.
 
@@ -27,8 +29,10 @@ const FIRST_ESTIMATE_US: u64 = 1_000;
 pub(super) struct Crashed {
     at: Time,
     run: RunId,
-    /// The one foreign worker that says so; `None` if it is believed.
+    /// The foreign worker that says so; `None` if it is believed, or somebody of another domain says the same.
     only: Option<WorkerId>,
+    /// Whether another worker of its domain says the same.
+    has_peer: bool,
 }
 
 /// A module as the pool keeps it.
@@ -120,7 +124,7 @@ impl Module {
         now: Time,
         run: RunId,
         (worker, is_believed): (WorkerId, bool),
-        crew: &Crew,
+        (crew, is_grace): (&Crew, bool),
         most: usize,
     ) -> Option<String> {
         while self.crashed.front().is_some_and(|crash| now.ms_since(crash.at) >= DAY_MS) {
@@ -129,7 +133,9 @@ impl Module {
         let only = (!is_believed).then_some(worker);
         match self.crashed.iter_mut().find(|crash| crash.run == run) {
             Some(crash) => match (crash.only, only) {
-                (Some(before), Some(worker)) if crew.is_same_domain(before, worker) => return None,
+                (Some(before), Some(worker)) if crew.trust_domain(before) == crew.trust_domain(worker) => {
+                    crash.has_peer |= before != worker;
+                }
                 _ => crash.only = None,
             },
             None => {
@@ -139,20 +145,29 @@ impl Module {
                 {
                     self.crashed.remove(oldest);
                 }
-                self.crashed.push_back(Crashed { at: now, run, only });
+                self.crashed.push_back(Crashed { at: now, run, only, has_peer: false });
             }
         }
-        let runs = self.crashed_for_sure(crew);
+        let runs = self.crashed_for_sure(crew, !is_grace && crew.was_always_one_domain());
         (runs >= most && self.quarantined.is_none())
             .then(|| format!("it crashed {runs} different runs within a day"))
     }
 
-    /// Runs that it crashed whichever one of the foreign fault domains lies.
-    fn crashed_for_sure(&self, crew: &Crew) -> usize {
+    /// Runs that it crashed whichever one of the foreign domains lies; asked anew each time, because a domain that is alone
+    /// now may not stay so. In a pool that always was of one domain it is one of its workers that may lie, unless there is
+    /// but one.
+    fn crashed_for_sure(&self, crew: &Crew, is_one_domain: bool) -> usize {
+        if is_one_domain && crew.len() == 1 {
+            return self.crashed.len();
+        }
         let mut alone: BTreeMap<u32, usize> = BTreeMap::new();
-        for worker in self.crashed.iter().filter_map(|crash| crash.only) {
-            if let Some(place) = crew.place(worker) {
-                *alone.entry(crew.fault_domain(place)).or_default() += 1;
+        for crash in self.crashed.iter().filter(|crash| !(is_one_domain && crash.has_peer)) {
+            let of = |worker| match is_one_domain {
+                true => crew.place(worker).map(|place| place as u32),
+                false => crew.trust_domain(worker),
+            };
+            if let Some(witness) = crash.only.and_then(of) {
+                *alone.entry(witness).or_default() += 1;
             }
         }
         self.crashed.len() - alone.values().max().unwrap_or(&0)

@@ -21,7 +21,8 @@ use vocabulary::result::{FailReason, Fault};
 /// Why a run fails whose module may not run.
 pub(super) const REFUSED: &str = "its module was refused at admission";
 
-/// Runs of a module that is taken out of service that end in one step: a step of more would keep everybody else waiting.
+/// Runs of a module that is taken out of service that end in one step, those that follow others included (but for the first
+/// one's): a step of more would keep everybody else waiting.
 const FAILED_AT_ONCE_MAX: usize = 1_000;
 
 /// The scheduler and the rules of verification, without a clock of its own.
@@ -466,13 +467,19 @@ impl Pool {
             None => return,
         };
         let waiting = known.lanes.iter().flat_map(|lane| self.floor.queue.runs_of_lane(*lane));
-        let runs: Vec<RunId> = waiting.chain(self.held_of(module)).take(FAILED_AT_ONCE_MAX + 1).collect();
-        if runs.len() > FAILED_AT_ONCE_MAX {
-            let next = Time(self.floor.now.0 + 1);
-            self.floor.timers.set(next, Timer::Unserved(known.digest));
+        let (mut ending, mut more, mut fails) = (0, None, Vec::new());
+        for run in waiting.chain(self.held_of(module)) {
+            ending += self.ends_with(run);
+            if ending > FAILED_AT_ONCE_MAX && !fails.is_empty() {
+                more = Some(known.digest);
+                break;
+            }
+            fails.push(Followup::Fail(run, reason, why.clone()));
         }
-        let fail = |run| Followup::Fail(run, reason, why.clone());
-        self.floor.followups.extend(runs.into_iter().take(FAILED_AT_ONCE_MAX).map(fail));
+        if let Some(module) = more {
+            self.floor.timers.set(Time(self.floor.now.0 + 1), Timer::Unserved(module));
+        }
+        self.floor.followups.extend(fails);
     }
 
     fn tick(&mut self) {

@@ -287,9 +287,6 @@ impl Queue {
     /// nobody else of that shape waits.
     pub(super) fn leave(&mut self, ticket: Ticket, modules: &mut Modules) -> Option<(u32, Time)> {
         let before = self.lanes[ticket.lane].turn();
-        if before.is_some_and(|(_, age)| age == ticket.age) {
-            self.shapes[self.lanes[ticket.lane].shape].passed_over_since = None;
-        }
         self.lanes[ticket.lane].runs.remove(&ticket.age);
         self.queued -= 1;
         self.shelve(ticket.lane, before);
@@ -307,6 +304,8 @@ impl Queue {
         if !known.lanes.is_empty() {
             return None;
         }
+        // not before: others of the shape have waited for as long, whoever gives up
+        known.passed_over_since = None;
         let timer_at = known.timer_at.take();
         self.idle(shape);
         timer_at.map(|at| (shape, at))
@@ -363,8 +362,9 @@ impl Queue {
     }
 
     /// Keeps a worker for the shape that was passed over for longest, if that is too long: the one with the most memory left of
-    /// those that could ever hold it. It gets nothing smaller until it has room, so what runs there ends and the run
-    /// has its turn.
+    /// those that would take an attempt now; others may never. It gets nothing smaller until it has room, so what runs there
+    /// ends and the run has its turn, among what its worker has room for: a steady stream of a higher priority goes before
+    /// it all the same.
     pub(super) fn keep_for_large(&mut self, crew: &mut Crew, modules: &Modules, config: &Config, now: Time) {
         crew.keep(None);
         let Queue { shares, shapes, lanes, .. } = self;
@@ -385,7 +385,8 @@ impl Queue {
                 continue;
             }
             let since = known.passed_over_since.unwrap_or(now);
-            let places = suited.places.both(&suited.places);
+            // what one has free only grows while it is kept, and another one is kept instead only if it has more
+            let places = suited.places.both(crew.free());
             let roomiest = places.max_by_key(|place| (crew.at(*place).memory_free(), Reverse(*place)));
             if now.ms_since(since) >= PASSED_OVER_MS
                 && longest.is_none_or(|(longest, ..)| since < longest)

@@ -94,6 +94,11 @@ impl Floor {
 }
 
 impl Pool {
+    /// Runs that end with a run which is not served any more: itself and those that follow it.
+    pub(super) fn ends_with(&self, leader: RunId) -> usize {
+        1 + self.floor.flights.followers.get(&leader).map_or(0, BTreeSet::len)
+    }
+
     /// Whose result a run may wait for.
     pub(super) fn leader_for(&self, run: &Run) -> Option<RunId> {
         let share = shares(run).filter(|_| !run.is_recovered && run.attempts.is_empty())?;

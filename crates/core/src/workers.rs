@@ -337,15 +337,14 @@ impl Crew {
         if self.is_one_domain || worker.is_apart() { place as u32 } else { worker.domain_number | 1 << 31 }
     }
 
-    /// Whether two workers are of one fault domain: then both say no more than one of them.
-    pub(super) fn is_same_domain(&self, one: WorkerId, other: WorkerId) -> bool {
-        let domain = |worker| self.place(worker).map(|place| self.fault_domain(place));
-        one == other || domain(one) == domain(other)
+    /// The trust domain of a worker, by number, whoever else is there.
+    pub(super) fn trust_domain(&self, worker: WorkerId) -> Option<u32> {
+        self.get(worker).map(|worker| worker.domain_number)
     }
 
-    /// Whether nobody of another fault domain is there who could see what a worker sees.
-    pub(super) fn is_alone(&self, worker: WorkerId) -> bool {
-        !self.workers.iter().any(|other| other.is_eligible() && !self.is_same_domain(worker, other.id))
+    /// Whether all that ever joined answer to one trust domain: nobody else is away only.
+    pub(super) fn was_always_one_domain(&self) -> bool {
+        self.domains.len() == 1
     }
 
     /// How much a worker's vote weighs now.

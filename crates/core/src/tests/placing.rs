@@ -136,34 +136,33 @@ fn a_quorum_that_no_class_can_fill_is_refused_or_ends_after_a_minute() {
     assert_eq!(bench.last_final().expect("it gave up").reason, Some(FailReason::NoQuorum));
 }
 
-#[test]
-fn a_run_that_needs_much_memory_is_passed_over_for_a_while_and_not_for_ever() {
+fn once(run: u128, memory_bytes: u64) -> Submission {
+    let policy = Policy { verify: Verify::Once, durable: false, ..Policy::default() };
+    Submission { memory_bytes, policy, ..submission(run, 7, Verify::Once) }
+}
+
+/// Two workers that are busy with small runs for ever, of which there is always one more, and a large one that waits. Every
+/// half second `meddle` is called with its number. Gives when the large one was handed out, in half seconds.
+fn large_among_small(mut meddle: impl FnMut(&mut Bench, u32)) -> Option<u32> {
     let mut bench = Bench::with_workers(2);
-    let once = |run, memory_bytes| Submission {
-        memory_bytes,
-        policy: Policy { verify: Verify::Once, durable: false, ..Policy::default() },
-        ..submission(run, 7, Verify::Once)
-    };
     // a vote first: its module is proven, and more than three attempts of it may run at once
     bench.submit(once(1, 1 << 28));
     bench.vote(1, 1, 7, bench.pool.attempt(attempt(1, 1)).unwrap().record.worker.0, 5);
     let mut held: Vec<(u128, u32)> = Vec::new();
     let mut next = 10;
-    let mut has_large = false;
     bench.effects.clear();
     (next..next + 8).for_each(|run| bench.submit(once(run, 1 << 28)));
     next += 8;
     bench.submit(once(2, 1 << 30));
     for half_seconds in 0..60 {
+        meddle(&mut bench, half_seconds);
         for (run, _, _, by) in bench.assigned() {
-            has_large |= run == 2;
+            if run == 2 {
+                // all that was kept is one worker: the other one went on
+                assert!(!held.is_empty());
+                return Some(half_seconds);
+            }
             held.push((run, by));
-        }
-        if has_large {
-            assert!(half_seconds >= 10, "small ones are served before it at first: {half_seconds}");
-            // all that was kept is one worker: the other one went on
-            assert!(held.iter().filter(|(run, _)| *run != 2).count() > 0);
-            return;
         }
         // the oldest one ends, and another one comes before: there is always one that could have the slot
         bench.submit(once(next, 1 << 28));
@@ -173,7 +172,35 @@ fn a_run_that_needs_much_memory_is_passed_over_for_a_while_and_not_for_ever() {
             bench.vote(run, 1, 7, by, 5);
             bench.step(Event::Credits { worker: worker(by), credits: 4 });
         }
-        bench.wait_with(500, &[1, 2]);
+        let all: Vec<u32> = bench.pool.workers().iter().map(|view| view.worker.0).collect();
+        bench.wait_with(500, &all);
     }
-    panic!("it was starved");
+    None
+}
+
+#[test]
+fn a_run_that_needs_much_memory_is_passed_over_for_a_while_and_not_for_ever() {
+    let when = large_among_small(|_, _| ()).expect("it is not starved");
+    assert!(when >= 10, "small ones are served before it at first: {when}");
+}
+
+#[test]
+fn no_worker_is_kept_that_takes_nothing() {
+    let when = large_among_small(|bench, half_seconds| {
+        if half_seconds == 0 {
+            bench.step(Event::WorkerJoined(Box::new(Joining { memory_bytes: 1 << 40, ..joining(3) })));
+        }
+    });
+    assert!(when.is_some(), "one without credits keeps it waiting");
+}
+
+#[test]
+fn one_that_submits_and_cancels_keeps_no_other_run_of_the_size_waiting() {
+    let when = large_among_small(|bench, half_seconds| {
+        let run = 100_000 + u128::from(half_seconds);
+        let other = Submission { workspace: WorkspaceId(1), ..once(run, 1 << 30) };
+        bench.submit(other);
+        bench.step(Event::Cancel { run: RunId(run) });
+    });
+    assert!(when.is_some(), "it is starved");
 }

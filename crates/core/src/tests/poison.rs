@@ -122,6 +122,53 @@ fn where_one_foreign_worker_is_alone_the_rule_protects_it_too() {
     assert!(bench.is_quarantined());
 }
 
+impl Bench {
+    fn leave(&mut self, number: u32) {
+        self.step(Event::WorkerLeft { worker: worker(number) });
+    }
+}
+
+#[test]
+fn a_foreign_domain_that_is_alone_for_a_moment_quarantines_nothing() {
+    let ada = |number| Joining { domain: "ada".to_owned(), ..foreign(number) };
+    let mut bench = Bench::of([ada(1), ada(2), foreign(3), foreign(4)]);
+    bench.leave(3);
+    bench.leave(4);
+    bench.runs_that_crash_on(1..20, &[1, 2], None);
+    (1..20).for_each(|run| bench.step(Event::Cancel { run: RunId(run) }));
+    bench.runs_that_crash_on(20..40, &[1], None);
+    assert!(!bench.is_quarantined(), "two workers of one domain");
+    bench.leave(2);
+    bench.runs_that_crash_on(40..60, &[1], None);
+    assert!(!bench.is_quarantined(), "a worker that others left alone");
+    // nor is it believed afterwards
+    bench.join(foreign(3));
+    bench.join(foreign(4));
+    bench.runs_that_crash_on(60..64, &[3], Some(4));
+    assert!(!bench.is_quarantined());
+    bench.runs_that_crash_on(64..65, &[3], Some(4));
+    assert!(bench.is_quarantined(), "five, whatever one of them says");
+}
+
+#[test]
+fn what_was_believed_of_a_pool_of_one_is_no_longer_when_others_join() {
+    let mut bench = Bench::of([foreign(1)]);
+    bench.runs_that_crash_on(1..5, &[1], None);
+    bench.join(foreign(2));
+    bench.runs_that_crash_on(5..20, &[1], Some(2));
+    assert!(!bench.is_quarantined());
+}
+
+#[test]
+fn in_a_pool_of_one_foreign_domain_two_of_its_workers_are_enough() {
+    let ada = |number| Joining { domain: "ada".to_owned(), ..foreign(number) };
+    let mut bench = Bench::of((1..=3).map(ada));
+    bench.runs_that_crash_on(1..20, &[1], Some(2));
+    assert!(!bench.is_quarantined(), "one of them may have a bad machine");
+    bench.runs_that_crash_on(20..25, &[1, 2], Some(3));
+    assert!(bench.is_quarantined());
+}
+
 /// A pool with one worker without a free slot, and so many runs of one module that wait for it.
 fn crowd(runs: u128) -> Bench {
     let mut bench = Bench::of([joining(1)]);
@@ -173,4 +220,21 @@ fn who_readmits_a_module_keeps_the_runs_that_have_not_ended_by_then() {
     assert!(bench.is_anything_assigned());
     bench.wait(1);
     assert_eq!(bench.ended(), 1_000);
+}
+
+#[test]
+fn those_that_follow_are_counted_too() {
+    let mut bench = Bench::of([joining(1)]);
+    bench.only(0);
+    for run in 1..=3_000_u128 {
+        let policy = Policy { verify: Verify::Once, durable: false, ..Policy::default() };
+        let share = Some(Digest::of(&(run % 10).to_be_bytes()));
+        let submission = Submission { policy, share, ..submission(run, 1, Verify::Once) };
+        bench.pool.submit(bench.now, submission, &mut bench.effects).expect("it is accepted");
+    }
+    bench.effects.clear();
+    bench.step(Event::ModuleQuarantined { module: MODULE, why: "an order".to_owned() });
+    assert_eq!(bench.ended(), 900, "three with all that follow them");
+    bench.wait(1);
+    assert_eq!(bench.ended(), 3_000);
 }
