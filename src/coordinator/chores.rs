@@ -162,11 +162,12 @@ async fn round(
     let retention = config.of_runs(now);
     let mut deleted = 0;
     loop {
-        let gone = store.retain(retention).await?;
+        let retained = store.retain(retention).await?;
         // before their blobs may go
-        cache.forget(&gone);
-        deleted += gone.len();
-        if gone.is_empty() {
+        cache.forget(&retained.gone);
+        deleted += retained.gone.len();
+        // where all of a batch are only held, what is behind them may go all the same
+        if retained.looked_at == 0 {
             break;
         }
         tokio::task::yield_now().await;

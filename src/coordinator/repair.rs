@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::metrics::Metrics;
@@ -21,8 +22,8 @@ use crate::core::{Dissent, Explained, Reverify};
 use crate::id::RunId;
 use crate::result::FailReason;
 use crate::store::{
-    CastVote, Concluded, DueSuspect, Looked, ModuleState, Repair, Reverdict, Reverification, Store,
-    StoreError, StoredRun, Suspicion, UNDECIDED_AFTER,
+    CastVote, Concluded, DueSuspect, Looked, ModuleState, OutboxLimits, Repair, Reverdict, Reverification,
+    SkippedCallbacks, Store, StoreError, StoredRun, Suspicion, UNDECIDED_AFTER,
 };
 use past::{Workers, in_evidence, reverify};
 
@@ -34,6 +35,9 @@ const REVISIONS_MAX: usize = 100;
 /// their turn.
 const FOLLOW_PAGE: u32 = 100;
 const FOLLOW_PAGES: usize = 50;
+/// The same, once in a [`PERIOD`], while more than half of the deliveries that may wait do: within the day after which one is
+/// given up they do not fill the other half.
+const FOLLOW_CROWDED: u32 = 8;
 /// Finals that are with the owner at once; the core lets fewer of them have workers.
 const AT_ONCE: usize = 32;
 /// After the first try in vain; each further pause is four times as long.
@@ -130,6 +134,8 @@ pub struct Repairer {
     pub metrics: Arc<Metrics>,
     /// How it is reached.
     pub handle: Handle,
+    /// Deliveries of callbacks that may wait in the pool: beyond so many it takes in no further ones from callers.
+    pub callbacks_max: u64,
 }
 
 impl Repairer {
@@ -137,8 +143,9 @@ impl Repairer {
     pub async fn run(self, mut ended: mpsc::UnboundedReceiver<Ended>) {
         // with how often each was tried before
         let mut open: BTreeMap<RunId, u32> = BTreeMap::new();
+        let mut follow_at = Instant::now();
         loop {
-            if let Err(error) = self.round(&mut open).await {
+            if let Err(error) = self.round(&mut open, &mut follow_at).await {
                 if matches!(error, StoreError::Closed) {
                     return;
                 }
@@ -162,8 +169,14 @@ impl Repairer {
     }
 
     /// Has what was corrected reach those that have its result, looks at what was not looked at, then hands out what is due.
-    async fn round(&self, open: &mut BTreeMap<RunId, u32>) -> Result<(), StoreError> {
-        self.follow_corrections().await?;
+    async fn round(
+        &self,
+        open: &mut BTreeMap<RunId, u32>,
+        follow_at: &mut Instant,
+    ) -> Result<(), StoreError> {
+        if Instant::now() >= *follow_at && self.follow_corrections().await? {
+            *follow_at = Instant::now() + PERIOD;
+        }
         let repairs = self.store.repairs().await?;
         if repairs.is_empty() {
             return Ok(());
@@ -200,21 +213,32 @@ impl Repairer {
         Ok(())
     }
 
-    /// Corrects runs that have the result of one that was corrected.
-    async fn follow_corrections(&self) -> Result<(), StoreError> {
+    /// Corrects runs that have the result of one that was corrected. True if the rest waits, because too much does that others
+    /// are to be told of: each of these may be one more, and none is to keep callers out.
+    async fn follow_corrections(&self) -> Result<bool, StoreError> {
         for _ in 0..FOLLOW_PAGES {
-            let followed = self.store.follow_corrections(self.clock.now(), FOLLOW_PAGE).await?;
+            let is_crowded = self.is_crowded().await?;
+            let limit = if is_crowded { FOLLOW_CROWDED } else { FOLLOW_PAGE };
+            let followed = self.store.follow_corrections(self.clock.now(), limit).await?;
             if !followed.corrected.is_empty() {
                 let count = followed.corrected.len();
                 tracing::warn!(count, "runs that had been answered with a wrong result are corrected along");
                 let _ = self.commands.send(Command::Followed(followed.corrected));
             }
-            if !followed.has_more {
-                return Ok(());
+            if !followed.has_more || is_crowded {
+                return Ok(followed.has_more);
             }
         }
         self.handle.wake();
-        Ok(())
+        Ok(false)
+    }
+
+    /// Whether more than half of the deliveries that may wait do.
+    async fn is_crowded(&self) -> Result<bool, StoreError> {
+        // how many wait is all that is asked for
+        let nothing = OutboxLimits { due: 0, per_receiver: 0, full: i64::MAX as u64 };
+        let found = self.store.due_callbacks(self.clock.now(), SkippedCallbacks::default(), nothing).await?;
+        Ok(found.pending.values().sum::<u64>() > self.callbacks_max / 2)
     }
 
     /// Looks at the finals of a worker, from where that ended on.

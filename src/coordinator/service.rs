@@ -304,9 +304,15 @@ pub enum ServiceError {
     /// No room.
     #[error("the disk of the coordinator is full")]
     DiskFull,
+    /// No room for what an operator said: it holds already, and is stored as soon as there is.
+    #[error("it holds, and the disk of the coordinator is full: it is stored as soon as there is room")]
+    HoldsUnstored,
     /// No descriptors or memory left.
     #[error("the coordinator is at its bounds, try again later: {0}")]
     Exhausted(String),
+    /// What answered a submission went before that was stored: there is no such run.
+    #[error("what was found for it went at this moment: try again")]
+    AnswerGone,
     /// Another coordinator owns the run now.
     #[error("the run was taken over by another coordinator: read it again")]
     TakenOver,

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{self, ResultCache};
-use super::callbacks::{Callbacks, Deliverer};
+use super::callbacks::{Callbacks, Deliverer, PENDING_MAX};
 use super::classes::ClassBook;
 use super::clock::Clock;
 use super::keys::Keyring;
@@ -130,6 +130,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         clock,
         metrics: Arc::clone(&metrics),
         handle: repairs.clone(),
+        callbacks_max: PENDING_MAX,
     };
     let blobs_of_chores = Arc::clone(&blobs);
     let owner_queue = commands.clone();

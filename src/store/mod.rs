@@ -95,7 +95,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<FoundRuns, StoreError>;
     /// Runs that ended at or after `since`, the newest ends first, at most `limit`: for the figures after a start.
     async fn recent_finals(&self, since: Time, limit: u32) -> Result<Vec<RecentFinal>, StoreError>;
-    /// What [`Store::retain`] with this retention would delete now and within the next day.
+    /// What [`Store::retain`] with this retention would delete now and within the next day, at most: what others have the result
+    /// of stays.
     async fn outlook(&self, retention: Retention) -> Result<Outlook, StoreError>;
     /// The latest instant at which a run was submitted or ended: no clock may start before it.
     async fn newest_instant(&self) -> Result<Time, StoreError>;
@@ -182,9 +183,10 @@ pub trait Store: Send + Sync + 'static {
     /// Takes the rows of up to `limit` blobs that nothing refers to and whose pins have ended, and says which of them
     /// had their bytes in the blob store.
     async fn take_garbage(&self, now: Time, limit: u32) -> Result<Garbage, StoreError>;
-    /// Deletes final runs beyond the retention and drops their references; returns which went, the oldest end first. One
-    /// whose result others have is only marked: it is in nobody's way, and goes with the last of them.
-    async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError>;
+    /// Deletes final runs beyond the retention and drops their references. One whose result others have is only marked: it
+    /// is in nobody's way from then on, and goes with the last of them. So nothing may go although more is beyond the
+    /// retention: that is over when nothing was looked at.
+    async fn retain(&self, retention: Retention) -> Result<Retained, StoreError>;
     /// Recounts every reference from the rows that refer, sets right and answers the blobs whose count differed (a
     /// self-check: there are none unless something is broken).
     async fn recount_references(&self) -> Result<Vec<Digest>, StoreError>;

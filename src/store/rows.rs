@@ -142,8 +142,8 @@ pub enum WriteAnswer {
         /// Whether its payload is the same.
         same_payload: bool,
     },
-    /// A blob that the run refers to has no row (any more): nothing was changed. So does the result of a cached answer whose
-    /// run went.
+    /// A blob that the run refers to has no row (any more): nothing was changed. The result of another run is as good as missing
+    /// where that run has no row, or none any more; the insertion of a cached answer is taken back then.
     MissingBlob(Digest),
 }
 
@@ -253,9 +253,9 @@ pub struct RecentFinal {
 pub struct Outlook {
     /// When the oldest final run ended.
     pub oldest_finished_at: Option<Time>,
-    /// Final runs that go at once.
+    /// Final runs that go at once, at most: those whose result others have stay as long as these.
     pub due: u64,
-    /// Final runs that go within the next day if nothing new ends.
+    /// Final runs that go within the next day if nothing new ends, at most.
     pub due_in_a_day: u64,
 }
 
@@ -356,8 +356,18 @@ pub struct Retention {
     pub finished_before: Time,
     /// Of the rest, the newest so many stay.
     pub runs_max: u64,
-    /// At most so many go in one call, so that the writer is not held up.
+    /// At most so many are looked at in one call, so that the writer is not held up.
     pub batch_max: u32,
+}
+
+/// What [`crate::store::Store::retain`] did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Retained {
+    /// Which runs went, the oldest end first; each may take along the one whose result it had.
+    pub gone: Vec<RunId>,
+    /// Runs beyond the retention that were looked at: they went, or are held by those that have their results. None means
+    /// that no more are left.
+    pub looked_at: u32,
 }
 
 /// What [`crate::store::Store::take_garbage`] took.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::{Entry, ResultCache};
 use crate::coordinator::clock::Clock;
 use crate::coordinator::service::RunDetail;
-use crate::core::Time;
+use crate::core::{Time, day_of};
 use crate::digest::Digest;
 use crate::id::{RunId, WorkerId};
-use crate::store::{Store, StoreError, Withdrawal};
+use crate::store::{Store, StoreError, Withdrawal, WorkerRow};
 
 /// Finals that are read at once.
 const PAGE: u32 = 200;
@@ -20,7 +20,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Fills the cache with what earlier lives verified, the newest first, beside everything else: until then their runs are
 /// executed. Withdrawals were recalled before. One that a crash kept from being stored is made good by what the store knows of
-/// workers and modules: what rests on one that is (or was) out is not taken.
+/// workers and modules: what rests on one that is (or was) out is not taken, nor what stood alone on one that dissented alone since.
 pub async fn load(store: Arc<dyn Store>, cache: Arc<ResultCache>, clock: Clock) {
     match fill(store.as_ref(), &cache, &clock).await {
         Ok(count) => tracing::debug!(count, "results of before are in the cache"),
@@ -54,15 +54,19 @@ struct Out {
     workers: BTreeSet<WorkerId>,
     /// Up to when nothing counts of those that were let in again as newcomers.
     until: BTreeMap<WorkerId, Time>,
+    /// The day up to which nothing counts that stood on the word of one alone who dissented alone then.
+    dissented: BTreeMap<WorkerId, u32>,
     modules: BTreeSet<Digest>,
 }
 
 impl Out {
     async fn read(store: &dyn Store) -> Result<Out, StoreError> {
-        let workers = store.workers().await?.into_iter();
+        let workers = store.workers().await?;
+        let last_dissent = |row: &WorkerRow| row.standings.values().filter_map(|it| it.suspect_since).max();
         let repairs = store.repairs().await?.into_iter();
         Ok(Out {
-            workers: workers.filter(|row| row.quarantined.is_some()).map(|row| row.id).collect(),
+            dissented: workers.iter().filter_map(|row| Some((row.id, last_dissent(row)?))).collect(),
+            workers: workers.iter().filter(|row| row.quarantined.is_some()).map(|row| row.id).collect(),
             until: repairs
                 .filter(|repair| repair.lifted_at.is_none())
                 .map(|repair| (repair.worker, repair.since))
@@ -77,7 +81,12 @@ impl Out {
             self.workers.contains(worker)
                 || self.until.get(worker).is_some_and(|until| it.finished_at <= *until)
         };
-        self.modules.contains(&it.module) || it.workers.iter().any(is_out)
+        let day = day_of(it.finished_at);
+        let stood_alone = |worker: &WorkerId| {
+            it.is_alone && self.dissented.get(worker).is_some_and(|dissented| day <= *dissented)
+        };
+        self.modules.contains(&it.module)
+            || it.workers.iter().any(|worker| is_out(worker) || stood_alone(worker))
     }
 }
 
@@ -94,5 +103,52 @@ pub async fn keep_withdrawal(store: Arc<dyn Store>, withdrawal: Withdrawal) -> R
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::cache::tests::vouched;
+    use crate::store::sqlite::{Options, SqliteStore};
+    use crate::store::{Enrolment, Evidence, Failure};
+
+    const DAY_US: u64 = 86_400_000_000;
+
+    #[tokio::test]
+    async fn what_stood_alone_on_one_that_dissented_alone_since_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(dir.path(), Options::default(), Failure::new()).unwrap();
+        for number in 1..=2 {
+            let enrolment = Enrolment {
+                key: [number; 32],
+                name: "w".to_owned(),
+                domain: "here".to_owned(),
+                embedded: true,
+                owned: true,
+                arbiter: false,
+                token: None,
+                at: Time(1),
+            };
+            store.enrol_worker(enrolment).await.unwrap();
+        }
+        // the process ended before the withdrawal was stored
+        let dissent = Evidence {
+            worker: WorkerId(1),
+            class: Digest::EMPTY,
+            kind: "lone_dissent".to_owned(),
+            count: 1,
+            attempt: None,
+            result: None,
+            at: Time(DAY_US + 5),
+        };
+        store.append_evidence(vec![dissent]).await.unwrap();
+        let out = Out::read(&store).await.unwrap();
+        let covers = |worker, at| out.covers(&vouched(worker, at));
+        assert!(covers(1, 5) && covers(1, DAY_US + 4));
+        assert!(!covers(1, 2 * DAY_US), "what it said since stands");
+        assert!(!covers(2, 5), "of another");
+        assert!(!out.covers(&crate::coordinator::cache::tests::agreed()), "what others said too stays");
+        store.close().await;
     }
 }

@@ -106,6 +106,20 @@ impl Made {
     }
 }
 
+/// A result that two workers, 1 and 2, agreed on, of the first day.
+pub(super) fn agreed() -> Entry {
+    made(1).entry()
+}
+
+/// A result that rests on the word of one worker alone.
+pub(super) fn vouched(worker: u32, finished_at: u64) -> Entry {
+    let (mut detail, mut votes) = Made { workers: [worker, 9], ..made(1) }.run();
+    detail.run.verdict.kind = VerdictKind::Vouched;
+    detail.run.finished_at = Some(Time(finished_at));
+    votes.truncate(1);
+    Entry::of(Arc::new(detail), BTreeMap::new(), &votes).unwrap()
+}
+
 /// The run that answers an equal one of this.
 fn answers(cache: &ResultCache, of: &Made, policy: &Policy) -> Option<u128> {
     answers_at(cache, of, policy, Time(MINUTE + 1_000))

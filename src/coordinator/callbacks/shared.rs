@@ -19,7 +19,7 @@ use crate::store::{Store, StoreError, receiver};
 const SECRETS: &str = "callback_secrets";
 /// Deliveries that are pending at most: beyond it no run with a callback is accepted. Runs that are open then may still pass
 /// it.
-const PENDING_MAX: u64 = 100_000;
+pub const PENDING_MAX: u64 = 100_000;
 /// The same of one workspace …
 const PENDING_PER_WORKSPACE_MAX: u64 = 50_000;
 /// … and of it to one receiver: one that is down keeps no run from being told to others.

@@ -213,11 +213,20 @@ impl From<ServiceError> for ApiError {
             ServiceError::DiskFull => {
                 ApiError::new(Code::DiskFull, "the coordinator's disk is full; nothing was accepted")
             }
+            ServiceError::HoldsUnstored => ApiError::new(
+                Code::DiskFull,
+                "it holds now, and is stored as soon as the coordinator's disk has room; until then a restart forgets it",
+            ),
             ServiceError::Exhausted(why) => ApiError::new(
                 Code::Unavailable,
                 format!(
                     "the coordinator has no descriptors or memory left for this ({why}): try again in a moment"
                 ),
+            ),
+            ServiceError::AnswerGone => ApiError::new(
+                Code::Unavailable,
+                "the cached result that another request with this Idempotency-Key was to get went at this moment: send it \
+                 again",
             ),
             ServiceError::TakenOver => ApiError::new(
                 Code::Unavailable,
@@ -355,7 +364,9 @@ mod tests {
             (ServiceError::CallbackRefused(text()), 422, "callback_refused"),
             (ServiceError::CallbacksFull { pending: 9, of: "the pool" }, 429, "queue_full"),
             (ServiceError::DiskFull, 507, "disk_full"),
+            (ServiceError::HoldsUnstored, 507, "disk_full"),
             (ServiceError::Exhausted(text()), 503, "unavailable"),
+            (ServiceError::AnswerGone, 503, "unavailable"),
             (ServiceError::ShuttingDown, 503, "unavailable"),
             (ServiceError::Internal(text()), 500, "internal"),
         ];

@@ -112,10 +112,11 @@ impl Owner {
                 }
             }
             Written::Answered(WriteAnswer::Refused) => self.drop_hit(run, &ServiceError::TakenOver),
-            Written::Answered(WriteAnswer::MissingBlob(digest)) => {
+            Written::Answered(WriteAnswer::MissingBlob(_)) => {
                 // the run that computed it went at this very moment, and its blobs with it: there is no row, and who waits
-                // for one submits the run as if nothing had been found. One that was answered is final: it is never executed
-                self.drop_hit(run, &ServiceError::MissingBlob(*digest));
+                // for one submits the run as if nothing had been found. One that was answered is final: it is never executed.
+                // Whoever joined with the same key named no such blob, and is to come again
+                self.drop_hit(run, &ServiceError::AnswerGone);
             }
             Written::Answered(WriteAnswer::Duplicate { run: other, same_payload }) => {
                 let error = ServiceError::Duplicate { run: *other, same_payload: *same_payload };

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::id::{AttemptId, Epoch, RunId, WorkerId};
 use crate::protocol::agent::ToAgent;
 use crate::spec::Limits;
-use crate::store::WorkerRow;
+use crate::store::{Withdrawal, WorkerRow};
 
 /// A worker's first word, its MACs checked.
 pub(super) struct Hello {
@@ -108,6 +108,8 @@ impl Owner {
             WorkerOrder::Quarantine(why, stored) => {
                 self.parts.quarantined.set(worker, true);
                 self.step(Event::WorkerQuarantined { worker, why: why.clone() });
+                // now that nothing new rests on it, whether somebody still waits for the answer or not
+                self.withdraw(Withdrawal::of_worker(worker, self.now()));
                 self.note_order(worker, Some(why), stored);
             }
             WorkerOrder::Readmit(stored) => {

@@ -26,6 +26,10 @@ struct Bench {
 
 impl Bench {
     fn over(store: Arc<dyn Store>, dir: Arc<tempfile::TempDir>) -> Bench {
+        Bench::with(store, dir, 100)
+    }
+
+    fn with(store: Arc<dyn Store>, dir: Arc<tempfile::TempDir>, callbacks_max: u64) -> Bench {
         let (handle, ended) = Handle::new();
         let (commands, queue) = mpsc::unbounded_channel();
         let metrics = Arc::new(Metrics::new());
@@ -35,6 +39,7 @@ impl Bench {
             clock: Clock::start(Time(0)),
             metrics: Arc::clone(&metrics),
             handle: handle.clone(),
+            callbacks_max,
         };
         let task = tokio::spawn(repairer.run(ended));
         Bench { store, handle, commands: queue, task, metrics, _dir: dir }

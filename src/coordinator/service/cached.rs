@@ -68,7 +68,7 @@ impl Service {
         match written.await {
             Ok(Ok(detail)) => Ok(Some(SubmitAnswer::Accepted(detail))),
             // what was found went meanwhile
-            Ok(Err(ServiceError::MissingBlob(_))) | Err(_) => Ok(None),
+            Ok(Err(ServiceError::AnswerGone)) | Err(_) => Ok(None),
             Ok(Err(error)) => Err(error),
         }
     }
@@ -112,11 +112,7 @@ impl Service {
     /// Withdraws results of the caller's workspace from the cache; gives how many went. Answered when it will hold after a
     /// restart.
     pub async fn withdraw(&self, caller: &Caller, withdrawal: Withdrawal) -> Result<usize, ServiceError> {
-        self.withdraw_everywhere(Withdrawal { workspace: Some(caller.workspace), ..withdrawal }).await
-    }
-
-    /// The same in all workspaces.
-    pub(super) async fn withdraw_everywhere(&self, withdrawal: Withdrawal) -> Result<usize, ServiceError> {
+        let withdrawal = Withdrawal { workspace: Some(caller.workspace), ..withdrawal };
         let (count, kept) = self.parts.cache.withdraw(withdrawal);
         self.parts.metrics.cache_withdrawn.inc_by(count as u64);
         // kept even if the caller does not wait for it

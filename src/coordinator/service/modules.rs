@@ -330,7 +330,8 @@ impl Service {
         why: Option<String>,
     ) -> Result<StoredModule, ServiceError> {
         self.module_row(digest).await?;
-        if !self.ask(|stored| Command::ModuleQuarantine(digest, why, stored)).await?? {
+        let stored = self.ask(|stored| Command::ModuleQuarantine(digest, why, stored)).await?;
+        if !super::workers::said(stored)? {
             return Err(no_module(digest));
         }
         self.module_changed(digest);

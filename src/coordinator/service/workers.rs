@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use tokio::sync::oneshot;
 
 use super::super::owner::{Command, Stored, WorkerOrder};
-use super::{Caller, Service, ServiceError, Withdrawal, WorkerRow};
+use super::{Caller, Service, ServiceError, WorkerRow};
 use crate::core::WorkerView;
 use crate::id::WorkerId;
+use crate::store::StoreError;
 
 impl Service {
     /// The workers that are enrolled, by number; with what the pool sees of those that are connected.
@@ -46,19 +47,14 @@ impl Service {
     }
 
     /// Takes a worker out: it gets nothing and its open votes count for nothing. One that is not connected is refused
-    /// work when it comes back. What rested on it is verified anew, see [`Service::repairs`].
+    /// work when it comes back. What rested on it answers nobody any more and is verified anew, see [`Service::repairs`].
     pub async fn quarantine_worker(
         &self,
         _caller: &Caller,
         id: WorkerId,
         why: String,
     ) -> Result<(), ServiceError> {
-        let settled = self.settle(id, |stored| WorkerOrder::Quarantine(why, stored)).await;
-        if !matches!(settled, Err(ServiceError::NotFound { .. })) {
-            // now that nothing new rests on it
-            self.withdraw_everywhere(Withdrawal::of_worker(id, self.now())).await?;
-        }
-        settled
+        self.settle(id, |stored| WorkerOrder::Quarantine(why, stored)).await
     }
 
     /// Lets a drained or quarantined worker work again.
@@ -75,7 +71,7 @@ impl Service {
         self.check_enrolled(id).await?;
         let (stored, is_stored) = oneshot::channel();
         self.order(id, order(stored)).await?;
-        let is_there = is_stored.await.map_err(|_| ServiceError::ShuttingDown)??;
+        let is_there = said(is_stored.await.map_err(|_| ServiceError::ShuttingDown)?)?;
         is_there.then_some(()).ok_or_else(|| no_worker(id))
     }
 
@@ -122,6 +118,14 @@ impl Service {
             tracing::warn!(%error, "the workers' sessions were not recorded as ended");
         }
     }
+}
+
+/// How what an operator said was stored: on a full disk it holds all the same.
+pub(super) fn said(stored: Result<bool, StoreError>) -> Result<bool, ServiceError> {
+    stored.map_err(|error| match error {
+        StoreError::Full => ServiceError::HoldsUnstored,
+        error => error.into(),
+    })
 }
 
 fn no_worker(id: WorkerId) -> ServiceError {

@@ -137,11 +137,11 @@ async fn a_receipt_of_a_cached_result_is_that_of_the_run_that_computed_it() {
     // retention would take the run that computed it: it stays as long as the hit does, and its receipt with it
     let store = Arc::clone(&stage.running().store);
     let everything = crate::store::Retention { finished_before: Time(u64::MAX), runs_max: 0, batch_max: 1 };
-    assert_eq!(store.retain(everything).await.unwrap(), []);
+    assert_eq!(store.retain(everything).await.unwrap().gone, []);
     let (again_status, again) = stage.json(&receipts[1]).await;
     assert_eq!((again_status, &again["detail"]), (status, &problem["detail"]));
     assert_eq!(stage.get(&format!("/v1/runs/{}/stdout", id(&second))).await.1, "the answer");
-    let gone = store.retain(everything).await.unwrap();
+    let gone = store.retain(everything).await.unwrap().gone;
     assert_eq!(gone.iter().map(ToString::to_string).collect::<Vec<_>>(), [id(&second), id(&first)]);
     stage.running().service.parts().cache.forget(&gone);
     assert_eq!(stage.run(stage.request(json!({}))).await["cached"], false);

@@ -135,9 +135,10 @@ pub struct RetentionStats {
     /// When the oldest final run ended.
     #[schema(required)]
     pub oldest_finished_at: Option<Timestamp>,
-    /// Final runs that the next round (twice a minute) deletes: older than the age, or beyond the number.
+    /// Final runs that the next round (twice a minute) deletes at most: older than the age, or beyond the number. Of them stay
+    /// those whose result others have, as long as these.
     pub would_free_runs: u64,
-    /// The same within the next day, if nothing new ends.
+    /// The same within the next day, at most, if nothing new ends.
     pub would_free_runs_in_a_day: u64,
     /// Bytes of blobs that nothing refers to: they go when their pins end. What the runs above still hold comes on top,
     /// and is known only once they are gone.

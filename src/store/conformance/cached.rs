@@ -58,7 +58,7 @@ pub(crate) async fn finals_that_may_answer_others_are_found_newest_first(place: 
 
     // what goes is named; what others were answered with stays, and may answer further ones
     let one = Retention { finished_before: Time(61), runs_max: u64::MAX, batch_max: 10 };
-    assert_eq!(store.retain(one).await.unwrap(), [run_id(4)]);
+    assert_eq!(store.retain(one).await.unwrap().gone, [run_id(4)]);
     assert_eq!(store.reusable(None, 10).await.unwrap().len(), 1);
     store.take_garbage(FOREVER, 99).await.unwrap();
     let stdout = first.manifest.unwrap().stdout.digest;

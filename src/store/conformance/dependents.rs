@@ -7,7 +7,7 @@ use crate::core::{Explained, Final, Time};
 use crate::digest::Digest;
 use crate::id::RunId;
 use crate::spec::{Callback, Policy};
-use crate::store::{FinalRun, Looked, NewRun, Retention, Source, Store, StoredRun, WriteAnswer};
+use crate::store::{FinalRun, Looked, NewRun, Retained, Retention, Source, Store, StoredRun, WriteAnswer};
 
 /// Run `number` with a result that another computed.
 fn answered(number: u64, source: Source, of: &StoredRun) -> FinalRun {
@@ -153,6 +153,27 @@ pub(crate) async fn who_comes_after_a_correction_is_corrected_if_its_result_is_o
     check_references(&*store).await;
 }
 
+pub(crate) async fn nothing_has_the_result_of_a_run_that_is_not_there(place: &dyn Place) {
+    let store = place.open().await;
+    finished(&*store, [1]).await;
+    let first = read(&*store, 1).await;
+    insert_all(&*store, [2, 3]).await;
+    // what leads was refused, or has not ended: no votes are stored for it
+    for leader in [8, 3] {
+        let follows = finish(answered(2, Source::Shared(run_id(leader)), &first));
+        assert_eq!(write(&*store, follows).await.unwrap(), WriteAnswer::MissingBlob(first.result.unwrap()));
+        let open = read(&*store, 2).await;
+        assert!(!open.state.is_final() && open.result.is_none(), "it may still be executed itself");
+    }
+    check_references(&*store).await;
+    assert_eq!(write(&*store, finish(final_run(2, Time(70)))).await.unwrap(), WriteAnswer::Committed);
+    let hit = vec![insert(new_run(4)), finish(answered(4, Source::Cached(run_id(8)), &first))];
+    let answers = store.write_runs(hit.into()).await.unwrap();
+    assert_eq!(answers, [WriteAnswer::Committed, WriteAnswer::MissingBlob(first.result.unwrap())]);
+    assert!(store.run(run_id(4)).await.unwrap().is_none(), "a hit is executed by nobody");
+    check_references(&*store).await;
+}
+
 pub(crate) async fn every_further_correction_reaches_them_again(place: &dyn Place) {
     let store = place.open().await;
     finished(&*store, [1]).await;
@@ -186,9 +207,9 @@ pub(crate) async fn what_computed_a_result_stays_as_long_as_a_run_that_has_it(pl
         answer(&*store, number, Source::Cached(run_id(1)), &first).await;
     }
     let older = |at| Retention { finished_before: Time(at), runs_max: u64::MAX, batch_max: 9 };
-    assert_eq!(store.retain(older(53)).await.unwrap(), [run_id(2)]);
+    assert_eq!(store.retain(older(53)).await.unwrap().gone, [run_id(2)]);
     assert_eq!(text(&read(&*store, 1).await), text(&first));
-    assert!(store.retain(older(53)).await.unwrap().is_empty());
+    assert!(store.retain(older(53)).await.unwrap().gone.is_empty());
     assert_eq!(store.outlook(older(53)).await.unwrap().due, 0, "it is in nobody's way");
     store.close().await;
     // so it may still be corrected, and whoever has its result with it
@@ -196,16 +217,45 @@ pub(crate) async fn what_computed_a_result_stays_as_long_as_a_run_that_has_it(pl
     assert_eq!(write(&*store, correct(correction(1, 2, 90))).await.unwrap(), WriteAnswer::Committed);
     assert_eq!(followed(&*store, 91, 9).await, [3, 4].map(run_id));
     let newest = Retention { finished_before: Time(0), runs_max: 1, batch_max: 1 };
-    assert_eq!(store.retain(newest).await.unwrap(), [run_id(3)]);
-    assert!(store.retain(newest).await.unwrap().is_empty(), "it is not one of those that are counted");
+    assert_eq!(store.retain(newest).await.unwrap().gone, [run_id(3)]);
+    assert!(store.retain(newest).await.unwrap().gone.is_empty(), "it is not one of those that are counted");
     check_references(&*store).await;
     // the last one takes it along
-    assert_eq!(store.retain(older(99)).await.unwrap(), [4, 1].map(run_id));
+    assert_eq!(store.retain(older(99)).await.unwrap().gone, [4, 1].map(run_id));
     check_references(&*store).await;
     store.take_garbage(FOREVER, 99).await.unwrap();
     assert_eq!((store.usage().await.unwrap().runs, store.usage().await.unwrap().blobs), (0, 0));
     // the next run with its row has nothing to do with it
     finished(&*store, [5]).await;
     assert!(!store.follow_corrections(Time(99), 9).await.unwrap().has_more);
-    assert_eq!(store.retain(older(99)).await.unwrap(), [run_id(5)]);
+    assert_eq!(store.retain(older(99)).await.unwrap().gone, [run_id(5)]);
+}
+
+pub(crate) async fn more_that_are_held_than_are_looked_at_at_once_keep_nothing_behind_them(
+    place: &dyn Place,
+) {
+    let store = place.open().await;
+    let (batch_max, sources) = (2, 1..=5);
+    finished(&*store, sources.clone()).await;
+    finished(&*store, [6]).await;
+    for number in sources {
+        let source = read(&*store, number).await;
+        answer(&*store, 10 + number, Source::Cached(run_id(number)), &source).await;
+    }
+    // the sources and the one behind them, not the answers
+    let older = Retention { finished_before: Time(60), runs_max: u64::MAX, batch_max };
+    let outlook = async || store.outlook(older).await.unwrap().due;
+    assert_eq!(outlook().await, 6, "at most");
+    let mut rounds = Vec::new();
+    loop {
+        let retained = store.retain(older).await.unwrap();
+        if retained.looked_at == 0 {
+            assert_eq!(retained, Retained::default());
+            break;
+        }
+        rounds.push((retained.gone, retained.looked_at));
+    }
+    assert_eq!(rounds, [(vec![], 2), (vec![], 2), (vec![run_id(6)], 2)]);
+    assert_eq!(outlook().await, 0);
+    check_references(&*store).await;
 }

@@ -131,7 +131,9 @@ impl Model {
         let source = source.filter(|source| self.runs.get(source).filter(computed).is_some());
         let is_hit = matches!(end.source, Some(Source::Cached(_)));
         let missing = match end.record.result {
-            Some(result) if is_hit && source.is_none() => Some(WriteAnswer::MissingBlob(result)),
+            Some(result) if end.source.is_some() && source.is_none() => {
+                Some(WriteAnswer::MissingBlob(result))
+            }
             _ => self.refer(&new, &end.blobs),
         };
         if let Some(missing) = missing {
@@ -238,7 +240,8 @@ impl Model {
         self.runs.values().any(|run| run.source == Some(id))
     }
 
-    fn retain(&mut self, retention: Retention) -> u32 {
+    /// How many went, and how many were looked at.
+    fn retain(&mut self, retention: Retention) -> (usize, u32) {
         let ended = self.runs.iter().filter(|(_, run)| !run.held);
         let ended = ended.filter_map(|(id, run)| Some((run.stored.finished_at?, *id)));
         let mut ended: Vec<_> = ended.collect();
@@ -246,7 +249,7 @@ impl Model {
         let too_many = ended.len().saturating_sub(usize::try_from(retention.runs_max).unwrap());
         let too_old = ended.partition_point(|(at, _)| *at < retention.finished_before);
         ended.truncate(too_many.max(too_old).min(usize::try_from(retention.batch_max).unwrap()));
-        let before = self.runs.len();
+        let (before, looked_at) = (self.runs.len(), u32::try_from(ended.len()).unwrap());
         for (_, id) in ended {
             if self.has_dependents(id) {
                 self.runs.get_mut(&id).unwrap().held = true;
@@ -258,7 +261,7 @@ impl Model {
                 self.runs.remove(&source);
             }
         }
-        u32::try_from(before - self.runs.len()).unwrap()
+        (before - self.runs.len(), looked_at)
     }
 
     /// The epoch that a write must name now.
@@ -378,7 +381,8 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
         Step::Retain { age, runs_max, batch_max } => {
             let finished_before = Time(model.clock.saturating_sub(*age));
             let retention = Retention { finished_before, runs_max: *runs_max, batch_max: *batch_max };
-            assert_eq!(store.retain(retention).await.unwrap().len() as u32, model.retain(retention));
+            let retained = store.retain(retention).await.unwrap();
+            assert_eq!((retained.gone.len(), retained.looked_at), model.retain(retention));
         }
         Step::PutModule(blob) => {
             let digest = small(*blob).0;

@@ -67,7 +67,7 @@ pub(crate) async fn the_votes_of_a_final_live_and_die_with_it(place: &dyn Place)
     assert_eq!(of(Arc::clone(&store), 3).await.as_ref(), Some(&ends[2].votes));
 
     let older = Retention { finished_before: Time(52), runs_max: u64::MAX, batch_max: 100 };
-    assert_eq!(store.retain(older).await.unwrap().len(), 1);
+    assert_eq!(store.retain(older).await.unwrap().gone.len(), 1);
     assert_eq!(of(Arc::clone(&store), 1).await, None, "they went with their run");
     assert!(of(Arc::clone(&store), 3).await.is_some());
     check_references(&*store).await;

@@ -51,8 +51,10 @@ pub(super) struct FinishRow {
     votes: Vec<u8>,
     /// Whose result it is, if not its own.
     source: Option<RunId>,
-    /// Its result, if it was answered from the cache: its insertion stands and falls with it.
-    hit: Option<Digest>,
+    /// Its result, if it has one.
+    result: Option<Digest>,
+    /// Whether it was answered from the cache: its insertion stands and falls with it.
+    is_hit: bool,
     reusable: bool,
     /// Whose votes were for what won.
     supporters: Vec<u8>,
@@ -114,7 +116,8 @@ impl FinishRow {
             ending: Ending::encode(run),
             votes: votes::encode(&run.votes),
             source: run.source.map(Source::run),
-            hit: run.record.result.filter(|_| matches!(run.source, Some(Source::Cached(_)))),
+            result: run.record.result,
+            is_hit: matches!(run.source, Some(Source::Cached(_))),
             reusable: run.reusable,
             supporters: join_workers(supporters(run)),
             revision: i64::from(run.record.revision),
@@ -294,12 +297,13 @@ impl<'c> Batch<'c> {
         };
         // What the run holds already it does not hold twice.
         let outputs: BTreeSet<Digest> = run.refers.difference(&inputs).copied().collect();
-        let missing = match run.hit {
-            Some(result) if source.is_none() => Some(result),
+        let missing = match run.result {
+            // the votes for it are nowhere
+            Some(result) if run.source.is_some() && source.is_none() => Some(result),
             _ => self.first_missing(&outputs, &run.blobs)?,
         };
         if let Some(missing) = missing {
-            if run.hit.is_some() {
+            if run.is_hit {
                 self.take_back(run.run, row, &inputs)?;
             }
             return Ok(WriteAnswer::MissingBlob(missing));

@@ -37,9 +37,9 @@ use self::writer::Writer;
 use super::{
     BlobRow, CallbackId, CastVote, Concluded, Delivery, DueCallbacks, DueSuspect, Enrolment, Evidence,
     EvidenceRetention, Failure, Followed, FoundRuns, Garbage, Looked, ModuleState, Nondeterminism,
-    OutboxLimits, Outlook, Quarantine, RecentFinal, Repair, Retention, RunFilter, RunWrite, SkippedCallbacks,
-    Store, StoreError, StoredModule, StoredRun, SupportedFinal, TokenRow, Tried, Usage, Withdrawal,
-    WorkerFacts, WorkerRow, WorkspaceSettings, WriteAnswer,
+    OutboxLimits, Outlook, Quarantine, RecentFinal, Repair, Retained, Retention, RunFilter, RunWrite,
+    SkippedCallbacks, Store, StoreError, StoredModule, StoredRun, SupportedFinal, TokenRow, Tried, Usage,
+    Withdrawal, WorkerFacts, WorkerRow, WorkspaceSettings, WriteAnswer,
 };
 use crate::core::Time;
 use crate::digest::Digest;
@@ -350,7 +350,7 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| rows::take_garbage(batch, now, limit)).await
     }
 
-    async fn retain(&self, retention: Retention) -> Result<Vec<RunId>, StoreError> {
+    async fn retain(&self, retention: Retention) -> Result<Retained, StoreError> {
         self.writer.call(move |batch| rows::retain(batch, retention)).await
     }
 

@@ -15,8 +15,8 @@ use crate::digest::Digest;
 use crate::id::{Epoch, RunId, WorkspaceId};
 use crate::spec::Verify;
 use crate::store::{
-    BlobRow, Garbage, ModuleState, Nondeterminism, Retention, StoreError, StoredModule, WorkspaceSettings,
-    WriteAnswer,
+    BlobRow, Garbage, ModuleState, Nondeterminism, Retained, Retention, StoreError, StoredModule,
+    WorkspaceSettings, WriteAnswer,
 };
 
 /// See [`crate::store::Store::adopt_open_runs`].
@@ -239,8 +239,8 @@ pub(super) fn take_garbage(batch: &mut Batch<'_>, now: Time, limit: u32) -> Resu
 }
 
 /// See [`crate::store::Store::retain`]. How many are too many is known from their number, which is kept, so that no step
-/// looks at more rows than it deletes, and one.
-pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention) -> Result<Vec<RunId>, Abort> {
+/// looks at more rows than it deletes or holds, and one; one that is held is never looked at again.
+pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention) -> Result<Retained, Abort> {
     let (connection, references) = batch.rows()?;
     let finals = connection.prepare_cached("SELECT finals FROM counts")?.query_row([], |row| row.get(0))?;
     let beyond = uint(finals).saturating_sub(retention.runs_max);
@@ -280,7 +280,7 @@ pub(super) fn retain(batch: &mut Batch<'_>, retention: Retention) -> Result<Vec<
         }
     }
     batch.went(uncounted);
-    Ok(gone)
+    Ok(Retained { gone, looked_at: u32::try_from(uncounted).unwrap_or(u32::MAX) })
 }
 
 /// What is read of a run that goes, behind one other column.

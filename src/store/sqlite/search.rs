@@ -278,7 +278,7 @@ fn faults(attempts: &[AttemptRecord]) -> (u32, u32) {
     (count(attempts.iter().filter(met_one).count()), count(attempts.iter().filter(after).count()))
 }
 
-/// See [`crate::store::Store::outlook`].
+/// See [`crate::store::Store::outlook`]. As `retain` does, it knows how many are too many from their number, which is kept.
 pub(super) fn outlook(connection: &Connection, retention: Retention) -> rusqlite::Result<Outlook> {
     let oldest: Option<i64> = connection
         .prepare_cached(
@@ -294,7 +294,8 @@ pub(super) fn outlook(connection: &Connection, retention: Retention) -> rusqlite
     let mut ended_before = |at: Time| -> rusqlite::Result<u64> {
         Ok(uint(ended_before.query_row(params![int(at.0)], |row| row.get(0))?))
     };
-    let too_many = ended_before(Time(u64::MAX))?.saturating_sub(retention.runs_max);
+    let finals = connection.prepare_cached("SELECT finals FROM counts")?.query_row([], |row| row.get(0))?;
+    let too_many = uint(finals).saturating_sub(retention.runs_max);
     let in_a_day = Time(retention.finished_before.0.saturating_add(DAY_US));
     Ok(Outlook {
         oldest_finished_at: oldest.map(time),

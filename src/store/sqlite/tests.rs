@@ -223,7 +223,7 @@ async fn finals_of_before_are_found_by_those_that_they_rest_on() {
     directory.tamper("DELETE FROM runs WHERE ending = x'7b'");
     let store = directory.open().await;
     let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 9 };
-    assert_eq!(store.retain(everything).await.unwrap().len(), 3);
+    assert_eq!(store.retain(everything).await.unwrap().gone.len(), 3);
     assert!(store.supported_finals(WorkerId(2), 0, 9).await.unwrap().is_empty());
     store.close().await;
 }
@@ -283,7 +283,7 @@ async fn a_row_that_does_not_decode_is_an_error_of_its_own() {
     // it can still be finished, and then retained away
     write(&*store, finish(canceled(1, Time(5)))).await.unwrap();
     let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 9 };
-    assert_eq!(store.retain(everything).await.unwrap().len(), 1);
+    assert_eq!(store.retain(everything).await.unwrap().gone.len(), 1);
 }
 
 #[tokio::test]
@@ -311,7 +311,7 @@ async fn a_full_database_refuses_writes_and_goes_on_when_there_is_room() {
     full_disk(&store, &failure).await;
     // room is made by the retention itself
     let everything = Retention { finished_before: FOREVER, runs_max: 0, batch_max: 9_999 };
-    assert!(!store.retain(everything).await.unwrap().is_empty());
+    assert!(!store.retain(everything).await.unwrap().gone.is_empty());
     assert!(store.take_garbage(FOREVER, 9_999).await.unwrap().taken > 0);
     insert_all(&store, [9_999]).await;
     check_references(&store).await;
@@ -433,7 +433,7 @@ fn calls_that_share_a_transaction_see_each_other_and_count_as_if_apart() {
         assert_eq!(write(&mut batch, finish(end)), WriteAnswer::Committed);
     }
     // what one call frees is gone for the next
-    assert_eq!(done(rows::retain(&mut batch, everything)).len(), 2);
+    assert_eq!(done(rows::retain(&mut batch, everything)).gone.len(), 2);
     assert_eq!(done(rows::take_garbage(&mut batch, FOREVER, 9)).taken, 3);
     assert!(matches!(write(&mut batch, bare(3)), WriteAnswer::MissingBlob(_)));
     assert_eq!(write(&mut batch, insert(new_run(3))), WriteAnswer::Committed);
@@ -483,8 +483,8 @@ async fn the_number_of_finals_is_known_without_counting_and_true() {
     assert_eq!(write(&*store, correct(second)).await.unwrap(), WriteAnswer::Committed);
     assert_eq!(is_true(), 5);
     let newest = Retention { finished_before: Time(0), runs_max: 2, batch_max: 2 };
-    assert_eq!(store.retain(newest).await.unwrap(), [91, 92].map(run_id));
-    assert_eq!(store.retain(newest).await.unwrap(), [run_id(1)]);
-    assert_eq!((store.retain(newest).await.unwrap().len(), is_true()), (0, 2));
+    assert_eq!(store.retain(newest).await.unwrap().gone, [91, 92].map(run_id));
+    assert_eq!(store.retain(newest).await.unwrap().gone, [run_id(1)]);
+    assert_eq!((store.retain(newest).await.unwrap().gone.len(), is_true()), (0, 2));
     store.close().await;
 }

@@ -512,7 +512,8 @@ export interface paths {
          *     With `cache: use`, the default, a verified result of an equal run answers at once: `cached` is true, and `cached_from` names
          *     the run that computed it. Such an answer is given before the new run is written, which follows within moments; a
          *     coordinator that dies in between does not know its id any more, and answers the same submission with the same
-         *     result. With an Idempotency-Key, or with `durable: true` said in so many words, the answer waits until it is written.
+         *     result. With an Idempotency-Key, or with `durable: true` said in so many words, the answer waits until it is written. If
+         *     that run is corrected later, so is this one.
          */
         post: operations["post_run"];
         delete?: never;
@@ -2123,12 +2124,13 @@ export interface components {
             would_free_bytes: number;
             /**
              * Format: int64
-             * @description Final runs that the next round (twice a minute) deletes: older than the age, or beyond the number.
+             * @description Final runs that the next round (twice a minute) deletes at most: older than the age, or beyond the number. Of them stay
+             *     those whose result others have, as long as these.
              */
             would_free_runs: number;
             /**
              * Format: int64
-             * @description The same within the next day, if nothing new ends.
+             * @description The same within the next day, at most, if nothing new ends.
              */
             would_free_runs_in_a_day: number;
         };

@@ -85,6 +85,39 @@ async fn a_leader_that_is_canceled_hands_over_and_a_follower_that_is_changes_not
 }
 
 #[tokio::test]
+async fn a_follower_whose_leader_was_refused_is_executed_itself() {
+    let mut bench = Bench::caching();
+    let workers = [1, 2].map(|number| bench.join(number));
+    let [leader, follower] = [(); 2].map(|()| bench.submit_with(quorum(true)));
+    bench.two_vote(workers, b"out", b"a file");
+    // the insertion of the one is refused, and all of it is in one batch
+    let result = std::cell::Cell::new(None);
+    bench.commit(|write| match (crate::coordinator::pump::subject(write), write) {
+        ((run, WriteKind::Inserted), _) if run == leader.0 => {
+            WriteAnswer::Duplicate { run: RunId(1), same_payload: true }
+        }
+        ((run, _), _) if run == leader.0 => WriteAnswer::Refused,
+        ((_, WriteKind::Finished), RunWrite::Finish(last)) if last.source.is_some() => {
+            result.set(last.record.result);
+            WriteAnswer::MissingBlob(last.record.result.unwrap())
+        }
+        _ => WriteAnswer::Committed,
+    });
+    assert!(matches!(leader.1.await.unwrap(), Err(ServiceError::Duplicate { .. })));
+    assert!(result.get().is_some() && bench.owner.parts.pool.run(follower.0).is_some());
+    for worker in workers {
+        assert!(matches!(bench.hears(worker), ToAgent::Release(_)), "of what led");
+    }
+    bench.two_vote(workers, b"out", b"a file");
+    let finals = bench.commit_all();
+    assert_eq!(finals.len(), 1);
+    assert_eq!((finals[0].record.result, finals[0].source), (result.get(), None));
+    assert_eq!(finals[0].votes.len(), 2, "its votes are its own");
+    let detail = follower.1.await.unwrap().unwrap();
+    assert_eq!((detail.run.state, detail.run.source), (RunState::Succeeded, None));
+}
+
+#[tokio::test]
 async fn runs_that_ask_for_more_or_for_themselves_are_executed_by_themselves() {
     let mut bench = Bench::caching();
     bench.join(1);
@@ -226,6 +259,9 @@ async fn a_hit_whose_blobs_went_at_that_moment_is_no_run_and_never_executed() {
         for hit in hits {
             bench.owner.handle(Command::Hit(hit));
         }
+        // another request with the same key
+        let (joins, mut joined) = oneshot::channel();
+        bench.owner.handle(Command::Acknowledge(WorkspaceId(0), ids[0], joins));
         bench.owner.flush();
         bench.commit(|write| match (crate::coordinator::pump::subject(write).1, kind) {
             (WriteKind::Inserted, WriteKind::Finished) => WriteAnswer::Committed,
@@ -234,7 +270,8 @@ async fn a_hit_whose_blobs_went_at_that_moment_is_no_run_and_never_executed() {
         });
         assert!(ids.iter().all(|id| bench.sees(*id).is_none() && bench.owner.parts.pool.run(*id).is_none()));
         // its caller submits it then as if nothing had been found
-        assert!(matches!(waits.try_recv(), Ok(Err(ServiceError::MissingBlob(_)))));
+        assert!(matches!(waits.try_recv(), Ok(Err(ServiceError::AnswerGone))));
+        assert!(matches!(joined.try_recv(), Ok(Err(ServiceError::AnswerGone))));
         assert!(bench.owner.hits.is_empty());
         assert!(bench.owner.parts.cache.begin_unwritten());
     }

@@ -137,3 +137,24 @@ async fn a_module_that_the_pool_has_quarantined_is_readmitted_for_good() {
     assert_eq!(quarantined(&bench).await.as_deref(), Some("an order"));
     assert!(!bench.say_of_module(Digest::of(b"absent"), None).await.unwrap().unwrap());
 }
+
+#[tokio::test]
+async fn on_a_full_disk_an_order_is_answered_and_what_rested_on_the_worker_answers_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { pages_max: Some(400) };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path(), options, Failure::new()).unwrap());
+    let worker = WorkerId(enrol(store.as_ref()).await);
+    let mut bench = Bench::with(dir, store, 100);
+    let (detail, _) = cached::executed(&mut bench).await;
+    let key = (WorkspaceId(0), detail.run.run_key);
+    let policy = Policy { verify: Verify::Quorum { n: 2 }, ..Policy::default() };
+    let find = |bench: &Bench| bench.owner.parts.cache.find(key, &policy, CLASS, bench.owner.now()).is_some();
+    assert!(find(&bench));
+    make_full(bench.store.as_ref()).await;
+    // longer than the room that is left in its row's page
+    let order = |stored| WorkerOrder::Quarantine("x".repeat(20_000), stored);
+    let is_stored = bench.say(worker, order);
+    assert!(!find(&bench), "at once, whether anybody waits for the answer or not");
+    let answer = tokio::time::timeout(PATIENCE, is_stored).await.expect("it is answered").unwrap();
+    assert!(matches!(answer, Err(crate::store::StoreError::Full)));
+}

@@ -1,6 +1,7 @@
 //! Runs that have the result of one that is corrected.
 
 use super::*;
+use crate::spec::Callback;
 use crate::store::Source;
 
 /// The correction of a final by another result.
@@ -40,7 +41,11 @@ fn final_of(record: Final, source: Option<Source>) -> FinalRun {
 
 /// One more that is answered with what `run` had computed.
 async fn answered(store: &dyn Store, run: &StoredRun) -> RunId {
-    let new = new_run();
+    answered_and_told(store, run, None).await
+}
+
+async fn answered_and_told(store: &dyn Store, run: &StoredRun, callback: Option<Callback>) -> RunId {
+    let new = NewRun { policy: Policy { callback: callback.clone(), ..new_run().policy }, ..new_run() };
     let id = new.id;
     let record = Final {
         run: id,
@@ -58,7 +63,7 @@ async fn answered(store: &dyn Store, run: &StoredRun) -> RunId {
         finished_at: Time(15),
         shared_with: None,
     };
-    let last = final_of(record, Some(Source::Cached(run.id)));
+    let last = FinalRun { callback, ..final_of(record, Some(Source::Cached(run.id))) };
     let writes = vec![RunWrite::Insert(Arc::new(new)), RunWrite::Finish(Box::new(last))];
     assert_eq!(store.write_runs(writes.into()).await.unwrap(), vec![WriteAnswer::Committed; 2]);
     id
@@ -104,4 +109,29 @@ async fn what_was_not_corrected_along_before_the_end_is_after_the_next_start() {
     };
     assert!(all.iter().all(|revision| *revision == 3), "{all:?}");
     assert!(bench.commands.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn those_that_are_to_be_told_do_not_fill_the_outbox() {
+    let (store, dir) = store().await;
+    let run = ended(&*store, Verify::Once, &[1], &[], 11).await;
+    let was = store.run(run).await.unwrap().unwrap();
+    let callback = Some(Callback { url: "https://down.example/".into() });
+    for _ in 0..FOLLOW_CROWDED + 5 {
+        answered_and_told(&*store, &was, callback.clone()).await;
+    }
+    store.write_runs(vec![correction(&was, 2)].into()).await.unwrap();
+    // more than half of what may wait does
+    let mut bench = Bench::with(Arc::clone(&store), Arc::clone(&dir), u64::from(FOLLOW_CROWDED));
+    assert_eq!(is_told(&mut bench).await.len(), FOLLOW_CROWDED as usize, "some at any rate");
+    // whoever wakes it, the rest waits for the next period
+    for _ in 0..20 {
+        bench.handle.wake();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(bench.commands.try_recv().is_err());
+    // with room again nothing waits
+    bench.task.abort();
+    let mut bench = Bench::with(store, dir, 1_000);
+    assert_eq!(is_told(&mut bench).await.len(), 5);
 }
