@@ -134,6 +134,7 @@ mod tests {
         }
         // the process ended before the withdrawal was stored
         let dissent = Evidence {
+            portable: None,
             worker: WorkerId(1),
             class: Digest::EMPTY,
             kind: "lone_dissent".to_owned(),

@@ -101,13 +101,6 @@ impl Bench {
         self.join_as(number, standing, |_| ())
     }
 
-    /// Somebody else's machine, of a trust domain of its own.
-    fn join_stranger(&mut self, number: u32) -> WorkerId {
-        self.join_as(number, Standing::default(), |row| {
-            (row.embedded, row.owned, row.domain) = (false, false, format!("domain {number}"));
-        })
-    }
-
     fn join_as(&mut self, number: u32, standing: Standing, change: impl Fn(&mut WorkerRow)) -> WorkerId {
         let worker = WorkerId(number);
         let mut row = WorkerRow {
