@@ -205,9 +205,13 @@ impl Floor {
         let (shape, suited) = self.queue.shape(self.queue.shape_of(ticket));
         let module = &mut self.modules[run.module];
         let is_adaptive = run.rule().is_some();
-        let chosen = if is_adaptive && !run.attempts.is_empty() && shape.seat == Seat::Voter {
-            let (odds_milli, lottery) = (run.missing_odds_milli(), run.lottery);
-            draw(shape, suited, &self.crew, &run.held(), Draw { odds_milli, lottery, now: self.now })
+        // who was asked for the same module before would otherwise be asked together for every run of it, and two colluders
+        // that happened to be could go on as long as they like; the first under an adaptive policy is checked by lot
+        let is_drawn = if is_adaptive { !run.attempts.is_empty() } else { run.policy.verify.voters() > 1 };
+        let chosen = if is_drawn && shape.seat == Seat::Voter {
+            let odds_milli = is_adaptive.then(|| run.missing_odds_milli());
+            let draw_of = Draw { odds_milli, lottery: run.lottery, now: self.now };
+            draw(shape, suited, &self.crew, &run.held(), draw_of)
         } else {
             choose(shape, suited, &self.crew, &module.loaded, &run.held())
         };

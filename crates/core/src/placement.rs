@@ -307,11 +307,11 @@ pub(super) fn is_placeable(shape: &Shape, suited: &Suited, crew: &Crew) -> bool 
     suited.places.both(crew.free()).any(|place| crew.has_room(place, shape.memory_bytes))
 }
 
-/// How a further voter of a run under an adaptive policy is chosen.
+/// How the voters of a quorum are chosen, and the further ones under an adaptive policy.
 #[derive(Clone, Copy)]
 pub(super) struct Draw {
-    /// The odds (in thousandths) with which its agreement would decide.
-    pub odds_milli: u128,
+    /// The odds (in thousandths) with which its agreement would decide; `None` where votes are counted.
+    pub odds_milli: Option<u128>,
     /// The run's draw in the audit lottery: no worker can tell whom it will be checked by.
     pub lottery: u64,
     pub now: Time,
@@ -319,7 +319,7 @@ pub(super) struct Draw {
 
 impl Draw {
     /// Where a place comes in the lot: SplitMix64's finisher (Steele, Lea, Flood 2014) over draw and place.
-    fn lot(&self, place: usize) -> u64 {
+    pub(super) fn lot(&self, place: usize) -> u64 {
         let mut mixed = self.lottery ^ (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -327,7 +327,7 @@ impl Draw {
     }
 }
 
-/// The free worker that checks what others computed: one that held none of the run, then one whose agreement would decide,
+/// The free worker that checks what others compute: one that held none of the run, then one whose agreement would decide,
 /// then by lot.
 pub(super) fn draw(
     shape: &Shape,
@@ -339,7 +339,8 @@ pub(super) fn draw(
     let free = suited.places.both(crew.free());
     let fits = free.filter(|place| crew.has_room(*place, shape.memory_bytes));
     let rank = |place: &usize| {
-        let decides = crew.weight(*place, draw.now).odds_milli() >= draw.odds_milli;
+        let odds_milli = || crew.weight(*place, draw.now).odds_milli();
+        let decides = draw.odds_milli.is_some_and(|needed| odds_milli() >= needed);
         (!held.contains(&crew.at(*place).id), decides, draw.lot(*place), std::cmp::Reverse(*place))
     };
     let place = fits.max_by_key(rank)?;

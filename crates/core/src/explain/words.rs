@@ -63,7 +63,7 @@ impl fmt::Display for Note {
                 write!(f, "attempt {number} goes to {worker}, ")?;
                 match choice {
                     Choice::Loaded => f.write_str("which executed the module lately")?,
-                    Choice::Roomiest => write!(f, "which has the most room ({credits} free slots)")?,
+                    Choice::Roomiest => write!(f, "which has room for the most attempts ({credits})")?,
                     Choice::Decides => {
                         f.write_str("drawn by lot among those whose agreement would decide")?
                     }
@@ -72,7 +72,11 @@ impl fmt::Display for Note {
                         f.write_str("which held one before: no other free worker may have it")?
                     }
                 }
-                if *voters > 1 { write!(f, "; voter {voter} of {voters}") } else { Ok(()) }
+                match *voters {
+                    ..=1 => Ok(()),
+                    voters if *voter > voters => write!(f, "; a voter more than {voters}"),
+                    voters => write!(f, "; voter {voter} of {voters}"),
+                }
             }
             Note::Voted { number, worker, result, cpu_us } => {
                 write!(
@@ -456,7 +460,7 @@ mod tests {
         };
         assert_eq!(
             assigned.to_string(),
-            "attempt 2 goes to w3, which has the most room (4 free slots); voter 2 of 3"
+            "attempt 2 goes to w3, which has room for the most attempts (4); voter 2 of 3"
         );
         // the page shows from when on a run waited for its module: it looks for these words
         assert_eq!(Note::ModuleAwaited.to_string(), "waits until its module is compiled");
