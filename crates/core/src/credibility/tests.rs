@@ -45,6 +45,20 @@ fn decided(result: u8) -> Weighing {
     Weighing::Decided { result: digest(result) }
 }
 
+/// `docs/receipts.md` has these numbers.
+#[test]
+fn the_example_of_the_receipts_page() {
+    let vote = |worker, result, error_ppb| {
+        let weight = Weight { error_ppb, k_milli: 0, domain: worker, is_arbiter: false };
+        Opinion { worker: WorkerId(worker), result: digest(result), weight }
+    };
+    let votes = [vote(1, 1, 20_000_000), vote(2, 1, 20_000_000), vote(3, 2, 200_000_000)];
+    assert_eq!(group_error_ppb(&votes[..2], digest(1)), 416_320);
+    assert_eq!(group_error_ppb(&votes, digest(1)), 2_078_138);
+    assert_eq!(weigh(&rule(STANDARD), &votes[..2]), decided(1));
+    assert_eq!(wanted(weigh(&rule(STANDARD), &votes)), Some(Seat::Voter));
+}
+
 #[test]
 fn the_numbers_of_the_reference() {
     let two: Vec<Opinion> = (0..2).map(|worker| opinion(worker, 1, 100_000_000, 100)).collect();
