@@ -273,13 +273,23 @@ fn pieces_within(
     Box::pin(pieces)
 }
 
-/// Decodes JSON; an error names the field.
+/// Decodes JSON; an error names the field. Following where a field is costs as much as decoding it, so only what does not
+/// decode is followed.
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    match serde_json::from_slice(body) {
+        Ok(value) => Ok(value),
+        Err(_) => decode_followed(body),
+    }
+}
+
+fn decode_followed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(&error);
         let inner = error.into_inner();
-        if inner.is_data() {
+        // what a type takes for bad syntax, such as null for a name, may be good JSON
+        let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        if inner.is_data() || is_json() {
             ApiError::new(ProblemCode::InvalidField, inner.to_string()).at(pointer)
         } else {
             ApiError::new(ProblemCode::InvalidBody, format!("the body is no JSON: {inner}"))
@@ -372,6 +382,7 @@ mod tests {
             (r#"{"verify": {"policy": "most"}}"#, "/verify/policy", "unknown variant `most`"),
             (r#"{"clock": "noon"}"#, "/clock", "neither `now` nor"),
             (r#"{"retry": "often"}"#, "/retry", "unknown variant"),
+            (r#"{"verify": {"policy": null}}"#, "/verify/policy", "expected"),
         ];
         for (body, pointer, words) in cases {
             let problem = refusal(body);

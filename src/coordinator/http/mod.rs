@@ -13,7 +13,6 @@ use std::sync::Arc;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Router, middleware};
-use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -117,7 +116,6 @@ pub fn router(service: Arc<Service>) -> Router {
     router
         .fallback(ui::fallback)
         .method_not_allowed_fallback(ui::method_not_allowed)
-        .layer(CatchPanicLayer::custom(observe::panicked))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), observe::observe))
         .with_state(service)
 }

@@ -3,6 +3,7 @@
 //! It knows no route: figures are counted by the pattern that matched, never by the path.
 
 use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +11,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
 use super::problem::ApiError;
@@ -47,7 +49,10 @@ pub async fn observe(State(service): State<Arc<Service>>, request: Request, next
             let detail = "send either Content-Length or Transfer-Encoding: with both, nobody knows where the body ends";
             return ApiError::new(ProblemCode::InvalidBody, detail).into_response();
         }
-        next.run(request).await
+        match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => panicked(panic),
+        }
     };
     let mut response = REQUEST_ID.scope(id.clone(), answer).instrument(span.clone()).await;
     let (status, took) = (response.status().as_u16(), began_at.elapsed());
@@ -58,7 +63,7 @@ pub async fn observe(State(service): State<Arc<Service>>, request: Request, next
 }
 
 /// A handler panicked: the caller hears of it as of any other failure of ours.
-pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let words = panic.downcast_ref::<String>().map(String::as_str);
     let words = words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
     ApiError::internal(format!("a handler panicked: {words}")).into_response()

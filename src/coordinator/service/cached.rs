@@ -159,8 +159,7 @@ fn answer(new: &NewRun, entry: &Entry) -> RunDetail {
 
 fn explained(at: Time, had: &StoredRun) -> Explained {
     let Verdict { kind, votes, dissenters } = &had.verdict;
-    let kind = serde_json::to_value(kind).ok();
-    let kind = kind.as_ref().and_then(|name| name.as_str()).unwrap_or_default();
+    let kind = kind.name();
     let ended = timestamp(had.finished_at.unwrap_or(had.created_at));
     let lost = match dissenters.len() {
         0 => String::new(),
