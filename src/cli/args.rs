@@ -268,7 +268,8 @@ pub struct LimitArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Policy")]
 pub struct PolicyArgs {
-    /// How it is verified: standard (error at most 0.001), high (0.000001), quorum:N or once [default: the pool's]
+    /// How it is verified: standard (error at most 0.001), high (0.000001), quorum:N or once [default: as the module,
+    /// the workspace or the pool says]
     #[arg(long, value_name = "POLICY", conflicts_with_all = ["quorum", "once"])]
     pub verify: Option<Verify>,
     /// So many workers compute it; the majority of equal results wins
@@ -298,7 +299,8 @@ pub struct PolicyArgs {
     /// Keep the run in memory only: faster, and gone when the server restarts
     #[arg(long, conflicts_with_all = ["idempotency_key", "detach", "callback"])]
     pub no_durable: bool,
-    /// Whether a verified result of an equal run may answer: use, refresh (execute anew and replace it) or off [default: use]
+    /// Whether a verified result of an equal run may answer: use, refresh (execute anew, and replace it unless
+    /// it was verified for more) or off [default: use]
     #[arg(long, value_name = "HOW")]
     pub cache: Option<CacheUse>,
     /// Tell this URL when the run is final, with a signed POST

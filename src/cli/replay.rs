@@ -66,9 +66,7 @@ impl Replayed {
     pub fn words(&self) -> String {
         let class = match (self.same_class, self.bound_to_class) {
             (true, false) => "",
-            (true, true) => {
-                "; where its stack ends belongs to the machine code, and so to CPUs of one architecture"
-            }
+            (true, true) => "; this machine and build are of the class of those who voted",
             (false, true) => "; this machine or build is of another class, where an honest result may differ",
             (false, false) => "; this build is of another class, but the profile promises the same results",
         };

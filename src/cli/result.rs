@@ -237,7 +237,7 @@ pub async fn report(
     }
     if wanted.explain {
         screen.notes(&format!("\n{}\n{}", show::attempts(&run.attempts), show::explain(run)));
-        screen.note(&show::verdict(&run.verdict));
+        screen.note(&show::verdict(run.state, &run.verdict));
     }
     if let Some(corrected) = show::correction(run) {
         screen.note(&corrected);

@@ -177,7 +177,11 @@ async fn watch(client: &Client, id: RunId, json: bool) -> Result<(), CliError> {
         screen.text(&news)?;
         if state.replace(run.state) != Some(run.state) {
             let ending = show::ending(run.state, run.reason, run.outcome.as_ref());
-            screen.text(&format!("{}: {ending}; {}\n", run.state.name(), show::verdict(&run.verdict)))?;
+            screen.text(&format!(
+                "{}: {ending}; {}\n",
+                run.state.name(),
+                show::verdict(run.state, &run.verdict)
+            ))?;
         }
         Ok(())
     })

@@ -104,18 +104,23 @@ async fn serve_on(config: ServeConfig, listener: TcpListener) -> Result<(), CliE
         "Lockstep serves on {url}\n  sign in  {url}/#token={}\n  data     {}\n  workers  {}\n",
         running.token,
         data.display(),
-        workers_words(workers.count, workers.slots),
+        workers_words(workers.count, workers.slots, workers.arbiters),
     ))?;
     Ok(running.serve(shutdown).await?)
 }
 
 /// Who will execute runs, in words.
-fn workers_words(count: u32, slots: u32) -> String {
+fn workers_words(count: u32, slots: u32, arbiters: u32) -> String {
     let slots = if slots == 1 { "1 slot".to_owned() } else { format!("{slots} slots") };
-    match count {
+    let workers = match count {
         0 => "none here: runs need workers of other machines (`lockstep worker --help`)".to_owned(),
         1 => format!("1 with {slots}: nobody to compare with, so submit with `--once` or add workers"),
         count => format!("{count} with {slots} each"),
+    };
+    match arbiters {
+        0 => workers,
+        1 => format!("{workers}; and 1 arbiter"),
+        more => format!("{workers}; and {more} arbiters"),
     }
 }
 
@@ -237,9 +242,9 @@ mod tests {
 
     #[test]
     fn the_workers_are_told_in_words() {
-        assert_eq!(workers_words(3, 1), "3 with 1 slot each");
-        assert_eq!(workers_words(2, 8), "2 with 8 slots each");
-        assert!(workers_words(1, 2).starts_with("1 with 2 slots: nobody to compare with"));
-        assert!(workers_words(0, 4).starts_with("none here"), "slots of nobody are not mentioned");
+        assert_eq!(workers_words(3, 1, 0), "3 with 1 slot each");
+        assert_eq!(workers_words(2, 8, 2), "2 with 8 slots each; and 2 arbiters");
+        assert!(workers_words(1, 2, 0).starts_with("1 with 2 slots: nobody to compare with"));
+        assert!(workers_words(0, 4, 0).starts_with("none here"), "slots of nobody are not mentioned");
     }
 }

@@ -33,14 +33,16 @@ pub fn ending(state: RunState, reason: Option<FailReason>, outcome: Option<&Outc
     }
 }
 
-/// What comparing the votes says, as a sentence without its full stop.
-pub fn verdict(verdict: &RunVerdict) -> String {
+/// What comparing the votes of a run in this state says, as a sentence without its full stop.
+pub fn verdict(state: RunState, verdict: &RunVerdict) -> String {
     let votes = match verdict.votes {
         1 => "1 vote".to_owned(),
         n => format!("{n} votes"),
     };
     let words = match verdict.kind {
-        VerdictKind::Pending => format!("undecided: {votes} so far"),
+        VerdictKind::Pending if !state.is_final() => format!("undecided: {votes} so far"),
+        VerdictKind::Pending if verdict.votes == 0 => "undecided: there was no vote".to_owned(),
+        VerdictKind::Pending => format!("undecided: {votes}, too few to decide"),
         VerdictKind::Agreed => format!("agreed: {votes} for the same result"),
         VerdictKind::Vouched => "vouched: one trusted vote stood alone".to_owned(),
         VerdictKind::Unchecked => "unchecked: computed once, nothing was compared".to_owned(),
@@ -143,7 +145,7 @@ pub fn run(run: &Run) -> String {
         ("run", run.id.to_string()),
         ("state", run.state.name().to_owned()),
         ("ending", ending(run.state, run.reason, run.outcome.as_ref())),
-        ("verdict", verdict(&run.verdict)),
+        ("verdict", verdict(run.state, &run.verdict)),
         ("module", run.module.to_string()),
         ("entry", format!("{} {}", run.spec.entry, plain(&run.spec.args.join(" "))).trim_end().to_owned()),
         ("run key", run.run_key.to_string()),
@@ -356,7 +358,10 @@ mod tests {
     #[test]
     fn a_verdict_names_the_dissenters() {
         let agreed = RunVerdict { kind: VerdictKind::Agreed, votes: 2, dissenters: vec![WorkerId(3)] };
-        assert_eq!(verdict(&agreed), "agreed: 2 votes for the same result; w3 voted otherwise");
+        assert_eq!(
+            verdict(RunState::Succeeded, &agreed),
+            "agreed: 2 votes for the same result; w3 voted otherwise"
+        );
     }
 
     #[test]

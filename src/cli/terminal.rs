@@ -123,7 +123,7 @@ pub fn size(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// Milliseconds for people: `0.4 ms`, `830 ms`, `12.4 s`, `3 min 20 s`.
+/// Milliseconds for people: `0.4 ms`, `830 ms`, `12.4 s`, `3 min 20 s`, `5 h 12 min`, `7 d 0 h`.
 pub fn duration(ms: f64) -> String {
     if ms < 10.0 {
         format!("{ms:.1} ms")
@@ -133,7 +133,12 @@ pub fn duration(ms: f64) -> String {
         format!("{:.1} s", ms / 1_000.0)
     } else {
         let seconds = (ms / 1_000.0) as u64;
-        format!("{} min {} s", seconds / 60, seconds % 60)
+        let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+        match (hours, days) {
+            (0, _) => format!("{minutes} min {} s", seconds % 60),
+            (_, 0) => format!("{hours} h {} min", minutes % 60),
+            _ => format!("{days} d {} h", hours % 24),
+        }
     }
 }
 

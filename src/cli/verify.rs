@@ -236,9 +236,9 @@ fn rule(predicate: &Predicate) -> String {
     let count = predicate.votes.len();
     if let Some(epsilon) = &predicate.rule.epsilon {
         return format!(
-            "{}: satisfied by {count} equal {} that together leave an error of at most {}",
+            "{}: satisfied by {count} equal {} an error of at most {}",
             plain(&predicate.rule.policy),
-            if count == 1 { "vote" } else { "votes" },
+            if count == 1 { "vote that leaves" } else { "votes that together leave" },
             plain(epsilon)
         );
     }

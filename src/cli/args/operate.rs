@@ -222,7 +222,8 @@ pub struct CallArgs {
     /// Keep the run in memory only: faster, and gone when the server restarts
     #[arg(long)]
     pub no_durable: bool,
-    /// Whether a verified result of an equal run may answer: use, refresh (execute anew and replace it) or off [default: use]
+    /// Whether a verified result of an equal run may answer: use, refresh (execute anew, and replace it unless
+    /// it was verified for more) or off [default: use]
     #[arg(long, value_name = "HOW")]
     pub cache: Option<CacheUse>,
     /// Leave terminal escape sequences in the guest's output when it goes to a terminal

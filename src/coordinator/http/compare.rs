@@ -17,9 +17,9 @@ use super::divergence;
 use super::extract::{Named, Params, Reader, bad_path, parse_id};
 use super::openapi::Binary;
 use super::problem::ApiError;
-use crate::coordinator::service::{AttemptResult, Caller, Service};
+use crate::coordinator::service::{AttemptResult, Caller, RunDetail, Service};
 use crate::id::RunId;
-use crate::protocol::api::{Comparison, Side, Window};
+use crate::protocol::api::{Comparison, ProblemCode, Side, Window};
 use crate::result::{OutputRef, ResultManifest};
 
 /// Bytes that are shown before the first difference.
@@ -203,6 +203,18 @@ pub struct DiffParams {
     revision: Option<u32>,
 }
 
+fn nothing_differs(detail: &RunDetail) -> ApiError {
+    let id = detail.run.id;
+    let earlier = match detail.run.revision {
+        ..=1 => "",
+        _ => {
+            "; what was wrong before is in revision 1: ask with `revision=1` (`lockstep runs diff --revision 1`)"
+        }
+    };
+    let detail = format!("no two attempts of the run `{id}` differ{earlier}");
+    ApiError::new(ProblemCode::NotFound, detail)
+}
+
 /// Compare two attempts
 ///
 /// Byte by byte, on the server: whether the outputs are equal, where the first difference is, and a few bytes around it.
@@ -222,8 +234,7 @@ pub async fn diff(
     let detail = service.run_at(&caller, id, params.revision).await?;
     let (left, right) = match (params.left, params.right) {
         (Some(left), Some(right)) => (left, right),
-        (None, None) => Service::differing_attempts(&detail)
-            .ok_or_else(|| ApiError::not_found("pair of attempts that differ, in run", &id.to_string()))?,
+        (None, None) => Service::differing_attempts(&detail).ok_or_else(|| nothing_differs(&detail))?,
         (left, _) => {
             let name = if left.is_none() { "left" } else { "right" };
             return Err(ApiError::parameter(name, "name both attempts, or none"));

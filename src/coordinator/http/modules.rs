@@ -18,7 +18,7 @@ use super::openapi::Binary;
 use super::problem::ApiError;
 use super::views;
 use crate::coordinator::service::{Caller, Service};
-use crate::coordinator::submission::{WAIT_MS_MAX, verify};
+use crate::coordinator::submission::{Invalid, WAIT_MS_MAX, verify};
 use crate::digest::Digest;
 use crate::protocol::api::{Module, ModulePage, ProblemCode, QuarantineRequest, VerifyRequest};
 
@@ -227,7 +227,12 @@ pub async fn put_verify(
     Named(digest): Named<Digest>,
     JsonBody(request): JsonBody<VerifyRequest>,
 ) -> Result<Json<Module>, ApiError> {
-    let module = service.set_module_verify(&caller, digest, Some(verify(&request)?)).await?;
+    let verify = verify(&request).map_err(|invalid| {
+        // the body is what a run has in `verify`
+        let pointer = invalid.pointer.trim_start_matches("/verify").to_owned();
+        Invalid { pointer, ..invalid }
+    })?;
+    let module = service.set_module_verify(&caller, digest, Some(verify)).await?;
     Ok(Json(views::module(&module)))
 }
 

@@ -167,7 +167,7 @@ impl From<ServiceError> for ApiError {
             ServiceError::TooFewWorkers { wanted, there } => {
                 let detail = format!(
                     "a quorum of {wanted} needs {wanted} workers of one class, and there are {there}: ask for a \
-                     smaller `n`, start more workers, or ask for `det-1-portable`, under which other CPUs compare"
+                     smaller `n`, start more workers, or ask for `det-1-portable` if those that are there have different CPUs"
                 );
                 ApiError::new(Code::TooFewWorkers, detail).at("/verify/n")
             }

@@ -1,8 +1,5 @@
 //! From what the service knows to what callers read. Conversion only: no rule is decided here.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-
 use crate::coordinator::callbacks::{Secrets, event_of, name_of};
 use crate::coordinator::classes::ClassBook;
 use crate::coordinator::keys::PublishedKey;
@@ -21,6 +18,7 @@ use crate::protocol::api::{
     RunSummary, RunVerdict, Scope, SpecView, StorageStats, Timestamp, Token, Verification, VerifyRequest,
     Worker, WorkerDetail, WorkerStandingName, Workspace,
 };
+use crate::receipt::PublicKey;
 use crate::result::Verdict;
 use crate::spec::{FileInput, Placement, Policy, RunSpec};
 
@@ -275,7 +273,7 @@ fn connected(row: &WorkerRow, view: &WorkerView, now: Time) -> Worker {
     Worker {
         id: row.id,
         name: row.name.clone(),
-        key: BASE64.encode(row.key),
+        key: PublicKey(row.key).to_string(),
         standing: match view.standing {
             WorkerStanding::Active => WorkerStandingName::Active,
             WorkerStanding::Suspect => WorkerStandingName::Suspect,
@@ -350,7 +348,7 @@ fn gone(row: &WorkerRow, now: Time) -> Worker {
     Worker {
         id: row.id,
         name: row.name.clone(),
-        key: BASE64.encode(row.key),
+        key: PublicKey(row.key).to_string(),
         standing: WorkerStandingName::Gone,
         why: row.quarantined.as_ref().map(|why| format!("quarantined: {why}")),
         domain: row.domain.clone(),

@@ -146,7 +146,7 @@ pub struct Worker {
     pub id: WorkerId,
     /// What people call it.
     pub name: String,
-    /// Its Ed25519 public key, as base64: its identity.
+    /// Its public key, its identity: `ed25519:` and the key in hex, as in receipts.
     pub key: String,
     /// Whether it gets work.
     pub standing: WorkerStandingName,

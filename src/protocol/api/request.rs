@@ -83,8 +83,8 @@ pub struct RunRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durable: Option<bool>,
     /// Whether a verified result of an equal run (same run key, same workspace) may answer, or one that is in flight be
-    /// executed for this run too; `use` by default. `refresh` executes anew and replaces what is cached, `off` leaves the
-    /// cache alone. A result answers only what asks for no more than it was verified for.
+    /// executed for this run too; `use` by default. `refresh` executes anew, and its result takes the place of what is cached
+    /// unless that was verified for more; `off` leaves the cache alone. A result answers only what asks for no more than it was verified for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheUse>,
     /// Whether output is forwarded while it is written (event `output` of the run's event stream); false by default.

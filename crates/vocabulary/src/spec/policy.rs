@@ -133,7 +133,8 @@ pub enum CacheUse {
     /// It may, and an equal run that is in flight may be executed for this one too.
     #[default]
     Use,
-    /// It is executed anew by attempts of its own, and its result replaces what is cached.
+    /// It is executed anew by attempts of its own, and its result takes the place of what is cached unless that was verified
+    /// for more.
     Refresh,
     /// It is executed by attempts of its own, and the cache is left alone.
     Off,
