@@ -77,7 +77,9 @@ impl Floor {
     /// Another class that could decide a run and has room for it, if its own has none; the one in which most have.
     fn class_with_room(&self, run: &Run) -> Option<Frame> {
         let (shape, suited) = self.queue.shape(self.queue.shape_of(run.ticket?));
+        // what becomes of one whose class is too small is looked at by itself (`Floor::short`)
         let waits_for_others = shape.seat != Seat::Voter
+            || suited.short_since.is_some()
             || is_placeable(shape, suited, &self.crew)
             || !self.modules[run.module].admits(&self.config);
         if waits_for_others {
