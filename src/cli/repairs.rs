@@ -42,7 +42,7 @@ fn text(repairs: &[Repair]) -> String {
         [
             repair.worker.to_string(),
             repair.state.name().to_owned(),
-            repair.found.to_string(),
+            repair.finals.to_string(),
             repair.decisive.to_string(),
             repair.pending.to_string(),
             repair.confirmed.to_string(),

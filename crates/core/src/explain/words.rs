@@ -151,6 +151,14 @@ impl fmt::Display for Note {
                      is allowed"
                 )
             }
+            Note::Arbitrated { result, executions } => {
+                write!(
+                    f,
+                    "the votes differed: arbiters, who are trusted, executed it {executions} times and named {} each time, \
+                     and that decides, whatever the votes weigh",
+                    result.short()
+                )
+            }
             Note::Weighed { error_ppb, epsilon_ppb } => {
                 write!(
                     f,
@@ -190,9 +198,10 @@ impl fmt::Display for Note {
                 )
             }
             Note::Parked { most } => {
+                let results = if *most == 1 { "result is" } else { "results are" };
                 write!(
                     f,
-                    "waits: at most {most} results are verified anew at once, so that others get their turn"
+                    "waits: at most {most} {results} verified anew at once, so that others get their turn"
                 )
             }
             Note::Confirmed { revision } => write!(f, "confirmed: revision {revision} stays as it is"),
@@ -211,6 +220,9 @@ impl fmt::Display for Note {
             }
             Note::Shared { leader, outcome } => {
                 write!(f, "accepted: it shared the attempts of run {leader}, which {outcome}")
+            }
+            Note::Agreed { result, votes: 1, dissenters } if dissenters.is_empty() => {
+                write!(f, "agreed: one vote more named {}", result.short())
             }
             Note::Agreed { result, votes, dissenters } if dissenters.is_empty() => {
                 write!(f, "agreed: all {votes} votes named {}", result.short())
