@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{self, ResultCache};
-use super::callbacks::{Callbacks, Deliverer, PENDING_MAX};
+use super::callbacks::{Callbacks, Deliverer, PENDING_PER_WORKSPACE_MAX};
 use super::classes::ClassBook;
 use super::clock::Clock;
 use super::keys::Keyring;
@@ -138,7 +138,7 @@ pub(super) async fn start_over(
         clock,
         metrics: Arc::clone(&metrics),
         handle: repairs.clone(),
-        callbacks_max: PENDING_MAX,
+        callbacks_max: PENDING_PER_WORKSPACE_MAX,
     };
     let blobs_of_chores = Arc::clone(&blobs);
     let owner_queue = commands.clone();

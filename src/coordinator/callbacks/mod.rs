@@ -33,7 +33,7 @@ use crate::store::{Delivery, OutboxLimits, Store, StoreError, Tried};
 use crate::tls::{self, Refusal};
 
 pub use body::{event_of, name_of};
-pub use shared::{Callbacks, PENDING_MAX, TooMany};
+pub use shared::{Callbacks, PENDING_PER_WORKSPACE_MAX, TooMany};
 pub use sign::{Secret, Secrets};
 
 /// How long one try may take, from the name's resolution to the head of the answer.
