@@ -5,7 +5,7 @@
 //! differ, never a module that was called nondeterministic (I15).
 
 use super::AttemptState;
-use super::credibility::{Rule, arbitrated, group_error_ppb};
+use super::credibility::{Rule, arbitrated, group_error_ppb, split};
 use super::evidence::{Evidence, Witness, day_of};
 use super::explain::{DaysBefore, Fate, Note};
 use super::floor::{Floor, Followup};
@@ -171,7 +171,8 @@ impl Floor {
             let why = "trusted executions of its module have differed before";
             return self.note(run, Note::NobodyBlamed { why });
         }
-        if !self.modules[run.module].discord.blames(run.id) {
+        let is_divided = !split(&run.opinions()).is_empty();
+        if is_divided && !self.modules[run.module].discord.blames() {
             let why =
                 "trusted workers named three results, and too little is known of its module to say who lied";
             return self.note(run, Note::NobodyBlamed { why });
