@@ -5,6 +5,7 @@
 //! what it is for: one that is stored has its reason stored, so that the pool can tell later whether anything is left of it.
 //! So does an operator's word, behind what the pool had said by then: the store ends as the memory does, with the later one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -110,22 +111,24 @@ impl Readers {
 }
 
 async fn write(store: Arc<dyn Store>, to: Readers, mut entries: mpsc::UnboundedReceiver<Entry>) {
-    let mut next = None;
+    // older than what is still in the queue
+    let mut waiting = VecDeque::new();
     loop {
-        let Some(mut entry) = (match next.take() {
+        let Some(mut entry) = (match waiting.pop_front() {
             Some(entry) => Some(entry),
             None => entries.recv().await,
         }) else {
             return;
         };
         if let Entry::Seen(noted) = &mut entry {
-            while let Ok(more) = entries.try_recv() {
-                match more {
-                    Entry::Seen(more) => noted.extend(more),
-                    other => {
-                        next = Some(other);
+            loop {
+                match waiting.pop_front().or_else(|| entries.try_recv().ok()) {
+                    Some(Entry::Seen(more)) => noted.extend(more),
+                    Some(other) => {
+                        waiting.push_front(other);
                         break;
                     }
+                    None => break,
                 }
             }
         }
@@ -139,10 +142,33 @@ async fn write(store: Arc<dyn Store>, to: Readers, mut entries: mpsc::UnboundedR
                 break answer;
             }
             entry.answer(answer);
-            tokio::time::sleep(FULL_PAUSE).await;
+            wait_for_room(&mut entries, &mut waiting).await;
         };
         to.hear(&entry);
         entry.answer(answer);
+    }
+}
+
+/// Lets some time pass. Who waits for what comes meanwhile, or stands behind what is tried again, hears at once that it holds
+/// unstored.
+async fn wait_for_room(entries: &mut mpsc::UnboundedReceiver<Entry>, waiting: &mut VecDeque<Entry>) {
+    let pause = tokio::time::sleep(FULL_PAUSE);
+    tokio::pin!(pause);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut pause => return,
+            entry = entries.recv() => match entry {
+                Some(mut entry) => {
+                    entry.answer(Err(StoreError::Full));
+                    waiting.push_back(entry);
+                }
+                None => {
+                    pause.await;
+                    return;
+                }
+            },
+        }
     }
 }
 
