@@ -9,15 +9,15 @@ const VOUCHED =
 it("finds the figures of the last decision by weight", () => {
   const lines = (...texts: string[]) => texts.map((text) => ({ text }));
   expect(decisionOf(lines("attempt 1 goes to w1, drawn by lot", WEIGHED, "accepted: it exited with code 0"))).toEqual({
-    left: "2.5e-4",
-    allowed: "1.0e-3",
+    left: "0.00025",
+    allowed: "0.001",
     alone: null,
   });
-  expect(decisionOf(lines(VOUCHED))).toEqual({ left: "4.6e-4", allowed: "1.0e-3", alone: { worker: "w3", confirmations: "213" } });
+  expect(decisionOf(lines(VOUCHED))).toEqual({ left: "0.00046", allowed: "0.001", alone: { worker: "w3", confirmations: "213" } });
   const arbiter = "9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 1.0e-4, and 1.0e-3 is allowed";
   expect(lineKind(arbiter)).toBe("verdict");
-  expect(decisionOf(lines(arbiter))).toEqual({ left: "1.0e-4", allowed: "1.0e-3", alone: { worker: "w5", confirmations: null } });
-  expect(decisionOf(lines("the votes leave an error of 1.20 %, and 1.0e-3 is allowed"))?.left).toBe("1.20 %");
+  expect(decisionOf(lines(arbiter))).toEqual({ left: "0.0001", allowed: "0.001", alone: { worker: "w5", confirmations: null } });
+  expect(decisionOf(lines("the votes leave an error of 1.20 %, and 1.0e-3 is allowed"))?.left).toBe("0.012");
   expect(decisionOf(lines("agreed: all 2 votes named 9ab012cd"))).toBeNull();
 });
 

@@ -1,7 +1,8 @@
 // The explain log for reading: which lines decide something, and what in them is a worker or a result. The words are the
-// server's; nothing is added to them and none are left out.
+// server's; nothing is added to them and none are left out, but probabilities are written as on all of the page.
 
 import type { Explanation } from "../api/types";
+import { withErrors } from "./error";
 
 /** What kind of decision a line tells. */
 export type LineKind = "verdict" | "doubt" | "fault" | "step";
@@ -63,7 +64,8 @@ const ARBITER_ALONE = /is vouched for by (w\d+) alone, an arbiter: that leaves a
 
 /** The figures of the last decision by weight, as the log tells them; null where votes were only counted. */
 export function decisionOf(explain: Pick<Explanation, "text">[]): Decision | null {
-  for (const { text } of explain.toReversed()) {
+  for (const line of explain.toReversed()) {
+    const text = withErrors(line.text);
     const weighed = /^the votes leave an error of (.+?), and (.+?) is allowed/.exec(text);
     if (weighed !== null) return { left: weighed[1] ?? "", allowed: weighed[2] ?? "", alone: null };
     const arbiter = ARBITER_ALONE.exec(text);

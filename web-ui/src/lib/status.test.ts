@@ -14,6 +14,7 @@ import {
   runMarks,
   runSentence,
   sourceOf,
+  trustWords,
   verdictTitle,
   verdictTone,
   verdictWord,
@@ -148,4 +149,12 @@ test("votes are weighed by credibility, and of every correction", () => {
 test("evidence that takes something back is good, and an operator's word is neither", () => {
   expect([evidenceTone("absolved"), evidenceTone("lone_dissent"), evidenceTone("readmitted")]).toEqual(["good", "bad", "quiet"]);
   expect(evidenceWords("absolved")).toBe("absolved: it had been right");
+});
+
+test("a worker's word is worth what its error says, in the notation of the log and as odds", () => {
+  const words = (credibility: number, owned: boolean) => trustWords({ credibility, confirmations: 12.7, owned });
+  expect(words(0.8, false)).toBe(
+    "Its next result is assumed wrong with a probability of 0.2 (1 in 5): 12 of its results confirmed of late, a foreign machine",
+  );
+  expect(words(0.9999, true)).toContain("0.0001 (1 in 10,000)");
 });

@@ -1,6 +1,7 @@
 // What the API says, in words and tones. Nothing is decided here: a state or verdict is only named.
 
 import type { Attempt, Fault, Module, Outcome, Run, RunState, RunSummary, Verdict, Worker } from "../api/types";
+import { errorOf, errorWords, oddsWords } from "./error";
 import { decisionOf } from "./explain";
 import { count } from "./format";
 
@@ -365,9 +366,7 @@ export function evidenceTone(kind: string): Tone {
 
 /** How far a worker's word is believed, with what that comes from. */
 export function trustWords(worker: Pick<Worker, "credibility" | "confirmations" | "owned">): string {
-  const rest = 1 - worker.credibility;
-  const odds = rest <= 0 ? "never" : `1 in ${Math.round(1 / rest).toLocaleString("en")}`;
-  const confirmed = Math.floor(worker.confirmations);
-  const by = `${confirmed.toLocaleString("en")} of its results confirmed of late`;
-  return `${odds} of its results is assumed wrong: ${by}, ${worker.owned ? "the operator's own machine" : "a foreign machine"}`;
+  const error = errorOf(worker.credibility);
+  const by = `${Math.floor(worker.confirmations).toLocaleString("en")} of its results confirmed of late`;
+  return `Its next result is assumed wrong with a probability of ${errorWords(error)} (${oddsWords(error)}): ${by}, ${worker.owned ? "the operator's own machine" : "a foreign machine"}`;
 }
