@@ -158,3 +158,13 @@ test("a worker's word is worth what its error says, in the notation of the log a
   );
   expect(words(0.9999, true)).toContain("0.0001 (1 in 10,000)");
 });
+
+test("a worker that votes twice, as only an arbiter does, is one worker", () => {
+  const said = (...votes: [worker: string, won: boolean][]) => votes.map(([worker, won], at) => attempt({ worker, won, result: won ? "a" : "b", number: at }));
+  const votes = said(["w1", true], ["w4", false], ["w3", true], ["w3", true]);
+  expect(sentence({ verdict: verdict({ votes: 3, dissenters: ["w4"] }), attempts: votes })).toBe(
+    "2 of 3 workers agree that it exited with code 0. w4 voted otherwise.",
+  );
+  expect(sentence({ verdict: verdict({ votes: 3 }), attempts: said(["w1", true], ["w3", true], ["w3", true]) })).toMatch(/^Both workers agree/);
+  expect(sentence({ verdict: verdict({ votes: 3 }) })).toMatch(/^All 3 workers agree/);
+});

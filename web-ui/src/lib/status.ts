@@ -159,9 +159,10 @@ function agreement(verdict: Verdict, attempts: Attempt[]): string {
   const winners = new Set(attempts.filter(({ won }) => won === true).map(({ worker }) => worker));
   // only an arbiter votes twice
   if (winners.size === 1 && verdict.votes > 1) return `The arbiter ${[...winners].join("")} found ${verdict.votes === 2 ? "twice" : `${verdict.votes} times`}`;
-  const votes = verdict.votes + verdict.dissenters.length;
-  if (verdict.dissenters.length === 0) return verdict.votes === 2 ? "Both workers agree" : `All ${votes} workers agree`;
-  return `${verdict.votes} of ${votes} workers agree`;
+  // the attempts of an answer from the cache are another run's
+  const agree = winners.size === 0 ? verdict.votes : winners.size;
+  if (verdict.dissenters.length === 0) return agree === 2 ? "Both workers agree" : `All ${agree} workers agree`;
+  return `${agree} of ${agree + verdict.dissenters.length} workers ${agree === 1 ? "says" : "agree"}`;
 }
 
 function runningSentence(run: Pick<Run, "verdict" | "policy" | "attempts">): string {
