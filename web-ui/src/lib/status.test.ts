@@ -95,7 +95,7 @@ test("an arbiter that executed it twice is one worker", () => {
 });
 
 test("lists show a verdict with its votes", () => {
-  expect(verdictWord({ state: "succeeded", verdict: verdict({ dissenters: ["w1"] }) })).toBe("2 of 3 agreed");
+  expect(verdictWord({ state: "succeeded", verdict: verdict({ dissenters: ["w1"] }) })).toBe("2 of 3 votes agreed");
   expect(verdictWord({ state: "running", verdict: verdict({ kind: "pending", votes: 1 }) })).toBe("pending, 1 vote");
   expect(verdictWord({ state: "failed", verdict: verdict({ kind: "pending", votes: 1 }) })).toBe("no verdict");
 });

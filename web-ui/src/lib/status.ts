@@ -182,7 +182,7 @@ export function verdictWord({ state, verdict }: Pick<RunSummary, "state" | "verd
   const votes = verdict.votes + verdict.dissenters.length;
   switch (verdict.kind) {
     case "agreed":
-      return `${verdict.votes} of ${votes} agreed`;
+      return `${verdict.votes} of ${votes} votes agreed`;
     case "pending":
       if (isFinal(state)) return "no verdict";
       return votes === 0 ? "pending" : `pending, ${count(votes, "vote")}`;
