@@ -5,9 +5,6 @@ use std::process::ExitCode;
 use lockstep::config::Environment;
 use lockstep::{cli, compiler, runner};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // the roles of the children come first: they start thousands of times and need no command line
     match std::env::args_os().nth(1) {

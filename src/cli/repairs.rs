@@ -42,7 +42,7 @@ fn text(repairs: &[Repair]) -> String {
         [
             repair.worker.to_string(),
             repair.state.name().to_owned(),
-            repair.found.to_string(),
+            repair.finals.to_string(),
             repair.decisive.to_string(),
             repair.pending.to_string(),
             repair.confirmed.to_string(),
@@ -84,7 +84,7 @@ mod tests {
         }))
         .unwrap();
         let list = text(std::slice::from_ref(&repair));
-        assert!(list.contains("w3") && list.contains("verifying") && list.contains("42"), "{list}");
+        assert!(list.contains("w3") && list.contains("verifying") && list.contains("41"), "{list}");
         assert!(list.contains("DEPENDENTS") && list.contains("58"), "{list}");
         assert!(!list.contains('\u{1b}'), "{list}");
         assert!(

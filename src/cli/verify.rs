@@ -234,7 +234,16 @@ fn one(vote: &Vote) -> String {
 
 fn rule(predicate: &Predicate) -> String {
     let count = predicate.votes.len();
+    let arbiters = predicate.votes.iter().filter(|vote| vote.arbiter).count();
     if let Some(epsilon) = &predicate.rule.epsilon {
+        if arbiters >= 2 && !predicate.dissents.is_empty() {
+            return format!(
+                "{}: the votes differed, and {arbiters} of the {count} equal votes are of arbiters, whom the operator trusts \
+                 to settle that; the bound on the error, {}, was not what decided",
+                plain(&predicate.rule.policy),
+                plain(epsilon)
+            );
+        }
         return format!(
             "{}: satisfied by {count} equal {} an error of at most {}",
             plain(&predicate.rule.policy),
@@ -262,7 +271,12 @@ fn meaning(predicate: &Predicate, trust: Trust) -> Vec<String> {
     let remote = predicate.votes.iter().filter(|vote| vote.signed == SignedWhen::WithVote).count();
     if remote > 0 {
         lines.push(format!(
-            "Proven: {remote} of the votes were signed by keys that only their workers hold, each for this very attempt."
+            "Proven: {remote} of the votes {}, each for this very attempt.",
+            if remote == 1 {
+                "was signed by a key that only its worker holds"
+            } else {
+                "were signed by keys that only their workers hold"
+            }
         ));
     }
     if remote < predicate.votes.len() {

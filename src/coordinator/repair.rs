@@ -35,9 +35,9 @@ const REVISIONS_MAX: usize = 100;
 /// their turn.
 const FOLLOW_PAGE: u32 = 100;
 const FOLLOW_PAGES: usize = 50;
-/// The same, once in a [`PERIOD`], while more than half of the deliveries that may wait do: within the day after which one is
-/// given up they do not fill the other half.
-const FOLLOW_CROWDED: u32 = 8;
+/// The same, once in a [`PERIOD`], while more than half of the deliveries that may wait in a workspace do: within the day
+/// after which one is given up they do not fill the other half.
+const FOLLOW_CROWDED: u32 = 4;
 /// Finals that are with the owner at once; the core lets fewer of them have workers.
 const AT_ONCE: usize = 32;
 /// After the first try in vain; each further pause is four times as long.
@@ -134,7 +134,7 @@ pub struct Repairer {
     pub metrics: Arc<Metrics>,
     /// How it is reached.
     pub handle: Handle,
-    /// Deliveries of callbacks that may wait in the pool: beyond so many it takes in no further ones from callers.
+    /// Deliveries of callbacks that may wait in one workspace: beyond so many it takes in no further ones from callers.
     pub callbacks_max: u64,
 }
 
@@ -233,7 +233,7 @@ impl Repairer {
         Ok(false)
     }
 
-    /// Whether more than half of the deliveries that may wait do.
+    /// Whether in all workspaces together more than half of the deliveries wait that may in one.
     async fn is_crowded(&self) -> Result<bool, StoreError> {
         // how many wait is all that is asked for
         let nothing = OutboxLimits { due: 0, per_receiver: 0, full: i64::MAX as u64 };

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{self, ResultCache};
-use super::callbacks::{Callbacks, Deliverer, PENDING_MAX};
+use super::callbacks::{Callbacks, Deliverer, PENDING_PER_WORKSPACE_MAX};
 use super::classes::ClassBook;
 use super::clock::Clock;
 use super::keys::Keyring;
@@ -41,11 +41,19 @@ const JOIN_WAIT: Duration = Duration::from_secs(10);
 /// Opens the data folder, takes over what an earlier life left, starts the embedded workers. Serving begins with
 /// [`Running::serve`]; until then connections wait in the listener's queue.
 pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<Running, CoordinatorError> {
+    start_over(config, listener, Options::default()).await
+}
+
+/// The same over a store that may have bounds.
+pub(super) async fn start_over(
+    config: CoordinatorConfig,
+    listener: TcpListener,
+    options: Options,
+) -> Result<Running, CoordinatorError> {
     let address = listener.local_addr().map_err(CoordinatorError::Serve)?;
     private_folder(&config.data)?;
     let failure = Failure::new();
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&config.data, Options::default(), failure.clone())?);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&config.data, options, failure.clone())?);
     let clock = Clock::start(store.newest_instant().await?);
     let blobs = Arc::new(Blobs::open(&config.data.join("blobs"), Arc::clone(&store), failure.clone())?);
     let compiler = Compiler::new(config.compiler.clone())?;
@@ -130,7 +138,7 @@ pub async fn start(config: CoordinatorConfig, listener: TcpListener) -> Result<R
         clock,
         metrics: Arc::clone(&metrics),
         handle: repairs.clone(),
-        callbacks_max: PENDING_MAX,
+        callbacks_max: PENDING_PER_WORKSPACE_MAX,
     };
     let blobs_of_chores = Arc::clone(&blobs);
     let owner_queue = commands.clone();

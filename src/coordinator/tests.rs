@@ -13,16 +13,19 @@ use tower::ServiceExt as _;
 
 use super::cache::ResultCache;
 use super::owner::Command;
+use super::start::start_over;
 use super::*;
 use crate::core::Time;
 use crate::digest::Digest;
 use crate::id::{AttemptId, Class, RunId, WorkerId};
 use crate::protocol::agent::{Assignment, BlobBody, FromAgent, INLINE_BYTES_MAX, ToAgent, VoteReport};
 use crate::result::{Outcome, OutputRef, ResultManifest};
+use crate::store::sqlite::Options;
 use crate::store::sqlite::tests::held;
 use crate::store::{BlobRow, Enrolment, ModuleState, StoredModule};
 
 mod cached;
+mod full;
 
 const CLASS: Class = Class(Digest::EMPTY);
 
@@ -41,6 +44,10 @@ impl Stage {
     }
 
     async fn with(cache: CacheConfig) -> Stage {
+        Stage::over(cache, Options::default()).await
+    }
+
+    async fn over(cache: CacheConfig, options: Options) -> Stage {
         let dir = tempfile::tempdir().unwrap();
         let retention =
             RetentionConfig { age_ms: 60_000, runs_max: 1_000, evidence_max: 1_000, evidence_age_ms: 60_000 };
@@ -79,7 +86,7 @@ impl Stage {
             callbacks: Default::default(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let running = start(config, listener).await.unwrap();
+        let running = start_over(config, listener, options).await.unwrap();
         let module = Digest::of(b"a module that nobody executes");
         let bytes = BlobRow { size: 29, inline: Some(Bytes::from_static(b"a module that nobody executes")) };
         running.store.put_blob(module, bytes, Time(0)).await.unwrap();

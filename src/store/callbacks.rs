@@ -71,8 +71,23 @@ pub struct Tried {
 pub struct SkippedCallbacks {
     /// These.
     pub ids: Vec<CallbackId>,
-    /// All to these receivers, see [`Delivery::receiver`].
-    pub receivers: Vec<String>,
+    /// All to receivers that are not among these.
+    pub receivers: Receivers,
+}
+
+/// Some receivers, see [`Delivery::receiver`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Receivers {
+    /// All but these.
+    AllBut(Vec<String>),
+    /// These.
+    Only(Vec<String>),
+}
+
+impl Default for Receivers {
+    fn default() -> Receivers {
+        Receivers::AllBut(Vec::new())
+    }
 }
 
 /// How far a look at the outbox goes.

@@ -29,12 +29,22 @@ async fn empty_pool(settings: &[&str]) -> Pool {
 
 /// So many workers with these further arguments, joined; in the order in which they are named here.
 async fn crew(pool: &Pool, dir: &std::path::Path, kinds: &[&[&str]]) -> Vec<Worker> {
-    let (_, token) =
-        pool.post("/v1/tokens", &json!({"name": "workers", "scopes": ["worker"], "owned": true})).await;
+    enrolled(pool, dir, json!({"name": "worker", "scopes": ["worker"], "owned": true}), kinds).await
+}
+
+/// The same with a token of its own, whose name is the beginning of theirs.
+async fn enrolled(
+    pool: &Pool,
+    dir: &std::path::Path,
+    token: serde_json::Value,
+    kinds: &[&[&str]],
+) -> Vec<Worker> {
+    let named = token["name"].as_str().unwrap().to_owned();
+    let (_, token) = pool.post("/v1/tokens", &token).await;
     let token = token["secret"].as_str().unwrap();
     let mut workers = Vec::new();
     for (number, kind) in kinds.iter().enumerate() {
-        let name = format!("worker-{number}");
+        let name = format!("{named}-{number}");
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lockstep"));
         command.env_clear().args(["worker", "--coordinator", &pool.url, "--slots", "1", "--memory", "1GiB"]);
         command.arg("--data").arg(dir.join(&name)).args(["--token", token, "--name", &name]).args(*kind);
@@ -155,6 +165,25 @@ async fn of_a_run_without_agreement_every_result_is_kept() {
     let (status, found) = pool.get(&format!("/v1/runs/{id}/diff")).await;
     assert_eq!((status, &found["equal"]), (200, &json!(false)), "{found}");
     for number in [1, 2] {
+        let (status, lie) = text(&pool, &format!("/v1/runs/{id}/attempts/{number}/stdout")).await;
+        assert!(status == 200 && lie.starts_with("a lie of"), "{status} {lie}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_run_whose_trusted_executions_differ_every_result_is_kept() {
+    let pool = Pool::with(&["--workers", "2", "--slots", "1", "--set", "heartbeat=100ms"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let token = json!({"name": "arbiter", "scopes": ["worker"], "owned": true, "arbiter": true});
+    let _arbiter = enrolled(&pool, dir.path(), token, &[&["--unsafe-misbehave", "lie"]]).await;
+    let module = pool.push(crate::support::wat(crate::support::typed::CAT)).await;
+    // two newcomers agree, so an arbiter is asked, and then once more: it says something else each time
+    let run = pool.run(json!({"module": module, "verify": {"policy": "standard"}})).await;
+    assert_eq!(run["verdict"]["kind"], "nondeterministic", "{run}");
+    let id = run["id"].as_str().unwrap();
+    let (status, found) = pool.get(&format!("/v1/runs/{id}/diff")).await;
+    assert_eq!((status, &found["equal"]), (200, &json!(false)), "{found}");
+    for number in [3, 4] {
         let (status, lie) = text(&pool, &format!("/v1/runs/{id}/attempts/{number}/stdout")).await;
         assert!(status == 200 && lie.starts_with("a lie of"), "{status} {lie}");
     }

@@ -302,28 +302,58 @@ async fn over_tls_the_receiver_has_to_show_a_certificate_that_is_trusted() {
     assert!(!refused.status.success() && words.contains("callbacks cannot be sent: "), "{words}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_hangs_does_not_hold_up_the_others() {
-    let (pool, receiver) = (pool().await, Receiver::start().await);
-    let module = pool.push(guest("misbehave.wasm")).await;
-    // takes connections and says nothing
-    let tarpit = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = tarpit.local_addr().unwrap();
+/// Takes connections on every address of the machine itself and says nothing; its port.
+async fn tarpit() -> (u16, tokio::task::JoinHandle<()>) {
+    let tarpit = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = tarpit.local_addr().unwrap().port();
     let held = tokio::spawn(async move {
         let mut held = Vec::new();
         while let Ok((connection, _)) = tarpit.accept().await {
             held.push(connection);
         }
     });
+    (port, held)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_hangs_does_not_hold_up_the_others() {
+    let (pool, receiver) = (pool().await, Receiver::start().await);
+    let module = pool.push(guest("misbehave.wasm")).await;
+    let (port, held) = tarpit().await;
     // more than there are places
-    for number in 0..20 {
-        submit(&pool, &module, &format!("http://{address}/"), &["args", &number.to_string()]).await;
+    for number in 0..30 {
+        submit(&pool, &module, &format!("http://127.0.0.1:{port}/"), &["args", &number.to_string()]).await;
     }
     let started = std::time::Instant::now();
     let run = submit(&pool, &module, &receiver.url("/"), &["args", "quick"]).await;
     pool.finished(&run).await;
     delivered(&pool, &run).await;
     assert!(started.elapsed() < Duration::from_secs(9), "{:?}: it waited for the others", started.elapsed());
+    held.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receivers_that_were_never_tried_and_hang_do_not_hold_up_one_that_answers() {
+    let (pool, receiver) = (pool().await, Receiver::start().await);
+    let module = pool.push(guest("misbehave.wasm")).await;
+    let (port, held) = tarpit().await;
+    let known = submit(&pool, &module, &receiver.url("/"), &["args", "known"]).await;
+    delivered(&pool, &known).await;
+    // each of them another receiver, and more than there are places
+    let strangers: Vec<_> = (1..=60)
+        .map(|number| (format!("http://127.0.1.{number}:{port}/"), format!("hangs {number}")))
+        .collect();
+    let submissions =
+        strangers.iter().map(|(url, word)| async { submit(&pool, &module, url, &["args", word]).await });
+    let hanging = futures_util::future::join_all(submissions).await;
+    for run in &hanging {
+        pool.finished(run).await;
+    }
+    let started = std::time::Instant::now();
+    let run = submit(&pool, &module, &receiver.url("/"), &["args", "quick"]).await;
+    pool.finished(&run).await;
+    delivered(&pool, &run).await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}: it waited for the others", started.elapsed());
     held.abort();
 }
 

@@ -206,11 +206,38 @@ async fn what_two_colluders_got_through_is_corrected_over_a_kill_of_the_coordina
         assert_eq!(text.starts_with("a conspiracy"), is_lie, "{path}: {text}");
     }
     assert_eq!(pool.get(&format!("/v1/runs/{newest}?revision=3")).await.0, 404);
+    attempts_are_read_by_revision(&pool, &newest).await;
     let (show, _) = cli(&pool, &["runs", "show", &newest]).await;
     assert!(show.contains("corrected: this is revision 2"), "{show}");
     let (table, _) = cli(&pool, &["repairs"]).await;
     assert!(table.contains("CORRECTED") && table.contains(&one.id) && table.contains("done"), "{table}");
     assert!(figure(&pool, "lockstep_reverifications_total{verdict=\"corrected\"}").await >= 1);
+}
+
+/// What each attempt gave out stays readable with the revision that it belongs to.
+async fn attempts_are_read_by_revision(pool: &Pool, run: &str) {
+    let number_in = async |revision: u32| {
+        let (_, shown) = pool.get(&format!("/v1/runs/{run}?revision={revision}")).await;
+        shown["attempts"][0]["number"].as_u64().unwrap()
+    };
+    let (first, second) = (number_in(1).await, number_in(2).await);
+    let read = async |number: u64, query: &str| {
+        let path = format!("/v1/runs/{run}/attempts/{number}/stdout{query}");
+        let response = pool.request(Method::GET, &path).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let (status, text) = read(first, "?revision=1").await;
+    assert!(status == 200 && text.starts_with("a conspiracy"), "{status} {text}");
+    for query in ["?revision=2", ""] {
+        let (status, text) = read(second, query).await;
+        assert!(status == 200 && !text.starts_with("a conspiracy"), "{query}: {status} {text}");
+    }
+    assert_eq!(read(first, "?revision=3").await.0, 404);
+    let stderr = pool.get(&format!("/v1/runs/{run}/attempts/{first}/stderr?revision=3")).await;
+    let file = pool.get(&format!("/v1/runs/{run}/attempts/{first}/files/out/x?revision=3")).await;
+    for (status, answer) in [stderr, file] {
+        assert!(status == 404 && answer["detail"].to_string().contains("revision"), "{answer}");
+    }
 }
 
 #[tokio::test]

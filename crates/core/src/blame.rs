@@ -5,7 +5,7 @@
 //! differ, never a module that was called nondeterministic (I15).
 
 use super::AttemptState;
-use super::credibility::{Rule, group_error_ppb};
+use super::credibility::{Rule, arbitrated, group_error_ppb, split};
 use super::evidence::{Evidence, Witness, day_of};
 use super::explain::{DaysBefore, Fate, Note};
 use super::floor::{Floor, Followup};
@@ -27,7 +27,8 @@ struct Lost {
 
 /// Why a worker is out that lied with others.
 fn colluded(run: RunId, with: usize) -> String {
-    format!("its result of run {run} was wrong, and {with} more workers named the very same")
+    let others = if with == 1 { "1 more worker".to_owned() } else { format!("{with} more workers") };
+    format!("its result of run {run} was wrong, and {others} named the very same")
 }
 
 impl Floor {
@@ -66,8 +67,15 @@ impl Floor {
     /// What an agreed result says of its voters, told once per run.
     pub(super) fn judge(&mut self, run: &mut Run, won: Digest) {
         if let Some(rule) = run.rule() {
-            let error_ppb = group_error_ppb(&run.opinions(), won);
-            self.note(run, Note::Weighed { error_ppb, epsilon_ppb: rule.epsilon_ppb });
+            let opinions = run.opinions();
+            let note = match arbitrated(&opinions, won) {
+                Some(executions) => Note::Arbitrated { result: won, executions },
+                None => {
+                    let error_ppb = group_error_ppb(&opinions, won);
+                    Note::Weighed { error_ppb, epsilon_ppb: rule.epsilon_ppb }
+                }
+            };
+            self.note(run, note);
         }
         self.confirm(run, won);
         let lost = run.voted.iter().filter_map(|position| {
@@ -163,7 +171,8 @@ impl Floor {
             let why = "trusted executions of its module have differed before";
             return self.note(run, Note::NobodyBlamed { why });
         }
-        if !self.modules[run.module].discord.blames(run.id) {
+        let is_divided = !split(&run.opinions()).is_empty();
+        if is_divided && !self.modules[run.module].discord.blames() {
             let why =
                 "trusted workers named three results, and too little is known of its module to say who lied";
             return self.note(run, Note::NobodyBlamed { why });

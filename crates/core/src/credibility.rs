@@ -311,6 +311,13 @@ fn trusted(rule: &Rule, votes: &[Opinion]) -> Option<Weighing> {
     }
 }
 
+/// How often arbiters executed what they settled: results differed, and they named this one each time.
+pub(super) fn arbitrated(votes: &[Opinion], won: Digest) -> Option<usize> {
+    let is_disputed = votes.iter().any(|vote| vote.result != won);
+    let executions = votes.iter().filter(|vote| vote.weight.is_arbiter && vote.result == won).count();
+    (is_disputed && executions >= 2).then_some(executions)
+}
+
 /// All votes are for one result.
 fn same(rule: &Rule, votes: &[Opinion], first: &Opinion) -> Weighing {
     let wanting = |seat, why| Weighing::Wanting { seat, why };

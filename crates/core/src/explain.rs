@@ -132,6 +132,10 @@ pub(super) enum Note {
         error_ppb: u64,
         epsilon_ppb: u64,
     },
+    Arbitrated {
+        result: Digest,
+        executions: usize,
+    },
     Blamed {
         worker: WorkerId,
         fate: Fate,

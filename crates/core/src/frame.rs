@@ -60,7 +60,8 @@ impl Floor {
 
     /// Too few workers of its class were there for too long: turns the run to another class, or ends it.
     pub(super) fn short(&mut self, run: &mut Run, why: &str) {
-        if run.ticket.is_some() {
+        let is_short = |ticket| self.queue.shape(self.queue.shape_of(ticket)).1.short_since.is_some();
+        if run.ticket.is_some_and(is_short) {
             self.turn_or_fail(run, why);
         }
     }

@@ -24,15 +24,14 @@ use super::{Class, Time};
 impl Run {
     /// Whether another class would cost it little: it waits for a further vote, and no class has given it more than one.
     fn may_leave(&self) -> bool {
-        let frames = self.frames();
-        self.compares()
+        let is_waiting = self.compares()
             && self.ticket.is_some()
             && self.live() == 0
+            && self.has_ballot()
             && self.kin == self.base
             && self.bound().is_none()
-            && !frames.is_empty()
-            && frames.iter().all(|frame| self.votes_in(Some(*frame)).len() <= 1)
-            && self.may_turn()
+            && self.may_turn();
+        is_waiting && self.frames().iter().all(|frame| self.votes_in(Some(*frame)).len() <= 1)
     }
 }
 
@@ -77,7 +76,9 @@ impl Floor {
     /// Another class that could decide a run and has room for it, if its own has none; the one in which most have.
     fn class_with_room(&self, run: &Run) -> Option<Frame> {
         let (shape, suited) = self.queue.shape(self.queue.shape_of(run.ticket?));
+        // what becomes of one whose class is too small is looked at by itself (`Floor::short`)
         let waits_for_others = shape.seat != Seat::Voter
+            || suited.short_since.is_some()
             || is_placeable(shape, suited, &self.crew)
             || !self.modules[run.module].admits(&self.config);
         if waits_for_others {

@@ -149,6 +149,8 @@ pub(super) struct Grants {
     last: (u32, u64),
     /// The same as the coordinator was told it last in this session.
     told: (u32, u64),
+    /// It was told of no credits, because too much was held.
+    is_kept_back: bool,
 }
 
 impl Grants {
@@ -180,17 +182,19 @@ impl Grants {
         u64::from(credits).saturating_sub(came.saturating_sub(received))
     }
 
-    /// What has to be said when so many are held that were `before`, if the agent was kept from taking more by that.
-    pub(super) fn again(&self, before: usize, held: usize) -> Option<FromAgent> {
-        (before >= GRANTED_MAX && held < GRANTED_MAX).then(|| self.words(held))
+    /// What has to be said now that only so many are `held`, if the agent was kept from taking more when that was said last: it
+    /// will not say it again.
+    pub(super) fn again(&mut self, held: usize) -> Option<FromAgent> {
+        (self.is_kept_back && held < GRANTED_MAX).then(|| self.words(held))
     }
 
     /// What is said in this session; nothing while too much is `held`.
-    pub(super) fn words(&self, held: usize) -> FromAgent {
+    pub(super) fn words(&mut self, held: usize) -> FromAgent {
+        self.is_kept_back = held >= GRANTED_MAX;
         let (credits, received) = self.last;
         // of an earlier session, on their way inside the worker when it counted
         let unseen = u32::try_from(self.base.saturating_sub(received)).unwrap_or(u32::MAX);
-        let credits = if held >= GRANTED_MAX { 0 } else { credits.saturating_sub(unseen) };
+        let credits = if self.is_kept_back { 0 } else { credits.saturating_sub(unseen) };
         FromAgent::Credits { credits, received: received.saturating_sub(self.base) + self.skipped }
     }
 }
@@ -199,7 +203,7 @@ impl Grants {
 mod tests {
     use super::*;
 
-    fn words(grants: &Grants) -> (u32, u64) {
+    fn words(grants: &mut Grants) -> (u32, u64) {
         match grants.words(0) {
             FromAgent::Credits { credits, received } => (credits, received),
             _ => panic!("credits"),
@@ -211,17 +215,21 @@ mod tests {
         let mut grants = Grants::default();
         grants.begin();
         grants.granted(4, 0);
-        assert_eq!(words(&grants), (4, 0));
+        assert_eq!(words(&mut grants), (4, 0));
         (0..3).for_each(|_| grants.pass());
         grants.granted(2, 2);
-        assert_eq!(words(&grants), (2, 2), "the coordinator knows of the third itself");
+        assert_eq!(words(&mut grants), (2, 2), "the coordinator knows of the third itself");
         grants.begin();
-        assert_eq!(words(&grants), (1, 0), "the third is on its way, and this session knows nothing of it");
+        assert_eq!(
+            words(&mut grants),
+            (1, 0),
+            "the third is on its way, and this session knows nothing of it"
+        );
         grants.pass();
         grants.granted(1, 4);
-        assert_eq!(words(&grants), (1, 1));
+        assert_eq!(words(&mut grants), (1, 1));
         grants.skip();
-        assert_eq!(words(&grants), (1, 2));
+        assert_eq!(words(&mut grants), (1, 2));
         assert_eq!(grants.outstanding(), 0, "nothing was told in this session");
         grants.told(3, 2);
         assert_eq!(grants.outstanding(), 3);
@@ -230,8 +238,8 @@ mod tests {
         (0..2).for_each(|_| grants.pass());
         assert_eq!(grants.outstanding(), 0);
         assert!(matches!(grants.words(GRANTED_MAX), FromAgent::Credits { credits: 0, .. }));
-        let again = |before, held| grants.again(before, held).is_some();
-        assert!(again(GRANTED_MAX, GRANTED_MAX - 1), "else it would be idle for ever");
-        assert!(!again(GRANTED_MAX + 1, GRANTED_MAX) && !again(GRANTED_MAX - 1, GRANTED_MAX - 2));
+        let mut again = |held| grants.again(held).is_some();
+        assert!(!again(GRANTED_MAX) && again(GRANTED_MAX - 1), "else it would be idle for ever");
+        assert!(!again(GRANTED_MAX) && !again(GRANTED_MAX - 2), "it was told");
     }
 }

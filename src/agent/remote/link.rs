@@ -320,6 +320,8 @@ impl Link {
         for message in heard.drain(..) {
             self.say(message);
         }
+        // what it gave back is not held any more
+        self.outbox.extend(self.grants.again(self.holds.len()));
     }
 
     fn say(&mut self, message: FromAgent) {
@@ -359,7 +361,6 @@ impl Link {
 
     /// What the coordinator said.
     fn understand(&mut self, message: &[u8], base: &Url) -> Result<(), WireError> {
-        let held = self.holds.len();
         for frame in wire::decode::<ToWorker>(message)? {
             match frame {
                 ToWorker::Assign(frame) => {
@@ -401,8 +402,7 @@ impl Link {
                 }
             }
         }
-        // the agent has said what it takes and will not say it again
-        self.outbox.extend(self.grants.again(held, self.holds.len()));
+        self.outbox.extend(self.grants.again(self.holds.len()));
         Ok(())
     }
 

@@ -3,25 +3,24 @@
 //! The store makes a delivery in the transaction of the final ([`crate::store::Delivery`]); [`Deliverer`] sends what is due,
 //! takes a note of how it went, and begins anew after a restart. Invariants: nothing is sent where [`address::Rules`] forbid;
 //! redirects are not followed and no answer is read beyond its status, so that a callback shows its sender nothing of the
-//! coordinator's network; no receiver takes more than [`PER_RECEIVER_MAX`] of the [`AT_ONCE_MAX`] places, one whose last try failed
-//! no more than one, and all of those together no more than [`FAILING_AT_ONCE_MAX`].
+//! coordinator's network; receivers that hang leave places to those that answer ([`places`]).
 
 pub mod address;
 mod body;
+mod places;
 mod shared;
 mod sign;
 
-use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode};
-use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::address::{Refused, Resolver, Rules};
+use self::places::{Flying, PER_RECEIVER_MAX};
 use self::shared::{PENDING_PER_RECEIVER_MAX, Pending};
 use super::CoordinatorError;
 use super::clock::Clock;
@@ -30,21 +29,13 @@ use super::metrics::Metrics;
 use super::service::Service;
 use crate::core::Time;
 use crate::network::Networks;
-use crate::store::{CallbackId, Delivery, OutboxLimits, SkippedCallbacks, Store, StoreError, Tried};
+use crate::store::{Delivery, OutboxLimits, Store, StoreError, Tried};
 use crate::tls::{self, Refusal};
 
 pub use body::{event_of, name_of};
-pub use shared::{Callbacks, PENDING_MAX, TooMany};
+pub use shared::{Callbacks, PENDING_PER_WORKSPACE_MAX, TooMany};
 pub use sign::{Secret, Secrets};
 
-/// Deliveries on their way at once.
-const AT_ONCE_MAX: usize = 16;
-/// Of them, to one receiver.
-const PER_RECEIVER_MAX: usize = 4;
-/// Of them, to receivers whose last try failed: those that hang hold up nobody who answers.
-const FAILING_AT_ONCE_MAX: usize = AT_ONCE_MAX / 2;
-/// Receivers whose last try is known to have failed; beyond it the ones of longest ago are as good as new.
-const FAILING_MAX: usize = 1_000;
 /// How long one try may take, from the name's resolution to the head of the answer.
 const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections to receivers that wait for the next delivery do so for this long.
@@ -177,7 +168,7 @@ impl Deliverer {
     async fn send_due(self: &Arc<Self>, flying: &mut Flying) -> Duration {
         let now = self.clock.now();
         loop {
-            let room = AT_ONCE_MAX.saturating_sub(flying.on_their_way.len());
+            let room = flying.room();
             if room == 0 {
                 // whoever lands looks again
                 return LOOK_PERIOD;
@@ -207,15 +198,15 @@ impl Deliverer {
                 let next = found.next_at.map(|at| Duration::from_millis(at.ms_since(now) + 1));
                 return next.unwrap_or(LOOK_PERIOD).min(LOOK_PERIOD);
             }
-            // a receiver that has all of its places is skipped now, and others come into view
+            // whoever has all of its places is skipped now, so the first one that is found has room: this ends
         }
     }
 
     fn launch(self: &Arc<Self>, flying: &mut Flying, delivery: Delivery) {
         let deliverer = Arc::clone(self);
-        let place = (delivery.id, delivery.receiver.clone());
+        let (id, receiver) = (delivery.id, delivery.receiver.clone());
         let task = flying.tasks.spawn(async move { deliverer.deliver(delivery).await });
-        flying.on_their_way.insert(task.id(), place);
+        flying.launched(task.id(), id, receiver);
     }
 
     /// One try, and a note of it. True if it was delivered.
@@ -284,74 +275,6 @@ impl Deliverer {
             .body(body);
         let answer = request.send().await.map_err(|error| refuse(why(&error)))?;
         judge_answer(&answer)
-    }
-}
-
-/// Deliveries on their way.
-#[derive(Default)]
-struct Flying {
-    /// Each tells whether it was delivered.
-    tasks: JoinSet<bool>,
-    on_their_way: HashMap<Id, (CallbackId, String)>,
-    failing: Failing,
-}
-
-impl Flying {
-    fn has_room_for(&self, receiver: &str) -> bool {
-        let to = || self.on_their_way.values().map(|(_, to)| to.as_str());
-        self.failing.leaves_room(to, receiver)
-    }
-
-    fn skipped(&self) -> SkippedCallbacks {
-        let ids = self.on_their_way.values().map(|(id, _)| *id).collect();
-        let there = self.on_their_way.values().map(|(_, to)| to);
-        let mut receivers: Vec<String> = there.chain(&self.failing.receivers).cloned().collect();
-        receivers.sort_unstable();
-        receivers.dedup();
-        receivers.retain(|receiver| !self.has_room_for(receiver));
-        SkippedCallbacks { ids, receivers }
-    }
-
-    fn landed(&mut self, ended: Result<(Id, bool), JoinError>) {
-        let (task, is_delivered) = match &ended {
-            Ok((task, is_delivered)) => (*task, *is_delivered),
-            Err(error) => (error.id(), false),
-        };
-        if let Some((_, receiver)) = self.on_their_way.remove(&task) {
-            self.failing.note(receiver, is_delivered);
-        }
-    }
-}
-
-/// Receivers whose last try failed, the last of them last: as far as this process knows, so that after a start each is tried
-/// once like any other.
-#[derive(Default)]
-struct Failing {
-    receivers: VecDeque<String>,
-}
-
-impl Failing {
-    fn has(&self, receiver: &str) -> bool {
-        self.receivers.iter().any(|other| other == receiver)
-    }
-
-    fn note(&mut self, receiver: String, is_delivered: bool) {
-        self.receivers.retain(|other| *other != receiver);
-        if !is_delivered {
-            self.receivers.push_back(receiver);
-        }
-        if self.receivers.len() > FAILING_MAX {
-            self.receivers.pop_front();
-        }
-    }
-
-    /// Whether one more may be on its way to a receiver beside those that are.
-    fn leaves_room<'a, I: Iterator<Item = &'a str>>(&self, there: impl Fn() -> I, receiver: &str) -> bool {
-        let count = there().filter(|other| *other == receiver).count();
-        if !self.has(receiver) {
-            return count < PER_RECEIVER_MAX;
-        }
-        count == 0 && there().filter(|other| self.has(other)).count() < FAILING_AT_ONCE_MAX
     }
 }
 
@@ -440,34 +363,6 @@ mod tests {
             assert!(tries > 20, "{tries}");
         }
         assert_ne!(next_try(3, START, START, 0, 7), next_try(3, START, START, 0, 900), "it is drawn");
-    }
-
-    #[test]
-    fn receivers_that_fail_leave_places_to_those_that_do_not() {
-        let mut failing = Failing::default();
-        let names: Vec<String> = (0..20).map(|number| format!("down{number}.example")).collect();
-        let mut there: Vec<&str> = Vec::new();
-        let fits =
-            |failing: &Failing, there: &[&str], to: &str| failing.leaves_room(|| there.iter().copied(), to);
-        // of one that is not known to fail, some at once
-        there.extend(["up.example"; PER_RECEIVER_MAX - 1]);
-        assert!(fits(&failing, &there, "up.example"));
-        there.push("up.example");
-        assert!(!fits(&failing, &there, "up.example"));
-        names.iter().for_each(|name| failing.note(name.clone(), false));
-        for name in &names {
-            if fits(&failing, &there, name) {
-                there.push(name);
-                assert!(!fits(&failing, &there, name), "one at once");
-            }
-        }
-        assert_eq!(there.len(), PER_RECEIVER_MAX + FAILING_AT_ONCE_MAX);
-        assert!(fits(&failing, &there, "other.example"));
-        // an answer is enough
-        failing.note(names[19].clone(), true);
-        assert!(fits(&failing, &there, &names[19]));
-        (0..2 * FAILING_MAX).for_each(|number| failing.note(number.to_string(), false));
-        assert!(failing.receivers.len() == FAILING_MAX && !failing.has(&names[0]));
     }
 
     #[test]

@@ -19,9 +19,9 @@ use crate::store::{Store, StoreError, receiver};
 const SECRETS: &str = "callback_secrets";
 /// Deliveries that are pending at most: beyond it no run with a callback is accepted. Runs that are open then may still pass
 /// it.
-pub const PENDING_MAX: u64 = 100_000;
-/// The same of one workspace …
-const PENDING_PER_WORKSPACE_MAX: u64 = 50_000;
+const PENDING_MAX: u64 = 100_000;
+/// The same of one workspace, of which corrections leave half to callers …
+pub const PENDING_PER_WORKSPACE_MAX: u64 = 50_000;
 /// … and of it to one receiver: one that is down keeps no run from being told to others.
 pub(super) const PENDING_PER_RECEIVER_MAX: u64 = 25_000;
 /// What the deliverer shares with the service and the owner.

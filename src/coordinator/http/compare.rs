@@ -77,13 +77,22 @@ impl Stream {
     }
 }
 
+/// Of which attempt.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AttemptParams {
+    /// A revision, from 1, with the attempts that it had; the present one by default.
+    revision: Option<u32>,
+}
+
 /// Read the standard output of an attempt
 ///
 /// Of one whose result won, or was kept because it lost; `gone` if it was not. One range may be asked for.
 #[utoipa::path(
     get, path = "/v1/runs/{id}/attempts/{number}/stdout", tag = "runs",
     params(
-        ("id" = RunId, Path), ("number" = u32, Path),
+        ("id" = RunId, Path), ("number" = u32, Path), AttemptParams,
         ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`"),
     ),
     responses(
@@ -96,11 +105,12 @@ pub async fn get_attempt_stdout(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     path: Result<Path<(String, String)>, PathRejection>,
+    Params(AttemptParams { revision }): Params<AttemptParams>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path((id, number)) = path.map_err(bad_path)?;
-    serve(&service, &caller, (&id, &number), &Stream::Stdout, &method, &headers).await
+    serve(&service, &caller, (&id, &number, revision), &Stream::Stdout, &method, &headers).await
 }
 
 /// Read the standard error of an attempt
@@ -109,7 +119,7 @@ pub async fn get_attempt_stdout(
 #[utoipa::path(
     get, path = "/v1/runs/{id}/attempts/{number}/stderr", tag = "runs",
     params(
-        ("id" = RunId, Path), ("number" = u32, Path),
+        ("id" = RunId, Path), ("number" = u32, Path), AttemptParams,
         ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`"),
     ),
     responses(
@@ -122,11 +132,12 @@ pub async fn get_attempt_stderr(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     path: Result<Path<(String, String)>, PathRejection>,
+    Params(AttemptParams { revision }): Params<AttemptParams>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path((id, number)) = path.map_err(bad_path)?;
-    serve(&service, &caller, (&id, &number), &Stream::Stderr, &method, &headers).await
+    serve(&service, &caller, (&id, &number, revision), &Stream::Stderr, &method, &headers).await
 }
 
 /// Read a file that an attempt left
@@ -136,7 +147,7 @@ pub async fn get_attempt_stderr(
 #[utoipa::path(
     get, path = "/v1/runs/{id}/attempts/{number}/files/{*path}", tag = "runs",
     params(
-        ("id" = RunId, Path), ("number" = u32, Path), ("path" = String, Path),
+        ("id" = RunId, Path), ("number" = u32, Path), ("path" = String, Path), AttemptParams,
         ("range" = Option<String>, Header, description = "`bytes=FIRST-LAST`"),
     ),
     responses(
@@ -149,25 +160,26 @@ pub async fn get_attempt_file(
     Reader(caller): Reader,
     State(service): State<Arc<Service>>,
     path: Result<Path<(String, String, String)>, PathRejection>,
+    Params(AttemptParams { revision }): Params<AttemptParams>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Path((id, number, path)) = path.map_err(bad_path)?;
     let stream = Stream::File(format!("/{path}"));
-    serve(&service, &caller, (&id, &number), &stream, &method, &headers).await
+    serve(&service, &caller, (&id, &number, revision), &stream, &method, &headers).await
 }
 
 async fn serve(
     service: &Service,
     caller: &Caller,
-    (id, number): (&str, &str),
+    (id, number, revision): (&str, &str, Option<u32>),
     stream: &Stream,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let id: RunId = parse_id(id)?;
     let number: u32 = parse_id(number)?;
-    let detail = service.run(caller, id).await?;
+    let detail = service.run_at(caller, id, revision).await?;
     let result = service.attempt_result(&detail, number).await?;
     let output = stream.of(&result.manifest);
     let output = output.ok_or_else(|| ApiError::not_found("output", &stream.name()))?;

@@ -207,7 +207,7 @@ mod tests {
             "`quorum:3`: 2 equal votes decide once 3 are in, and 2 named 01010101"
         );
         assert!(!outvoted(&counted)[0].blamed);
-        let said = ["the votes leave an error of 1.6e-7, and 1.0e-3 is allowed"];
+        let said = ["the votes leave an error of 0.00000016, and 0.001 is allowed"];
         let weighed = run(Verify::Standard, &[(1, 1), (2, 1), (12, 2)], Some(1), &said);
         assert_eq!(rule(&weighed, None), format!("`standard`: {}", said[0]));
         let said =

@@ -42,9 +42,11 @@ impl Owner {
         }
     }
 
-    /// Of a run that ends disputed every result lost: keeps one attempt of each.
+    /// Of a run that ends disputed, or because its module gives different results, every result lost: keeps one attempt of
+    /// each.
     pub(super) fn keep_disputed(&mut self, last: &Final) {
-        if last.verdict.kind != VerdictKind::Disputed || last.result.is_some() {
+        let is_divided = matches!(last.verdict.kind, VerdictKind::Disputed | VerdictKind::Nondeterministic);
+        if !is_divided || last.result.is_some() {
             return;
         }
         let mut kept = BTreeSet::new();

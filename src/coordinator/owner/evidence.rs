@@ -5,6 +5,7 @@
 //! what it is for: one that is stored has its reason stored, so that the pool can tell later whether anything is left of it.
 //! So does an operator's word, behind what the pool had said by then: the store ends as the memory does, with the later one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ use crate::store::{Evidence, Nondeterminism, Quarantine, Store, StoreError, With
 
 /// Between two tries to write what a full disk refused.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Observations that wait for room on the disk, about; then those that no rule needs are dropped.
+const SEEN_MAX: usize = 50_000;
 
 /// What is written down.
 enum Entry {
@@ -59,7 +63,7 @@ pub(super) struct Notes {
 }
 
 impl Notes {
-    /// Hands over what was noted. New evidence comes from results that were written, so a full disk bounds what waits.
+    /// Hands over what was noted.
     pub(super) fn leave(&mut self, parts: &Parts) {
         if !self.noted.is_empty() {
             let noted = std::mem::take(&mut self.noted);
@@ -110,22 +114,24 @@ impl Readers {
 }
 
 async fn write(store: Arc<dyn Store>, to: Readers, mut entries: mpsc::UnboundedReceiver<Entry>) {
-    let mut next = None;
+    // older than what is still in the queue
+    let mut waiting = VecDeque::new();
     loop {
-        let Some(mut entry) = (match next.take() {
+        let Some(mut entry) = (match waiting.pop_front() {
             Some(entry) => Some(entry),
             None => entries.recv().await,
         }) else {
             return;
         };
         if let Entry::Seen(noted) = &mut entry {
-            while let Ok(more) = entries.try_recv() {
-                match more {
-                    Entry::Seen(more) => noted.extend(more),
-                    other => {
-                        next = Some(other);
+            loop {
+                match waiting.pop_front().or_else(|| entries.try_recv().ok()) {
+                    Some(Entry::Seen(more)) => noted.extend(more),
+                    Some(other) => {
+                        waiting.push_front(other);
                         break;
                     }
+                    None => break,
                 }
             }
         }
@@ -139,10 +145,50 @@ async fn write(store: Arc<dyn Store>, to: Readers, mut entries: mpsc::UnboundedR
                 break answer;
             }
             entry.answer(answer);
-            tokio::time::sleep(FULL_PAUSE).await;
+            wait_for_room(&mut entries, &mut waiting).await;
         };
         to.hear(&entry);
         entry.answer(answer);
+    }
+}
+
+/// Lets some time pass. Who waits for what comes meanwhile, or stands behind what is tried again, hears at once that it holds
+/// unstored.
+async fn wait_for_room(entries: &mut mpsc::UnboundedReceiver<Entry>, waiting: &mut VecDeque<Entry>) {
+    let pause = tokio::time::sleep(FULL_PAUSE);
+    tokio::pin!(pause);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut pause => return,
+            entry = entries.recv() => match entry {
+                Some(mut entry) => {
+                    entry.answer(Err(StoreError::Full));
+                    queue(waiting, entry);
+                }
+                None => {
+                    pause.await;
+                    return;
+                }
+            },
+        }
+    }
+}
+
+/// Puts an entry behind those that wait. Runs that are not written go on on a full disk, and what is seen of them is bounded
+/// here: of too much only what speaks against somebody or takes that back stays. The loss costs a worker trust, no more.
+fn queue(waiting: &mut VecDeque<Entry>, entry: Entry) {
+    let (Entry::Seen(more), Some(Entry::Seen(noted))) = (&entry, waiting.back_mut()) else {
+        return waiting.push_back(entry);
+    };
+    noted.extend_from_slice(more);
+    if noted.len() > SEEN_MAX {
+        let before = noted.len();
+        noted.retain(|seen| !matches!(seen.integrity(), None | Some(core::Evidence::Confirmed { .. })));
+        tracing::warn!(
+            dropped = before - noted.len(),
+            "observations of workers, which the full disk does not take"
+        );
     }
 }
 
@@ -254,5 +300,36 @@ impl Owner {
             let entry = Evidence { worker, class, portable, kind, count, attempt, result: None, at };
             self.notes.noted.push(entry);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::kind;
+
+    #[test]
+    fn what_waits_for_room_is_bounded_and_what_condemns_is_kept() {
+        let seen = |kind: &str| Evidence {
+            worker: WorkerId(1),
+            class: Digest::EMPTY,
+            portable: None,
+            kind: kind.to_owned(),
+            count: 1,
+            attempt: None,
+            result: None,
+            at: Time(1),
+        };
+        let kinds = ["crashed", kind::CONFIRMED, kind::LONE_DISSENT, kind::CONFIRMED_BY_ARBITER];
+        let mut waiting = VecDeque::from([Entry::Lifted(WorkerId(1), Time(1))]);
+        let some: Vec<_> = kinds.map(seen).to_vec();
+        (0..2).for_each(|_| queue(&mut waiting, Entry::Seen(some.clone())));
+        assert!(
+            matches!(&waiting.make_contiguous()[1..], [Entry::Seen(all)] if all.len() == 8),
+            "in their order"
+        );
+        queue(&mut waiting, Entry::Seen(vec![seen("crashed"); SEEN_MAX]));
+        let Some(Entry::Seen(left)) = waiting.back() else { panic!("it waits") };
+        assert!(left.len() == 2 && left.iter().all(|seen| seen.kind == kind::LONE_DISSENT), "{left:?}");
     }
 }

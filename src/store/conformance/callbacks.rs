@@ -8,8 +8,8 @@ use crate::core::Time;
 use crate::id::WorkspaceId;
 use crate::spec::Callback;
 use crate::store::{
-    CallbackId, Delivery, DeliveryState, FinalRun, OutboxLimits, Retention, RunWrite, SkippedCallbacks,
-    Store, Tried, WriteAnswer,
+    CallbackId, Delivery, DeliveryState, FinalRun, OutboxLimits, Receivers, Retention, RunWrite,
+    SkippedCallbacks, Store, Tried, WriteAnswer,
 };
 
 fn told(number: u64, at: Time, url: &str) -> RunWrite {
@@ -33,6 +33,10 @@ async fn only(store: &dyn Store, number: u64) -> Delivery {
     let mut deliveries = store.callbacks(run_id(number)).await.unwrap();
     assert_eq!(deliveries.len(), 1, "{deliveries:?}");
     deliveries.remove(0)
+}
+
+fn named(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 fn limits(due: u32) -> OutboxLimits {
@@ -95,10 +99,19 @@ pub(crate) async fn a_delivery_is_due_until_it_succeeds_or_is_given_up(place: &d
     let found = store.due_callbacks(Time(2), SkippedCallbacks::default(), limits(1)).await.unwrap();
     assert_eq!((found.due.len(), found.next_at, found.pending), (1, Some(Time(3)), pending(3)));
     // what is on its way, and whoever has all of its places, is left out
-    let skip = SkippedCallbacks { ids: vec![id(1)], receivers: vec!["r2.example".to_owned()] };
+    let skip = SkippedCallbacks { ids: vec![id(1)], receivers: Receivers::AllBut(named(&["r2.example"])) };
     let found = store.due_callbacks(Time(9), skip, limits(9)).await.unwrap();
     assert_eq!(found.due.iter().map(|it| it.id).collect::<Vec<_>>(), [id(3)]);
     assert_eq!((found.next_at, found.pending), (None, pending(3)));
+    let among =
+        |names: &[&str]| SkippedCallbacks { ids: vec![id(1)], receivers: Receivers::Only(named(names)) };
+    let names = ["r3.example", "r1.example", "r2.example", "r4.example"];
+    let found = store.due_callbacks(Time(9), among(&names), limits(9)).await.unwrap();
+    assert_eq!(found.due.iter().map(|it| it.id).collect::<Vec<_>>(), [id(2), id(3)], "in their turn");
+    let found = store.due_callbacks(Time(2), among(&names[..3]), limits(9)).await.unwrap();
+    assert_eq!(found.due.iter().map(|it| it.id).collect::<Vec<_>>(), [id(2)]);
+    let found = store.due_callbacks(Time(9), among(&[]), limits(9)).await.unwrap();
+    assert_eq!((found.due.len(), found.pending), (0, pending(3)));
 
     assert!(store.callback_tried(id(1), 0, failed(10, Some(20))).await.unwrap());
     assert!(!store.callback_tried(id(1), 0, failed(11, Some(12))).await.unwrap(), "that try is told already");

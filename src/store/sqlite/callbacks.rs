@@ -9,8 +9,8 @@ use super::writer::Abort;
 use crate::core::Time;
 use crate::id::{RunId, WorkspaceId};
 use crate::store::{
-    CallbackId, Delivery, DeliveryState, DueCallbacks, FinalRun, OutboxLimits, SkippedCallbacks, Tried,
-    receiver,
+    CallbackId, Delivery, DeliveryState, DueCallbacks, FinalRun, OutboxLimits, Receivers, SkippedCallbacks,
+    Tried, receiver,
 };
 
 /// A delivery as it is made.
@@ -79,6 +79,11 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
 /// Receivers whose turn it is.
 const TURNS: &str = "SELECT workspace, receiver FROM receivers INDEXED BY receivers_turn
     WHERE turn_at <= ?1 AND receiver NOT IN (SELECT value FROM json_each(?2)) ORDER BY turn_at LIMIT ?3";
+/// The same among a few: each is looked for by its name.
+const TURNS_AMONG: &str = "SELECT receivers.workspace, receivers.receiver
+    FROM json_each(?2) AS named CROSS JOIN outboxes CROSS JOIN receivers
+        ON receivers.workspace = outboxes.workspace AND receivers.receiver = named.value
+    WHERE turn_at <= ?1 ORDER BY turn_at LIMIT ?3";
 /// What is due of one.
 const DUE_OF_ONE: &str = "FROM callbacks INDEXED BY callbacks_pending JOIN runs ON runs.row = callbacks.run
     WHERE callbacks.workspace = ?1 AND callbacks.receiver = ?2 AND callbacks.next_at <= ?3
@@ -96,13 +101,17 @@ pub(super) fn due(
     skip: &SkippedCallbacks,
     limits: OutboxLimits,
 ) -> rusqlite::Result<DueCallbacks> {
-    let names = serde_json::to_string(&skip.receivers).expect("a list of texts is always JSON");
+    let (turns, names) = match &skip.receivers {
+        Receivers::AllBut(names) => (TURNS, names),
+        Receivers::Only(names) => (TURNS_AMONG, names),
+    };
+    let names = serde_json::to_string(names).expect("a list of texts is always JSON");
     let on_their_way = u32::try_from(skip.ids.len()).unwrap_or(u32::MAX);
     // of so many, each has one that is not on its way, or it is one of as many as are
     let most = limits.due.saturating_add(on_their_way);
     let named = |row: &Row<'_>| Ok((WorkspaceId(row.get(0)?), row.get::<_, String>(1)?));
     let turns: Vec<(WorkspaceId, String)> = connection
-        .prepare_cached(TURNS)?
+        .prepare_cached(turns)?
         .query_map(params![int(now.0), names, most], named)?
         .collect::<rusqlite::Result<_>>()?;
     let mut found = DueCallbacks::default();
@@ -247,6 +256,9 @@ mod tests {
             (NEXT_TURN.to_owned(), "SEARCH receivers USING COVERING INDEX receivers_turn (turn_at>?)"),
             (FULL.to_owned(), "SEARCH receivers USING COVERING INDEX receivers_pending (pending>?)"),
         ];
+        // sorted are only those that were found by their names
+        let among = plan(&connection, TURNS_AMONG);
+        assert!(among.contains("SEARCH receivers USING PRIMARY KEY (workspace=? AND receiver=?)"), "{among}");
         for (sql, expected) in looks {
             let plan = plan(&connection, &sql);
             assert!(plan.contains(expected), "{plan}");

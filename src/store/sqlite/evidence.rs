@@ -221,30 +221,49 @@ pub(super) fn counts(connection: &Connection, worker: WorkerId) -> rusqlite::Res
 /// Where the log of one worker is cut.
 pub(super) struct Cut {
     worker: u32,
-    /// Up to this row everything goes that is old.
-    old_up_to: i64,
     /// Up to this row everything goes.
-    all_up_to: i64,
+    up_to: i64,
 }
 
-/// The logs that have something to give up.
+/// The worker that comes next in the log.
+const NEXT_WORKER: &str = "SELECT min(worker) FROM evidence WHERE worker > ?1";
+/// The newest row that is beyond the newest so many; rows begin at 1.
+const BEYOND: &str = "SELECT row FROM evidence WHERE worker = ?1 ORDER BY row DESC LIMIT 1 OFFSET ?2";
+/// The oldest rows that may go.
+const OLDEST: &str =
+    "SELECT row, at FROM evidence WHERE worker = ?1 AND row > ?2 AND row <= ?3 ORDER BY row LIMIT ?4";
+/// Deletes from the old end.
+const DELETE: &str = "DELETE FROM evidence WHERE row IN (
+    SELECT row FROM evidence WHERE worker = ?1 AND row <= ?2 ORDER BY row LIMIT ?3)";
+
+/// The logs that have something to give up. What is read of each is what goes, and index entries of the newest rows, of which
+/// the retention bounds how many stay.
 pub(super) fn cuts(connection: &Connection, retention: EvidenceRetention) -> rusqlite::Result<Vec<Cut>> {
-    let workers: Vec<u32> = connection
-        .prepare_cached("SELECT DISTINCT worker FROM evidence")?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    // The newest row that is beyond the newest so many; rows begin at 1.
-    let mut beyond = connection
-        .prepare_cached("SELECT row FROM evidence WHERE worker = ?1 ORDER BY row DESC LIMIT 1 OFFSET ?2")?;
+    let mut next = connection.prepare_cached(NEXT_WORKER)?;
+    let mut beyond = connection.prepare_cached(BEYOND)?;
+    let mut oldest = connection.prepare_cached(OLDEST)?;
     let mut place = |worker: u32, newest: u64| -> rusqlite::Result<i64> {
         Ok(beyond.query_row(params![worker, int(newest)], |row| row.get(0)).optional()?.unwrap_or(0))
     };
     let mut cuts = Vec::new();
-    for worker in workers {
+    let mut before = -1_i64;
+    while let Some(worker) = next.query_row([before], |row| row.get::<_, Option<u32>>(0))? {
+        before = worker.into();
         let old_up_to = place(worker, retention.newest)?;
-        if old_up_to > 0 {
-            let all_up_to = place(worker, retention.most.max(retention.newest))?;
-            cuts.push(Cut { worker, old_up_to, all_up_to });
+        if old_up_to == 0 {
+            continue;
+        }
+        let mut up_to = place(worker, retention.most.max(retention.newest))?;
+        // times grow with the rows, so what is old ends at the first that is not
+        let mut rows = oldest.query(params![worker, up_to, old_up_to, retention.batch_max])?;
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(1)? >= int(retention.since.0) {
+                break;
+            }
+            up_to = row.get(0)?;
+        }
+        if up_to > 0 {
+            cuts.push(Cut { worker, up_to });
         }
     }
     Ok(cuts)
@@ -254,19 +273,54 @@ pub(super) fn cuts(connection: &Connection, retention: EvidenceRetention) -> rus
 /// careful.
 pub(super) fn trim(batch: &mut Batch<'_>, retention: EvidenceRetention, cuts: &[Cut]) -> Result<u32, Abort> {
     let (connection, _) = batch.rows()?;
-    let mut delete = connection.prepare_cached(
-        "DELETE FROM evidence WHERE row IN (
-             SELECT row FROM evidence WHERE worker = ?1 AND row <= ?2 AND (at < ?3 OR row <= ?4) ORDER BY row LIMIT ?5)",
-    )?;
+    let mut delete = connection.prepare_cached(DELETE)?;
     let mut gone = 0;
     for cut in cuts {
         let left = retention.batch_max.saturating_sub(gone);
         if left == 0 {
             break;
         }
-        let since = int(retention.since.0);
-        let count = delete.execute(params![cut.worker, cut.old_up_to, since, cut.all_up_to, left])?;
+        let count = delete.execute(params![cut.worker, cut.up_to, left])?;
         gone += u32::try_from(count).unwrap_or(u32::MAX);
     }
     Ok(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::super::schema::{NEWEST, migrate_to};
+    use super::*;
+
+    #[test]
+    fn what_stays_is_not_read_to_find_what_goes() {
+        const OLD: u32 = 10;
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate_to(&mut connection, 0, NEWEST).unwrap();
+        let transaction = connection.transaction().unwrap();
+        for row in 1..=20_000_u32 {
+            let line = "INSERT INTO evidence (worker, class, kind, run, number, at) VALUES (?1, x'', '', x'', 0, ?2)";
+            // of the first one most is young
+            let at = if row <= 2 * OLD { 1 } else { 1_000 };
+            transaction.execute(line, params![row % 2, at]).unwrap();
+        }
+        transaction.commit().unwrap();
+        let retention = EvidenceRetention { newest: 100, since: Time(500), most: 9_995, batch_max: 1_000 };
+        let cuts = cuts(&connection, retention).unwrap();
+        let ends: Vec<_> = cuts.iter().map(|cut| (cut.worker, cut.up_to)).collect();
+        assert_eq!(ends, [(0, 20), (1, 19)]);
+        let steps = |sql: &str, run: &dyn Fn(&mut rusqlite::Statement<'_>)| {
+            let mut statement = connection.prepare(sql).unwrap();
+            run(&mut statement);
+            statement.get_status(StatementStatus::VmStep)
+        };
+        let read = steps(NEXT_WORKER, &|next| {
+            next.query_row([0], |row| row.get::<_, u32>(0)).unwrap();
+        });
+        let deleted = steps(DELETE, &|delete| {
+            assert_eq!(delete.execute(params![1, 19, 1_000]).unwrap(), OLD as usize);
+        });
+        assert!(read < 50 && deleted < 1_000, "{read} and {deleted} steps beside 20,000 rows");
+    }
 }

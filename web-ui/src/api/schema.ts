@@ -4154,7 +4154,10 @@ export interface operations {
     };
     get_attempt_file: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1, with the attempts that it had; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;
@@ -4206,7 +4209,10 @@ export interface operations {
     };
     get_attempt_stderr: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1, with the attempts that it had; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;
@@ -4257,7 +4263,10 @@ export interface operations {
     };
     get_attempt_stdout: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description A revision, from 1, with the attempts that it had; the present one by default. */
+                revision?: number;
+            };
             header?: {
                 /** @description `bytes=FIRST-LAST` */
                 range?: string | null;

@@ -151,6 +151,14 @@ impl fmt::Display for Note {
                      is allowed"
                 )
             }
+            Note::Arbitrated { result, executions } => {
+                write!(
+                    f,
+                    "the votes differed: arbiters, who are trusted, executed it {executions} times and named {} each time, \
+                     and that decides, whatever the votes weigh",
+                    result.short()
+                )
+            }
             Note::Weighed { error_ppb, epsilon_ppb } => {
                 write!(
                     f,
@@ -190,9 +198,10 @@ impl fmt::Display for Note {
                 )
             }
             Note::Parked { most } => {
+                let results = if *most == 1 { "result is" } else { "results are" };
                 write!(
                     f,
-                    "waits: at most {most} results are verified anew at once, so that others get their turn"
+                    "waits: at most {most} {results} verified anew at once, so that others get their turn"
                 )
             }
             Note::Confirmed { revision } => write!(f, "confirmed: revision {revision} stays as it is"),
@@ -211,6 +220,9 @@ impl fmt::Display for Note {
             }
             Note::Shared { leader, outcome } => {
                 write!(f, "accepted: it shared the attempts of run {leader}, which {outcome}")
+            }
+            Note::Agreed { result, votes: 1, dissenters } if dissenters.is_empty() => {
+                write!(f, "agreed: one vote more named {}", result.short())
             }
             Note::Agreed { result, votes, dissenters } if dissenters.is_empty() => {
                 write!(f, "agreed: all {votes} votes named {}", result.short())
@@ -332,13 +344,11 @@ pub(crate) struct Ppb(pub(crate) u64);
 impl fmt::Display for Ppb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(power) = self.0.checked_ilog10() else { return f.write_str("0") };
-        let tenths = self.0 * 10 / 10u64.pow(power);
-        let (whole, tenth, power) = (tenths / 10, tenths % 10, i64::from(power) - 9);
-        if power >= -2 {
-            write!(f, "{}", Percent(self.0 / 1_000)).and(f.write_str(" %"))
-        } else {
-            write!(f, "{whole}.{tenth}e{power}")
-        }
+        // two digits that say something, rounded up: an error is never less than what is said
+        let step = 10u64.pow(power.saturating_sub(1));
+        let ppb = self.0.div_ceil(step) * step;
+        let text = format!("{}.{:09}", ppb / 1_000_000_000, ppb % 1_000_000_000);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
@@ -466,7 +476,7 @@ mod tests {
         assert_eq!(Note::ModuleAwaited.to_string(), "waits until its module is compiled");
         // and by which figures it was decided: it takes them from these two
         let weighed = Note::Weighed { error_ppb: 250_000, epsilon_ppb: 1_000_000 };
-        assert_eq!(weighed.to_string(), "the votes leave an error of 2.5e-4, and 1.0e-3 is allowed");
+        assert_eq!(weighed.to_string(), "the votes leave an error of 0.00025, and 0.001 is allowed");
         let vouched = Note::Vouched {
             worker: WorkerId(3),
             result: Digest::EMPTY,
@@ -477,7 +487,7 @@ mod tests {
         };
         assert_eq!(
             vouched.to_string(),
-            "e3b0c442 is vouched for by w3 alone: 213 confirmations make an error of 4.6e-4, and 1.0e-3 is allowed; the \
+            "e3b0c442 is vouched for by w3 alone: 213 confirmations make an error of 0.00046, and 0.001 is allowed; the \
              lottery, which asks a second voter 6.10 times in a hundred, drew none"
         );
         let trusted = Note::Trusted {
@@ -488,7 +498,7 @@ mod tests {
         };
         assert_eq!(
             trusted.to_string(),
-            "e3b0c442 is vouched for by w4 alone, an arbiter: that leaves an error of 1.0e-4, and 1.0e-3 is allowed"
+            "e3b0c442 is vouched for by w4 alone, an arbiter: that leaves an error of 0.0001, and 0.001 is allowed"
         );
         let told = [0, 1, 29].map(|days| {
             let fate = Fate::Again { days };

@@ -137,7 +137,7 @@ fn a_run_whose_second_voter_vanishes_ends_and_says_what_is_missing() {
     assert_eq!(last.reason, Some(FailReason::NoQuorum));
     let words = last.explain.last().expect("it says why").text();
     assert!(
-        words.contains("the votes leave an error of 2.00 %, and 1.0e-3 is allowed: more workers"),
+        words.contains("the votes leave an error of 0.02, and 0.001 is allowed: more workers"),
         "{words}"
     );
 }

@@ -160,6 +160,9 @@ fn an_arbiter_settles_a_dispute_by_executing_twice_and_the_loser_is_suspect() {
     assert_eq!(asked.iter().filter(|by| **by == ARBITER).count(), 2, "{asked:?}");
     let last = bench.finished();
     assert_eq!(last.result, Some(vote(1).result));
+    let words = last.explain.iter().map(|it| it.text()).collect::<Vec<_>>().join("\n");
+    assert!(words.contains("arbiters, who are trusted, executed it 2 times"), "{words}");
+    assert!(!words.contains("leave an error of"), "the bound was not what decided: {words}");
     let dissented = if asked[..2].contains(&1) { vec!["w1 lone_dissent".to_owned()] } else { vec![] };
     assert_eq!(bench.told(), dissented);
     assert_eq!(bench.standing(1), WorkerStanding::Active, "once is an accident");

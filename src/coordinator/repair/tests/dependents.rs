@@ -1,6 +1,7 @@
 //! Runs that have the result of one that is corrected.
 
 use super::*;
+use crate::coordinator::callbacks::PENDING_PER_WORKSPACE_MAX;
 use crate::spec::Callback;
 use crate::store::Source;
 
@@ -130,6 +131,9 @@ async fn those_that_are_to_be_told_do_not_fill_the_outbox() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(bench.commands.try_recv().is_err());
+    // as long as one may wait for its receiver, what comes at this pace leaves a workspace room for callers
+    let in_a_day = u64::from(FOLLOW_CROWDED) * (24 * 60 * 60 / PERIOD.as_secs());
+    assert!(in_a_day <= PENDING_PER_WORKSPACE_MAX / 2, "{in_a_day}");
     // with room again nothing waits
     bench.task.abort();
     let mut bench = Bench::with(store, dir, 1_000);

@@ -16,7 +16,7 @@ const EXPLAINED: [(&str, &str); 11] = [
     ("gave no result: it is executed", "a follower that was executed after all"),
     ("a second one is handed out", "a hedge"),
     ("audit lottery drew it", "an audit"),
-    ("results are verified anew at once", "a run verified anew that waited for its turn"),
+    ("verified anew at once", "a run verified anew that waited for its turn"),
     ("lost its confirmations elsewhere", "a vote that lost its weight"),
     ("is slow", "a slow attempt"),
     ("is stuck", "a stuck attempt"),
