@@ -1,15 +1,16 @@
-// How likely something is wrong, in one notation for the whole page: a decimal fraction with two digits that matter, as
-// receipts write their bounds. The log has two others, which are put into this one.
+// How likely something is wrong, in one notation for the whole page and the log: a decimal fraction with two digits that
+// matter, as receipts write their bounds. Logs of before had two others, which are put into this one.
 
 const BILLION = 1_000_000_000;
 
-/** A probability in parts per billion: `0.2`, `0.0065`, `0.0001`. More digits are cut off, as in the log. */
+/** A probability in parts per billion: `0.2`, `0.0065`, `0.0001`. It is rounded up, as in the log: an error is never less than what is said. */
 export function errorWords(errorPpb: number): string {
   if (errorPpb <= 0) return "0";
-  if (errorPpb >= BILLION) return "1";
-  const digits = String(Math.floor(errorPpb)).padStart(9, "0");
-  const first = digits.search(/[1-9]/);
-  return first < 0 ? "0" : `0.${digits.slice(0, first + 2).replace(/0+$/, "")}`;
+  const whole = Math.ceil(errorPpb);
+  const step = 10 ** Math.max(0, String(whole).length - 2);
+  const rounded = Math.ceil(whole / step) * step;
+  if (rounded >= BILLION) return "1";
+  return `0.${String(rounded).padStart(9, "0").replace(/0+$/, "")}`;
 }
 
 /** The same as odds: `1 in 1,020`. */
@@ -22,7 +23,7 @@ export function errorOf(credibility: number): number {
   return Math.round((1 - credibility) * BILLION);
 }
 
-/** A probability as the log writes it: `9.8e-4`, or `2.50 %` from one percent on. */
+/** A probability as older logs write it: `9.8e-4`, or `2.50 %` from one percent on. */
 const FIGURE = /\b(\d)\.(\d)e-(\d)\b|\b(\d{1,3})\.(\d\d) %/g;
 
 /** A line of the server with its probabilities in the notation of the page; every other word stays. */

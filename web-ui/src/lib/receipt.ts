@@ -37,11 +37,6 @@ export function ppb(fraction: string): number | null {
   return Number(found[1]) * 1_000_000_000 + Number((found[2] ?? "").padEnd(9, "0"));
 }
 
-/** A key as receipts name it, from how the API does. */
-export function keyName(base64: string): string {
-  return `ed25519:${Array.from(fromBase64(base64), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
-
 function weightOf(vote: ReceiptVote): Weight | null {
   const credibility = vote.credibility === undefined ? null : ppb(vote.credibility);
   if (credibility === null || vote.confirmations_milli === undefined) return null;

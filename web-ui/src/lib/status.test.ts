@@ -121,8 +121,8 @@ test("what one worker vouches for is told apart from what was compared", () => {
   expect(verdictWord({ state: "succeeded", verdict: vouched })).toBe("vouched");
   const by = (text: string) => sentence({ verdict: vouched, explain: [{ at: "2026-01-01T00:00:00Z", text }] });
   const rest = "vouches for it: it exited with code 0. Nothing was compared.";
-  expect(by("9ab012cd is vouched for by w3 alone: 213 confirmations make an error of 4.6e-4, and 1.0e-3 is allowed; …")).toBe(`One proven worker ${rest}`);
-  expect(by("9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 1.0e-4, and 1.0e-3 is allowed")).toBe(`The arbiter w5 ${rest}`);
+  expect(by("9ab012cd is vouched for by w3 alone: 213 confirmations make an error of 0.00046, and 0.001 is allowed; …")).toBe(`One proven worker ${rest}`);
+  expect(by("9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 0.0001, and 0.001 is allowed")).toBe(`The arbiter w5 ${rest}`);
   expect(by("answered from the cache: …")).toBe(`One trusted worker ${rest}`);
   expect(verdictTitle(vouched)).toContain("one worker computed it");
   expect(verdictTitle(verdict({}))).toContain("compared");

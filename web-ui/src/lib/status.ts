@@ -150,7 +150,8 @@ export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "ver
 
 /** Who stood alone: an arbiter is trusted without having proven itself. The log of an answer from the cache does not say. */
 function voucher({ explain }: Pick<Run, "explain">): string {
-  const alone = decisionOf(explain)?.alone ?? null;
+  const decision = decisionOf(explain);
+  const alone = decision === null || decision.executions !== null ? null : decision.alone;
   if (alone === null) return "One trusted worker";
   return alone.confirmations === null ? `The arbiter ${alone.worker}` : "One proven worker";
 }
