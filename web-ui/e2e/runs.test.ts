@@ -4,7 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import type { Run, RunSummary } from "../src/api/types";
+import type { Run, RunSummary, Token } from "../src/api/types";
 import { Console, launch } from "./console";
 import { eventually, Pool, prebuilt, startWorker } from "./pool";
 
@@ -332,14 +332,40 @@ test("a machine joins by the command that the page shows", async () => {
   const visit = await Console.signedIn(browser, pool);
   const { page } = visit;
   await visit.go("/workers");
+  const make = page.getByRole("button", { name: "Make a token for it" });
+  expect(await page.getByRole("radio", { name: "my own machines" }).isChecked()).toBe(true);
+  await page.getByRole("radio", { name: "somebody else's" }).check();
+  // strangers belong to somebody
+  expect(await make.isDisabled()).toBe(true);
   await page.getByLabel("Trust domain").fill("attic");
-  await page.getByRole("button", { name: "Make a token for it" }).click();
+  await visit.accessible("the choice whose machines they are");
+  await visit.pictures("whose");
+  await make.click();
+  await page.getByText("somebody else's machines, domain attic").waitFor();
   const command = page.getByRole("group", { name: "the command that adds a worker" });
   await expect.poll(() => command.innerText()).toContain("--token lsk_");
   const stop = startWorker(await command.innerText());
   try {
     await page.getByRole("row").filter({ hasText: "attic" }).getByText("active").waitFor();
+    expect((await pool.workers()).find(({ domain }) => domain === "attic")).toMatchObject({ owned: false, arbiter: false });
     await visit.accessible("workers with one from elsewhere");
+    await page.getByRole("button", { name: "Make another one" }).click();
+    await page.getByRole("radio", { name: "an arbiter of my own" }).check();
+    await make.click();
+    await page.getByText("It lets in an arbiter and nothing else").waitFor();
+    await page.getByRole("button", { name: "Make another one" }).click();
+    await page.getByRole("radio", { name: "my own machines" }).check();
+    await page.getByLabel("Trust domain").fill("rack-2");
+    await make.click();
+    await page.getByText("own machines, domain rack-2").waitFor();
+    const { items } = await pool.json<{ items: Token[] }>("/v1/tokens");
+    expect(items.filter(({ scopes }) => scopes.includes("worker")).map(({ domain, owned, arbiter }) => ({ domain, owned, arbiter }))).toEqual(
+      expect.arrayContaining([
+        { domain: "attic", owned: false, arbiter: false },
+        { domain: "local", owned: true, arbiter: true },
+        { domain: "rack-2", owned: true, arbiter: false },
+      ]),
+    );
   } finally {
     await stop();
   }

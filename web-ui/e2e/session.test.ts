@@ -106,6 +106,20 @@ test("tokens are made, used and revoked", async () => {
   await page.getByRole("button", { name: "I have it" }).click();
   expect(await page.getByText(secret).count()).toBe(0);
 
+  // A token for workers says whose machines it lets in.
+  await page.getByLabel("Name").fill("from ada");
+  await page.getByLabel("Allows to").selectOption("worker");
+  await page.getByRole("radio", { name: "somebody else's" }).check();
+  await page.getByLabel("Trust domain").fill("local");
+  const make = page.getByRole("button", { name: "Make a token" });
+  expect(await make.isDisabled()).toBe(true);
+  await page.getByLabel("Trust domain").fill("ada");
+  await visit.accessible("a token for workers");
+  await visit.pictures("worker-token", false);
+  await make.click();
+  await page.getByRole("row").filter({ hasText: "from ada" }).getByText("somebody else's machines, domain ada").waitFor();
+  await page.getByRole("button", { name: "I have it" }).click();
+
   // It reads, and is offered nothing that it may not do.
   const reader = await Console.open(browser, pool, { expected: (text) => text.includes("401") });
   await reader.page.goto(`${pool.url}/#token=${secret}`);

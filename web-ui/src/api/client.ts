@@ -137,8 +137,8 @@ export const api = {
   rerun: (run: string) => post<Run>(`/v1/runs/${id(run)}/rerun`),
   cancelAll: async (ids: string[]) => (await post<Page<BulkItem>>("/v1/runs/cancel", { ids })).items,
   rerunAll: async (ids: string[]) => (await post<Page<BulkItem>>("/v1/runs/rerun", { ids })).items,
-  diff: (run: string, left: number, right: number, stream: string) =>
-    json<Comparison>(`/v1/runs/${id(run)}/diff${query({ left, right, stream })}`),
+  diff: (run: string, left: number, right: number, stream: string, revision: number | null) =>
+    json<Comparison>(`/v1/runs/${id(run)}/diff${query({ left, right, stream, revision })}`),
   modules: (cursor?: string | null, limit?: number) => json<Page<Module>>(`/v1/modules${query({ cursor, limit })}`),
   module: (digest: string) => json<Module>(`/v1/modules/${id(digest)}`),
   quarantineModule: (digest: string, why: string) => post<Module>(`/v1/modules/${id(digest)}/quarantine`, { why }),

@@ -2840,7 +2840,7 @@ export interface components {
             holds: components["schemas"]["AttemptId"][];
             /** @description `w` and its number, kept for life. */
             id: components["schemas"]["WorkerId"];
-            /** @description Its Ed25519 public key, as base64: its identity. */
+            /** @description Its public key, its identity: `ed25519:` and the key in hex, as in receipts. */
             key: string;
             /** @description What placement may ask for. */
             labels: {

@@ -22,6 +22,7 @@ export type LiveOutput = Schemas["LiveOutput"];
 export type NewToken = Schemas["NewToken"];
 export type Outcome = Schemas["Outcome"];
 export type Output = Schemas["Output"];
+export type Outvoted = Schemas["Outvoted"];
 export type OutputFile = Schemas["OutputFile"];
 export type Profile = Schemas["Profile"];
 export type Problem = Schemas["Problem"];

@@ -2,22 +2,26 @@ import { expect, it } from "vitest";
 import { decisionOf, lineKind, linePieces } from "./explain";
 
 // Lines as `crates/core/src/explain/words.rs` writes them.
-const WEIGHED = "the votes leave an error of 2.5e-4, and 1.0e-3 is allowed";
+const WEIGHED = "the votes leave an error of 0.00025, and 0.001 is allowed";
+const ARBITRATED = "the votes differed: arbiters, who are trusted, executed it 2 times and named 9ab012cd each time, and that decides, whatever the votes weigh";
 const VOUCHED =
-  "9ab012cd is vouched for by w3 alone: 213 confirmations make an error of 4.6e-4, and 1.0e-3 is allowed; the lottery, which asks a second voter 6.10 times in a hundred, drew none";
+  "9ab012cd is vouched for by w3 alone: 213 confirmations make an error of 0.00046, and 0.001 is allowed; the lottery, which asks a second voter 6.10 times in a hundred, drew none";
 
 it("finds the figures of the last decision by weight", () => {
   const lines = (...texts: string[]) => texts.map((text) => ({ text }));
   expect(decisionOf(lines("attempt 1 goes to w1, drawn by lot", WEIGHED, "accepted: it exited with code 0"))).toEqual({
-    left: "2.5e-4",
-    allowed: "1.0e-3",
+    executions: null,
+    left: "0.00025",
+    allowed: "0.001",
     alone: null,
   });
-  expect(decisionOf(lines(VOUCHED))).toEqual({ left: "4.6e-4", allowed: "1.0e-3", alone: { worker: "w3", confirmations: "213" } });
-  const arbiter = "9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 1.0e-4, and 1.0e-3 is allowed";
+  expect(decisionOf(lines(VOUCHED))).toEqual({ executions: null, left: "0.00046", allowed: "0.001", alone: { worker: "w3", confirmations: "213" } });
+  const arbiter = "9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 0.0001, and 0.001 is allowed";
   expect(lineKind(arbiter)).toBe("verdict");
-  expect(decisionOf(lines(arbiter))).toEqual({ left: "1.0e-4", allowed: "1.0e-3", alone: { worker: "w5", confirmations: null } });
-  expect(decisionOf(lines("the votes leave an error of 1.20 %, and 1.0e-3 is allowed"))?.left).toBe("1.20 %");
+  expect(decisionOf(lines(arbiter))).toEqual({ executions: null, left: "0.0001", allowed: "0.001", alone: { worker: "w5", confirmations: null } });
+  // as coordinators of before wrote it
+  expect(decisionOf(lines("the votes leave an error of 1.20 %, and 1.0e-3 is allowed"))).toMatchObject({ left: "0.012", allowed: "0.001" });
+  expect(decisionOf(lines("one more voter is asked: the error would be 0.02, and 0.001 is allowed", ARBITRATED))).toEqual({ executions: "2" });
   expect(decisionOf(lines("agreed: all 2 votes named 9ab012cd"))).toBeNull();
 });
 
@@ -33,7 +37,7 @@ it("takes workers and results out of a line and loses no word", () => {
 });
 
 it("tells verdicts, faults and doubts from steps", () => {
-  expect([WEIGHED, VOUCHED, "corrected: this is revision 2", "failed (no quorum): …"].map(lineKind)).toEqual(Array(4).fill("verdict"));
+  expect([WEIGHED, VOUCHED, ARBITRATED, "corrected: this is revision 2", "failed (no quorum): …"].map(lineKind)).toEqual(Array(5).fill("verdict"));
   expect(lineKind("attempt 2 on w1 ended: runner killed by signal 9")).toBe("fault");
   expect(lineKind("the rerun avoids w1; it waits up to 5000 ms for another worker")).toBe("step");
   expect(lineKind("an arbiter is asked: the votes differ")).toBe("doubt");

@@ -1,7 +1,8 @@
 // The explain log for reading: which lines decide something, and what in them is a worker or a result. The words are the
-// server's; nothing is added to them and none are left out.
+// server's; nothing is added to them and none are left out, but probabilities are written as on all of the page.
 
 import type { Explanation } from "../api/types";
+import { withErrors } from "./error";
 
 /** What kind of decision a line tells. */
 export type LineKind = "verdict" | "doubt" | "fault" | "step";
@@ -17,7 +18,7 @@ export interface Piece {
 }
 
 const DOUBT = /\bnobody is blamed\b|alone named another|very same wrong|it is quarantined|an arbiter is asked|votes? named? .* different|verified anew|lost its confirmations|counts no more|votes differ|one more voter is asked/;
-const VERDICT = /^(agreed|accepted|confirmed|corrected|failed|canceled|takes |the votes leave an error)|is vouched for by/;
+const VERDICT = /^(agreed|accepted|confirmed|corrected|failed|canceled|takes |the votes leave an error|the votes differed: arbiters)|is vouched for by/;
 const FAULT = / ended(:| before it had begun:)|did not deliver|was taken from|one attempt at a time from now on|none of its voters delivers/;
 
 export function lineKind(text: string): LineKind {
@@ -48,8 +49,16 @@ export function linePieces(text: string): Piece[] {
   return found;
 }
 
-/** By which figures a run was decided. */
-export interface Decision {
+/** By which figures a run was decided, or that arbiters did. */
+export type Decision = Weighed | Arbitrated;
+
+export interface Arbitrated {
+  /** How often trusted executors found it: that decides, whatever the votes weigh. */
+  executions: string;
+}
+
+export interface Weighed {
+  executions: null;
   /** What the votes left as the probability of a wrong result. */
   left: string;
   /** What the policy allows. */
@@ -61,16 +70,21 @@ export interface Decision {
 /** What the log says where an arbiter's vote was enough. */
 const ARBITER_ALONE = /is vouched for by (w\d+) alone, an arbiter: that leaves an error of (.+?), and (.+?) is allowed/;
 
-/** The figures of the last decision by weight, as the log tells them; null where votes were only counted. */
+const ARBITERS_DECIDED = /^the votes differed: arbiters, who are trusted, executed it (\d+) times/;
+
+/** The last decision by weight or by arbiters, as the log tells it; null where votes were only counted. */
 export function decisionOf(explain: Pick<Explanation, "text">[]): Decision | null {
-  for (const { text } of explain.toReversed()) {
+  for (const line of explain.toReversed()) {
+    const text = withErrors(line.text);
+    const decided = ARBITERS_DECIDED.exec(text);
+    if (decided !== null) return { executions: decided[1] ?? "" };
     const weighed = /^the votes leave an error of (.+?), and (.+?) is allowed/.exec(text);
-    if (weighed !== null) return { left: weighed[1] ?? "", allowed: weighed[2] ?? "", alone: null };
+    if (weighed !== null) return { executions: null, left: weighed[1] ?? "", allowed: weighed[2] ?? "", alone: null };
     const arbiter = ARBITER_ALONE.exec(text);
-    if (arbiter !== null) return { left: arbiter[2] ?? "", allowed: arbiter[3] ?? "", alone: { worker: arbiter[1] ?? "", confirmations: null } };
+    if (arbiter !== null) return { executions: null, left: arbiter[2] ?? "", allowed: arbiter[3] ?? "", alone: { worker: arbiter[1] ?? "", confirmations: null } };
     const alone = /is vouched for by (w\d+) alone: (\d+) confirmations make an error of (.+?), and (.+?) is allowed/.exec(text);
     if (alone !== null) {
-      return { left: alone[3] ?? "", allowed: alone[4] ?? "", alone: { worker: alone[1] ?? "", confirmations: alone[2] ?? "" } };
+      return { executions: null, left: alone[3] ?? "", allowed: alone[4] ?? "", alone: { worker: alone[1] ?? "", confirmations: alone[2] ?? "" } };
     }
   }
   return null;

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { certificateOf, errorWords, oddsWords, ppb } from "./receipt";
+import { certificateOf, ppb } from "./receipt";
 
 const payloadOf = (statement: object): string => Buffer.from(JSON.stringify(statement)).toString("base64");
 
@@ -32,17 +32,4 @@ it("finds what each vote weighed, the losing ones too", () => {
 it("takes no other text for a fraction", () => {
   expect([ppb("1"), ppb("0.000000001"), ppb("0.5")]).toEqual([1_000_000_000, 1, 500_000_000]);
   expect([ppb("1e-3"), ppb("-0.1"), ppb("0.1234567891"), ppb("")]).toEqual([null, null, null, null]);
-});
-
-it("writes probabilities as the explain log does", () => {
-  expect([980_000, 1_000_000, 50_000_000, 12_345_678, 1_000, 25, 0].map(errorWords)).toEqual([
-    "9.8e-4",
-    "1.0e-3",
-    "5.00 %",
-    "1.23 %",
-    "1.0e-6",
-    "2.5e-8",
-    "0",
-  ]);
-  expect([oddsWords(1_000_000), oddsWords(0)]).toEqual(["1 in 1,000", "never"]);
 });

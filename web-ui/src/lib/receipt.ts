@@ -61,17 +61,3 @@ export function certificateOf(payload: string): Certificate {
   }
   return { run, revision, rule, weights };
 }
-
-/** A probability in parts per billion, in the words of the explain log: `2.50 %`, `9.8e-4`. */
-export function errorWords(errorPpb: number): string {
-  if (errorPpb <= 0) return "0";
-  const power = String(errorPpb).length - 1;
-  if (power >= 7) return `${(Math.floor(errorPpb / 1_000 / 100) / 100).toFixed(2)} %`;
-  const tenths = Math.floor((errorPpb * 10) / 10 ** power);
-  return `${Math.floor(tenths / 10)}.${tenths % 10}e${power - 9}`;
-}
-
-/** The same as odds: `1 in 1,020`. */
-export function oddsWords(errorPpb: number): string {
-  return errorPpb <= 0 ? "never" : `1 in ${Math.round(1_000_000_000 / errorPpb).toLocaleString("en")}`;
-}

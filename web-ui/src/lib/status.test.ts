@@ -14,6 +14,7 @@ import {
   runMarks,
   runSentence,
   sourceOf,
+  trustWords,
   verdictTitle,
   verdictTone,
   verdictWord,
@@ -94,7 +95,7 @@ test("an arbiter that executed it twice is one worker", () => {
 });
 
 test("lists show a verdict with its votes", () => {
-  expect(verdictWord({ state: "succeeded", verdict: verdict({ dissenters: ["w1"] }) })).toBe("2 of 3 agreed");
+  expect(verdictWord({ state: "succeeded", verdict: verdict({ dissenters: ["w1"] }) })).toBe("2 of 3 votes agreed");
   expect(verdictWord({ state: "running", verdict: verdict({ kind: "pending", votes: 1 }) })).toBe("pending, 1 vote");
   expect(verdictWord({ state: "failed", verdict: verdict({ kind: "pending", votes: 1 }) })).toBe("no verdict");
 });
@@ -120,8 +121,8 @@ test("what one worker vouches for is told apart from what was compared", () => {
   expect(verdictWord({ state: "succeeded", verdict: vouched })).toBe("vouched");
   const by = (text: string) => sentence({ verdict: vouched, explain: [{ at: "2026-01-01T00:00:00Z", text }] });
   const rest = "vouches for it: it exited with code 0. Nothing was compared.";
-  expect(by("9ab012cd is vouched for by w3 alone: 213 confirmations make an error of 4.6e-4, and 1.0e-3 is allowed; …")).toBe(`One proven worker ${rest}`);
-  expect(by("9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 1.0e-4, and 1.0e-3 is allowed")).toBe(`The arbiter w5 ${rest}`);
+  expect(by("9ab012cd is vouched for by w3 alone: 213 confirmations make an error of 0.00046, and 0.001 is allowed; …")).toBe(`One proven worker ${rest}`);
+  expect(by("9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 0.0001, and 0.001 is allowed")).toBe(`The arbiter w5 ${rest}`);
   expect(by("answered from the cache: …")).toBe(`One trusted worker ${rest}`);
   expect(verdictTitle(vouched)).toContain("one worker computed it");
   expect(verdictTitle(verdict({}))).toContain("compared");
@@ -148,4 +149,22 @@ test("votes are weighed by credibility, and of every correction", () => {
 test("evidence that takes something back is good, and an operator's word is neither", () => {
   expect([evidenceTone("absolved"), evidenceTone("lone_dissent"), evidenceTone("readmitted")]).toEqual(["good", "bad", "quiet"]);
   expect(evidenceWords("absolved")).toBe("absolved: it had been right");
+});
+
+test("a worker's word is worth what its error says, in the notation of the log and as odds", () => {
+  const words = (credibility: number, owned: boolean) => trustWords({ credibility, confirmations: 12.7, owned });
+  expect(words(0.8, false)).toBe(
+    "Its next result is assumed wrong with a probability of 0.2 (1 in 5): 12 of its results confirmed of late, a foreign machine",
+  );
+  expect(words(0.9999, true)).toContain("0.0001 (1 in 10,000)");
+});
+
+test("a worker that votes twice, as only an arbiter does, is one worker", () => {
+  const said = (...votes: [worker: string, won: boolean][]) => votes.map(([worker, won], at) => attempt({ worker, won, result: won ? "a" : "b", number: at }));
+  const votes = said(["w1", true], ["w4", false], ["w3", true], ["w3", true]);
+  expect(sentence({ verdict: verdict({ votes: 3, dissenters: ["w4"] }), attempts: votes })).toBe(
+    "2 of 3 workers agree that it exited with code 0. w4 voted otherwise.",
+  );
+  expect(sentence({ verdict: verdict({ votes: 3 }), attempts: said(["w1", true], ["w3", true], ["w3", true]) })).toMatch(/^Both workers agree/);
+  expect(sentence({ verdict: verdict({ votes: 3 }) })).toMatch(/^All 3 workers agree/);
 });

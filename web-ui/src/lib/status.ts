@@ -1,6 +1,7 @@
 // What the API says, in words and tones. Nothing is decided here: a state or verdict is only named.
 
 import type { Attempt, Fault, Module, Outcome, Run, RunState, RunSummary, Verdict, Worker } from "../api/types";
+import { errorOf, errorWords, oddsWords } from "./error";
 import { decisionOf } from "./explain";
 import { count } from "./format";
 
@@ -149,7 +150,8 @@ export function runSentence(run: Pick<Run, "state" | "reason" | "outcome" | "ver
 
 /** Who stood alone: an arbiter is trusted without having proven itself. The log of an answer from the cache does not say. */
 function voucher({ explain }: Pick<Run, "explain">): string {
-  const alone = decisionOf(explain)?.alone ?? null;
+  const decision = decisionOf(explain);
+  const alone = decision === null || decision.executions !== null ? null : decision.alone;
   if (alone === null) return "One trusted worker";
   return alone.confirmations === null ? `The arbiter ${alone.worker}` : "One proven worker";
 }
@@ -158,9 +160,10 @@ function agreement(verdict: Verdict, attempts: Attempt[]): string {
   const winners = new Set(attempts.filter(({ won }) => won === true).map(({ worker }) => worker));
   // only an arbiter votes twice
   if (winners.size === 1 && verdict.votes > 1) return `The arbiter ${[...winners].join("")} found ${verdict.votes === 2 ? "twice" : `${verdict.votes} times`}`;
-  const votes = verdict.votes + verdict.dissenters.length;
-  if (verdict.dissenters.length === 0) return verdict.votes === 2 ? "Both workers agree" : `All ${votes} workers agree`;
-  return `${verdict.votes} of ${votes} workers agree`;
+  // the attempts of an answer from the cache are another run's
+  const agree = winners.size === 0 ? verdict.votes : winners.size;
+  if (verdict.dissenters.length === 0) return agree === 2 ? "Both workers agree" : `All ${agree} workers agree`;
+  return `${agree} of ${agree + verdict.dissenters.length} workers ${agree === 1 ? "says" : "agree"}`;
 }
 
 function runningSentence(run: Pick<Run, "verdict" | "policy" | "attempts">): string {
@@ -180,7 +183,7 @@ export function verdictWord({ state, verdict }: Pick<RunSummary, "state" | "verd
   const votes = verdict.votes + verdict.dissenters.length;
   switch (verdict.kind) {
     case "agreed":
-      return `${verdict.votes} of ${votes} agreed`;
+      return `${verdict.votes} of ${votes} votes agreed`;
     case "pending":
       if (isFinal(state)) return "no verdict";
       return votes === 0 ? "pending" : `pending, ${count(votes, "vote")}`;
@@ -365,9 +368,7 @@ export function evidenceTone(kind: string): Tone {
 
 /** How far a worker's word is believed, with what that comes from. */
 export function trustWords(worker: Pick<Worker, "credibility" | "confirmations" | "owned">): string {
-  const rest = 1 - worker.credibility;
-  const odds = rest <= 0 ? "never" : `1 in ${Math.round(1 / rest).toLocaleString("en")}`;
-  const confirmed = Math.floor(worker.confirmations);
-  const by = `${confirmed.toLocaleString("en")} of its results confirmed of late`;
-  return `${odds} of its results is assumed wrong: ${by}, ${worker.owned ? "the operator's own machine" : "a foreign machine"}`;
+  const error = errorOf(worker.credibility);
+  const by = `${Math.floor(worker.confirmations).toLocaleString("en")} of its results confirmed of late`;
+  return `Its next result is assumed wrong with a probability of ${errorWords(error)} (${oddsWords(error)}): ${by}, ${worker.owned ? "the operator's own machine" : "a foreign machine"}`;
 }

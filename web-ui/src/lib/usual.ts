@@ -18,8 +18,8 @@ export function usualOf(module: Verify | null | undefined, workspace: Verify | n
 
 /** Policies that can be settled for many runs, as a list has them. */
 export const SETTLED: { name: string; words: string; verify: Verify }[] = [
-  { name: "standard", words: "standard: wrong in at most 1 of 1,000", verify: { policy: "standard" } },
-  { name: "high", words: "high: wrong in at most 1 of 1,000,000", verify: { policy: "high" } },
+  { name: "standard", words: "standard: an error of at most 0.001", verify: { policy: "standard" } },
+  { name: "high", words: "high: an error of at most 0.000001", verify: { policy: "high" } },
   { name: "quorum:2", words: "quorum of 2", verify: { policy: "quorum", n: 2 } },
   { name: "quorum:3", words: "quorum of 3", verify: { policy: "quorum", n: 3 } },
   { name: "quorum:5", words: "quorum of 5", verify: { policy: "quorum", n: 5 } },
