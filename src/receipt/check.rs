@@ -234,7 +234,8 @@ fn by_weight(predicate: &Predicate, verify: Verify) -> Result<VerdictKind, Recei
     }
     // a correction is decided as one: by more than the first result was, whatever that had been
     let replaced = (predicate.revision > 1).then_some(Digest::EMPTY);
-    let rule = Credibility { epsilon_ppb, lottery: u64::MAX, arbiters: 0, reverify: replaced };
+    let (lottery, arbiters, is_nondeterministic) = (u64::MAX, 0, false);
+    let rule = Credibility { epsilon_ppb, lottery, arbiters, reverify: replaced, is_nondeterministic };
     if weigh(&rule, &opinions) != (Weighing::Decided { result: predicate.result }) {
         return refuse(format!(
             "its votes leave an error above the bound of `{}`, or another result ahead",

@@ -5,7 +5,7 @@
 //! differ, never a module that was called nondeterministic (I15).
 
 use super::AttemptState;
-use super::credibility::{Rule, group_error_ppb};
+use super::credibility::{Rule, group_error_ppb, split};
 use super::evidence::{Evidence, Witness, day_of};
 use super::explain::{DaysBefore, Fate, Note};
 use super::floor::{Floor, Followup};
@@ -163,6 +163,12 @@ impl Floor {
             let why = "trusted executions of its module have differed before";
             return self.note(run, Note::NobodyBlamed { why });
         }
+        let is_divided = !split(&run.opinions()).is_empty();
+        if is_divided && !self.modules[run.module].discord.blames() {
+            let why =
+                "trusted workers named three results, and too little is known of its module to say who lied";
+            return self.note(run, Note::NobodyBlamed { why });
+        }
         for Lost { voter, result, number } in lost {
             let same = |other: &&Lost| other.result == *result && other.voter.worker != voter.worker;
             let with = lost.iter().filter(same).count();
@@ -239,13 +245,18 @@ impl Floor {
         self.note(run, Note::Vouched { worker, result, k_milli, error_ppb, epsilon_ppb, ppm });
     }
 
-    /// Executions that are trusted differ: the module is to blame, from now on and for everybody.
-    pub(super) fn nondeterministic(&mut self, run: &mut Run) {
+    /// The module of a run is to blame, from now on and for everybody.
+    pub(super) fn call_nondeterministic(&mut self, run: &Run) {
         let module = &mut self.modules[run.module];
         if !std::mem::replace(&mut module.is_nondeterministic, true) {
             let module = module.digest;
             self.effects.push(Effect::NondeterministicModule { module, run: run.id });
         }
+    }
+
+    /// Executions that are trusted differ.
+    pub(super) fn nondeterministic(&mut self, run: &mut Run) {
+        self.call_nondeterministic(run);
         self.note(run, Note::NobodyBlamed { why: "the module gives different results where it is trusted" });
         self.fail(run, FailReason::Nondeterministic, "executions that are trusted gave different results");
     }

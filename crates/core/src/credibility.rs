@@ -11,6 +11,7 @@
 //! sums of integers, the same on every machine. Members of one fault domain count as the best of them. The caller sees
 //! to it that votes are of one class and of distinct workers (arbiters excepted: one may be asked twice).
 
+use super::discord::ends_divided;
 use super::evidence::{ERROR_MIN_PPB, ONE_PPB, PROVEN_K_MILLI};
 use vocabulary::digest::Digest;
 use vocabulary::id::WorkerId;
@@ -31,8 +32,8 @@ pub const AUDIT_MIN_PPM: u64 = 10_000;
 pub const AUDITS_OF_K: u64 = 13;
 /// Every accepted result is audited by an arbiter, where there is one, so often, in parts per million.
 pub const ARBITER_AUDIT_PPM: u64 = 10_000;
-/// An error (in parts per billion) up to which a proven worker's word is good enough to call a module nondeterministic,
-/// or to verify anew.
+/// An error (in parts per billion) up to which a proven worker's word is good enough to divide a run (see `discord.rs`), or
+/// to verify anew.
 const TRUSTED_ERROR_PPB: u64 = 10_000_000;
 /// Odds are kept in thousandths.
 const MILLI: u128 = 1_000;
@@ -60,7 +61,8 @@ impl Weight {
         self.is_arbiter || self.k_milli >= PROVEN_K_MILLI
     }
 
-    fn is_trusted(&self) -> bool {
+    /// Whether its word counts where trusted executions are asked for.
+    pub(super) fn is_trusted(&self) -> bool {
         self.is_proven() && self.error_ppb <= TRUSTED_ERROR_PPB
     }
 
@@ -97,6 +99,8 @@ pub struct Rule {
     pub arbiters: u32,
     /// What is verified anew, if anything is.
     pub reverify: Option<Digest>,
+    /// Whether the module is known to give different results.
+    pub is_nondeterministic: bool,
 }
 
 impl Rule {
@@ -344,14 +348,31 @@ fn trusted_domains(votes: &[Opinion], result: Digest) -> usize {
     (0..votes.len()).filter(is_one).count()
 }
 
+/// What trusted workers named, each with its fault domain and a number for the result; nothing, unless three of different
+/// domains named three different results.
+pub(super) fn split(votes: &[Opinion]) -> Vec<(u32, u8)> {
+    let mut results: Vec<Digest> = Vec::with_capacity(3);
+    let (mut said, mut apart) = (Vec::new(), Vec::with_capacity(3));
+    for vote in votes.iter().filter(|vote| vote.weight.is_trusted()) {
+        let known = results.iter().position(|result| *result == vote.result);
+        let number = known.unwrap_or(results.len());
+        if known.is_none() {
+            results.push(vote.result);
+            if !apart.contains(&vote.weight.domain) {
+                apart.push(vote.weight.domain);
+            }
+        }
+        said.push((vote.weight.domain, u8::try_from(number).unwrap_or(u8::MAX)));
+    }
+    if apart.len() >= 3 { said } else { Vec::new() }
+}
+
 /// Results differ and no arbiter settles it.
 fn differ(rule: &Rule, votes: &[Opinion]) -> Weighing {
-    let results = results(votes);
-    let is_vouched =
-        |result: &&Digest| votes.iter().any(|vote| vote.result == **result && vote.weight.is_trusted());
-    if results.iter().filter(is_vouched).count() >= 3 {
-        return Weighing::Nondeterministic;
+    if let Some(said) = ends_divided(rule, votes) {
+        return said;
     }
+    let results = results(votes);
     let Some((result, error_ppb)) = leading(votes) else {
         return Weighing::Wanting { seat: Seat::Voter, why: Why::First };
     };

@@ -23,7 +23,12 @@ impl Floor {
             return;
         }
         self.choose_frame(run);
-        match self.look(run) {
+        let tally = self.look(run);
+        if self.is_divided_for_good(run, &tally) {
+            let why = super::reach::nobody_left(run);
+            return self.turn_or_fail(run, &why);
+        }
+        match tally {
             Tally::Decided { result, .. } => self.deliver(run, result),
             Tally::Open { .. } | Tally::Arbiter if run.votes_left() == 0 && run.live() == 0 => {
                 self.fail(run, FailReason::NoQuorum, &super::reach::disputed(run));
@@ -49,10 +54,14 @@ impl Floor {
     }
 
     /// What the votes say, in the light of who could arbitrate now; explains why more are asked.
-    fn look(&self, run: &mut Run) -> Tally {
-        let Some(mut rule) = run.rule() else { return run.tally() };
+    fn look(&mut self, run: &mut Run) -> Tally {
+        if run.rule().is_none() {
+            return run.tally();
+        }
         run.arbiters = self.arbiters_in(run, run.frame());
-        rule.arbiters = run.arbiters;
+        self.watch_discord(run);
+        run.is_nondeterministic = self.modules[run.module].is_nondeterministic;
+        let Some(rule) = run.rule() else { return run.tally() };
         let (tally, why) = run.weighed(&rule);
         if why != run.why {
             run.why = why;

@@ -132,6 +132,10 @@ pub(super) enum Note {
         worker: WorkerId,
         fate: Fate,
     },
+    Divided {
+        results: usize,
+        divisions: usize,
+    },
     NobodyBlamed {
         why: &'static str,
     },

@@ -35,7 +35,7 @@ const UNCONFIRMED_MAX: usize = 10;
 
 /// Whether everybody counts who may come back, or only those that may get work now.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
+pub(super) enum Patience {
     Waits,
     Over,
 }
@@ -65,9 +65,13 @@ impl Floor {
 
     /// Too few workers of its class were there for too long: turns the run to another class, or ends it.
     pub(super) fn short(&mut self, run: &mut Run, why: &str) {
-        if run.ticket.is_none() {
-            return;
+        if run.ticket.is_some() {
+            self.turn_or_fail(run, why);
         }
+    }
+
+    /// The class to which a run is bound will not decide it: turns it to another one that could, or ends it.
+    pub(super) fn turn_or_fail(&mut self, run: &mut Run, why: &str) {
         let may_turn = run.compares() && run.live() == 0 && run.has_ballot();
         match may_turn.then(|| self.steer(run, &run.frames(), Patience::Over)).flatten() {
             Some(frame) => {
@@ -180,7 +184,7 @@ impl Floor {
 
     /// Whether a frame would be decided if everybody voted for its leading result who may still vote in it. Whoever has given
     /// up on the run is not counted on: it may have been there for nothing else.
-    fn may_decide(&self, run: &Run, frame: Frame, patience: Patience) -> bool {
+    pub(super) fn may_decide(&self, run: &Run, frame: Frame, patience: Patience) -> bool {
         let seated = run.seated();
         let most = run.votes_left() as usize;
         let others = self.crew.iter().enumerate().filter(|(_, worker)| {

@@ -32,6 +32,7 @@ mod blame;
 mod check;
 mod credibility;
 mod decide;
+mod discord;
 mod effects;
 mod evidence;
 mod explain;

@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bits::Bits;
+use super::discord::Discord;
 use super::hash::Map;
 use super::slab::Slab;
 use super::workers::Crew;
@@ -65,6 +66,8 @@ pub(super) struct Module {
     pub is_refused: bool,
     /// Trusted executions of it differed: nobody is blamed for a run of it.
     pub is_nondeterministic: bool,
+    /// How its results compare.
+    pub discord: Discord,
     /// Whether it stands in the line of idle modules.
     is_idle: bool,
 }
@@ -86,6 +89,7 @@ impl Module {
             tail_us: 0,
             is_refused: false,
             is_nondeterministic: false,
+            discord: Discord::default(),
             is_idle: false,
         }
     }

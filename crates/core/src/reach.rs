@@ -118,6 +118,15 @@ pub(super) fn too_few(run: &Run, wait_ms: u64, there: usize) -> String {
     }
 }
 
+/// Why a run ends of which trusted workers named three results, when nobody is there who could settle it.
+pub(super) fn nobody_left(run: &Run) -> String {
+    let open = left_open(run).unwrap_or_default();
+    format!(
+        "trusted workers named three results or more, and nobody else is there whose vote could settle it; {open}: either two \
+         of them lie, or the module is not deterministic"
+    )
+}
+
 /// Why a run gives up that has as many votes as it may.
 pub(super) fn disputed(run: &Run) -> String {
     let votes = run.votes().len();

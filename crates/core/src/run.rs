@@ -109,6 +109,8 @@ pub(super) struct Run {
     pub is_parked: bool,
     /// Arbiters that could execute it, when it was last looked at.
     pub arbiters: u32,
+    /// Whether its module was called nondeterministic, when it was last looked at.
+    pub is_nondeterministic: bool,
     /// Whether it wants one more attempt beside a slow one.
     pub wants_hedge: bool,
     /// Why one more voter was asked, as it was last explained.
@@ -158,6 +160,7 @@ impl Run {
             has_token: false,
             is_parked: false,
             arbiters: 0,
+            is_nondeterministic: false,
             wants_hedge: false,
             why: None,
             share: submission.share,
@@ -219,7 +222,9 @@ impl Run {
         let reverify = self.reverify.as_ref().map(|reverify| reverify.result);
         let counted = reverify.is_some().then_some(REVERIFY_EPSILON_PPB);
         let epsilon_ppb = self.policy.verify.epsilon_ppb().or(counted)?;
-        Some(Rule { epsilon_ppb, lottery: self.lottery, arbiters: self.arbiters, reverify })
+        let (lottery, arbiters, is_nondeterministic) =
+            (self.lottery, self.arbiters, self.is_nondeterministic);
+        Some(Rule { epsilon_ppb, lottery, arbiters, reverify, is_nondeterministic })
     }
 
     /// Votes that count, with their weights, in the order in which they came.

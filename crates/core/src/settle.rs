@@ -49,6 +49,7 @@ impl Floor {
             let dissenters = verdict.dissenters.clone();
             self.note(run, Note::Agreed { result, votes: verdict.votes, dissenters });
             if is_first {
+                self.modules[run.module].discord.agreed(run.id);
                 self.dissent(run, result);
                 self.judge(run, result);
                 self.remember_unconfirmed(run);

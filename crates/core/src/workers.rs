@@ -358,6 +358,13 @@ impl Crew {
         Weight { error_ppb, k_milli: evidence.k_milli, domain, is_arbiter: false }
     }
 
+    /// Fault domains of the workers that may get work and are trusted now.
+    pub(super) fn trusted_domains(&self, now: Time) -> usize {
+        let there = (0..self.workers.len()).filter(|place| self.workers[*place].is_eligible());
+        let trusted = there.map(|place| self.weight(place, now)).filter(Weight::is_trusted);
+        trusted.map(|weight| weight.domain).collect::<BTreeSet<u32>>().len()
+    }
+
     fn domain_number(&mut self, domain: &str) -> u32 {
         if let Some(number) = self.domains.get(domain) {
             return *number;

@@ -28,7 +28,7 @@ fn arbiter(worker: u32, result: u8) -> Opinion {
 }
 
 fn rule(epsilon_ppb: u64) -> Rule {
-    Rule { epsilon_ppb, lottery: NO_AUDIT, arbiters: 0, reverify: None }
+    Rule { epsilon_ppb, lottery: NO_AUDIT, arbiters: 0, reverify: None, is_nondeterministic: false }
 }
 
 const STANDARD: u64 = 1_000_000;
@@ -128,7 +128,12 @@ fn without_an_arbiter_a_dispute_needs_a_group_or_ends() {
     assert_eq!(wanted(weigh(&rule, &[proven(1, 1), foreign(2, 2, 0)])), Some(Seat::Voter), "never by one");
     assert_eq!(weigh(&rule, &[proven(1, 1), foreign(2, 2, 0), proven(3, 1)]), decided(1));
     let three = [proven(1, 1), proven(2, 2), proven(3, 3)];
-    assert_eq!(weigh(&rule, &three), Weighing::Nondeterministic);
+    assert_eq!(wanted(weigh(&rule, &three)), Some(Seat::Voter), "two of them may lie");
+    let known = Rule { is_nondeterministic: true, ..rule };
+    assert_eq!(weigh(&known, &three), Weighing::Nondeterministic);
+    assert_eq!(split(&three).len(), 3);
+    assert!(split(&[proven(1, 1), proven(2, 2), foreign(3, 3, 0)]).is_empty(), "a newcomer divides nothing");
+    assert!(split(&[proven(1, 1), proven(2, 2), proven(2, 3)]).is_empty(), "nor do two domains");
     let seven: Vec<Opinion> = (0..7).map(|worker| foreign(worker, worker as u8 % 3, 0)).collect();
     assert_eq!(weigh(&rule, &seven), Weighing::Disputed);
     assert_eq!(wanted(weigh(&rule, &seven[..6])), Some(Seat::Voter));

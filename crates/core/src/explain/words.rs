@@ -5,6 +5,7 @@ use std::fmt;
 use super::{Choice, Fate, Note};
 use crate::WorkerStanding;
 use crate::credibility::Why;
+use crate::discord::{DIVISIONS_MIN, WINDOW};
 use crate::kin::Kin;
 use crate::placement::Bar;
 use vocabulary::id::WorkerId;
@@ -149,6 +150,11 @@ impl fmt::Display for Note {
                 )
             }
             Note::Blamed { worker, fate } => fate.tell(*worker, f),
+            Note::Divided { results, divisions } => write!(
+                f,
+                "trusted workers named {results} different results: two of them lie, or its module is not deterministic, which \
+                 it is called if {DIVISIONS_MIN} of {WINDOW} runs that were compared go this way ({divisions} have so far)"
+            ),
             Note::NobodyBlamed { why } => write!(f, "nobody is blamed: {why}"),
             Note::TrustLost { worker } => {
                 write!(f, "{worker} lost its confirmations elsewhere: its vote weighs less here")

@@ -234,6 +234,65 @@ fn where_trusted_executions_differ_the_module_is_to_blame() {
     assert_eq!(bench.told(), Vec::<String>::new());
 }
 
+/// Submits a run that a peer checks, of which every execution gives what `result_of` says: of which worker, and how many were
+/// before. How it ends, in an instant.
+fn executed(bench: &mut Bench, run: u128, result_of: impl Fn(u32, u8) -> u8) -> Final {
+    let executions = std::cell::Cell::new(0);
+    bench.drive(run, Verify::Standard, PEER_AUDIT, |by| {
+        executions.set(executions.get() + 1);
+        result_of(by, executions.get())
+    });
+    bench.finished()
+}
+
+#[test]
+fn a_nondeterministic_module_is_found_after_three_runs_where_there_is_no_arbiter() {
+    for workers in [3, 4, 9] {
+        let mut bench = Bench::with_proven(workers, false);
+        for run in [5, 6] {
+            let last = executed(&mut bench, run, |_, executions| executions);
+            assert_eq!(last.reason, Some(FailReason::NoQuorum), "{workers} workers");
+            assert_eq!(last.attempts.len(), workers.min(7) as usize);
+            let words = last.explain.iter().map(|it| it.text()).collect::<Vec<_>>().join("\n");
+            assert!(words.contains("or its module is not deterministic"), "{words}");
+            assert_eq!(bench.told(), Vec::<String>::new());
+        }
+        let last = executed(&mut bench, 7, |_, executions| executions);
+        assert_eq!((last.reason, last.attempts.len()), (Some(FailReason::Nondeterministic), 3));
+        assert_eq!(bench.told(), ["module nondeterministic".to_owned()]);
+        let last = executed(&mut bench, 8, |_, executions| executions);
+        assert_eq!(
+            (last.reason, last.attempts.len()),
+            (Some(FailReason::Nondeterministic), 3),
+            "from now on"
+        );
+    }
+}
+
+#[test]
+fn two_liars_that_contradict_each_other_make_no_module_nondeterministic() {
+    let mut bench = Bench::with_proven(7, false);
+    // both lie, whoever else is asked
+    let lie = |by, _| if by <= 2 { 10 + by as u8 } else { 1 };
+    let mut divided = 0;
+    for run in 5..60 {
+        let last = executed(&mut bench, run, lie);
+        if let Some(result) = last.result.filter(|_| last.votes.len() > 1) {
+            assert_eq!(result, vote(1).result);
+        }
+        let words = last.explain.iter().map(|it| it.text()).collect::<Vec<_>>().join("\n");
+        divided += usize::from(words.contains("trusted workers named 3 different results"));
+        assert!(!bench.told().contains(&"module nondeterministic".to_owned()));
+        for liar in [1, 2] {
+            let standing = Standing { k_milli: PROVEN, ..Standing::default() };
+            bench.step(Event::WorkerReadmitted { worker: worker(liar) });
+            let domain = format!("d{liar}");
+            bench.join(Joining { standing, domain, prior: Prior::Foreign, ..joining(liar) });
+        }
+    }
+    assert!(divided >= 1, "{divided}");
+}
+
 #[test]
 fn what_is_confirmed_stays_and_is_told() {
     let mut bench = Bench::with_proven(3, true);

@@ -24,6 +24,8 @@ pub struct Books {
     faulty: BTreeMap<WorkerId, f64>,
     arbiters: BTreeSet<WorkerId>,
     pub nondeterministic: BTreeSet<Digest>,
+    /// Of each module the runs of which trusted workers named three results.
+    pub divided: BTreeMap<Digest, BTreeSet<RunId>>,
 }
 
 impl Books {
@@ -128,6 +130,19 @@ impl Oracle {
         Ok(())
     }
 
+    /// I15: the disagreement of one run calls a module nondeterministic only if it is one of arbiters.
+    pub fn check_called(&mut self, module: Digest, run: RunId) -> Result<(), String> {
+        let votes = self.runs.get(&run).map(|known| known.votes.as_slice()).unwrap_or_default();
+        let arbiters: BTreeSet<Digest> =
+            votes.iter().filter(|vote| vote.is_arbiter).map(|vote| vote.result).collect();
+        let divided = self.books.divided.get(&module).map_or(0, BTreeSet::len);
+        if arbiters.len() < 2 && divided < 3 {
+            return Err(format!("I15: {divided} runs do not make a module nondeterministic ({run})"));
+        }
+        self.books.nondeterministic.insert(module);
+        Ok(())
+    }
+
     /// A quarantine ends by itself only if nothing is left of what it was for.
     pub fn check_rehabilitated(&mut self, worker: WorkerId) -> Result<(), String> {
         if !self.is_quarantined(worker) || !self.is_out_for_votes(worker) || self.books.is_condemned(worker) {
@@ -179,6 +194,10 @@ impl Oracle {
         let was_judged = std::mem::replace(&mut known.is_judged, true);
         let known = &self.runs[&run];
         if was_judged || !compares || self.books.nondeterministic.contains(&known.submission.module) {
+            return Ok(());
+        }
+        if known.trusted_results() >= 3 {
+            // two of them may have lied, or the module is to blame
             return Ok(());
         }
         for vote in known.votes.iter().filter(|vote| vote.result != result) {
@@ -291,14 +310,18 @@ impl Known {
         Ok(Vec::new())
     }
 
+    /// Different results that trusted workers named, of whatever class.
+    pub fn trusted_results(&self) -> usize {
+        let trusted =
+            self.votes.iter().filter(|vote| vote.error <= 0.010_01 && (vote.is_arbiter || vote.k >= 10.0));
+        trusted.map(|vote| vote.result).collect::<BTreeSet<Digest>>().len()
+    }
+
     /// I15: a module is called nondeterministic only where executions that are trusted differ.
     pub fn check_nondeterministic(&self, run: RunId) -> Result<Vec<&'static str>, String> {
         let arbiters: BTreeSet<Digest> =
             self.votes.iter().filter(|vote| vote.is_arbiter).map(|vote| vote.result).collect();
-        let trusted =
-            self.votes.iter().filter(|vote| vote.error <= 0.010_01 && (vote.is_arbiter || vote.k >= 10.0));
-        let trusted: BTreeSet<Digest> = trusted.map(|vote| vote.result).collect();
-        if arbiters.len() < 2 && trusted.len() < 3 {
+        if arbiters.len() < 2 && self.trusted_results() < 3 {
             return Err(format!("I15: nothing shows that {run} is nondeterministic"));
         }
         Ok(vec!["a nondeterministic module"])

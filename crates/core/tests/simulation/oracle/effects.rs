@@ -51,9 +51,7 @@ impl Oracle {
                 Effect::Evidence { worker, attempt, evidence, .. } => {
                     self.witnessed(*worker, attempt.map(|attempt| attempt.run), *evidence)?;
                 }
-                Effect::NondeterministicModule { module, .. } => {
-                    self.books.nondeterministic.insert(*module);
-                }
+                Effect::NondeterministicModule { module, run } => self.check_called(*module, *run)?,
                 Effect::Dissented { .. } => self.saw("a dissenter"),
                 Effect::QuarantineWorker { worker, .. } => {
                     self.saw("a worker quarantined for its votes");

@@ -451,6 +451,9 @@ impl Oracle {
                     k,
                     is_arbiter,
                 });
+                if known.trusted_results() >= 3 {
+                    self.books.divided.entry(known.submission.module).or_default().insert(attempt.run);
+                }
             }
             _ if is_final => self.saw("a vote after the final"),
             _ => self.saw("a vote on an attempt that had ended"),
