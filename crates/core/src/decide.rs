@@ -351,9 +351,9 @@ impl Floor {
                 self.note(run, Note::Serial { crashes, crashes_max: self.config.crashes_max });
             }
             let witness = (by, self.is_believed(by));
-            let (most, crew) = (self.config.module_crashes_max as usize, (&self.crew, self.is_grace()));
+            let most = self.config.module_crashes_max as usize;
             let module = &mut self.modules[run.module];
-            if let Some(why) = module.crashed(self.now, run.id, witness, crew, most) {
+            if let Some(why) = module.crashed(self.now, run.id, witness, &self.crew, most) {
                 self.modules[run.module].quarantined = Some(why.clone());
                 self.effects.push(Effect::QuarantineModule { module: digest, why: why.clone() });
                 self.followups.push(Followup::Poisoned(run.module, why));

@@ -2,9 +2,9 @@
 //!
 //! The poison rule hears of crashes from workers, and a worker may make them up. So it asks for [`Config::module_crashes_max`]
 //! crashed runs *without the word of any one foreign fault domain*: runs that one of the operator's own workers, an arbiter
-//! or two trust domains saw crash, and those that only one saw, except those of the one that says so most often. Only where
-//! nobody of another domain has ever joined, so that nobody is only away, does a foreign domain's word count: that of a worker
-//! without peers, or of two. Elsewhere runs of a module that one foreign domain is left alone with end by their own budgets.
+//! or two trust domains saw crash, and those that only one saw, except those of the one that says so most often. That holds
+//! where nobody else is there as well: others may only be away, or not back yet after a restart. Runs of a module that one
+//! foreign domain is left alone with end by their own budgets.
 //!
 //! A module without runs is forgotten after [`IDLE_MAX`] others, unless it is quarantined or called nondeterministic.
 
@@ -32,8 +32,6 @@ pub(super) struct Crashed {
     run: RunId,
     /// The foreign worker that says so; `None` if it is believed, or somebody of another domain says the same.
     only: Option<WorkerId>,
-    /// Whether another worker of its domain says the same.
-    has_peer: bool,
 }
 
 /// A module as the pool keeps it.
@@ -128,7 +126,7 @@ impl Module {
         now: Time,
         run: RunId,
         (worker, is_believed): (WorkerId, bool),
-        (crew, is_grace): (&Crew, bool),
+        crew: &Crew,
         most: usize,
     ) -> Option<String> {
         while self.crashed.front().is_some_and(|crash| now.ms_since(crash.at) >= DAY_MS) {
@@ -137,9 +135,7 @@ impl Module {
         let only = (!is_believed).then_some(worker);
         match self.crashed.iter_mut().find(|crash| crash.run == run) {
             Some(crash) => match (crash.only, only) {
-                (Some(before), Some(worker)) if crew.trust_domain(before) == crew.trust_domain(worker) => {
-                    crash.has_peer |= before != worker;
-                }
+                (Some(before), Some(worker)) if crew.trust_domain(before) == crew.trust_domain(worker) => {}
                 _ => crash.only = None,
             },
             None => {
@@ -149,30 +145,19 @@ impl Module {
                 {
                     self.crashed.remove(oldest);
                 }
-                self.crashed.push_back(Crashed { at: now, run, only, has_peer: false });
+                self.crashed.push_back(Crashed { at: now, run, only });
             }
         }
-        let runs = self.crashed_for_sure(crew, !is_grace && crew.was_always_one_domain());
+        let runs = self.crashed_for_sure(crew);
         (runs >= most && self.quarantined.is_none())
             .then(|| format!("it crashed {runs} different runs within a day"))
     }
 
-    /// Runs that it crashed whichever one of the foreign domains lies; asked anew each time, because a domain that is alone
-    /// now may not stay so. In a pool that always was of one domain it is one of its workers that may lie, unless there is
-    /// but one.
-    fn crashed_for_sure(&self, crew: &Crew, is_one_domain: bool) -> usize {
-        if is_one_domain && crew.len() == 1 {
-            return self.crashed.len();
-        }
+    /// Runs that it crashed whichever one of the foreign domains lies.
+    fn crashed_for_sure(&self, crew: &Crew) -> usize {
         let mut alone: BTreeMap<u32, usize> = BTreeMap::new();
-        for crash in self.crashed.iter().filter(|crash| !(is_one_domain && crash.has_peer)) {
-            let of = |worker| match is_one_domain {
-                true => crew.place(worker).map(|place| place as u32),
-                false => crew.trust_domain(worker),
-            };
-            if let Some(witness) = crash.only.and_then(of) {
-                *alone.entry(witness).or_default() += 1;
-            }
+        for domain in self.crashed.iter().filter_map(|crash| crew.trust_domain(crash.only?)) {
+            *alone.entry(domain).or_default() += 1;
         }
         self.crashed.len() - alone.values().max().unwrap_or(&0)
     }

@@ -342,11 +342,6 @@ impl Crew {
         self.get(worker).map(|worker| worker.domain_number)
     }
 
-    /// Whether all that ever joined answer to one trust domain: nobody else is away only.
-    pub(super) fn was_always_one_domain(&self) -> bool {
-        self.domains.len() == 1
-    }
-
     /// How much a worker's vote weighs now.
     pub(super) fn weight(&self, place: usize, now: Time) -> Weight {
         let worker = &self.workers[place];

@@ -116,10 +116,20 @@ fn what_the_operators_own_worker_or_an_arbiter_sees_is_enough() {
 }
 
 #[test]
-fn where_one_foreign_worker_is_alone_the_rule_protects_it_too() {
-    let mut bench = Bench::of([foreign(1)]);
-    bench.runs_that_crash_on(1..6, &[1], None);
-    assert!(bench.is_quarantined());
+fn a_foreign_domain_is_never_believed_alone_whoever_else_is_there() {
+    // as after a restart, when nobody else is back yet
+    let ada = |number| Joining { domain: "ada".to_owned(), ..foreign(number) };
+    for workers in [1, 3] {
+        let mut bench = Bench::of((1..=workers).map(ada));
+        let on: Vec<u32> = (1..=workers.min(2)).collect();
+        bench.runs_that_crash_on(1..20, &on, (workers == 3).then_some(3));
+        assert!(!bench.is_quarantined(), "{workers} of its workers say so");
+        (1..20).for_each(|run| bench.step(Event::Cancel { run: RunId(run) }));
+        // the operator's own says the same of five
+        bench.join(Joining { domain: "rack".to_owned(), ..joining(9) });
+        bench.runs_that_crash_on(20..25, &[9], None);
+        assert!(bench.is_quarantined());
+    }
 }
 
 impl Bench {
@@ -148,25 +158,6 @@ fn a_foreign_domain_that_is_alone_for_a_moment_quarantines_nothing() {
     assert!(!bench.is_quarantined());
     bench.runs_that_crash_on(64..65, &[3], Some(4));
     assert!(bench.is_quarantined(), "five, whatever one of them says");
-}
-
-#[test]
-fn what_was_believed_of_a_pool_of_one_is_no_longer_when_others_join() {
-    let mut bench = Bench::of([foreign(1)]);
-    bench.runs_that_crash_on(1..5, &[1], None);
-    bench.join(foreign(2));
-    bench.runs_that_crash_on(5..20, &[1], Some(2));
-    assert!(!bench.is_quarantined());
-}
-
-#[test]
-fn in_a_pool_of_one_foreign_domain_two_of_its_workers_are_enough() {
-    let ada = |number| Joining { domain: "ada".to_owned(), ..foreign(number) };
-    let mut bench = Bench::of((1..=3).map(ada));
-    bench.runs_that_crash_on(1..20, &[1], Some(2));
-    assert!(!bench.is_quarantined(), "one of them may have a bad machine");
-    bench.runs_that_crash_on(20..25, &[1, 2], Some(3));
-    assert!(bench.is_quarantined());
 }
 
 /// A pool with one worker without a free slot, and so many runs of one module that wait for it.
