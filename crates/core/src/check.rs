@@ -149,6 +149,10 @@ impl Floor {
                 return Err(format!("nothing ends {id}"));
             }
         }
+        if run.idle_at.is_some_and(|at| run.ticket.is_none() || !self.timers.is_set(at, Timer::Idle(run.id)))
+        {
+            return Err("nothing asks whether its class has room, or it does not wait".into());
+        }
         match run.phase {
             _ if run.is_held && !self.is_grace() && !self.timers.is_set(self.grace_until, Timer::Grace) => {
                 Err("L1: it is held back after the grace".into())

@@ -237,6 +237,7 @@ impl Floor {
         }
         if !run.is_held {
             self.requeue(run, more.saturating_sub(run.live()), seat);
+            self.watch_idle(run);
         }
     }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 pub(super) use self::words::{DaysBefore, Ppb};
 
-use super::Time;
 use super::credibility::Why;
 use super::kin::Frame;
 use super::placement::Bar;
 use super::signs::Sign;
+use super::{Class, Time};
 use vocabulary::digest::Digest;
 use vocabulary::id::{RunId, WorkerId};
 use vocabulary::result::{FailReason, Fault, Outcome};
@@ -214,6 +214,10 @@ pub(super) enum Note {
     Turned {
         frame: Frame,
         votes: usize,
+    },
+    Idle {
+        class: Class,
+        wait_ms: u64,
     },
     Returned {
         number: u32,

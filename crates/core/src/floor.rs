@@ -133,6 +133,7 @@ impl Floor {
 
     /// The run waits no longer.
     pub(super) fn unqueue(&mut self, run: &mut Run) {
+        self.unwatch_idle(run);
         if let Some(ticket) = run.ticket.take()
             && let Some((shape, at)) = self.queue.leave(ticket, &mut self.modules)
         {

@@ -65,7 +65,8 @@ impl Floor {
 
     /// Too few workers of its class were there for too long: turns the run to another class, or ends it.
     pub(super) fn short(&mut self, run: &mut Run, why: &str) {
-        if run.ticket.is_some() {
+        let is_short = |ticket| self.queue.shape(self.queue.shape_of(ticket)).1.short_since.is_some();
+        if run.ticket.is_some_and(is_short) {
             self.turn_or_fail(run, why);
         }
     }
@@ -82,7 +83,7 @@ impl Floor {
         }
     }
 
-    fn turn_to(&mut self, run: &mut Run, frame: Frame) {
+    pub(super) fn turn_to(&mut self, run: &mut Run, frame: Frame) {
         (run.kin, run.class) = (frame.kin, Some(frame.class));
         run.turns = run.turns.saturating_add(1);
         let votes = run.votes().len();
@@ -108,7 +109,7 @@ impl Floor {
     /// does it turn to the largest group that could decide.
     fn steer(&self, run: &Run, frames: &[Frame], patience: Patience) -> Option<Frame> {
         let current = run.frame()?;
-        if run.turns >= TURNS_MAX || run.votes_left() == 0 {
+        if !run.may_turn() {
             return None;
         }
         let may_decide = |frame: &Frame| self.may_decide(run, *frame, patience);
@@ -160,7 +161,7 @@ impl Floor {
 
     /// Where votes are counted, the classes that have as many trust domains as voters are needed, if there are any: as in
     /// placement, a run turns to no other one as long as one of these is there.
-    fn wide_classes(&self, run: &Run, patience: Patience) -> Option<BTreeSet<Class>> {
+    pub(super) fn wide_classes(&self, run: &Run, patience: Patience) -> Option<BTreeSet<Class>> {
         if run.rule().is_some() {
             return None;
         }
@@ -174,7 +175,7 @@ impl Floor {
     }
 
     /// Whether a worker could be asked for a vote on a run.
-    fn may_vote(&self, run: &Run, worker: &Worker, patience: Patience) -> bool {
+    pub(super) fn may_vote(&self, run: &Run, worker: &Worker, patience: Patience) -> bool {
         let may_come_back =
             || patience == Patience::Waits && worker.quarantine.is_none() && worker.drain.is_none();
         (worker.is_eligible() || may_come_back())
@@ -260,6 +261,11 @@ fn most_named(votes: &[(WorkerId, Digest)]) -> usize {
 
 /// What a worker did with a run before.
 impl Run {
+    /// Whether it may turn to other votes once more.
+    pub(super) fn may_turn(&self) -> bool {
+        self.turns < TURNS_MAX && self.votes_left() > 0
+    }
+
     /// Whether a worker refused it or failed at it. One that was lost before it began is waited for once.
     fn was_given_up_by(&self, worker: WorkerId) -> bool {
         let its = self.attempts.iter().filter(|attempt| attempt.record.worker == worker);

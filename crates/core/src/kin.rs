@@ -76,14 +76,14 @@ impl Run {
     /// Binds it to no class, unless it verifies anew that a stack overflowed: then to the machine code that said so.
     pub(super) fn unbind(&mut self) {
         (self.kin, self.class) = (self.base, None);
-        if let Some(frame) = self.bound_to_code() {
+        if let Some(frame) = self.bound() {
             (self.kin, self.class) = (frame.kin, Some(frame.class));
         }
     }
 
     /// Only the machine code that overflowed can tell whether it does. Of a final of which nobody kept which that was,
     /// nobody can be asked.
-    fn bound_to_code(&self) -> Option<Frame> {
+    pub(super) fn bound(&self) -> Option<Frame> {
         let reverify = self.reverify.as_ref()?;
         let class = reverify.codes.first().copied().unwrap_or(Class(Digest::EMPTY));
         (self.base == Kin::Portable && reverify.overflowed).then_some(Frame { kin: Kin::PortableCode, class })
@@ -158,7 +158,7 @@ impl Run {
 
     /// The frames that its votes belong to, in the order of the votes.
     pub(super) fn frames(&self) -> Vec<Frame> {
-        if let Some(frame) = self.bound_to_code() {
+        if let Some(frame) = self.bound() {
             return vec![frame];
         }
         let mut frames = Vec::new();

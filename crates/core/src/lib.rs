@@ -41,6 +41,7 @@ mod frame;
 mod grace;
 mod hash;
 mod hedge;
+mod idle;
 mod kin;
 mod modules;
 mod placement;

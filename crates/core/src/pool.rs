@@ -503,6 +503,7 @@ impl Pool {
                     floor.note(run, Note::FreshWaitOver { wait_ms, busy, more });
                     floor.advance(run);
                 }),
+                Timer::Idle(run) => self.with_run(run, Floor::idle),
                 Timer::Timeout(attempt) => self.overdue(attempt),
                 Timer::Unserved(module) => {
                     if let Some(module) = self.floor.modules.known(module) {

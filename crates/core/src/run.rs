@@ -83,7 +83,9 @@ pub(super) struct Run {
     pub waits_since: Time,
     /// Until when a rerun waits for a worker that held no attempt.
     pub fresh_until: Option<Time>,
-    /// It has waited for that long enough.
+    /// When it is asked whether its class has had no room for it for too long.
+    pub idle_at: Option<Time>,
+    /// It has waited for a worker that held none long enough.
     pub is_relaxed: bool,
     /// What decides with whom a vote is compared, as long as no vote says more.
     pub base: Kin,
@@ -146,6 +148,7 @@ impl Run {
             agreed: None,
             waits_since: submission.submitted_at,
             fresh_until: None,
+            idle_at: None,
             is_relaxed: false,
             base,
             kin: base,

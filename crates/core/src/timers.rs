@@ -22,6 +22,8 @@ pub(super) enum Timer {
     Deadline(RunId),
     /// The run has waited long enough for a worker that held no attempt of it.
     Fresh(RunId),
+    /// The run is bound to a class that may have had no room for it for too long.
+    Idle(RunId),
     /// The attempt's worker should have killed it.
     Timeout(AttemptId),
     /// The voter should have delivered.

@@ -249,10 +249,15 @@ impl fmt::Display for Note {
                     Kin::Native => write!(
                         f,
                         "compares the votes of class {class} ({votes}): those that are left of the class before could not \
-                         decide it"
+                         decide it, or had no room"
                     ),
                 }
             }
+            Note::Idle { class, wait_ms } => write!(
+                f,
+                "for {wait_ms} ms nobody of class {} had room for it, to which its first vote binds it: others are asked that have",
+                class.0.short()
+            ),
             Note::Returned { number, worker } => {
                 write!(f, "{worker} came back and still holds attempt {number}")
             }
