@@ -145,8 +145,7 @@ impl Floor {
         frames: &[Frame],
         may_decide: impl Fn(&Frame) -> bool,
     ) -> Option<Frame> {
-        if frames.iter().any(|frame| frame.kin == Kin::PortableCode && frames.len() == 1) {
-            // it is bound to that machine code
+        if run.bound().is_some() {
             return None;
         }
         let suitable = self.crew.iter().filter(|worker| self.may_vote(run, worker, Patience::Over));

@@ -73,7 +73,7 @@ impl Run {
         self.class.map(|class| Frame { kin: self.kin, class })
     }
 
-    /// Binds it to no class, unless it verifies anew that a stack overflowed: then to the machine code that said so.
+    /// Binds it to no class, unless it verifies anew what only one can tell.
     pub(super) fn unbind(&mut self) {
         (self.kin, self.class) = (self.base, None);
         if let Some(frame) = self.bound() {
@@ -81,12 +81,16 @@ impl Run {
         }
     }
 
-    /// Only the machine code that overflowed can tell whether it does. Of a final of which nobody kept which that was,
-    /// nobody can be asked.
+    /// The only votes that can tell about what it verifies anew: under `det-1` those of the class that decided it; where a
+    /// stack overflowed those of the machine code that did. Of a final of which nobody kept which that was, nobody can be
+    /// asked.
     pub(super) fn bound(&self) -> Option<Frame> {
         let reverify = self.reverify.as_ref()?;
+        if self.base == Kin::Native {
+            return reverify.class.map(|class| Frame { kin: Kin::Native, class });
+        }
         let class = reverify.codes.first().copied().unwrap_or(Class(Digest::EMPTY));
-        (self.base == Kin::Portable && reverify.overflowed).then_some(Frame { kin: Kin::PortableCode, class })
+        reverify.overflowed.then_some(Frame { kin: Kin::PortableCode, class })
     }
 
     /// The vote of the attempt at a position, if it is compared with others now.
@@ -139,7 +143,12 @@ impl Run {
 
     /// Whether what is found now says anything of a vote for the final that is verified anew.
     pub(super) fn is_comparable_with(&self, voter: &PastVoter) -> bool {
-        self.kin != Kin::PortableCode || (voter.code.is_some() && voter.code == self.class)
+        match self.kin {
+            Kin::Portable => true,
+            // without a class its log is told nothing
+            Kin::Native => voter.class.is_none() || voter.class == self.class,
+            Kin::PortableCode => voter.code.is_some() && voter.code == self.class,
+        }
     }
 
     /// Whether it has any vote that counts, whatever it is compared with.

@@ -95,6 +95,11 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
     if shape.voters > 1 && shape.class.is_none() {
         there = keep_large_classes(shape, &mut candidates, crew, now);
     }
+    // bound without a vote it verifies anew what only this class can tell: one alone has nobody to be compared with
+    let least = if shape.voters > 1 && shape.seated.is_empty() { 2 } else { 1 };
+    if there < usize::from(least) {
+        candidates.clear();
+    }
     // arbiters are kept for disputes and audits, unless there is nobody else (any more)
     let mut arbiters: Vec<&Worker> = Vec::new();
     if !crew.arbiters().is_empty() {
@@ -111,7 +116,7 @@ pub(super) fn suited(shape: &Shape, crew: &Crew, short_since: Option<Time>, now:
         there = candidates.len();
     }
     // as long as no class is settled, it takes one that is large enough for the whole policy
-    let needed = if shape.class.is_none() { shape.missing.max(shape.voters) } else { shape.missing };
+    let needed = shape.missing.max(if shape.class.is_none() { shape.voters } else { least });
     let is_short = shape.voters > 1 && there < usize::from(needed);
     let mut places = Bits::default();
     for worker in candidates.iter().filter(|worker| !shape.avoided.contains(&worker.id)) {

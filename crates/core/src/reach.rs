@@ -109,12 +109,17 @@ fn left_open(run: &Run) -> Option<String> {
 
 /// Why a run gives up that waited for voters for so long.
 pub(super) fn too_few(run: &Run, wait_ms: u64, there: usize) -> String {
-    match left_open(run) {
-        Some(open) => format!(
+    match (left_open(run), run.bound()) {
+        (Some(open), Some(frame)) => format!(
+            "only workers of class {}, which computed it, and arbiters of that class can tell whether it is right, and for \
+             {wait_ms} ms too few others of it were there ({there}); {open}",
+            frame.class.0.short()
+        ),
+        (Some(open), None) => format!(
             "for {wait_ms} ms too few other workers were there to vote ({there}); {open}: more workers, of other trust \
              domains, or an arbiter would decide it"
         ),
-        None => format!("for {wait_ms} ms there were too few workers to vote ({there})"),
+        (None, _) => format!("for {wait_ms} ms there were too few workers to vote ({there})"),
     }
 }
 

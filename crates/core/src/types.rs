@@ -164,6 +164,9 @@ pub struct Reverify {
     pub attempts: u32,
     /// Whose votes lost against it: those that named what it turns out to be were right.
     pub dissents: Vec<Dissent>,
+    /// The class of `det-1` that decided it, where that was kept; `None` under `det-1-portable`. A result may hold what
+    /// depends on it (the bits of a NaN), so that nobody else can tell.
+    pub class: Option<Class>,
     /// Whether it says that a stack overflowed. Under `det-1-portable` it is verified then by the machine code that said so,
     /// which is the first of `codes`, and by no other.
     pub overflowed: bool,

@@ -83,7 +83,10 @@ pub(super) fn reverify(
             codes.push(vote.code);
         }
     }
-    Reverify { result, revision: run.revision, voters, attempts, dissents, overflowed, codes }
+    let is_native = run.spec.profile == Profile::Det1;
+    let decided = votes.iter().chain(confirmations).find(|vote| vote.result == result);
+    let class = decided.filter(|_| is_native).map(|vote| vote.class);
+    Reverify { result, revision: run.revision, voters, attempts, dissents, class, overflowed, codes }
 }
 
 /// Who counts for what, as of now.

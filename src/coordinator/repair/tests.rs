@@ -202,6 +202,7 @@ async fn the_weakest_come_first_and_a_restart_forgets_nothing() {
     assert_eq!((of_first.attempts, of_first.voters), (3, vec![voter(1, true), voter(2, false)]));
     let dissent = Dissent { number: 3, worker: WorkerId(3), class: CLASS, result: Digest::of(b"other") };
     assert_eq!(of_first.dissents, [dissent], "who lost may have been right");
+    assert_eq!(of_first.class, Some(CLASS), "no other class may correct it");
     assert_eq!((of_first.overflowed, of_first.codes), (false, vec![CLASS]));
     let second = bench.asks().await;
     assert_eq!((second.run.id, second.reverify.voters), (alone, vec![voter(1, true)]));

@@ -326,6 +326,7 @@ fn anew(result: u8, overflowed: bool, voters: &[(u32, u8)]) -> Submission {
         voters: voters.iter().map(voter).collect(),
         attempts: 2,
         dissents: Vec::new(),
+        class: None,
         overflowed,
         codes: voters.iter().map(|(_, code)| class(*code)).collect(),
     };

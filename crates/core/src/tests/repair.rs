@@ -17,6 +17,7 @@ fn anew(run: u128) -> Submission {
         voters: [1, 2].map(|number| voter(number, number == 1)).into(),
         attempts: 3,
         dissents: vec![dissent],
+        class: Some(CLASS),
         overflowed: false,
         codes: vec![],
     };
@@ -250,4 +251,36 @@ fn what_is_verified_anew_takes_nothing_of_its_workspaces_share() {
     assert_eq!(bench.pool.floor.queue.runs_of_workspace(WorkspaceId(0)), 1);
     let refused = bench.pool.submit(bench.now, submission(8, 1, Verify::Once), &mut bench.effects);
     assert_eq!(refused, Err(SubmitError::QueueFull { queued: 1 }), "the bound is there");
+}
+
+#[test]
+fn what_depends_on_a_class_is_verified_anew_by_workers_of_it_and_by_no_others() {
+    let proven = Standing { k_milli: 500_000, ..Standing::default() };
+    let elsewhere =
+        |number| Joining { standing: proven, class: Class(Digest::from_bytes([2; 32])), ..joining(number) };
+    let mut bench = Bench::start(&[]);
+    for number in [6, 7] {
+        bench.join(elsewhere(number));
+    }
+    bench.join(Joining { is_arbiter: true, ..elsewhere(8) });
+    bench.submit(anew(5));
+    assert!(bench.assigned().is_empty(), "the others may compute other bits");
+    bench.wait_with(61_000, &[6, 7, 8]);
+    let done = bench.effects.iter().find_map(|effect| match effect {
+        Effect::Reverified(done) => Some(done.clone()),
+        _ => None,
+    });
+    let done = done.expect("it gave up");
+    assert_eq!(done.conclusion, Conclusion::Undecided);
+    let words: Vec<String> = done.last.explain.iter().map(|it| it.text()).collect();
+    assert!(words.iter().any(|text| text.contains("only workers of class")), "{words:?}");
+    // as soon as some of the class are there they are asked
+    for number in [4, 5] {
+        bench.join(Joining { standing: proven, ..joining(number) });
+    }
+    bench.effects.clear();
+    bench.submit(anew(5));
+    let effects = all_name(&mut bench, 7);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Write(Write::Correct(_)))));
+    assert!(effects.iter().all(|effect| !matches!(effect, Effect::Assign { worker: it, .. } if it.0 > 5)));
 }

@@ -483,8 +483,16 @@ impl Driver {
                 result: vote.result,
             });
             let dissents = dissents.collect();
-            let reverify =
-                Reverify { result, revision, voters, attempts, dissents, overflowed: false, codes: vec![] };
+            let reverify = Reverify {
+                result,
+                revision,
+                voters,
+                attempts,
+                dissents,
+                class: None,
+                overflowed: false,
+                codes: vec![],
+            };
             self.figures.anew += 1;
             self.anew.insert(suspect.run);
             let submission = self.submission(suspect.run, Some(reverify));

@@ -270,6 +270,9 @@ impl Known {
         }
         if let Some(reverify) = &self.submission.reverify {
             let changed = result != reverify.result;
+            if reverify.class.is_some_and(|class| self.votes.iter().any(|vote| vote.class != class)) {
+                return Err(format!("I3: {run} was verified anew by workers of another class"));
+            }
             let by_arbiters = arbiters_for > usize::from(changed || is_disputed);
             let by_peers = is_enough && trusted.len() >= 2;
             if !by_arbiters && !by_peers {

@@ -37,6 +37,7 @@ fn anew(detail: &RunDetail) -> Command {
         voters: vec![PastVoter { worker: WorkerId(1), class: Some(CLASS), code: None, is_out: true }],
         attempts: 1,
         dissents: Vec::new(),
+        class: Some(CLASS),
         overflowed: false,
         codes: Vec::new(),
     };

@@ -27,7 +27,7 @@ const ATTEMPTS_MAX: u32 = 70;
 pub struct Heard {
     pub number: u32,
     pub worker: WorkerId,
-    class: Class,
+    pub class: Class,
     portable: Portable,
     /// The how manyeth vote on its run it is.
     turn: usize,

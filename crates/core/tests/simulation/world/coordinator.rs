@@ -153,12 +153,15 @@ impl World {
         let winners =
             last.attempts.iter().filter(|attempt| won(&attempt.state)).map(|attempt| attempt.worker);
         let voters = winners.clone();
+        let class = winners.clone().next().map(|worker| self.agents[worker.0 as usize - 1].class);
+        let is_native = row.submission.profile == Profile::Det1;
         let reverify = Reverify {
             result: last.result.expect("only results are verified anew"),
             revision: last.revision,
             voters: voters.filter_map(|worker| self.past_voter(worker)).collect(),
             attempts: last.attempts.iter().map(|attempt| attempt.number).max().unwrap_or(0),
             dissents: last.attempts.iter().filter_map(|attempt| self.dissent(attempt)).collect(),
+            class: class.filter(|_| is_native),
             overflowed: matches!(last.outcome, Some(Outcome::Trapped { trap: Trap::StackOverflow })),
             codes: winners.map(|worker| self.agents[worker.0 as usize - 1].portable.code).collect(),
         };
