@@ -84,6 +84,10 @@ pub(super) enum Note {
         workers: Vec<WorkerId>,
         wait_ms: u64,
     },
+    Claimers {
+        workers: Vec<WorkerId>,
+        wait_ms: u64,
+    },
     NoOther {
         barred: Vec<(WorkerId, Bar)>,
         more: usize,
@@ -258,6 +262,7 @@ impl Note {
             | Note::Failed { why: text, .. } => text.len(),
             Note::Faulted { fault, .. } | Note::Undelivered { fault, .. } => fault.to_string().len(),
             Note::Excluding { workers, .. }
+            | Note::Claimers { workers, .. }
             | Note::FreshWaitOver { busy: workers, .. }
             | Note::Agreed { dissenters: workers, .. } => size_of_val(&workers[..]),
             Note::NoOther { barred, .. } => size_of_val(&barred[..]),

@@ -158,6 +158,7 @@ impl Floor {
             run.unbind();
         }
         let mut shape = run.shape(missing, seat);
+        let claimers = self.avoid_claimers(run, &mut shape);
         if run.ticket.is_some_and(|ticket| *self.queue.shape(self.queue.shape_of(ticket)).0 == shape) {
             return;
         }
@@ -168,13 +169,15 @@ impl Floor {
                 run.is_relaxed = true;
                 shape.avoided.clear();
                 self.unset_fresh(run);
-                self.note(run, Note::NoOther { barred, more });
+                if claimers.is_empty() {
+                    self.note(run, Note::NoOther { barred, more });
+                }
             } else if run.fresh_until.is_none() {
                 let wait_ms = self.config.fresh_worker_wait_ms;
                 let at = self.now.plus_ms(wait_ms);
                 run.fresh_until = Some(at);
                 self.timers.set(at, Timer::Fresh(run.id));
-                self.note(run, Note::Excluding { workers: shape.avoided.clone(), wait_ms });
+                self.note_avoided(run, &shape.avoided, claimers);
             }
         }
         run.waits_since = self.now;

@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::credibility::{Weighing, leading, voters_max};
 use super::explain::Note;
-use super::floor::{Floor, Followup};
-use super::kin::{Frame, Kin, is_of_the_code};
+use super::floor::Floor;
+use super::kin::{Frame, Kin};
 use super::quorum::{Tally, tally};
 use super::reach::Group;
 use super::retry::{Cost, cost};
@@ -27,11 +27,6 @@ use vocabulary::result::FailReason;
 
 /// Times that a run turns to other votes. Far above what honest workers cause; it ends a game of those that come and go.
 const TURNS_MAX: u8 = 16;
-
-/// Different modules of which a worker said that their stack overflowed, which nobody confirmed, less the results of it that
-/// somebody did, after which it is drained. An honest one whose code needs more stack than that of others says so only of
-/// modules that recurse deeply; one such module counts once, however often it is run.
-const UNCONFIRMED_MAX: usize = 10;
 
 /// Whether everybody counts who may come back, or only those that may get work now.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -217,32 +212,6 @@ impl Floor {
                         votes.push(opinion);
                         decides(&votes)
                     })
-            }
-        }
-    }
-
-    /// A run was decided by those that did not overflow: whoever said that its own code does, and was confirmed by nobody, may
-    /// be right and is not blamed. One that says so again and again gets no more work.
-    pub(super) fn remember_unconfirmed(&mut self, run: &Run) {
-        if run.kin != Kin::Portable {
-            return;
-        }
-        let is_unconfirmed = |position: &usize| {
-            let ballot = run.attempts[*position].counted();
-            ballot.is_some_and(|ballot| is_of_the_code(&ballot.outcome)) && run.compared(*position).is_none()
-        };
-        let module = self.modules[run.module].digest;
-        for position in run.voted.iter().copied().filter(is_unconfirmed) {
-            let Some(worker) = self.crew.get_mut(run.attempts[position].record.worker) else { continue };
-            if worker.unconfirmed.len() < UNCONFIRMED_MAX && !worker.unconfirmed.contains(&module) {
-                worker.unconfirmed.push_back(module);
-            }
-            if worker.unconfirmed.len() >= UNCONFIRMED_MAX && worker.drain.is_none() {
-                let why = format!(
-                    "it said of {UNCONFIRMED_MAX} modules more than its results were confirmed that a stack overflowed, \
-                     which nobody else found"
-                );
-                self.followups.push(Followup::Drain(worker.id, why));
             }
         }
     }

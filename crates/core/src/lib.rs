@@ -30,6 +30,7 @@ mod attempt;
 mod bits;
 mod blame;
 mod check;
+mod claims;
 mod credibility;
 mod decide;
 mod discord;

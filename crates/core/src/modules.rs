@@ -11,6 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::bits::Bits;
+use super::claims::Claims;
 use super::discord::Discord;
 use super::hash::Map;
 use super::slab::Slab;
@@ -66,6 +67,8 @@ pub(super) struct Module {
     pub is_nondeterministic: bool,
     /// How its results compare.
     pub discord: Discord,
+    /// Who said in vain that its stack overflowed.
+    pub claims: Claims,
     /// Whether it stands in the line of idle modules.
     is_idle: bool,
 }
@@ -88,6 +91,7 @@ impl Module {
             is_refused: false,
             is_nondeterministic: false,
             discord: Discord::default(),
+            claims: Claims::default(),
             is_idle: false,
         }
     }

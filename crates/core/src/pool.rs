@@ -272,6 +272,7 @@ impl Pool {
                 if let Some(module) = self.floor.modules.known(module) {
                     self.floor.modules[module].is_nondeterministic = false;
                     self.floor.modules[module].discord = Default::default();
+                    self.floor.modules[module].claims = Default::default();
                     self.floor.modules[module].quarantined = None;
                     self.floor.modules[module].crashed.clear();
                     self.floor.ungate(module);

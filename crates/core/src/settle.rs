@@ -52,7 +52,7 @@ impl Floor {
                 self.modules[run.module].discord.agreed(run.id);
                 self.dissent(run, result);
                 self.judge(run, result);
-                self.remember_unconfirmed(run);
+                self.remember_claims(run);
             }
         } else if verdict.kind == VerdictKind::Vouched {
             self.explain_vouched(run, position);

@@ -101,6 +101,12 @@ impl fmt::Display for Note {
                     Names(workers)
                 )
             }
+            Note::Claimers { workers, wait_ms } => write!(
+                f,
+                "avoids {}, which said too often of this module that its stack overflowed, in vain; waits up to {wait_ms} ms for \
+                 others",
+                Names(workers)
+            ),
             Note::NoOther { barred, more } => no_other(barred, *more, f),
             Note::FreshWaitOver { wait_ms, busy, more } => {
                 write!(f, "after {wait_ms} ms without a free worker that held none")?;

@@ -236,6 +236,53 @@ fn a_module_that_overflows_in_one_machine_code_only_drains_nobody() {
     assert_eq!(bench.standing(1), WorkerStanding::Active);
 }
 
+/// Lets everybody vote on a run of one module, 1 for an overflow; who was asked.
+fn one_claims(bench: &mut Bench, run: u128, n: u8) -> Vec<u32> {
+    let numbers: Vec<u32> = bench.pool.workers().iter().map(|view| view.worker.0).collect();
+    numbers.iter().for_each(|number| bench.step(Event::Credits { worker: worker(*number), credits: 4 }));
+    bench.effects.clear();
+    bench.submit(portable(run, Verify::Quorum { n }));
+    let mut asked = Vec::new();
+    for _ in 0..10 {
+        for (_, number, epoch, by) in bench.assigned() {
+            asked.push(by);
+            let claim = Vote { outcome: Outcome::Trapped { trap: Trap::StackOverflow }, ..vote(9) };
+            let vote = if by == 1 { claim } else { vote(8) };
+            let (attempt, epoch, worker) = (attempt(run, number), Epoch(epoch), worker(by));
+            bench.step(Event::AttemptVoted { attempt, epoch, worker, vote });
+        }
+        if let Some(last) = bench.last_final() {
+            assert_eq!(last.state, RunState::Succeeded);
+            bench.step(Event::Committed { run: RunId(run), write: WriteKind::Finished });
+            return asked;
+        }
+    }
+    panic!("it does not end: {:?}", bench.explained(run));
+}
+
+#[test]
+fn a_module_goes_no_more_to_one_that_claimed_its_overflow_in_vain_three_times() {
+    let mut bench = pool(&[1, 2, 3, 4]);
+    for run in 1..=3 {
+        assert!(one_claims(&mut bench, run, 3).contains(&1), "run {run}");
+    }
+    for run in 4..=20 {
+        assert_eq!(one_claims(&mut bench, run, 3).len(), 3, "no attempt is lost on it any more");
+    }
+    assert_eq!(bench.standing(1), WorkerStanding::Active);
+    // where nobody else can be had it is asked
+    bench.step(Event::WorkerLeft { worker: worker(4) });
+    bench.submit(portable(30, Verify::Quorum { n: 3 }));
+    let mut asked: Vec<u32> = bench.assigned().iter().map(|it| it.3).collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [1, 2, 3]);
+    // and so it is, of that machine code only
+    bench.step(Event::Cancel { run: RunId(30) });
+    bench.join(machine(4, 4));
+    bench.join(machine(1, 7));
+    assert!(one_claims(&mut bench, 31, 3).contains(&1));
+}
+
 #[test]
 fn an_overflow_against_the_same_code_is_a_dissent() {
     let mut bench = pool(&[1, 1, 1]);
