@@ -37,6 +37,7 @@ mod discord;
 mod effects;
 mod evidence;
 mod explain;
+mod failures;
 mod floor;
 mod frame;
 mod grace;
