@@ -138,7 +138,8 @@ impl Mutant {
             // I5 and I13 are true of it: where the late vote is of the worker that holds the live attempt as well (it came back
             // and was given a new one), the pool takes that one for ended while it is executed, and hands the worker another
             // attempt of the run beside it (seen in a world with seed 2522), or one beyond its slots
-            // and where only the late vote came with its blobs, nothing was collected as far as anybody may know (seed 68)
+            // and so is I12: the late vote came with its blobs, so the pool, which takes it for one that counts, collects nothing,
+            // while none of the votes that do count came with them (traced in the world of seed 68: the pool itself is right)
             Mutant::CountsLateVotes => &["I3", "I4", "I5", "I10", "I12", "I13"],
             // seen in the worlds of restarts only: see there
             Mutant::ForgetsHolds => &["kept"],
