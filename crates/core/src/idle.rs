@@ -24,15 +24,14 @@ use super::{Class, Time};
 impl Run {
     /// Whether another class would cost it little: it waits for a further vote, and no class has given it more than one.
     fn may_leave(&self) -> bool {
-        let frames = self.frames();
-        self.compares()
+        let is_waiting = self.compares()
             && self.ticket.is_some()
             && self.live() == 0
+            && self.has_ballot()
             && self.kin == self.base
             && self.bound().is_none()
-            && !frames.is_empty()
-            && frames.iter().all(|frame| self.votes_in(Some(*frame)).len() <= 1)
-            && self.may_turn()
+            && self.may_turn();
+        is_waiting && self.frames().iter().all(|frame| self.votes_in(Some(*frame)).len() <= 1)
     }
 }
 

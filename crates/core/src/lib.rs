@@ -60,6 +60,7 @@ mod settle;
 mod share;
 mod signs;
 mod slab;
+mod ticks;
 mod timers;
 mod types;
 mod views;
