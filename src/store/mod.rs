@@ -247,10 +247,16 @@ pub trait Store: Send + Sync + 'static {
     /// Records what came of one; of corrections [`RunWrite::Correct`] does.
     async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError>;
     /// Corrects runs that have a result which was replaced ([`RunWrite::Correct`]) in the run that computed it: each becomes a
-    /// revision more, as [`crate::store::dependents::follow`] says, with the delivery of its callback. Looks at `limit` of them at most, from where the
-    /// call before ended on. That they are to be looked at is written with the correction, and with the final of one that
-    /// comes later; so none is missed, whatever lies between, and none is corrected twice.
-    async fn follow_corrections(&self, at: Time, limit: u32) -> Result<Followed, StoreError>;
+    /// revision more, as [`crate::store::dependents::follow`] says, with the delivery of its callback. Looks at `limit` of
+    /// them at most, from where the call before ended on, and at none behind the one with which it has made `deliveries_max`
+    /// deliveries. That they are to be looked at is written with the correction, and with the final of one that comes later;
+    /// so none is missed, whatever lies between, and none is corrected twice.
+    async fn follow_corrections(
+        &self,
+        at: Time,
+        limit: u32,
+        deliveries_max: u32,
+    ) -> Result<Followed, StoreError>;
     /// Appends evidence, in this order, and folds it into the standings of its workers.
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError>;
     /// Evidence of a worker with its position in the log, newest first, before position `before`, at most `limit`.

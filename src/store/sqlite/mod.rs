@@ -445,12 +445,17 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| repairs::conclude(batch, run, &concluded)).await
     }
 
-    async fn follow_corrections(&self, at: Time, limit: u32) -> Result<Followed, StoreError> {
+    async fn follow_corrections(
+        &self,
+        at: Time,
+        limit: u32,
+        deliveries_max: u32,
+    ) -> Result<Followed, StoreError> {
         // as a rule there are none
         if !self.readers.call(dependents::is_due).await? {
             return Ok(Followed::default());
         }
-        self.writer.call(move |batch| dependents::follow(batch, at, limit)).await
+        self.writer.call(move |batch| dependents::follow(batch, at, limit, deliveries_max)).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {
