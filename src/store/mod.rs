@@ -157,6 +157,9 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a note of how a try of a delivery ended. False, and nothing changes, if it is not pending any more or somebody
     /// asked for it again since `tries` tries had been made.
     async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError>;
+    /// Receivers that were tried, those tried latest first, and whether the last try of each was delivered: at most `limit`, of
+    /// the `deliveries` that were made last. A walk over these, for the start.
+    async fn tried_receivers(&self, limit: u32, deliveries: u32) -> Result<Vec<(String, bool)>, StoreError>;
     /// The deliveries of a run, by revision.
     async fn callbacks(&self, run: RunId) -> Result<Vec<Delivery>, StoreError>;
     /// Makes a run's delivery due at `at`, however it ended, with all of its tries before it; the newest revision's if none is

@@ -309,6 +309,10 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| callbacks::due(connection, now, &skip, limits)).await
     }
 
+    async fn tried_receivers(&self, limit: u32, deliveries: u32) -> Result<Vec<(String, bool)>, StoreError> {
+        self.readers.call(move |connection| callbacks::tried_receivers(connection, limit, deliveries)).await
+    }
+
     async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError> {
         self.writer.call(move |batch| callbacks::tried(batch, id, tries, &tried)).await
     }
