@@ -7,7 +7,7 @@ use super::client::Client;
 use super::error::CliError;
 use super::screen::Screen;
 use super::terminal::{duration, size};
-use crate::protocol::api::{CacheView, Timestamp, WithdrawRequest, Withdrawn};
+use crate::protocol::api::{CacheView, Timestamp, WithdrawRequest, Withdrawn, Worker};
 
 /// Shows the cache's figures, or withdraws results from it.
 pub async fn cache(client: &Client, args: &CacheArgs) -> Result<u8, CliError> {
@@ -36,6 +36,12 @@ pub async fn cache(client: &Client, args: &CacheArgs) -> Result<u8, CliError> {
             match json {
                 true => screen.json(&done)?,
                 false => screen.text(&format!("{} results withdrawn\n", done.withdrawn))?,
+            }
+            // one that is gone may have been meant: what rested on it is withdrawn all the same
+            if let Some(worker) = worker
+                && client.find::<Worker>(&["workers", &worker.to_string()]).await?.is_none()
+            {
+                screen.note(&format!("there is no worker {worker} now: was another one meant?"));
             }
         }
     }

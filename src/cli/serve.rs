@@ -113,8 +113,15 @@ async fn serve_on(config: ServeConfig, listener: TcpListener) -> Result<(), CliE
 fn workers_words(count: u32, slots: u32, arbiters: u32) -> String {
     let slots = if slots == 1 { "1 slot".to_owned() } else { format!("{slots} slots") };
     let workers = match count {
-        0 => "none here: runs need workers of other machines (`lockstep worker --help`)".to_owned(),
-        1 => format!("1 with {slots}: nobody to compare with, so submit with `--once` or add workers"),
+        0 if arbiters == 0 => {
+            "none here: runs need workers of other machines (`lockstep worker --help`)".to_owned()
+        }
+        0 if arbiters == 1 => return "none here: 1 arbiter executes everything".to_owned(),
+        0 => return format!("none here: {arbiters} arbiters execute everything"),
+        1 if arbiters == 0 => {
+            format!("1 with {slots}: nobody to compare with, so submit with `--once` or add workers")
+        }
+        1 => format!("1 with {slots}"),
         count => format!("{count} with {slots} each"),
     };
     match arbiters {
@@ -244,6 +251,13 @@ mod tests {
     fn the_workers_are_told_in_words() {
         assert_eq!(workers_words(3, 1, 0), "3 with 1 slot each");
         assert_eq!(workers_words(2, 8, 2), "2 with 8 slots each; and 2 arbiters");
+        assert_eq!(
+            workers_words(1, 2, 1),
+            "1 with 2 slots; and 1 arbiter",
+            "which is somebody to compare with"
+        );
+        assert_eq!(workers_words(0, 2, 1), "none here: 1 arbiter executes everything");
+        assert_eq!(workers_words(0, 2, 2), "none here: 2 arbiters execute everything");
         assert!(workers_words(1, 2, 0).starts_with("1 with 2 slots: nobody to compare with"));
         assert!(workers_words(0, 4, 0).starts_with("none here"), "slots of nobody are not mentioned");
     }

@@ -236,10 +236,15 @@ fn rule(predicate: &Predicate) -> String {
     let count = predicate.votes.len();
     let arbiters = predicate.votes.iter().filter(|vote| vote.arbiter).count();
     if let Some(epsilon) = &predicate.rule.epsilon {
-        if arbiters >= 2 && !predicate.dissents.is_empty() {
+        let contradicted = match () {
+            () if !predicate.dissents.is_empty() => Some("the votes differed"),
+            () if predicate.revision > 1 => Some("the revision before said otherwise"),
+            () => None,
+        };
+        if let Some(contradicted) = contradicted.filter(|_| arbiters >= 2) {
             return format!(
-                "{}: the votes differed, and {arbiters} of the {count} equal votes are of arbiters, whom the operator trusts \
-                 to settle that; the bound on the error, {}, was not what decided",
+                "{}: {contradicted}, and {arbiters} of the {count} equal votes are of arbiters, whom the operator trusts to \
+                 settle that; the bound on the error, {}, was not what decided",
                 plain(&predicate.rule.policy),
                 plain(epsilon)
             );
@@ -304,4 +309,28 @@ fn meaning(predicate: &Predicate, trust: Trust) -> Vec<String> {
         );
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_decided_is_told() {
+        let example = check(include_bytes!("../../docs/receipt.example.json")).unwrap();
+        let mut predicate = example.statement.predicate;
+        let dissents = predicate.votes.split_off(1);
+        predicate.votes.push(predicate.votes[0].clone());
+        predicate.rule = Rule { policy: "standard".to_owned(), n: None, epsilon: Some("0.001".to_owned()) };
+        predicate.dissents.clear();
+        assert!(rule(&predicate).contains("an error of at most 0.001"), "{}", rule(&predicate));
+        predicate.votes.iter_mut().for_each(|vote| vote.arbiter = true);
+        assert!(rule(&predicate).contains("an error of at most 0.001"), "{}", rule(&predicate));
+        predicate.revision = 2;
+        assert!(rule(&predicate).contains("the revision before said otherwise, and 2 of the 2 equal votes"));
+        predicate.dissents = dissents;
+        assert!(rule(&predicate).contains("the votes differed, and 2 of the 2 equal votes"));
+        predicate.votes[0].arbiter = false;
+        assert!(rule(&predicate).contains("an error of at most 0.001"), "one arbiter decides nothing alone");
+    }
 }

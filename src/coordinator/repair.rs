@@ -35,8 +35,8 @@ const REVISIONS_MAX: usize = 100;
 /// their turn.
 const FOLLOW_PAGE: u32 = 100;
 const FOLLOW_PAGES: usize = 50;
-/// The same, once in a [`PERIOD`], while more than half of the deliveries that may wait in a workspace do: within the day
-/// after which one is given up they do not fill the other half.
+/// Of them, in a [`PERIOD`], those that somebody is told of, while more than half of the deliveries that may wait in a workspace
+/// do: within the day after which one is given up they do not fill the other half. The others fill nothing.
 const FOLLOW_CROWDED: u32 = 4;
 /// Finals that are with the owner at once; the core lets fewer of them have workers.
 const AT_ONCE: usize = 32;
@@ -214,23 +214,34 @@ impl Repairer {
     }
 
     /// Corrects runs that have the result of one that was corrected. True if the rest waits, because too much does that others
-    /// are to be told of: each of these may be one more, and none is to keep callers out.
+    /// are to be told of: further ones may be told of too, and none is to keep callers out.
     async fn follow_corrections(&self) -> Result<bool, StoreError> {
+        // made in this period while there was a crowd
+        let mut deliveries = 0;
         for _ in 0..FOLLOW_PAGES {
             let is_crowded = self.is_crowded().await?;
-            let limit = if is_crowded { FOLLOW_CROWDED } else { FOLLOW_PAGE };
-            let followed = self.store.follow_corrections(self.clock.now(), limit).await?;
+            let most = if is_crowded { FOLLOW_CROWDED.saturating_sub(deliveries) } else { u32::MAX };
+            if most == 0 {
+                return Ok(true);
+            }
+            let followed = self.store.follow_corrections(self.clock.now(), FOLLOW_PAGE, most).await?;
+            if is_crowded {
+                let is_told = |run: &&StoredRun| run.policy.callback.is_some();
+                deliveries += followed.corrected.iter().filter(is_told).count() as u32;
+            }
             if !followed.corrected.is_empty() {
                 let count = followed.corrected.len();
                 tracing::warn!(count, "runs that had been answered with a wrong result are corrected along");
                 let _ = self.commands.send(Command::Followed(followed.corrected));
             }
-            if !followed.has_more || is_crowded {
-                return Ok(followed.has_more);
+            if !followed.has_more {
+                return Ok(false);
             }
         }
-        self.handle.wake();
-        Ok(false)
+        if deliveries == 0 {
+            self.handle.wake();
+        }
+        Ok(deliveries > 0)
     }
 
     /// Whether in all workspaces together more than half of the deliveries wait that may in one.

@@ -238,7 +238,8 @@ fn by_weight(predicate: &Predicate, verify: Verify) -> Result<VerdictKind, Recei
     let rule = Credibility { epsilon_ppb, lottery, arbiters, reverify: replaced, is_nondeterministic };
     if weigh(&rule, &opinions) != (Weighing::Decided { result: predicate.result }) {
         return refuse(format!(
-            "its votes leave an error above the bound of `{}`, or another result ahead",
+            "by the bound of `{}` its votes are not enough: they leave too large an error, too few of them are of proven \
+             voters of different fault domains, or another result is ahead",
             predicate.rule.policy
         ));
     }

@@ -157,6 +157,9 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a note of how a try of a delivery ended. False, and nothing changes, if it is not pending any more or somebody
     /// asked for it again since `tries` tries had been made.
     async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError>;
+    /// Receivers that were tried, those tried latest first, and whether the last try of each was delivered: at most `limit`, of
+    /// the `deliveries` that were made last. A walk over these, for the start.
+    async fn tried_receivers(&self, limit: u32, deliveries: u32) -> Result<Vec<(String, bool)>, StoreError>;
     /// The deliveries of a run, by revision.
     async fn callbacks(&self, run: RunId) -> Result<Vec<Delivery>, StoreError>;
     /// Makes a run's delivery due at `at`, however it ended, with all of its tries before it; the newest revision's if none is
@@ -247,10 +250,16 @@ pub trait Store: Send + Sync + 'static {
     /// Records what came of one; of corrections [`RunWrite::Correct`] does.
     async fn conclude_suspect(&self, run: RunId, concluded: Concluded) -> Result<(), StoreError>;
     /// Corrects runs that have a result which was replaced ([`RunWrite::Correct`]) in the run that computed it: each becomes a
-    /// revision more, as [`crate::store::dependents::follow`] says, with the delivery of its callback. Looks at `limit` of them at most, from where the
-    /// call before ended on. That they are to be looked at is written with the correction, and with the final of one that
-    /// comes later; so none is missed, whatever lies between, and none is corrected twice.
-    async fn follow_corrections(&self, at: Time, limit: u32) -> Result<Followed, StoreError>;
+    /// revision more, as [`crate::store::dependents::follow`] says, with the delivery of its callback. Looks at `limit` of
+    /// them at most, from where the call before ended on, and at none behind the one with which it has made `deliveries_max`
+    /// deliveries. That they are to be looked at is written with the correction, and with the final of one that comes later;
+    /// so none is missed, whatever lies between, and none is corrected twice.
+    async fn follow_corrections(
+        &self,
+        at: Time,
+        limit: u32,
+        deliveries_max: u32,
+    ) -> Result<Followed, StoreError>;
     /// Appends evidence, in this order, and folds it into the standings of its workers.
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError>;
     /// Evidence of a worker with its position in the log, newest first, before position `before`, at most `limit`.

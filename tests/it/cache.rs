@@ -167,4 +167,10 @@ async fn the_command_line_uses_shows_and_withdraws() {
     let (ok, done) = lockstep(&pool, &["cache", "withdraw", "--run", first["id"].as_str().unwrap()]);
     assert!(ok && done.contains("1 results withdrawn"), "{done}");
     assert_eq!(run("use")["cached"], false);
+    let worker = pool.get("/v1/workers").await.1["items"][0]["id"].clone();
+    for (worker, is_there) in [(worker.as_str().unwrap(), true), ("w99", false)] {
+        let (ok, done) = lockstep(&pool, &["cache", "withdraw", "--worker", worker]);
+        assert!(ok && done.contains("results withdrawn"), "{done}");
+        assert_eq!(!done.contains(&format!("there is no worker {worker}")), is_there, "{done}");
+    }
 }

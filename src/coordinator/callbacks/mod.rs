@@ -20,7 +20,7 @@ use reqwest::{Client, Response, StatusCode};
 use tokio_util::sync::CancellationToken;
 
 use self::address::{Refused, Resolver, Rules};
-use self::places::{Flying, PER_RECEIVER_MAX};
+use self::places::{Flying, KNOWN_MAX, PER_RECEIVER_MAX};
 use self::shared::{PENDING_PER_RECEIVER_MAX, Pending};
 use super::CoordinatorError;
 use super::clock::Clock;
@@ -50,6 +50,8 @@ const GIVE_UP_MS: u64 = 24 * 60 * 60 * 1_000;
 const TRIES_MAX: u32 = 50;
 /// Length of a failure's words.
 const ERROR_CHARS_MAX: usize = 300;
+/// Deliveries that are looked at, once at the start, for who answers: some tens of milliseconds off every path.
+const TRIED_LOOKED_AT_MAX: u32 = 100_000;
 /// Between two looks at the outbox when nothing is known to be due.
 const LOOK_PERIOD: Duration = Duration::from_secs(30);
 /// The same after trouble with the store.
@@ -151,7 +153,7 @@ impl Deliverer {
     /// Runs until `stopping`. What is on its way then is sent again by the next life.
     pub async fn run(self, stopping: CancellationToken) {
         let deliverer = Arc::new(self);
-        let mut flying = Flying::default();
+        let mut flying = deliverer.begin().await;
         loop {
             let wait = deliverer.send_due(&mut flying).await;
             tokio::select! {
@@ -160,6 +162,17 @@ impl Deliverer {
                 () = deliverer.callbacks.wake.notified() => {}
                 () = tokio::time::sleep(wait) => {}
                 () = stopping.cancelled() => return,
+            }
+        }
+    }
+
+    /// Who has answered before the start has room from the first delivery on, whatever strangers do.
+    async fn begin(&self) -> Flying {
+        match self.store.tried_receivers(KNOWN_MAX as u32, TRIED_LOOKED_AT_MAX).await {
+            Ok(tried) => Flying::after(tried),
+            Err(error) => {
+                tracing::warn!(%error, "who answered callbacks before cannot be read: everybody is new");
+                Flying::default()
             }
         }
     }

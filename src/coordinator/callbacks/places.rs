@@ -3,7 +3,7 @@
 //! Invariants: a receiver whose last try was delivered takes at most [`PER_RECEIVER_MAX`] of the [`AT_ONCE_MAX`] places; one
 //! whose last try failed takes one, and so does one of which nothing is known. All that fail take no more than
 //! [`FAILING_AT_ONCE_MAX`] together, all that are not known no more than [`UNKNOWN_AT_ONCE_MAX`]: the rest is for those that
-//! answer. What is known of receivers is what this process saw, so that after a start each is tried once.
+//! answer. What is known of receivers at the start is what the outbox says of their last tries.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ const FAILING_AT_ONCE_MAX: usize = AT_ONCE_MAX / 3;
 const UNKNOWN_AT_ONCE_MAX: usize = AT_ONCE_MAX / 3;
 /// Receivers that are known to answer, and as many that are known to fail; beyond it the ones of longest ago are as good as
 /// new.
-const KNOWN_MAX: usize = 1_000;
+pub(super) const KNOWN_MAX: usize = 1_000;
 
 /// Deliveries on their way.
 #[derive(Default)]
@@ -33,6 +33,13 @@ pub(super) struct Flying {
 }
 
 impl Flying {
+    /// Nothing yet, where the last tries of receivers ended so, the latest first.
+    pub fn after(tried: Vec<(String, bool)>) -> Flying {
+        let mut known = Known::default();
+        tried.into_iter().rev().for_each(|(receiver, is_delivered)| known.note(receiver, is_delivered));
+        Flying { known, ..Flying::default() }
+    }
+
     /// Places that nobody has.
     pub fn room(&self) -> usize {
         AT_ONCE_MAX.saturating_sub(self.on_their_way.len())
@@ -209,6 +216,26 @@ mod tests {
         known.note(one.to_owned(), false);
         known.note(other.to_owned(), true);
         assert!(!room(&known, &[one], one) && room(&known, &[one, other], other));
+    }
+
+    #[test]
+    fn who_answered_in_an_earlier_life_is_no_stranger() {
+        let tried = [("up.example", true), ("down.example", false)];
+        let flying = Flying::after(tried.map(|(name, is_delivered)| (name.to_owned(), is_delivered)).into());
+        let standing = |name| flying.known.standing(name);
+        assert_eq!(standing("up.example"), Standing::Answers);
+        assert_eq!(standing("down.example"), Standing::Fails);
+        assert_eq!(standing("new.example"), Standing::Unknown);
+        assert_eq!(flying.room(), AT_ONCE_MAX);
+        // strangers that hang have all the places that they may have
+        let new = names("new", UNKNOWN_AT_ONCE_MAX);
+        let taken = Taken::of(&flying.known, new.iter().map(String::as_str));
+        assert!(taken.leave_room(&flying.known, "up.example") && !taken.leave_room(&flying.known, "other"));
+        // the latest of too many are known
+        let tried = names("up", KNOWN_MAX + 1).into_iter().map(|name| (name, true)).collect();
+        let known = Flying::after(tried).known;
+        assert_eq!(known.standing("up0.example"), Standing::Answers);
+        assert_eq!(known.standing(&format!("up{KNOWN_MAX}.example")), Standing::Unknown);
     }
 
     #[test]

@@ -17,10 +17,11 @@ use super::divergence;
 use super::extract::{Named, Params, Reader, bad_path, parse_id};
 use super::openapi::Binary;
 use super::problem::ApiError;
-use crate::coordinator::service::{AttemptResult, Caller, RunDetail, Service};
+use crate::coordinator::service::{AttemptResult, Caller, Service};
 use crate::id::RunId;
 use crate::protocol::api::{Comparison, ProblemCode, Side, Window};
 use crate::result::{OutputRef, ResultManifest};
+use crate::store::Source;
 
 /// Bytes that are shown before the first difference.
 const WINDOW_BEFORE: u64 = 256;
@@ -215,16 +216,22 @@ pub struct DiffParams {
     revision: Option<u32>,
 }
 
-fn nothing_differs(detail: &RunDetail) -> ApiError {
-    let id = detail.run.id;
-    let earlier = match detail.run.revision {
-        ..=1 => "",
-        _ => {
-            "; what was wrong before is in revision 1: ask with `revision=1` (`lockstep runs diff --revision 1`)"
+/// Says it, and where something may differ.
+fn nothing_differs(run: RunId, revision: u32, source: Option<Source>) -> String {
+    let where_else = match (source, revision) {
+        (Some(source), _) => {
+            format!("; it has none: ask for those of the run `{}`, which computed its result", source.run())
+        }
+        (None, ..=1) => String::new(),
+        (None, _) => {
+            let before = revision - 1;
+            format!(
+                "; the revision before may have attempts that differ: ask with `revision={before}` (`lockstep runs diff \
+                 --revision {before}`)"
+            )
         }
     };
-    let detail = format!("no two attempts of the run `{id}` differ{earlier}");
-    ApiError::new(ProblemCode::NotFound, detail)
+    format!("no two attempts of the run `{run}` differ{where_else}")
 }
 
 /// Compare two attempts
@@ -246,7 +253,11 @@ pub async fn diff(
     let detail = service.run_at(&caller, id, params.revision).await?;
     let (left, right) = match (params.left, params.right) {
         (Some(left), Some(right)) => (left, right),
-        (None, None) => Service::differing_attempts(&detail).ok_or_else(|| nothing_differs(&detail))?,
+        (None, None) => Service::differing_attempts(&detail).ok_or_else(|| {
+            let run = &detail.run;
+            let detail = nothing_differs(run.id, run.revision, run.source);
+            ApiError::new(ProblemCode::NotFound, detail)
+        })?,
         (left, _) => {
             let name = if left.is_none() { "left" } else { "right" };
             return Err(ApiError::parameter(name, "name both attempts, or none"));
@@ -387,5 +398,19 @@ mod tests {
         assert!(differing(&left, &left).is_empty());
         let right = manifest(1, b"b", vec![file("/out/c", b"1"), file("/out/b", b"1"), file("/out/a", b"2")]);
         assert_eq!(differing(&left, &right), ["outcome", "stdout", "file:/out/a", "file:/out/c"]);
+    }
+
+    #[test]
+    fn where_nothing_differs_it_is_said_where_something_may() {
+        let told = |revision, source| nothing_differs(RunId(1), revision, source);
+        assert!(told(1, None).ends_with("differ"), "{}", told(1, None));
+        assert!(told(3, None).contains("ask with `revision=2`"), "{}", told(3, None));
+        for source in [Source::Cached(RunId(7)), Source::Shared(RunId(7))] {
+            let told = told(2, Some(source));
+            assert!(
+                told.contains(&format!("of the run `{}`", RunId(7))) && !told.contains("revision"),
+                "{told}"
+            );
+        }
     }
 }

@@ -288,7 +288,10 @@ fn decode_followed<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         let pointer = pointer(&error);
         let inner = error.into_inner();
         // what a type takes for bad syntax, such as null for a name, may be good JSON
-        let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        // which is UTF-8: what is ignored is not looked at so closely
+        let is_json = || {
+            std::str::from_utf8(body).is_ok() && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+        };
         if inner.is_data() || is_json() {
             ApiError::new(ProblemCode::InvalidField, inner.to_string()).at(pointer)
         } else {
@@ -340,8 +343,8 @@ mod tests {
     use super::*;
     use crate::protocol::api::{Problem, RunRequest, TokenRequest};
 
-    fn refusal(body: &str) -> Problem {
-        problem(decode::<RunRequest>(body.as_bytes()).map(drop).unwrap_err())
+    fn refusal(body: impl AsRef<[u8]>) -> Problem {
+        problem(decode::<RunRequest>(body.as_ref()).map(drop).unwrap_err())
     }
 
     fn problem(error: ApiError) -> Problem {
@@ -363,6 +366,7 @@ mod tests {
         ] {
             assert_eq!(refusal(body).code, code, "{body}");
         }
+        assert_eq!(refusal(b"{\"args\": [\"\xff\"]}").code, ProblemCode::InvalidBody, "it is not UTF-8");
     }
 
     #[test]

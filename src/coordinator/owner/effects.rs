@@ -159,6 +159,7 @@ impl Owner {
 
     fn finished_in_memory(&mut self, last: Final) {
         self.share_reported(&last);
+        self.keep_disputed(&last);
         let Some(mut open) = self.forget(last.run) else { return };
         learn(&mut self.artifacts, &self.links, &open, &last);
         let detail = Arc::new(open.final_detail(&last));

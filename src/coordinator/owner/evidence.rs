@@ -145,6 +145,9 @@ async fn write(store: Arc<dyn Store>, to: Readers, mut entries: mpsc::UnboundedR
                 break answer;
             }
             entry.answer(answer);
+            for behind in &mut waiting {
+                behind.answer(Err(StoreError::Full));
+            }
             wait_for_room(&mut entries, &mut waiting).await;
         };
         to.hear(&entry);
@@ -152,8 +155,7 @@ async fn write(store: Arc<dyn Store>, to: Readers, mut entries: mpsc::UnboundedR
     }
 }
 
-/// Lets some time pass. Who waits for what comes meanwhile, or stands behind what is tried again, hears at once that it holds
-/// unstored.
+/// Lets some time pass. Who waits for what comes meanwhile hears at once that it holds unstored.
 async fn wait_for_room(entries: &mut mpsc::UnboundedReceiver<Entry>, waiting: &mut VecDeque<Entry>) {
     let pause = tokio::time::sleep(FULL_PAUSE);
     tokio::pin!(pause);

@@ -21,6 +21,7 @@ use crate::store::{Failure, FinalRun, ModuleState, NewRun, StoredModule, WriteAn
 mod anew;
 mod cached;
 mod dependents;
+mod divided;
 mod settled;
 
 const CLASS: Class = Class(Digest::EMPTY);

@@ -131,6 +131,10 @@ pub(crate) async fn a_delivery_is_due_until_it_succeeds_or_is_given_up(place: &d
     assert_eq!((first.state, first.tries, first.last_error), (DeliveryState::Delivered, 2, None));
     assert_eq!((second.state, second.next_at), (DeliveryState::GivenUp, None));
     assert_eq!(due(&*store, 99).await, [id(3)]);
+    let tried = [("r2.example".to_owned(), false), ("r1.example".to_owned(), true)];
+    assert_eq!(store.tried_receivers(9, 9).await.unwrap(), tried, "the latest first");
+    assert_eq!(store.tried_receivers(1, 9).await.unwrap(), tried[..1]);
+    assert_eq!(store.tried_receivers(9, 2).await.unwrap(), tried[..1], "of those that were made last");
 
     // asked for again, whatever became of it: a try of before says nothing of it any more
     assert!(store.redeliver_callback(run_id(2), None, Time(30)).await.unwrap());
@@ -140,6 +144,8 @@ pub(crate) async fn a_delivery_is_due_until_it_succeeds_or_is_given_up(place: &d
     let again = only(&*store, 2).await;
     assert_eq!((again.state, again.tries, again.since), (DeliveryState::Pending, 0, Time(30)));
     assert_eq!(again.created_at, Time(2));
+    assert!(store.redeliver_callback(run_id(1), None, Time(50)).await.unwrap());
+    assert_eq!(store.tried_receivers(9, 9).await.unwrap(), tried, "how it went stays what is known of it");
     assert_eq!(due(&*store, 40).await, [id(2), id(3)]);
 }
 

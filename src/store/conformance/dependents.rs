@@ -45,7 +45,7 @@ async fn read(store: &dyn Store, number: u64) -> StoredRun {
 async fn followed(store: &dyn Store, at: u64, limit: u32) -> Vec<RunId> {
     let mut all = Vec::new();
     loop {
-        let page = store.follow_corrections(Time(at), limit).await.unwrap();
+        let page = store.follow_corrections(Time(at), limit, u32::MAX).await.unwrap();
         assert!(page.corrected.len() <= limit as usize);
         for run in &page.corrected {
             let stored = store.run(run.id).await.unwrap().unwrap();
@@ -88,7 +88,7 @@ pub(crate) async fn a_correction_reaches_every_run_that_has_the_result_over_a_re
     assert!(store.put_suspects(liar, looked).await.unwrap());
     assert_eq!(write(&*store, correct(correction(1, 2, 90))).await.unwrap(), WriteAnswer::Committed);
     let right = read(&*store, 1).await;
-    let page = store.follow_corrections(Time(91), 1).await.unwrap();
+    let page = store.follow_corrections(Time(91), 1, u32::MAX).await.unwrap();
     assert_eq!((page.corrected.len(), page.has_more), (1, true));
     let halfway = figures(&*store, liar).await;
     assert_eq!((halfway.corrected, halfway.dependents, halfway.is_followed), (1, 1, false));
@@ -183,7 +183,7 @@ pub(crate) async fn every_further_correction_reaches_them_again(place: &dyn Plac
     }
     assert_eq!(write(&*store, correct(correction(1, 2, 90))).await.unwrap(), WriteAnswer::Committed);
     // one of them has heard of the second revision when the third comes
-    let page = store.follow_corrections(Time(91), 1).await.unwrap();
+    let page = store.follow_corrections(Time(91), 1, u32::MAX).await.unwrap();
     assert_eq!((page.corrected.len(), page.has_more), (1, true));
     assert_eq!(write(&*store, correct(correction(1, 3, 95))).await.unwrap(), WriteAnswer::Committed);
     assert_eq!(followed(&*store, 96, 1).await, [2, 3].map(run_id));
@@ -197,6 +197,36 @@ pub(crate) async fn every_further_correction_reaches_them_again(place: &dyn Plac
         assert!(results.iter().is_sorted_by(|one, other| one != other));
     }
     check_references(&*store).await;
+}
+
+pub(crate) async fn deliveries_end_a_page_and_runs_that_nobody_hears_of_do_not(place: &dyn Place) {
+    let store = place.open().await;
+    finished(&*store, [1]).await;
+    let first = read(&*store, 1).await;
+    let callback = Callback { url: "https://example.org/hook".into() };
+    for number in 2..=9 {
+        if [3, 5, 6, 9].contains(&number) {
+            let policy = Policy { callback: Some(callback.clone()), ..new_run(number).policy };
+            let told = NewRun { policy, ..new_run(number) };
+            let end = FinalRun {
+                callback: Some(callback.clone()),
+                ..answered(number, Source::Cached(run_id(1)), &first)
+            };
+            store.write_runs(vec![insert(told), finish(end)].into()).await.unwrap();
+        } else {
+            answer(&*store, number, Source::Cached(run_id(1)), &first).await;
+        }
+    }
+    assert_eq!(write(&*store, correct(correction(1, 2, 90))).await.unwrap(), WriteAnswer::Committed);
+    // the second delivery ends a page, and so does what is looked at
+    for (limit, corrected, has_more) in
+        [(99, &[2, 3, 4, 5][..], true), (2, &[6, 7], true), (99, &[8, 9], false), (99, &[], false)]
+    {
+        let page = store.follow_corrections(Time(91), limit, 2).await.unwrap();
+        let ids: Vec<_> = page.corrected.iter().map(|run| run.id).collect();
+        assert_eq!(ids, corrected.iter().map(|number| run_id(*number)).collect::<Vec<_>>());
+        assert_eq!(page.has_more, has_more);
+    }
 }
 
 pub(crate) async fn what_computed_a_result_stays_as_long_as_a_run_that_has_it(place: &dyn Place) {
@@ -227,7 +257,7 @@ pub(crate) async fn what_computed_a_result_stays_as_long_as_a_run_that_has_it(pl
     assert_eq!((store.usage().await.unwrap().runs, store.usage().await.unwrap().blobs), (0, 0));
     // the next run with its row has nothing to do with it
     finished(&*store, [5]).await;
-    assert!(!store.follow_corrections(Time(99), 9).await.unwrap().has_more);
+    assert!(!store.follow_corrections(Time(99), 9, 9).await.unwrap().has_more);
     assert_eq!(store.retain(older(99)).await.unwrap().gone, [run_id(5)]);
 }
 

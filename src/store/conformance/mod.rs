@@ -114,6 +114,7 @@ macro_rules! conformance {
                 a_correction_reaches_every_run_that_has_the_result_over_a_restart,
                 who_comes_after_a_correction_is_corrected_if_its_result_is_of_before,
                 every_further_correction_reaches_them_again,
+                deliveries_end_a_page_and_runs_that_nobody_hears_of_do_not,
                 nothing_has_the_result_of_a_run_that_is_not_there,
                 what_computed_a_result_stays_as_long_as_a_run_that_has_it,
                 more_that_are_held_than_are_looked_at_at_once_keep_nothing_behind_them;

@@ -419,7 +419,7 @@ async fn take(step: &Step, place: &dyn Place, store: &mut Arc<dyn Store>, model:
         Step::Follow { limit } => {
             model.clock += 1;
             let at = Time(model.clock);
-            let followed = store.follow_corrections(at, *limit).await.unwrap();
+            let followed = store.follow_corrections(at, *limit, u32::MAX).await.unwrap();
             assert!(followed.corrected.len() <= *limit as usize);
             for run in followed.corrected {
                 let outdated = model.outdated(at).into_iter().find(|(id, _)| *id == run.id);

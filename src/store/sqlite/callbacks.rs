@@ -170,6 +170,21 @@ pub(super) fn tried(batch: &mut Batch<'_>, id: CallbackId, tries: u32, tried: &T
     Ok(changed > 0)
 }
 
+/// See [`crate::store::Store::tried_receivers`].
+pub(super) fn tried_receivers(
+    connection: &Connection,
+    limit: u32,
+    deliveries: u32,
+) -> rusqlite::Result<Vec<(String, bool)>> {
+    // beside a maximum SQLite gives the columns of the row that has it
+    let mut select = connection.prepare(
+        "SELECT receiver, last_error IS NULL, max(last_at) FROM
+             (SELECT receiver, last_error, last_at FROM callbacks ORDER BY row DESC LIMIT ?2)
+         WHERE last_at IS NOT NULL GROUP BY receiver ORDER BY 3 DESC LIMIT ?1",
+    )?;
+    select.query_map(params![limit, deliveries], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
 /// See [`crate::store::Store::callbacks`].
 pub(super) fn of_run(connection: &Connection, run: RunId) -> rusqlite::Result<Vec<Delivery>> {
     let sql = format!(

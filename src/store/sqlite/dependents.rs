@@ -77,7 +77,12 @@ pub(super) fn has_any(connection: &Connection, row: i64) -> rusqlite::Result<boo
 }
 
 /// See [`crate::store::Store::follow_corrections`].
-pub(super) fn follow(batch: &mut Batch<'_>, at: Time, limit: u32) -> Result<Followed, Abort> {
+pub(super) fn follow(
+    batch: &mut Batch<'_>,
+    at: Time,
+    limit: u32,
+    deliveries_max: u32,
+) -> Result<Followed, Abort> {
     let (connection, _) = batch.rows()?;
     let due: Option<(i64, i64, Vec<u8>)> = connection
         .prepare_cached("SELECT run, cursor, workers FROM corrections WHERE due = 1 ORDER BY run LIMIT 1")?
@@ -90,15 +95,26 @@ pub(super) fn follow(batch: &mut Batch<'_>, at: Time, limit: u32) -> Result<Foll
         // nobody can read it
         None => Vec::new(),
     };
-    let last = page.last().filter(|_| page.len() >= limit as usize).map(|(row, _)| *row);
-    let mut corrected = Vec::new();
-    for run in page.into_iter().filter_map(|(_, run)| run) {
-        let next = right.as_ref().and_then(|right| next_revision(&run, run.source?, right, at));
-        let Some(next) = next else { continue };
+    let mut last = page.last().filter(|_| page.len() >= limit as usize).map(|(row, _)| *row);
+    let (mut corrected, mut deliveries) = (Vec::new(), 0);
+    let mut page = page.into_iter();
+    while let Some((row, run)) = page.next() {
+        let next = run.and_then(|run| {
+            let next = next_revision(&run, run.source?, right.as_ref()?, at)?;
+            Some((run, next))
+        });
+        let Some((run, next)) = next else { continue };
         match batch.replace(&FinishRow::of(&next))? {
-            Ok(_) => corrected.push(as_corrected(run, &next)),
+            Ok(_) => {
+                deliveries += u32::from(next.callback.is_some());
+                corrected.push(as_corrected(run, &next));
+            }
             // what it refers to is referred to by the run that computed it, which is here
             Err(answer) => tracing::error!(run = %run.id, ?answer, "a run was not corrected along"),
+        }
+        if deliveries >= deliveries_max && page.len() > 0 {
+            last = Some(row);
+            break;
         }
     }
     let (connection, _) = batch.rows()?;

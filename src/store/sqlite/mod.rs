@@ -309,6 +309,10 @@ impl Store for SqliteStore {
         self.readers.call(move |connection| callbacks::due(connection, now, &skip, limits)).await
     }
 
+    async fn tried_receivers(&self, limit: u32, deliveries: u32) -> Result<Vec<(String, bool)>, StoreError> {
+        self.readers.call(move |connection| callbacks::tried_receivers(connection, limit, deliveries)).await
+    }
+
     async fn callback_tried(&self, id: CallbackId, tries: u32, tried: Tried) -> Result<bool, StoreError> {
         self.writer.call(move |batch| callbacks::tried(batch, id, tries, &tried)).await
     }
@@ -445,12 +449,17 @@ impl Store for SqliteStore {
         self.writer.call(move |batch| repairs::conclude(batch, run, &concluded)).await
     }
 
-    async fn follow_corrections(&self, at: Time, limit: u32) -> Result<Followed, StoreError> {
+    async fn follow_corrections(
+        &self,
+        at: Time,
+        limit: u32,
+        deliveries_max: u32,
+    ) -> Result<Followed, StoreError> {
         // as a rule there are none
         if !self.readers.call(dependents::is_due).await? {
             return Ok(Followed::default());
         }
-        self.writer.call(move |batch| dependents::follow(batch, at, limit)).await
+        self.writer.call(move |batch| dependents::follow(batch, at, limit, deliveries_max)).await
     }
 
     async fn append_evidence(&self, evidence: Vec<Evidence>) -> Result<(), StoreError> {

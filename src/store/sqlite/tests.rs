@@ -163,7 +163,7 @@ async fn answers_of_before_are_corrected_along_after_the_upgrade() {
     let manifest = right.manifest.clone().unwrap();
     let row = BlobRow { size: 1, inline: Some(manifest.canonical().into()) };
     store.put_blob(right.result.unwrap(), row, FOREVER).await.unwrap();
-    let followed = store.follow_corrections(Time(90), 9).await.unwrap();
+    let followed = store.follow_corrections(Time(90), 9, 9).await.unwrap();
     let ids: Vec<_> = followed.corrected.iter().map(|run| run.id).collect();
     assert_eq!((ids, followed.has_more), ([2, 3].map(run_id).to_vec(), false));
     for number in [2, 3] {

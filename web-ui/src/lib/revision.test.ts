@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Revision, Run } from "../api/types";
-import { stoodFor, verificationWords, whatChanged } from "./revision";
+import { decidedBy, stoodFor, verificationWords, whatChanged } from "./revision";
 
 const output = (digest: string) => ({ digest, size: 1 });
 const run = (change: Partial<Run> = {}): Run =>
@@ -47,4 +47,15 @@ it("has words for every conclusion but a correction, which its revision says", (
   expect(of("undecided")?.tone).toBe("warn");
   expect(of("nondeterministic")?.tone).toBe("bad");
   expect(of("corrected")).toBeNull();
+});
+
+it("ascribes a decision to a verification only where that decided", () => {
+  const by = (policy: string, conclusion: string | null, revision = 1) =>
+    decidedBy({ revision, policy: { verify: { policy } }, verification: conclusion === null ? null : { conclusion } } as Parameters<typeof decidedBy>[0]);
+  expect(by("high", null)).toEqual({ anew: false, allowedBy: "high" });
+  for (const conclusion of ["undecided", "not_verifiable", "nondeterministic"]) expect(by("high", conclusion)).toEqual({ anew: false, allowedBy: "high" });
+  expect(by("quorum", "confirmed")).toEqual({ anew: true, allowedBy: "standard" });
+  expect(by("high", "confirmed")).toEqual({ anew: true, allowedBy: "high" });
+  expect(by("quorum", null, 2)).toEqual({ anew: false, allowedBy: "verified anew" });
+  expect(by("standard", "undecided", 2)).toEqual({ anew: false, allowedBy: "verified anew" });
 });

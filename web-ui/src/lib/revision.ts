@@ -40,6 +40,18 @@ interface Said {
   text: string;
 }
 
+/** Whether the votes that decided are those of a verification, and what allowed the error that they leave. */
+export function decidedBy(run: Pick<Run, "revision"> & { policy: { verify: { policy: string } }; verification: Pick<Verification, "conclusion"> | null }): {
+  anew: boolean;
+  allowedBy: string;
+} {
+  // any other conclusion left the decision of before as it was
+  const anew = run.verification?.conclusion === "confirmed";
+  const { policy } = run.policy.verify;
+  if (run.revision > 1) return { anew, allowedBy: "verified anew" };
+  return { anew, allowedBy: anew && policy !== "high" ? "standard" : policy };
+}
+
 /** What verifying a final anew came to. A correction is said by its revision, so it is not here. */
 export function verificationWords({ conclusion }: Verification): Said | null {
   const why = "A worker on whom this result rested is not trusted any more";

@@ -158,3 +158,20 @@ async fn on_a_full_disk_an_order_is_answered_and_what_rested_on_the_worker_answe
     let answer = tokio::time::timeout(PATIENCE, is_stored).await.expect("it is answered").unwrap();
     assert!(matches!(answer, Err(crate::store::StoreError::Full)));
 }
+
+#[tokio::test]
+async fn on_a_full_disk_an_order_behind_evidence_is_answered_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { pages_max: Some(400) };
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path(), options, Failure::new()).unwrap());
+    let number = enrol(store.as_ref()).await;
+    let mut bench = Bench::over(dir, store);
+    let worker = bench.join(number);
+    make_full(bench.store.as_ref()).await;
+    let attempt = AttemptId { run: RunId(1), number: 1 };
+    // longer than the room that is left in any page
+    bench.owner.note(worker, &"x".repeat(20_000), attempt, None);
+    let is_stored = bench.say(worker, |stored| WorkerOrder::Quarantine("broken".to_owned(), stored));
+    let answer = tokio::time::timeout(PATIENCE, is_stored).await.expect("it is answered").unwrap();
+    assert!(matches!(answer, Err(crate::store::StoreError::Full)));
+}

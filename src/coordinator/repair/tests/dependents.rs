@@ -113,18 +113,25 @@ async fn what_was_not_corrected_along_before_the_end_is_after_the_next_start() {
 }
 
 #[tokio::test]
-async fn those_that_are_to_be_told_do_not_fill_the_outbox() {
+async fn those_that_are_to_be_told_do_not_fill_the_outbox_and_hold_up_nobody_else() {
     let (store, dir) = store().await;
     let run = ended(&*store, Verify::Once, &[1], &[], 11).await;
     let was = store.run(run).await.unwrap().unwrap();
     let callback = Some(Callback { url: "https://down.example/".into() });
-    for _ in 0..FOLLOW_CROWDED + 5 {
+    let told = FOLLOW_CROWDED as usize;
+    // more of which nobody hears than are read at once, and only then those that are told of
+    for _ in 0..FOLLOW_PAGE + 5 {
+        answered(&*store, &was).await;
+    }
+    for _ in 0..told + 5 {
         answered_and_told(&*store, &was, callback.clone()).await;
+        answered(&*store, &was).await;
     }
     store.write_runs(vec![correction(&was, 2)].into()).await.unwrap();
     // more than half of what may wait does
     let mut bench = Bench::with(Arc::clone(&store), Arc::clone(&dir), u64::from(FOLLOW_CROWDED));
-    assert_eq!(is_told(&mut bench).await.len(), FOLLOW_CROWDED as usize, "some at any rate");
+    assert_eq!(is_told(&mut bench).await.len(), FOLLOW_PAGE as usize, "these are no deliveries");
+    assert_eq!(is_told(&mut bench).await.len(), 5 + 2 * told - 1, "up to the last one that is told of");
     // whoever wakes it, the rest waits for the next period
     for _ in 0..20 {
         bench.handle.wake();
@@ -137,5 +144,5 @@ async fn those_that_are_to_be_told_do_not_fill_the_outbox() {
     // with room again nothing waits
     bench.task.abort();
     let mut bench = Bench::with(store, dir, 1_000);
-    assert_eq!(is_told(&mut bench).await.len(), 5);
+    assert_eq!(is_told(&mut bench).await.len(), 5 * 2 + 1);
 }
