@@ -80,6 +80,7 @@ impl Floor {
 
     pub(super) fn turn_to(&mut self, run: &mut Run, frame: Frame) {
         (run.kin, run.class) = (frame.kin, Some(frame.class));
+        run.left.retain(|left| *left != frame);
         run.turns = run.turns.saturating_add(1);
         let votes = run.votes().len();
         self.note(run, Note::Turned { frame, votes });
@@ -101,7 +102,8 @@ impl Floor {
     ///
     /// Where stacks overflowed and some did not, the votes of the latter come first, whatever the others' number: then a
     /// further vote comes from anybody, and nobody's word chooses who is asked. Only after as many votes as one frame may have
-    /// does it turn to the largest group that could decide.
+    /// does it turn to the largest group that could decide. Votes that it left, because nobody had room to add to them, come
+    /// last of all: whoever claims an overflow would otherwise turn it back at once to whoever keeps it waiting.
     fn steer(&self, run: &Run, frames: &[Frame], patience: Patience) -> Option<Frame> {
         let current = run.frame()?;
         if !run.may_turn() {
@@ -117,7 +119,14 @@ impl Floor {
             frame.kin != run.base || wide.as_ref().is_none_or(|classes| classes.contains(&frame.class))
         };
         let may_decide = |frame: &Frame| is_wide(frame) && may_decide(frame);
-        let possible: Vec<Frame> = frames.iter().copied().filter(may_decide).collect();
+        let mut possible: Vec<Frame> = frames.iter().copied().filter(may_decide).collect();
+        if !run.left.is_empty() {
+            // it may have turned to a class that has no vote yet
+            possible.extend(Some(current).filter(|current| !frames.contains(current) && may_decide(current)));
+            if possible.iter().any(|frame| !run.left.contains(frame)) {
+                possible.retain(|frame| !run.left.contains(frame));
+            }
+        }
         let votes = |frame: Frame| run.votes_in(Some(frame));
         let plain = possible.iter().filter(|frame| frame.kin == Kin::Portable && !votes(**frame).is_empty());
         let plain = plain.max_by_key(|frame| votes(**frame).len()).copied();

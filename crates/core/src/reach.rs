@@ -132,6 +132,15 @@ pub(super) fn nobody_left(run: &Run) -> String {
     )
 }
 
+/// Why a run gives up whose class has no room for it, and that has turned to others as often as it may.
+pub(super) fn idle_for_good(run: &Run, class: Class, wait_ms: u64) -> String {
+    let open = left_open(run).map(|open| format!("; {open}")).unwrap_or_default();
+    format!(
+        "for {wait_ms} ms nobody of class {} had room for it, and it has turned to others as often as a run may{open}",
+        class.0.short()
+    )
+}
+
 /// Why a run gives up that has as many votes as it may.
 pub(super) fn disputed(run: &Run) -> String {
     let votes = run.votes().len();

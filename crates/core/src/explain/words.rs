@@ -277,7 +277,7 @@ impl fmt::Display for Note {
             }
             Note::Idle { class, wait_ms } => write!(
                 f,
-                "for {wait_ms} ms nobody of class {} had room for it, to which its first vote binds it: others are asked that have",
+                "for {wait_ms} ms nobody of class {} had room for it, to which its votes bind it: others are asked that have",
                 class.0.short()
             ),
             Note::Returned { number, worker } => {
