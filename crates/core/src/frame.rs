@@ -28,10 +28,12 @@ use vocabulary::result::FailReason;
 /// Times that a run turns to other votes. Far above what honest workers cause; it ends a game of those that come and go.
 const TURNS_MAX: u8 = 16;
 
-/// Whether everybody counts who may come back, or only those that may get work now.
+/// Whether everybody counts who may come back, those of them that were heard of within the time that a run waits for a
+/// quorum, or only those that may get work now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
     Waits,
+    AWhile,
     Over,
 }
 
@@ -179,8 +181,12 @@ impl Floor {
 
     /// Whether a worker could be asked for a vote on a run.
     pub(super) fn may_vote(&self, run: &Run, worker: &Worker, patience: Patience) -> bool {
-        let may_come_back =
-            || patience == Patience::Waits && worker.quarantine.is_none() && worker.drain.is_none();
+        let is_waited_for = || match patience {
+            Patience::Waits => true,
+            Patience::AWhile => self.now.ms_since(worker.heard_at) < self.config.quorum_wait_ms,
+            Patience::Over => false,
+        };
+        let may_come_back = || worker.quarantine.is_none() && worker.drain.is_none() && is_waited_for();
         (worker.is_eligible() || may_come_back())
             && worker.memory_bytes >= run.memory_bytes
             && run.labels.as_ref().is_none_or(|labels| worker.carries(labels))

@@ -123,6 +123,15 @@ pub(super) fn too_few(run: &Run, wait_ms: u64, there: usize) -> String {
     }
 }
 
+/// Why nobody is asked to verify anew what only one class can tell.
+pub(super) fn out_of_reach(run: &Run) -> String {
+    let class = run.bound().map_or_else(|| "unknown".to_owned(), |frame| frame.class.0.short().to_string());
+    format!(
+        "only workers of class {class}, which computed it, and arbiters of that class can tell whether it is right, and those \
+         that are left of it could not, whatever they found"
+    )
+}
+
 /// Why a run ends of which trusted workers named three results, when nobody is there who could settle it.
 pub(super) fn nobody_left(run: &Run) -> String {
     let open = left_open(run).unwrap_or_default();
