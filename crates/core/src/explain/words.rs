@@ -159,6 +159,12 @@ impl fmt::Display for Note {
                     result.short()
                 )
             }
+            Note::Upheld { result } => write!(
+                f,
+                "confirmed by the word of an arbiter, who is trusted: it executed it and named {} as before, whatever the votes \
+                 weigh",
+                result.short()
+            ),
             Note::Weighed { error_ppb, epsilon_ppb } => {
                 write!(
                     f,
