@@ -5,7 +5,7 @@
 //! differ, never a module that was called nondeterministic (I15).
 
 use super::AttemptState;
-use super::credibility::{Rule, arbitrated, group_error_ppb, split};
+use super::credibility::{Rule, Word, arbitrated, group_error_ppb, split};
 use super::evidence::{Evidence, Witness, day_of};
 use super::explain::{DaysBefore, Fate, Note};
 use super::floor::{Floor, Followup};
@@ -68,8 +68,9 @@ impl Floor {
     pub(super) fn judge(&mut self, run: &mut Run, won: Digest) {
         if let Some(rule) = run.rule() {
             let opinions = run.opinions();
-            let note = match arbitrated(&opinions, won) {
-                Some(executions) => Note::Arbitrated { result: won, executions },
+            let note = match arbitrated(&opinions, won, rule.reverify) {
+                Some(Word::Settled { executions }) => Note::Arbitrated { result: won, executions },
+                Some(Word::Upheld) => Note::Upheld { result: won },
                 None => {
                     let error_ppb = group_error_ppb(&opinions, won);
                     Note::Weighed { error_ppb, epsilon_ppb: rule.epsilon_ppb }
@@ -186,7 +187,7 @@ impl Floor {
         }
     }
 
-    /// A voter of before that has not joined this pool: its log is told, and it is kept out if that is enough.
+    /// A voter of before that has not joined this pool as what it was: its log is told, and it is kept out if that is enough.
     fn blame_absent(&mut self, run: &mut Run, voter: PastVoter, attempt: Option<AttemptId>, with: usize) {
         let PastVoter { worker, class: Some(class), is_out, .. } = voter else { return };
         let at = self.now;
@@ -208,6 +209,10 @@ impl Floor {
         let Some(known) = self.crew.get(worker) else {
             return self.blame_absent(run, voter, attempt, with);
         };
+        if voter.class.is_some_and(|class| class != known.class) {
+            // it is here as something else since, and what it did is told of what it was
+            return self.blame_absent(run, voter, attempt, with);
+        }
         let evidence = if with > 0 { Evidence::Collusion } else { Evidence::LoneDissent };
         if known.quarantine.is_some() {
             // it is out; what else it did is kept, so that it is not let in for one thing while there are others

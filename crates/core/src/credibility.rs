@@ -311,11 +311,24 @@ fn trusted(rule: &Rule, votes: &[Opinion]) -> Option<Weighing> {
     }
 }
 
-/// How often arbiters executed what they settled: results differed, and they named this one each time.
-pub(super) fn arbitrated(votes: &[Opinion], won: Digest) -> Option<usize> {
-    let is_disputed = votes.iter().any(|vote| vote.result != won);
+/// How arbiters decided what they did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Word {
+    /// Results differed, the one of before included, and they executed it so often and named this one each time.
+    Settled { executions: usize },
+    /// It is what was known before, and nobody says otherwise.
+    Upheld,
+}
+
+/// Whether arbiters decided it by their word: see [`trusted`]. `known` is what is verified anew, if anything is.
+pub(super) fn arbitrated(votes: &[Opinion], won: Digest, known: Option<Digest>) -> Option<Word> {
+    let is_disputed = votes.iter().any(|vote| vote.result != won) || known.is_some_and(|known| known != won);
     let executions = votes.iter().filter(|vote| vote.weight.is_arbiter && vote.result == won).count();
-    (is_disputed && executions >= 2).then_some(executions)
+    match executions {
+        2.. if is_disputed => Some(Word::Settled { executions }),
+        1.. if !is_disputed && known.is_some() => Some(Word::Upheld),
+        _ => None,
+    }
 }
 
 /// All votes are for one result.

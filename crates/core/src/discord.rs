@@ -131,15 +131,16 @@ impl Floor {
         }
     }
 
-    /// Whether a run is divided, executed by nobody, and nobody is there any more whose vote could decide it: it does not
-    /// wait for others, as there may be none.
+    /// Whether a run is divided, executed by nobody, and nobody is there any more, or away for a moment, whose vote could
+    /// decide it: it does not wait for others, as there may be none.
     pub(super) fn is_divided_for_good(&self, run: &Run, tally: &Tally) -> bool {
-        let is_open = matches!(tally, Tally::Open { .. }) && run.live() == 0 && !run.is_held;
+        let is_open =
+            matches!(tally, Tally::Open { .. }) && run.live() == 0 && !run.is_held && !self.is_grace();
         is_open
             && run.rule().is_some()
             && run.voted.len() >= VOTES_MIN
             && !split(&run.opinions()).is_empty()
-            && run.frame().is_some_and(|frame| !self.may_decide(run, frame, Patience::Over))
+            && run.frame().is_some_and(|frame| !self.may_decide(run, frame, Patience::AWhile))
     }
 }
 

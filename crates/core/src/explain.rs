@@ -136,6 +136,9 @@ pub(super) enum Note {
         result: Digest,
         executions: usize,
     },
+    Upheld {
+        result: Digest,
+    },
     Blamed {
         worker: WorkerId,
         fate: Fate,

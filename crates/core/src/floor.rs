@@ -9,6 +9,7 @@ use super::explain::Note;
 use super::modules::Modules;
 use super::placement::{Draw, barred, choose, draw, lacking};
 use super::queue::Queue;
+use super::reach::out_of_reach;
 use super::repair::Repair;
 use super::run::Run;
 use super::settle::Ending;
@@ -150,6 +151,9 @@ impl Floor {
 
     /// Lets the run wait for a worker, in the shape of what it wants now.
     pub(super) fn requeue(&mut self, run: &mut Run, missing: u32, seat: Seat) {
+        if !self.is_within_reach(run) {
+            return self.fail(run, FailReason::NoQuorum, &out_of_reach(run));
+        }
         if !self.take_token(run) {
             return;
         }

@@ -28,10 +28,12 @@ use vocabulary::result::FailReason;
 /// Times that a run turns to other votes. Far above what honest workers cause; it ends a game of those that come and go.
 const TURNS_MAX: u8 = 16;
 
-/// Whether everybody counts who may come back, or only those that may get work now.
+/// Whether everybody counts who may come back, those of them that were heard of within the time that a run waits for a
+/// quorum, or only those that may get work now.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
     Waits,
+    AWhile,
     Over,
 }
 
@@ -80,6 +82,7 @@ impl Floor {
 
     pub(super) fn turn_to(&mut self, run: &mut Run, frame: Frame) {
         (run.kin, run.class) = (frame.kin, Some(frame.class));
+        run.left.retain(|left| *left != frame);
         run.turns = run.turns.saturating_add(1);
         let votes = run.votes().len();
         self.note(run, Note::Turned { frame, votes });
@@ -101,7 +104,8 @@ impl Floor {
     ///
     /// Where stacks overflowed and some did not, the votes of the latter come first, whatever the others' number: then a
     /// further vote comes from anybody, and nobody's word chooses who is asked. Only after as many votes as one frame may have
-    /// does it turn to the largest group that could decide.
+    /// does it turn to the largest group that could decide. Votes that it left, because nobody had room to add to them, come
+    /// last of all: whoever claims an overflow would otherwise turn it back at once to whoever keeps it waiting.
     fn steer(&self, run: &Run, frames: &[Frame], patience: Patience) -> Option<Frame> {
         let current = run.frame()?;
         if !run.may_turn() {
@@ -117,7 +121,14 @@ impl Floor {
             frame.kin != run.base || wide.as_ref().is_none_or(|classes| classes.contains(&frame.class))
         };
         let may_decide = |frame: &Frame| is_wide(frame) && may_decide(frame);
-        let possible: Vec<Frame> = frames.iter().copied().filter(may_decide).collect();
+        let mut possible: Vec<Frame> = frames.iter().copied().filter(may_decide).collect();
+        if !run.left.is_empty() {
+            // it may have turned to a class that has no vote yet
+            possible.extend(Some(current).filter(|current| !frames.contains(current) && may_decide(current)));
+            if possible.iter().any(|frame| !run.left.contains(frame)) {
+                possible.retain(|frame| !run.left.contains(frame));
+            }
+        }
         let votes = |frame: Frame| run.votes_in(Some(frame));
         let plain = possible.iter().filter(|frame| frame.kin == Kin::Portable && !votes(**frame).is_empty());
         let plain = plain.max_by_key(|frame| votes(**frame).len()).copied();
@@ -170,8 +181,12 @@ impl Floor {
 
     /// Whether a worker could be asked for a vote on a run.
     pub(super) fn may_vote(&self, run: &Run, worker: &Worker, patience: Patience) -> bool {
-        let may_come_back =
-            || patience == Patience::Waits && worker.quarantine.is_none() && worker.drain.is_none();
+        let is_waited_for = || match patience {
+            Patience::Waits => true,
+            Patience::AWhile => self.now.ms_since(worker.heard_at) < self.config.quorum_wait_ms,
+            Patience::Over => false,
+        };
+        let may_come_back = || worker.quarantine.is_none() && worker.drain.is_none() && is_waited_for();
         (worker.is_eligible() || may_come_back())
             && worker.memory_bytes >= run.memory_bytes
             && run.labels.as_ref().is_none_or(|labels| worker.carries(labels))

@@ -1,12 +1,13 @@
 //! Runs that are bound to a class whose workers never have a free slot.
 //!
 //! The first attempt binds a run to a class (`kin.rs`). If whoever else is of that class is there and never has room, the run
-//! is not short of workers, and would wait for as long as they like. So one that has at most one vote of each class, and has
-//! waited for as long as it would wait for a quorum, turns to another class that could decide it and has room for it now. Its
-//! votes are kept: they count again if it turns back.
+//! is not short of workers, and would wait for as long as they like. So one that has waited for as long as it would wait for a
+//! quorum turns to another class that could decide it and has room for it now. Its votes are kept: they count again if it
+//! turns back, which it does only where no others will do (`Run::left`), or if they decide it after all.
 //!
 //! Bounded: it is looked at once in `quorum_wait_ms`, turns as often as a run may turn at all, and has as many votes as all
-//! frames together may have (`frame.rs`). Where nobody of another class is free either, it keeps its place.
+//! frames together may have (`frame.rs`). One that may turn no more ends, as others would have room. Where nobody of another
+//! class is free either, it keeps its place.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -17,21 +18,29 @@ use super::floor::Floor;
 use super::frame::Patience;
 use super::kin::Frame;
 use super::placement::is_placeable;
+use super::reach::idle_for_good;
 use super::run::Run;
 use super::timers::Timer;
 use super::{Class, Time};
+use vocabulary::result::FailReason;
 
 impl Run {
-    /// Whether another class would cost it little: it waits for a further vote, and no class has given it more than one.
+    /// Whether it waits for a further vote that another class could give as well.
     fn may_leave(&self) -> bool {
-        let is_waiting = self.compares()
+        self.compares()
             && self.ticket.is_some()
             && self.live() == 0
             && self.has_ballot()
-            && self.kin == self.base
             && self.bound().is_none()
-            && self.may_turn();
-        is_waiting && self.frames().iter().all(|frame| self.votes_in(Some(*frame)).len() <= 1)
+    }
+
+    /// It turns away from all votes that it has: there is no room where these are looked at.
+    fn leave(&mut self) {
+        for frame in self.frames().into_iter().chain(self.frame()) {
+            if !self.left.contains(&frame) {
+                self.left.push(frame);
+            }
+        }
     }
 }
 
@@ -60,8 +69,12 @@ impl Floor {
         }
         let wait_ms = self.config.quorum_wait_ms;
         match (self.class_with_room(run), run.class) {
+            (Some(_), Some(class)) if !run.may_turn() => {
+                self.fail(run, FailReason::NoQuorum, &idle_for_good(run, class, wait_ms));
+            }
             (Some(frame), Some(class)) => {
                 self.note(run, Note::Idle { class, wait_ms });
+                run.leave();
                 self.turn_to(run, frame);
                 self.advance(run);
             }

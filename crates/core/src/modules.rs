@@ -157,6 +157,12 @@ impl Module {
             .then(|| format!("it crashed {runs} different runs within a day"))
     }
 
+    /// A run was executed, and a comparison agrees on its result: whoever alone said that it crashed there is no witness of
+    /// that, as otherwise two foreign domains could have any module taken out.
+    pub(super) fn survived(&mut self, run: RunId) {
+        self.crashed.retain(|crash| crash.run != run || crash.only.is_none());
+    }
+
     /// Runs that it crashed whichever one of the foreign domains lies.
     fn crashed_for_sure(&self, crew: &Crew) -> usize {
         let mut alone: BTreeMap<u32, usize> = BTreeMap::new();

@@ -123,12 +123,30 @@ pub(super) fn too_few(run: &Run, wait_ms: u64, there: usize) -> String {
     }
 }
 
+/// Why nobody is asked to verify anew what only one class can tell.
+pub(super) fn out_of_reach(run: &Run) -> String {
+    let class = run.bound().map_or_else(|| "unknown".to_owned(), |frame| frame.class.0.short().to_string());
+    format!(
+        "only workers of class {class}, which computed it, and arbiters of that class can tell whether it is right, and those \
+         that are left of it could not, whatever they found"
+    )
+}
+
 /// Why a run ends of which trusted workers named three results, when nobody is there who could settle it.
 pub(super) fn nobody_left(run: &Run) -> String {
     let open = left_open(run).unwrap_or_default();
     format!(
         "trusted workers named three results or more, and nobody else is there whose vote could settle it; {open}: either two \
          of them lie, or the module is not deterministic"
+    )
+}
+
+/// Why a run gives up whose class has no room for it, and that has turned to others as often as it may.
+pub(super) fn idle_for_good(run: &Run, class: Class, wait_ms: u64) -> String {
+    let open = left_open(run).map(|open| format!("; {open}")).unwrap_or_default();
+    format!(
+        "for {wait_ms} ms nobody of class {} had room for it, and it has turned to others as often as a run may{open}",
+        class.0.short()
     )
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use super::credibility::{Opinion, Weight, group_error_ppb};
 use super::explain::Note;
 use super::floor::{Floor, Followup};
+use super::frame::Patience;
 use super::quorum::majority;
 use super::run::{Phase, Run};
 use super::{Conclusion, Effect, Final, Reverified, Time, Write};
@@ -102,6 +103,16 @@ impl Repair {
 }
 
 impl Floor {
+    /// Whether a run could be verified anew, where only one class can tell, by those of it that are there or away for a
+    /// moment. Asked before it takes its turn: finals of a class that is gone would have others wait that can be decided.
+    pub(super) fn is_within_reach(&self, run: &Run) -> bool {
+        let is_new = !run.has_token && run.live() == 0 && !run.has_ballot() && !self.is_grace();
+        match run.bound().filter(|_| is_new) {
+            Some(frame) => self.may_decide(run, frame, Patience::AWhile),
+            None => true,
+        }
+    }
+
     /// Lets a run be queued, unless it is verified anew and others that are hold their part of the slots.
     pub(super) fn take_token(&mut self, run: &mut Run) -> bool {
         if run.reverify.is_none() || run.has_token {

@@ -85,6 +85,8 @@ pub(super) struct Run {
     pub fresh_until: Option<Time>,
     /// When it is asked whether its class has had no room for it for too long.
     pub idle_at: Option<Time>,
+    /// Votes from which it turned away because nobody had room there to add to them.
+    pub left: Vec<Frame>,
     /// It has waited for a worker that held none long enough.
     pub is_relaxed: bool,
     /// What decides with whom a vote is compared, as long as no vote says more.
@@ -149,6 +151,7 @@ impl Run {
             waits_since: submission.submitted_at,
             fresh_until: None,
             idle_at: None,
+            left: Vec::new(),
             is_relaxed: false,
             base,
             kin: base,

@@ -49,7 +49,9 @@ impl Floor {
             let dissenters = verdict.dissenters.clone();
             self.note(run, Note::Agreed { result, votes: verdict.votes, dissenters });
             if is_first {
-                self.modules[run.module].discord.agreed(run.id);
+                let module = &mut self.modules[run.module];
+                module.discord.agreed(run.id);
+                module.survived(run.id);
                 self.dissent(run, result);
                 self.judge(run, result);
                 self.remember_claims(run);

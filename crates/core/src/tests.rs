@@ -5,6 +5,7 @@ mod deciding;
 mod epochs;
 mod flows;
 mod grace;
+mod idle;
 mod placing;
 mod poison;
 mod portable;

@@ -159,6 +159,12 @@ impl fmt::Display for Note {
                     result.short()
                 )
             }
+            Note::Upheld { result } => write!(
+                f,
+                "confirmed by the word of an arbiter, who is trusted: it executed it and named {} as before, whatever the votes \
+                 weigh",
+                result.short()
+            ),
             Note::Weighed { error_ppb, epsilon_ppb } => {
                 write!(
                     f,
@@ -277,7 +283,7 @@ impl fmt::Display for Note {
             }
             Note::Idle { class, wait_ms } => write!(
                 f,
-                "for {wait_ms} ms nobody of class {} had room for it, to which its first vote binds it: others are asked that have",
+                "for {wait_ms} ms nobody of class {} had room for it, to which its votes bind it: others are asked that have",
                 class.0.short()
             ),
             Note::Returned { number, worker } => {

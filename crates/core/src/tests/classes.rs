@@ -4,7 +4,7 @@ use super::*;
 use vocabulary::result::VerdictKind;
 
 /// Somebody's machine, of this class and trust domain.
-fn stranger(number: u32, domain: &str, of_class: u8) -> Joining {
+pub(super) fn stranger(number: u32, domain: &str, of_class: u8) -> Joining {
     Joining {
         class: Class(Digest::from_bytes([of_class; 32])),
         domain: domain.to_owned(),
@@ -24,7 +24,7 @@ fn pool() -> Bench {
 }
 
 /// Everybody that is asked votes for `result` until the run is final.
-fn all_vote(bench: &mut Bench, result: u8) -> (Final, Vec<u32>) {
+pub(super) fn all_vote(bench: &mut Bench, result: u8) -> (Final, Vec<u32>) {
     let mut voters = Vec::new();
     for _ in 0..20 {
         for (run, number, epoch, by) in bench.assigned() {
@@ -51,7 +51,7 @@ fn two_strangers_that_make_up_a_class_are_bound_to_no_run_that_they_cannot_decid
 }
 
 /// One of the operator's own machines, of class 1.
-fn own(number: u32) -> Joining {
+pub(super) fn own(number: u32) -> Joining {
     Joining { domain: OWN_DOMAIN.to_owned(), ..joining(number) }
 }
 
@@ -201,48 +201,4 @@ fn no_run_turns_to_a_class_of_one_stranger_as_long_as_there_is_a_wider_one() {
     refuse(&mut bench, asked[1].1, 4);
     let (last, voters) = all_vote(&mut bench, 9);
     assert_eq!((last.verdict.kind, voters), (VerdictKind::Agreed, vec![4]), "it is asked once more");
-}
-
-/// Strangers 1 and 2 of a class, which got a run first, and two of the operator's own; 1 has voted and 2 has no room.
-fn idle() -> Bench {
-    let mut bench = Bench::start(&[]);
-    (1..=2).for_each(|number| bench.join(stranger(number, &format!("domain {number}"), 2)));
-    (3..=4).for_each(|number| bench.join(own(number)));
-    (2..=4).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 0 }));
-    bench.submit(submission(5, 7, Verify::Quorum { n: 2 }));
-    assert_eq!(bench.assigned(), [(5, 1, 7, 1)]);
-    bench.vote(5, 1, 7, 1, 7);
-    bench
-}
-
-#[test]
-fn a_run_whose_class_has_no_room_for_it_turns_to_one_that_has() {
-    let mut bench = idle();
-    (3..=4).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 4 }));
-    bench.wait_with(59_000, &[1, 2, 3, 4]);
-    assert!(bench.assigned().is_empty(), "2 may have room soon");
-    bench.wait_with(2_000, &[1, 2, 3, 4]);
-    let (last, voters) = all_vote(&mut bench, 9);
-    assert_eq!((last.verdict.kind, voters), (VerdictKind::Agreed, vec![3, 4]));
-    assert_eq!((last.verdict.votes, last.verdict.dissenters.as_slice()), (2, [].as_slice()));
-    let told = last.explain.iter().any(|it| it.text().contains("had room for it, to which its first vote"));
-    assert!(told, "{:?}", last.explain);
-}
-
-#[test]
-fn a_run_keeps_its_class_where_nobody_else_has_room_and_turns_when_somebody_has() {
-    let mut bench = idle();
-    bench.wait_with(600_000, &[1, 2, 3, 4]);
-    assert!(bench.assigned().is_empty());
-    let notes = bench.explained(5).len();
-    assert!(notes < 10, "{:?}", bench.explained(5));
-    // its own class is as good as any
-    let mut own_has_room = idle();
-    own_has_room.wait_with(600_000, &[1, 2, 3, 4]);
-    own_has_room.step(Event::Credits { worker: worker(2), credits: 4 });
-    let (last, voters) = all_vote(&mut own_has_room, 7);
-    assert_eq!((last.verdict.kind, voters), (VerdictKind::Agreed, vec![2]));
-    (3..=4).for_each(|number| bench.step(Event::Credits { worker: worker(number), credits: 4 }));
-    bench.wait_with(61_000, &[1, 2, 3, 4]);
-    assert_eq!(all_vote(&mut bench, 9).1, [3, 4]);
 }

@@ -274,6 +274,26 @@ fn a_nondeterministic_module_is_found_after_three_runs_where_there_is_no_arbiter
 }
 
 #[test]
+fn a_divided_run_waits_for_those_that_are_away_for_a_moment() {
+    for is_back in [true, false] {
+        let mut bench = Bench::with_proven(7, false);
+        (4..=7).for_each(|number| bench.step(Event::WorkerLeft { worker: worker(number) }));
+        assert_eq!(bench.drive(5, Verify::Standard, PEER_AUDIT, |by| by as u8).len(), 3);
+        bench.wait_with(10_000, &[1, 2, 3]);
+        assert!(bench.last_final().is_none(), "they could settle it");
+        if is_back {
+            let standing = Standing { k_milli: PROVEN, ..Standing::default() };
+            let domain = "d4".to_owned();
+            bench.join(Joining { standing, domain, prior: Prior::Foreign, ..joining(4) });
+            assert_eq!(bench.answer(|_| 1), [4]);
+        } else {
+            bench.wait_with(55_000, &[1, 2, 3]);
+            assert_eq!(bench.finished().reason, Some(FailReason::NoQuorum));
+        }
+    }
+}
+
+#[test]
 fn two_liars_that_contradict_each_other_make_no_module_nondeterministic() {
     let mut bench = Bench::with_proven(7, false);
     // both lie, whoever else is asked
@@ -306,6 +326,11 @@ fn what_is_confirmed_stays_and_is_told() {
     assert_eq!(reverified.conclusion, Conclusion::Confirmed);
     assert_eq!((reverified.last.revision, reverified.last.result), (1, Some(vote(1).result)));
     assert_eq!(asked, [ARBITER], "its word is enough for what was known");
+    let words = reverified.last.explain.iter().map(|it| it.text()).collect::<Vec<_>>().join("\n");
+    assert!(
+        words.contains("confirmed by the word of an arbiter") && !words.contains("leave an error"),
+        "{words}"
+    );
     assert!(bench.pool.run(RunId(5)).is_none(), "the pool has forgotten it");
 }
 
@@ -328,6 +353,8 @@ fn what_was_wrong_becomes_the_next_revision() {
     });
     let corrected = corrected.expect("a correction");
     assert_eq!((corrected.revision, corrected.result), (2, Some(vote(1).result)));
+    let words = corrected.explain.iter().map(|it| it.text()).collect::<Vec<_>>().join("\n");
+    assert!(words.contains("arbiters, who are trusted, executed it 2 times"), "{words}");
     assert!(bench.reverified().is_none());
     bench.step(Event::Committed { run: RunId(5), write: WriteKind::Finished });
     assert!(bench.pool.run(RunId(5)).is_none());

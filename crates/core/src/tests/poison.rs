@@ -229,3 +229,26 @@ fn those_that_follow_are_counted_too() {
     bench.wait(1);
     assert_eq!(bench.ended(), 3_000);
 }
+
+#[test]
+fn runs_that_others_executed_and_agreed_on_crashed_nobody() {
+    // 1 and 4 each say that five different runs crashed, and 2 and 3 execute every one of them
+    let mut bench = Bench::of((1..=4).map(foreign));
+    for run in 10..20 {
+        let liar = if run < 15 { 1 } else { 4 };
+        bench.only(0);
+        bench.submit(submission(run, 1, Verify::Quorum { n: 2 }));
+        bench.only(liar);
+        bench.only(0);
+        bench.crash(run, 1, liar);
+        for (number, by) in [(2, 2), (3, 3)] {
+            bench.only(by);
+            bench.only(0);
+            bench.vote(run, number, 1, by, 7);
+        }
+        let last = bench.last_final().map(|last| (last.run.0, last.state));
+        assert_eq!(last, Some((run, RunState::Succeeded)), "{:?}", bench.effects);
+        bench.step(Event::Committed { run: RunId(run), write: WriteKind::Finished });
+    }
+    assert!(!bench.is_quarantined());
+}
