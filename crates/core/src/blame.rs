@@ -6,6 +6,7 @@
 
 use super::AttemptState;
 use super::credibility::{Rule, Word, arbitrated, group_error_ppb, split};
+use super::discord::Blamed;
 use super::evidence::{Evidence, Witness, day_of};
 use super::explain::{DaysBefore, Fate, Note};
 use super::floor::{Floor, Followup};
@@ -107,20 +108,26 @@ impl Floor {
         let right: Vec<Dissent> =
             reverify.dissents.iter().filter(|dissent| dissent.result == won).copied().collect();
         for Dissent { number, worker, class, .. } in right {
-            let (at, attempt) = (self.now, Some(run.attempt_id(number)));
+            let attempt = run.attempt_id(number);
             self.note(run, Note::Absolved { worker });
-            // of a worker that is not here, or has another class now, only the log is told
-            let evidence = Evidence::Absolved;
-            if let Some(known) = self.crew.get_mut(worker).filter(|known| known.class == class) {
-                known.learn(at, Some(run.id), evidence);
-                if known.is_cleared() {
-                    self.note(run, Note::Rehabilitated { worker });
-                    let why = format!("its result of run {} had been right", run.id);
-                    self.followups.push(Followup::Rehabilitate(worker, why));
-                }
-            }
-            self.effects.push(Effect::Evidence { worker, class, portable: None, attempt, at, evidence });
+            let why = format!("its result of run {} had been right", run.id);
+            self.unblame(run, Blamed { worker, attempt, class }, why);
         }
+    }
+
+    /// What a run said against a worker is taken back, and its quarantine if that rested on nothing else.
+    fn unblame(&mut self, run: &mut Run, blamed: Blamed, why: String) {
+        let (Blamed { worker, attempt, class }, at, evidence) = (blamed, self.now, Evidence::Absolved);
+        // of a worker that is not here, or has another class now, only the log is told
+        if let Some(known) = self.crew.get_mut(worker).filter(|known| known.class == class) {
+            known.learn(at, Some(attempt.run), evidence);
+            if known.is_cleared() {
+                self.note(run, Note::Rehabilitated { worker });
+                self.followups.push(Followup::Rehabilitate(worker, why));
+            }
+        }
+        let attempt = Some(attempt);
+        self.effects.push(Effect::Evidence { worker, class, portable: None, attempt, at, evidence });
     }
 
     /// Workers of different fault domains that named the same confirm each other; an arbiter confirms everybody.
@@ -182,8 +189,13 @@ impl Floor {
             let same = |other: &&Lost| other.result == *result && other.voter.worker != voter.worker;
             let with = lost.iter().filter(same).count();
             // number 0 stands for the revision before
-            let attempt = Some(run.attempt_id(*number));
-            self.blame_one(run, *voter, attempt, with);
+            let attempt = run.attempt_id(*number);
+            let class = voter.class.or_else(|| self.crew.get(voter.worker).map(|known| known.class));
+            if let Some(class) = class.filter(|_| is_divided) {
+                let blamed = Blamed { worker: voter.worker, attempt, class };
+                self.modules[run.module].discord.blamed(blamed);
+            }
+            self.blame_one(run, *voter, Some(attempt), with);
         }
     }
 
@@ -258,12 +270,19 @@ impl Floor {
         self.note(run, Note::Vouched { worker, result, k_milli, error_ppb, epsilon_ppb, ppm });
     }
 
-    /// The module of a run is to blame, from now on and for everybody.
-    pub(super) fn call_nondeterministic(&mut self, run: &Run) {
+    /// The module of a run is to blame, from now on and for everybody: also for what was blamed on workers when it was
+    /// divided before.
+    pub(super) fn call_nondeterministic(&mut self, run: &mut Run) {
         let module = &mut self.modules[run.module];
-        if !std::mem::replace(&mut module.is_nondeterministic, true) {
-            let module = module.digest;
-            self.effects.push(Effect::NondeterministicModule { module, run: run.id });
+        if std::mem::replace(&mut module.is_nondeterministic, true) {
+            return;
+        }
+        let (module, blamed) = (module.digest, module.discord.take_blamed());
+        self.effects.push(Effect::NondeterministicModule { module, run: run.id });
+        for it in blamed {
+            self.note(run, Note::TakenBack { worker: it.worker, run: it.attempt.run });
+            let why = format!("the module of run {} is not deterministic", it.attempt.run);
+            self.unblame(run, it, why);
         }
     }
 

@@ -368,9 +368,9 @@ fn trusted_domains(votes: &[Opinion], result: Digest) -> usize {
     (0..votes.len()).filter(is_one).count()
 }
 
-/// What trusted workers named, each with its fault domain and a number for the result; nothing, unless three of different
-/// domains named three different results.
-pub(super) fn split(votes: &[Opinion]) -> Vec<(u32, u8)> {
+/// What trusted workers named, each with a number for the result; nothing, unless three of different fault domains named
+/// three different results.
+pub(super) fn split(votes: &[Opinion]) -> Vec<(WorkerId, u8)> {
     let mut results: Vec<Digest> = Vec::with_capacity(3);
     let (mut said, mut apart) = (Vec::new(), Vec::with_capacity(3));
     for vote in votes.iter().filter(|vote| vote.weight.is_trusted()) {
@@ -382,7 +382,7 @@ pub(super) fn split(votes: &[Opinion]) -> Vec<(u32, u8)> {
                 apart.push(vote.weight.domain);
             }
         }
-        said.push((vote.weight.domain, u8::try_from(number).unwrap_or(u8::MAX)));
+        said.push((vote.worker, u8::try_from(number).unwrap_or(u8::MAX)));
     }
     if apart.len() >= 3 { said } else { Vec::new() }
 }

@@ -156,6 +156,10 @@ pub(super) enum Note {
     Absolved {
         worker: WorkerId,
     },
+    TakenBack {
+        worker: WorkerId,
+        run: RunId,
+    },
     Rehabilitated {
         worker: WorkerId,
     },

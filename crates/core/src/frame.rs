@@ -62,10 +62,19 @@ impl Floor {
 
     /// Too few workers of its class were there for too long: turns the run to another class, or ends it.
     pub(super) fn short(&mut self, run: &mut Run, why: &str) {
-        let is_short = |ticket| self.queue.shape(self.queue.shape_of(ticket)).1.short_since.is_some();
-        if run.ticket.is_some_and(is_short) {
+        if self.short_shape(run).is_some() {
             self.turn_or_fail(run, why);
         }
+        // it may have been turned back by what else is known of it
+        if let Some(shape) = self.short_shape(run) {
+            self.watch_short(shape);
+        }
+    }
+
+    /// The shape in which a run waits, if too few workers are there for it.
+    fn short_shape(&self, run: &Run) -> Option<u32> {
+        let shape = self.queue.shape_of(run.ticket?);
+        self.queue.shape(shape).1.short_since.map(|_| shape)
     }
 
     /// The class to which a run is bound will not decide it: turns it to another one that could, or ends it.
@@ -73,6 +82,7 @@ impl Floor {
         let may_turn = run.compares() && run.live() == 0 && run.has_ballot();
         match may_turn.then(|| self.steer(run, &run.frames(), Patience::Over)).flatten() {
             Some(frame) => {
+                run.leave();
                 self.turn_to(run, frame);
                 self.advance(run);
             }
@@ -104,7 +114,7 @@ impl Floor {
     ///
     /// Where stacks overflowed and some did not, the votes of the latter come first, whatever the others' number: then a
     /// further vote comes from anybody, and nobody's word chooses who is asked. Only after as many votes as one frame may have
-    /// does it turn to the largest group that could decide. Votes that it left, because nobody had room to add to them, come
+    /// does it turn to the largest group that could decide. Votes that it left, because nobody was there or had room to add to them, come
     /// last of all: whoever claims an overflow would otherwise turn it back at once to whoever keeps it waiting.
     fn steer(&self, run: &Run, frames: &[Frame], patience: Patience) -> Option<Frame> {
         let current = run.frame()?;

@@ -34,8 +34,8 @@ impl Run {
             && self.bound().is_none()
     }
 
-    /// It turns away from all votes that it has: there is no room where these are looked at.
-    fn leave(&mut self) {
+    /// It turns away from all votes that it has: there is nobody, or no room, where these are looked at.
+    pub(super) fn leave(&mut self) {
         for frame in self.frames().into_iter().chain(self.frame()) {
             if !self.left.contains(&frame) {
                 self.left.push(frame);

@@ -85,7 +85,7 @@ pub(super) struct Run {
     pub fresh_until: Option<Time>,
     /// When it is asked whether its class has had no room for it for too long.
     pub idle_at: Option<Time>,
-    /// Votes from which it turned away because nobody had room there to add to them.
+    /// Votes from which it turned away because nobody was there, or had room, to add to them.
     pub left: Vec<Frame>,
     /// It has waited for a worker that held none long enough.
     pub is_relaxed: bool,

@@ -333,8 +333,14 @@ impl Crew {
     /// The fault domain of a worker.
     pub(super) fn fault_domain(&self, place: usize) -> u32 {
         // in a pool of one domain its place, otherwise the number of its trust domain, from the other half
+        if self.is_one_domain { place as u32 } else { self.steady_domain(place) }
+    }
+
+    /// Where the worker at a place sits, whoever else is there: its trust domain, by number from the upper half, or its place
+    /// if it is one of the operator's own.
+    pub(super) fn steady_domain(&self, place: usize) -> u32 {
         let worker = &self.workers[place];
-        if self.is_one_domain || worker.is_apart() { place as u32 } else { worker.domain_number | 1 << 31 }
+        if worker.is_apart() { place as u32 } else { worker.domain_number | 1 << 31 }
     }
 
     /// The trust domain of a worker, by number, whoever else is there.

@@ -186,6 +186,10 @@ impl fmt::Display for Note {
             Note::Absolved { worker } => {
                 write!(f, "{worker} had named it before: that it lost then is not held against it any more")
             }
+            Note::TakenBack { worker, run } => write!(
+                f,
+                "its module gives different results: that {worker} lost in run {run} is not held against it any more"
+            ),
             Note::Rehabilitated { worker } => {
                 write!(f, "{worker} was quarantined for nothing else: it works again, with its standing")
             }

@@ -274,6 +274,41 @@ fn a_nondeterministic_module_is_found_after_three_runs_where_there_is_no_arbiter
 }
 
 #[test]
+fn what_a_nondeterministic_module_said_against_workers_is_taken_back() {
+    let mut bench = Bench::with_proven(9, false);
+    for run in 100..124 {
+        assert!(executed(&mut bench, run, |_, _| 1).result.is_some());
+    }
+    bench.told();
+    // it is known to agree, so the two that lose first are blamed for it
+    let mut blamed: Vec<String> = Vec::new();
+    for run in [5, 6] {
+        let lies = std::cell::Cell::new(1);
+        let last = executed(&mut bench, run, |by, _| {
+            let is_first = !blamed.iter().any(|it| it.starts_with(&format!("w{by} ")));
+            lies.set(lies.get() + u8::from(is_first));
+            if is_first && lies.get() <= 3 { lies.get() } else { 1 }
+        });
+        assert_eq!(last.result, Some(vote(1).result));
+        blamed.extend(bench.told());
+    }
+    let dissents: Vec<&String> =
+        blamed.iter().filter(|it| it.ends_with(&Evidence::LoneDissent.name())).collect();
+    assert_eq!(dissents.len(), 4, "{blamed:?}");
+    let who: Vec<String> = dissents.iter().map(|it| it[..2].to_owned()).collect();
+    let view = |bench: &Bench, who: &str| bench.pool.worker(worker(who[1..].parse().unwrap())).unwrap();
+    assert!(who.iter().all(|it| view(&bench, it).evidence.suspect_since.is_some()));
+    let last = executed(&mut bench, 7, |_, executions| executions);
+    assert_eq!(last.reason, Some(FailReason::Nondeterministic));
+    let told = bench.told();
+    for it in &who {
+        assert!(told.contains(&format!("{it} {}", Evidence::Absolved.name())), "{told:?}");
+        let evidence = view(&bench, it).evidence;
+        assert!(evidence.suspect_since.is_none() && evidence.k_milli > PROVEN / 2, "{evidence:?}");
+    }
+}
+
+#[test]
 fn a_divided_run_waits_for_those_that_are_away_for_a_moment() {
     for is_back in [true, false] {
         let mut bench = Bench::with_proven(7, false);

@@ -77,6 +77,8 @@ fn a_claim_of_an_overflow_binds_no_run_to_a_machine_code_that_takes_nothing() {
     assert_eq!((last.verdict.kind, voters), (VerdictKind::Agreed, vec![3, 4]));
     assert_eq!(last.result, Some(Digest::from_bytes([8; 32])));
     assert!(last.verdict.dissenters.is_empty());
+    let turned = last.explain.iter().filter(|it| it.text().contains("had room for it, to which its votes"));
+    assert_eq!(turned.count(), 1, "it did not turn back");
 }
 
 #[test]

@@ -111,9 +111,19 @@ impl Oracle {
         Ok(())
     }
 
-    /// Only who had named what a correction found is told to have been right.
+    /// Only who had named what a correction found is told to have been right; or who lost in a divided run of a module that is
+    /// to blame itself.
     fn check_absolved(&mut self, worker: WorkerId, about: Option<RunId>) -> Result<(), String> {
         let known = about.and_then(|run| self.runs.get(&run));
+        let module = known.map(|known| known.submission.module);
+        let is_to_blame = |module: &Digest| {
+            let divided = self.books.divided.get(module);
+            self.books.nondeterministic.contains(module)
+                && divided.is_some_and(|runs| about.is_some_and(|run| runs.contains(&run)))
+        };
+        if module.as_ref().is_some_and(is_to_blame) {
+            return Ok(());
+        }
         let reverify = known.and_then(|known| Some((known, known.submission.reverify.as_ref()?)));
         let Some((known, reverify)) = reverify else {
             return Err(format!("integrity: {worker} is absolved of nothing that was looked at again"));
