@@ -104,9 +104,11 @@ impl Repair {
 
 impl Floor {
     /// Whether a run could be verified anew, where only one class can tell, by those of it that are there or away for a
-    /// moment. Asked before it takes its turn: finals of a class that is gone would have others wait that can be decided.
+    /// moment. Asked before it takes its turn: finals of a class that is gone would have others wait that can be decided. After a
+    /// start everybody has the time of the grace to join, expected or not.
     pub(super) fn is_within_reach(&self, run: &Run) -> bool {
-        let is_new = !run.has_token && run.live() == 0 && !run.has_ballot() && !self.is_grace();
+        let have_joined = self.now.ms_since(self.grace_until) >= self.config.start_grace_ms;
+        let is_new = !run.has_token && run.live() == 0 && !run.has_ballot() && have_joined;
         match run.bound().filter(|_| is_new) {
             Some(frame) => self.may_decide(run, frame, Patience::AWhile),
             None => true,

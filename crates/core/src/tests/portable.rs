@@ -383,6 +383,7 @@ fn anew(result: u8, overflowed: bool, voters: &[(u32, u8)]) -> Submission {
 /// A pool of proven workers, each with its machine code.
 fn proven(codes: &[u8]) -> Bench {
     let mut bench = Bench::start(&[]);
+    bench.wait(Config::default().start_grace_ms);
     let standing = Standing { k_milli: 900_000, ..Standing::default() };
     for (number, code) in (1..).zip(codes) {
         bench.join(Joining { standing, ..machine(number, *code) });

@@ -225,6 +225,7 @@ fn who_was_let_in_again_is_not_blamed_for_what_it_did_before() {
 #[test]
 fn those_that_take_the_turn_of_one_that_gave_up_give_up_in_time_too() {
     let mut bench = Bench::start(&[]);
+    bench.wait(Config::default().start_grace_ms);
     let proven = Standing { k_milli: 500_000, ..Standing::default() };
     bench.join(Joining { slots: 8, standing: proven, ..joining(4) });
     bench.join(Joining { standing: proven, ..joining(5) });
@@ -262,6 +263,7 @@ fn what_depends_on_a_class_is_verified_anew_by_workers_of_it_and_by_no_others() 
     let elsewhere =
         |number| Joining { standing: proven, class: Class(Digest::from_bytes([2; 32])), ..joining(number) };
     let mut bench = Bench::start(&[]);
+    bench.wait(Config::default().start_grace_ms);
     for number in [6, 7] {
         bench.join(elsewhere(number));
     }
@@ -304,4 +306,17 @@ fn what_one_did_as_something_else_is_told_of_what_it_was() {
     assert_eq!(told, Some((CLASS, Evidence::Collusion)));
     assert_eq!(bench.pool.worker(worker(2)).unwrap().evidence, Standing::default());
     assert_eq!(bench.standing(2), WorkerStanding::Quarantined, "it lied all the same");
+}
+
+#[test]
+fn those_that_join_after_a_start_are_waited_for() {
+    let mut bench = Bench::start(&[]);
+    bench.submit(anew(5));
+    assert!(!bench.effects.iter().any(|effect| matches!(effect, Effect::Reverified(_))));
+    let proven = Standing { k_milli: 500_000, ..Standing::default() };
+    for number in [4, 5] {
+        bench.join(Joining { standing: proven, ..joining(number) });
+    }
+    let effects = all_name(&mut bench, 7);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Write(Write::Correct(_)))));
 }
