@@ -95,9 +95,13 @@ impl Worker {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and until all that it said is there.
     pub async fn ended(&mut self) -> ExitStatus {
-        eventually("a worker ends", async || self.child.try_wait().unwrap()).await
+        let status = eventually("a worker ends", async || self.child.try_wait().unwrap()).await;
+        // whoever reads along lets go of the text at its end
+        let is_read = || [&self.stdout, &self.stderr].into_iter().all(|text| Arc::strong_count(text) == 1);
+        eventually("its last words are read", async || is_read().then_some(())).await;
+        status
     }
 }
 
