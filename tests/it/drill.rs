@@ -42,7 +42,6 @@ fn colluders_that_always_lie_get_nothing_past() {
         "{figures}"
     );
     assert_eq!((&figures["liars"], &figures["liars_caught"]), (&json!(2), &json!(2)), "{figures}");
-    assert!(figures["last_caught_after"].as_u64() <= Some(100), "{figures}");
 }
 
 #[test]

@@ -16,6 +16,8 @@ it("finds the figures of the last decision by weight", () => {
     alone: null,
   });
   expect(decisionOf(lines(VOUCHED))).toEqual({ executions: null, left: "0.00046", allowed: "0.001", alone: { worker: "w3", confirmations: "213" } });
+  const confirmed = "confirmed by the word of an arbiter, who is trusted: it executed it and named 9ab012cd as before, whatever the votes weigh";
+  expect(decisionOf(lines(WEIGHED, confirmed))).toEqual({ executions: "1" });
   const arbiter = "9ab012cd is vouched for by w5 alone, an arbiter: that leaves an error of 0.0001, and 0.001 is allowed";
   expect(lineKind(arbiter)).toBe("verdict");
   expect(decisionOf(lines(arbiter))).toEqual({ executions: null, left: "0.0001", allowed: "0.001", alone: { worker: "w5", confirmations: null } });

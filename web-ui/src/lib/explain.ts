@@ -72,12 +72,16 @@ const ARBITER_ALONE = /is vouched for by (w\d+) alone, an arbiter: that leaves a
 
 const ARBITERS_DECIDED = /^the votes differed: arbiters, who are trusted, executed it (\d+) times/;
 
+/** What it says where an arbiter found again what a result is that was verified anew. */
+const ARBITER_CONFIRMED = "confirmed by the word of an arbiter, who is trusted";
+
 /** The last decision by weight or by arbiters, as the log tells it; null where votes were only counted. */
 export function decisionOf(explain: Pick<Explanation, "text">[]): Decision | null {
   for (const line of explain.toReversed()) {
     const text = withErrors(line.text);
     const decided = ARBITERS_DECIDED.exec(text);
     if (decided !== null) return { executions: decided[1] ?? "" };
+    if (text.startsWith(ARBITER_CONFIRMED)) return { executions: "1" };
     const weighed = /^the votes leave an error of (.+?), and (.+?) is allowed/.exec(text);
     if (weighed !== null) return { executions: null, left: weighed[1] ?? "", allowed: weighed[2] ?? "", alone: null };
     const arbiter = ARBITER_ALONE.exec(text);
