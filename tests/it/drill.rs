@@ -32,16 +32,21 @@ fn check(figures: &Value, runs: u64, attempts_per_run: u64) {
 
 const CREW: [&str; 6] = ["--workers", "8", "--liars", "25%", "--runs", "200"];
 
+/// How soon they are caught is chance: they are asked less once others are proven. Of three rounds one is quick.
 #[test]
 fn colluders_that_always_lie_get_nothing_past() {
-    let figures = figures(&[&CREW[..], &["--behaviour", "colluding"]].concat());
-    check(&figures, 200, 5);
-    assert_eq!(
-        (&figures["wrong_exposed"], &figures["wrong_after_repair"]),
-        (&json!(0), &json!(0)),
-        "{figures}"
-    );
-    assert_eq!((&figures["liars"], &figures["liars_caught"]), (&json!(2), &json!(2)), "{figures}");
+    let is_quick = |seed: &str| {
+        let figures = figures(&[&CREW[..], &["--behaviour", "colluding", "--seed", seed]].concat());
+        check(&figures, 200, 5);
+        assert_eq!(
+            (&figures["wrong_exposed"], &figures["wrong_after_repair"]),
+            (&json!(0), &json!(0)),
+            "{figures}"
+        );
+        assert_eq!((&figures["liars"], &figures["liars_caught"]), (&json!(2), &json!(2)), "{figures}");
+        figures["last_caught_after"].as_u64() <= Some(100)
+    };
+    assert!(["1", "2", "3"].into_iter().any(is_quick), "none of three rounds caught both within 100 runs");
 }
 
 #[test]
